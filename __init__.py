@@ -1,0 +1,41 @@
+"""musc-edge: find the defects in a lot of unlabeled product images by mutual scoring (MuSc, ICLR 2024).
+
+The public names resolve on first use, so ``import musc_edge`` loads neither numpy nor a backend.
+Read ``runtime/pipeline.py`` first.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+# Name -> module that defines it.  Nothing here may import at module level: see the docstring.
+_PUBLIC = {
+    "score_lot": "runtime.pipeline",
+    "open_bundle": "runtime.bundle",
+    "mutual_scores": "runtime.mutual",
+    "upsample": "runtime.anomaly_map",
+    "rescore": "runtime.rescore",
+    "__version__": "_version",
+}
+
+__all__ = ["__version__", "mutual_scores", "open_bundle", "rescore", "score_lot", "upsample"]
+
+if TYPE_CHECKING:
+    from ._version import __version__
+    from .runtime.anomaly_map import upsample
+    from .runtime.bundle import open_bundle
+    from .runtime.mutual import mutual_scores
+    from .runtime.pipeline import score_lot
+    from .runtime.rescore import rescore
+
+
+def __getattr__(name: str) -> object:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f".{_PUBLIC[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

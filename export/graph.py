@@ -1,0 +1,220 @@
+"""Turn an ONNX ViT into the graph of a bundle: cut it after the taps, fix its size, append the heads.
+
+    pixels (B,3,H,W) -> the source's own nodes up to the taps
+                     -> tokens_{l} (B,P,C): prefix tokens dropped, minus the image's scalar mean
+                     -> cls (B,D): first token, divided by its Euclidean norm
+
+H and W become constants and B stays free, so everything that the source computes from shapes alone
+(the resampled position embedding, reshape targets) is computed once and stored (see folding.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from ..runtime.errors import BundleError
+from .folding import fold_shapes
+from .naming import clean_names
+from .onnx_file import remove_unused
+from .taps import Taps
+
+INPUT = "pixels"
+CLS = "cls"
+BATCH = "batch"
+
+
+@dataclass(frozen=True)
+class BundleGraph:
+    """The finished graph with what the manifest has to say of it."""
+
+    model: onnx.ModelProto
+    patch_size: int
+    grid: tuple[int, int]
+    token_width: int
+    cls_width: int
+    token_names: tuple[str, ...]
+
+
+def cut(model: onnx.ModelProto, taps: Taps, size: tuple[int, int]) -> onnx.ModelProto:
+    """The part of the source that the taps need, with input (batch, 3, H, W); outputs are the taps."""
+    source_input = _pixel_input(model)
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    graph = result.graph
+    del graph.value_info[:]  # the shapes stated there belong to the source's own size
+    del graph.output[:]
+    for name in dict.fromkeys([*taps.tokens, taps.cls]):
+        graph.output.append(onnx.ValueInfoProto(name=name))
+    del graph.input[:]
+    element = source_input.type.tensor_type.elem_type
+    graph.input.append(helper.make_tensor_value_info(source_input.name, element, [BATCH, 3, *size]))
+    remove_unused(graph)
+    return result
+
+
+def make_graph(source: onnx.ModelProto, taps: Taps) -> BundleGraph:
+    """Fold, append the heads and clean up the graph that :func:`cut` gave.
+
+    Raises
+    ------
+    BundleError
+        If the image size is no multiple of the patch size, or the graph is not a ViT that can be
+        adopted; the message says what was found.
+    """
+    size = input_size(source)
+    patch = patch_size(source)
+    if size[0] % patch or size[1] % patch or min(size) < patch:
+        near = " or ".join(str(max(patch, round(pixels / patch) * patch)) for pixels in sorted(set(size)))
+        raise BundleError(f"image size {size[0]}x{size[1]} is no multiple of the patch size {patch}; try {near}.")
+    grid = (size[0] // patch, size[1] // patch)
+    model = fold_shapes(source)
+    shapes = _tap_shapes(model, taps)
+    graph = model.graph
+    del graph.output[:]
+    heads = _Heads(graph, _opset(model))
+    widths = {_append_tokens(heads, layer, name, shapes[name], grid) for layer, name in taps.blocks()}
+    if len(widths) != 1:
+        raise BundleError(f"the tapped layers differ in width: {sorted(widths)}.")
+    cls_width = _append_cls(heads, taps.cls, shapes[taps.cls])
+    _rename_input(graph)
+    clean_names(graph)
+    token_names = tuple(_token_name(layer) for layer in taps.layers)
+    return BundleGraph(_checked(model), patch, grid, widths.pop(), cls_width, token_names)
+
+
+def input_size(model: onnx.ModelProto) -> tuple[int, int]:
+    """(H, W) of the graph's input."""
+    dims = model.graph.input[0].type.tensor_type.shape.dim
+    return dims[2].dim_value, dims[3].dim_value
+
+
+def patch_size(model: onnx.ModelProto) -> int:
+    """Side of a patch in pixels: the stride of the first convolution.
+
+    Raises
+    ------
+    BundleError
+        If the graph has no convolution, or one with another stride than kernel.
+    """
+    for node in model.graph.node:
+        if node.op_type == "Conv":
+            attributes = {a.name: list(a.ints) for a in node.attribute if a.ints}
+            strides, kernel = attributes.get("strides", [1, 1]), attributes.get("kernel_shape", [])
+            if strides == kernel and strides[0] == strides[1]:
+                return int(strides[0])
+            raise BundleError(f"the first convolution has kernel {kernel} and stride {strides}: not a patch embedding.")
+    raise BundleError("the graph has no convolution, so no patch embedding was found.")
+
+
+# ---- heads -----------------------------------------------------------------------------------
+
+
+class _Heads:
+    """Appends nodes and constants to a graph; hides that ``axes`` moved from attribute to input."""
+
+    def __init__(self, graph: onnx.GraphProto, opset: int) -> None:
+        self.graph = graph
+        self.opset = opset
+
+    def node(self, op: str, inputs: list[str], output: str, **attributes: object) -> str:
+        self.graph.node.append(helper.make_node(op, inputs, [output], name=output, **attributes))
+        return output
+
+    def constant(self, name: str, values: list[int] | list[float], element: int) -> str:
+        self.graph.initializer.append(helper.make_tensor(name, element, [len(values)], values))
+        return name
+
+    def reduce(self, op: str, value: str, axes: list[int], output: str) -> str:
+        """``op`` over ``axes``, kept as axes of length one."""
+        axes_is_input = self.opset >= 18
+        if not axes_is_input:
+            return self.node(op, [value], output, axes=axes, keepdims=1)
+        return self.node(op, [value, self.constant(f"{output}.axes", axes, TensorProto.INT64)], output, keepdims=1)
+
+
+def _token_name(layer: int) -> str:
+    return f"tokens_{layer}"
+
+
+def _append_tokens(heads: _Heads, layer: int, value: str, shape: list[int], grid: tuple[int, int]) -> int:
+    """Append the output tokens_{layer} (B,P,C) for tensor ``value`` (B,T,C); returns C."""
+    patches = grid[0] * grid[1]
+    if len(shape) != 3 or shape[1] < patches:
+        raise BundleError(f"tensor {value!r} has shape (B, {shape[1:]}): expected (B, T, C) with T >= {patches}.")
+    name = _token_name(layer)
+    prefix = shape[1] - patches  # CLS, and registers where the model has them
+    if prefix:
+        bounds = [heads.constant(f"{name}.{k}", [v], TensorProto.INT64) for k, v in (("start", prefix), ("end", shape[1]))]
+        axis = heads.constant(f"{name}.axis", [1], TensorProto.INT64)
+        value = heads.node("Slice", [value, *bounds, axis], f"{name}.patches")
+    value = heads.node("Cast", [value], f"{name}.float", to=TensorProto.FLOAT)
+    mean = heads.reduce("ReduceMean", value, [1, 2], f"{name}.mean")
+    heads.node("Sub", [value, mean], name)
+    heads.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, [BATCH, patches, shape[2]]))
+    return shape[2]
+
+
+def _append_cls(heads: _Heads, value: str, shape: list[int]) -> int:
+    """Append the output cls (B,D) for tensor ``value`` (B,T,D) or (B,D); returns D."""
+    if len(shape) not in (2, 3):
+        raise BundleError(f"tensor {value!r} for CLS has {len(shape)} axes: expected (B, T, D) or (B, D).")
+    value = heads.node("Cast", [value], f"{CLS}.float", to=TensorProto.FLOAT)
+    if len(shape) == 3:
+        first = numpy_helper.from_array(np.array(0, np.int64), f"{CLS}.index")
+        heads.graph.initializer.append(first)
+        value = heads.node("Gather", [value, first.name], f"{CLS}.token", axis=1)
+    norm = heads.reduce("ReduceL2", value, [1], f"{CLS}.norm")
+    floor = heads.constant(f"{CLS}.floor", [1e-12], TensorProto.FLOAT)
+    norm = heads.node("Max", [norm, floor], f"{CLS}.divisor")
+    heads.node("Div", [value, norm], CLS)
+    heads.graph.output.append(helper.make_tensor_value_info(CLS, TensorProto.FLOAT, [BATCH, shape[-1]]))
+    return shape[-1]
+
+
+# ---- small parts -----------------------------------------------------------------------------
+
+
+def _pixel_input(model: onnx.ModelProto) -> onnx.ValueInfoProto:
+    """The one real input of the source, which must be a float (B,3,H,W) image."""
+    weights = {weight.name for weight in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in weights]
+    if len(inputs) != 1:
+        raise BundleError(f"the graph has inputs {[v.name for v in inputs]}: expected one, the image.")
+    tensor = inputs[0].type.tensor_type
+    if len(tensor.shape.dim) != 4 or tensor.elem_type not in (TensorProto.FLOAT, TensorProto.FLOAT16):
+        raise BundleError(f"the input {inputs[0].name!r} is no float image (B, 3, H, W).")
+    return inputs[0]
+
+
+def _tap_shapes(model: onnx.ModelProto, taps: Taps) -> dict[str, list[int]]:
+    """Shapes of the tapped tensors, by shape inference; the batch is 0."""
+    inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
+    values = [*inferred.graph.value_info, *inferred.graph.output]
+    shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in values}
+    for name in (*taps.tokens, taps.cls):
+        if name not in shapes or not all(shapes[name][1:]):
+            raise BundleError(f"the shape of tensor {name!r} could not be inferred.")
+    return shapes
+
+
+def _opset(model: onnx.ModelProto) -> int:
+    return next(int(o.version) for o in model.opset_import if o.domain in ("", "ai.onnx"))
+
+
+def _rename_input(graph: onnx.GraphProto) -> None:
+    old = graph.input[0].name
+    graph.input[0].name = INPUT
+    for node in graph.node:
+        node.input[:] = [INPUT if name == old else name for name in node.input]
+
+
+def _checked(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Run shape inference and the checker over the finished graph."""
+    del model.graph.value_info[:]
+    inferred = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
+    onnx.checker.check_model(inferred)
+    return inferred

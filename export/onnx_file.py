@@ -1,0 +1,86 @@
+"""Read, write, prune and run ONNX models."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import onnx
+
+from ..runtime.errors import BundleError
+from ..runtime.onnx_backend import import_onnxruntime
+from ..runtime.types import Array
+
+EXTERNAL_DATA_BYTES = 1 << 30
+"""Above this size the weights go to a file beside the graph; a protobuf file ends at 2 GB."""
+
+
+def load_source(path: Path) -> onnx.ModelProto:
+    """Read an ONNX file with its external data; BundleError if it is not one."""
+    if not path.is_file():
+        raise BundleError(f"there is no ONNX file {path}.")
+    try:
+        model = onnx.load(path)
+    except Exception as error:  # protobuf's errors have no common base with onnx's
+        raise BundleError(f"{path} is not an ONNX model that can be read: {error}") from error
+    if not model.graph.node:
+        raise BundleError(f"{path} is not an ONNX model: it has no nodes.")
+    return model
+
+
+def save_model(model: onnx.ModelProto, path: Path) -> list[str]:
+    """Write the graph, with its weights in a second file if they are large; returns the files' names."""
+    if model.ByteSize() < EXTERNAL_DATA_BYTES:
+        onnx.save(model, path)
+        return [path.name]
+    data = path.name + ".data"
+    onnx.save(model, path, save_as_external_data=True, location=data, all_tensors_to_one_file=True)
+    return [path.name, data]
+
+
+def run_model(model: onnx.ModelProto, batches: Sequence[Array]) -> list[list[Array]]:
+    """Outputs of a graph for each batch (B,3,H,W), computed by ONNX Runtime without optimisations.
+
+    Raises
+    ------
+    BundleError
+        If the graph does not accept a batch.
+    """
+    ort = import_onnxruntime()
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    shape: tuple[int, ...] = ()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "graph.onnx"
+        save_model(model, path)
+        try:
+            session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            results = []
+            for pixels in batches:
+                shape = pixels.shape
+                results.append(session.run(None, {model.graph.input[0].name: pixels}))
+        except Exception as error:  # ONNX Runtime has no common base for its errors
+            raise BundleError(
+                f"the graph does not run on images of shape {shape}: {error}. "
+                "The source must accept this image size and any batch."
+            ) from error
+    return results
+
+
+def remove_unused(graph: onnx.GraphProto) -> None:
+    """Drop the nodes and initializers that no output needs."""
+    needed = {output.name for output in graph.output}
+    kept = []
+    for node in reversed(graph.node):
+        if needed.intersection(node.output):
+            needed.update(node.input)
+            kept.append(node)
+    kept.reverse()
+    weights = [weight for weight in graph.initializer if weight.name in needed]
+    del graph.node[:], graph.initializer[:]
+    graph.node.extend(kept)
+    graph.initializer.extend(weights)
+
+

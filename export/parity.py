@@ -1,0 +1,117 @@
+"""Proof that numbers survived: compare a candidate's tokens, CLS and raw scores with the source's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from ..runtime.errors import ParityError
+from ..runtime.types import Array
+from .probe import Numbers
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """What may differ: lowest cosines, and the largest change of a raw score (distance units)."""
+
+    token_cosine: float
+    cls_cosine: float
+    raw_score: float
+
+
+TOLERANCES = {"fp32": Tolerance(token_cosine=0.99999, cls_cosine=0.99999, raw_score=1e-3)}
+"""By the bundle's precision."""
+
+
+@dataclass(frozen=True)
+class LayerParity:
+    """Agreement of one layer's tokens: largest absolute difference and lowest cosine."""
+
+    layer: int
+    max_abs: float
+    min_cosine: float
+
+
+@dataclass(frozen=True)
+class Parity:
+    """Agreement of a candidate with its source on the probe images."""
+
+    images: int
+    layers: tuple[LayerParity, ...]
+    cls_max_abs: float
+    cls_min_cosine: float
+    raw_score_max_change: float
+    raw_score_rank_correlation: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """As stored in the manifest."""
+        return asdict(self)
+
+    def lines(self) -> list[str]:
+        """As shown on the screen."""
+        rows = [f"  {'':10} {'max abs diff':>13} {'lowest cosine':>14}"]
+        rows += [f"  layer {x.layer:<4} {x.max_abs:>13.1e} {x.min_cosine:>14.8f}" for x in self.layers]
+        rows.append(f"  {'CLS':10} {self.cls_max_abs:>13.1e} {self.cls_min_cosine:>14.8f}")
+        rows.append(
+            f"  raw scores of {self.images} probe images: largest change {self.raw_score_max_change:.1e}, "
+            f"rank correlation {self.raw_score_rank_correlation:.4f}"
+        )
+        return rows
+
+
+def compare(source: Numbers, candidate: Numbers, layers: Sequence[int]) -> Parity:
+    """Parity of ``candidate`` with ``source``, both for the same images and patches."""
+    per_layer = tuple(
+        LayerParity(layer, _max_abs(a, b), _min_cosine(a, b))
+        for layer, a, b in zip(layers, source.tokens, candidate.tokens, strict=True)
+    )
+    return Parity(
+        images=len(source.cls),
+        layers=per_layer,
+        cls_max_abs=_max_abs(source.cls, candidate.cls),
+        cls_min_cosine=_min_cosine(source.cls, candidate.cls),
+        raw_score_max_change=_max_abs(source.raw_scores, candidate.raw_scores),
+        raw_score_rank_correlation=rank_correlation(source.raw_scores, candidate.raw_scores),
+    )
+
+
+def require(parity: Parity, tolerance: Tolerance, what: str) -> None:
+    """Raise ParityError with the numbers unless ``parity`` is within ``tolerance``.
+
+    The comparisons are written so that NaN fails them.
+    """
+    problems = [
+        f"layer {x.layer}: lowest token cosine {x.min_cosine:.7f}, expected at least {tolerance.token_cosine}"
+        for x in parity.layers
+        if not x.min_cosine >= tolerance.token_cosine
+    ]
+    if not parity.cls_min_cosine >= tolerance.cls_cosine:
+        problems.append(f"lowest CLS cosine {parity.cls_min_cosine:.7f}, expected at least {tolerance.cls_cosine}")
+    if not parity.raw_score_max_change <= tolerance.raw_score:
+        problems.append(
+            f"a raw score changed by {parity.raw_score_max_change:.2e}, expected at most {tolerance.raw_score:.0e}"
+        )
+    if problems:
+        raise ParityError(f"{what} does not give its source's numbers:\n  " + "\n  ".join(problems))
+
+
+def rank_correlation(a: Array, b: Array) -> float:
+    """Spearman's correlation of two score vectors (n,) without ties."""
+    ranks = [np.argsort(np.argsort(values, kind="stable"), kind="stable") for values in (a, b)]
+    return float(np.corrcoef(*ranks)[0, 1])
+
+
+def _max_abs(a: Array, b: Array) -> float:
+    return float(np.abs(a.astype(np.float64) - b).max())
+
+
+def _min_cosine(a: Array, b: Array) -> float:
+    """Lowest cosine between vectors along the last axis; two zero vectors agree."""
+    x, y = a.astype(np.float64), b.astype(np.float64)
+    dot, norms = (x * y).sum(-1), np.linalg.norm(x, axis=-1) * np.linalg.norm(y, axis=-1)
+    both_zero = (np.abs(x).max(-1) == 0) & (np.abs(y).max(-1) == 0)
+    cosine = np.divide(dot, norms, out=np.zeros_like(dot), where=norms != 0)
+    return float(np.where(both_zero, 1.0, cosine).min())

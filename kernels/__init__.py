@@ -1,0 +1,1 @@
+"""CUDA kernels and their launches.  Empty so far: mutual scoring runs on the CPU (runtime/mutual.py)."""

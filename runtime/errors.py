@@ -1,0 +1,44 @@
+"""The errors that a user can meet, one class per place to look, each with the command's exit code.
+
+A message says what was received, what was expected, and the next step.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class MuscEdgeError(Exception):
+    """Base of every error this package raises on purpose."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class BundleError(MuscEdgeError):
+    """A bundle, or the graph it is made from, is missing, damaged or not what was expected."""
+
+    exit_code = 4
+
+
+class DeviceError(MuscEdgeError):
+    """A device or a backend cannot do what was asked of it."""
+
+    exit_code = 5
+
+
+class LotError(MuscEdgeError):
+    """The images, or the settings for them, cannot be scored as a lot."""
+
+    exit_code = 6
+
+
+class OutputError(MuscEdgeError):
+    """The results cannot be written where they were asked for."""
+
+    exit_code = 7
+
+
+class ParityError(MuscEdgeError):
+    """An exported model's numbers differ from those of its source by more than the tolerance."""
+
+    exit_code = 8

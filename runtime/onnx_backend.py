@@ -1,0 +1,122 @@
+"""The bundle's ViT in ONNX Runtime, on the CPU.
+
+Outputs are bound to the store's own memory, so a batch of tokens is written once and never copied.
+"""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from .errors import BundleError, DeviceError
+from .types import Bundle, FloatArray, Slot
+
+_PROVIDER = "CPUExecutionProvider"
+
+
+class OnnxBackend:
+    """A ``FeatureBackend`` on ONNX Runtime's CPU provider.
+
+    Parameters
+    ----------
+    bundle : the bundle whose graph is run.
+    threads : threads inside one operator; 0 lets ONNX Runtime choose.
+
+    Raises
+    ------
+    DeviceError
+        On entering, if ONNX Runtime is not installed or runs on another provider than asked for.
+    BundleError
+        On entering, if the graph cannot be loaded or is not the one that the manifest describes.
+    """
+
+    name = "cpu"
+
+    def __init__(self, bundle: Bundle, threads: int = 0) -> None:
+        self._bundle = bundle
+        self._threads = threads
+        self._session: Any = None
+
+    def __enter__(self) -> OnnxBackend:
+        ort = import_onnxruntime()
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = self._threads
+        options.log_severity_level = 3
+        # Idle threads must not spin: the cores are needed for decoding the next images.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        path = self._bundle.model_path
+        try:
+            session = ort.InferenceSession(str(path), options, providers=[_PROVIDER])
+        except Exception as error:  # ONNX Runtime has no common base for its errors
+            raise BundleError(f"ONNX Runtime {ort.__version__} cannot load {path}: {error}") from error
+        if session.get_providers()[:1] != [_PROVIDER]:
+            raise DeviceError(f"asked ONNX Runtime for {_PROVIDER}, received {session.get_providers()}.")
+        self._check_interface(session)
+        self._session = session
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._session = None
+
+    def extract_into(self, images: FloatArray, slot: Slot) -> None:
+        """Write the tokens (S,B,P,C) and CLS embeddings (B,D) of ``images`` (B,3,H,W) into ``slot``.
+
+        Raises
+        ------
+        DeviceError
+            If the run fails.
+        """
+        manifest = self._bundle.manifest
+        binding = self._session.io_binding()
+        binding.bind_cpu_input(manifest.input.name, np.ascontiguousarray(images))
+        outputs = [*zip(manifest.tokens, slot.tokens, strict=True), (manifest.cls, slot.cls)]
+        for spec, target in outputs:
+            if not target.flags.c_contiguous or target.dtype != spec.dtype:
+                raise DeviceError(f"slot for {spec.name} is {target.dtype}, expected contiguous {spec.dtype}.")
+            binding.bind_output(spec.name, "cpu", 0, target.dtype, target.shape, target.ctypes.data)
+        try:
+            self._session.run_with_iobinding(binding)
+        except Exception as error:
+            raise DeviceError(f"ONNX Runtime failed on a batch of {len(images)} images: {error}") from error
+
+    def _check_interface(self, session: Any) -> None:
+        """Raise BundleError unless the graph's inputs and outputs are those of the manifest."""
+        m = self._bundle.manifest
+        tokens_shape = [m.patches, m.token_width]
+        expected = {_signature(spec.name, spec.dtype, tokens_shape) for spec in m.tokens}
+        expected |= {
+            _signature(m.cls.name, m.cls.dtype, [m.cls_width]),
+            _signature(m.input.name, m.input.dtype, [3, *m.preprocess.size]),
+        }
+        nodes = [*session.get_inputs(), *session.get_outputs()]
+        found = {_signature(node.name, _numpy_name(node.type), node.shape[1:]) for node in nodes}
+        if found != expected:
+            raise BundleError(
+                f"{self._bundle.model_path} has {', '.join(sorted(found - expected)) or 'nothing else'}, where "
+                f"the manifest expects {', '.join(sorted(expected - found)) or 'nothing more'}. Export it again."
+            )
+
+
+def import_onnxruntime() -> Any:
+    """Import ONNX Runtime; DeviceError with what to install if that fails."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise DeviceError(
+            f"ONNX Runtime cannot be imported ({error}). Install it with: pip install 'musc-edge[cpu]'"
+        ) from error
+    return onnxruntime
+
+
+def _signature(name: str, dtype: str, shape: list[Any]) -> str:
+    return f"{name} {dtype} (B, {', '.join(map(str, shape))})"
+
+
+def _numpy_name(onnx_type: str) -> str:
+    """'tensor(float16)' -> 'float16'; ONNX's plain 'float' is numpy's float32."""
+    name = onnx_type.removeprefix("tensor(").removesuffix(")")
+    return {"float": "float32", "double": "float64"}.get(name, name)

@@ -1,0 +1,239 @@
+"""The few types that many modules share.
+
+Letters in shapes: N images, B batch, S layers, P = Gh*Gw patches, C token width, D CLS width,
+H, W pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+FloatArray = npt.NDArray[np.float32]
+
+Progress = Callable[[str, float, float, str], None]
+"""Called as ``progress(stage, done, total, unit)``; ``done`` grows with the work, not with steps."""
+
+
+def no_progress(stage: str, done: float, total: float, unit: str) -> None:
+    """Report nothing: the default of every function that takes a ``Progress``."""
+
+
+# ---- bundle ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class PreprocessSpec:
+    """How an image becomes the graph's input; stored in the bundle so that every user of it agrees.
+
+    ``size`` is (H, W) in pixels, ``mean`` and ``std`` are per RGB channel on the 0-1 scale.
+    """
+
+    size: tuple[int, int]
+    resize: str
+    interpolation: str
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """Name and numpy dtype name of a graph input or output."""
+
+    name: str
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What ``manifest.json`` says of a bundle (format: README, "The bundle")."""
+
+    schema_version: int
+    backbone: str
+    pretrained: str
+    activation: str
+    tap: str
+    precision: str
+    preprocess: PreprocessSpec
+    patch_size: int
+    grid: tuple[int, int]
+    token_width: int
+    cls_width: int
+    layers: tuple[int, ...]
+    input: TensorSpec
+    tokens: tuple[TensorSpec, ...]
+    cls: TensorSpec
+    files: dict[str, str]
+    parity: dict[str, Any]
+    made_with: dict[str, str]
+
+    @property
+    def patches(self) -> int:
+        """Patches per image, P."""
+        return self.grid[0] * self.grid[1]
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An opened bundle: its folder, its manifest, and the sha256 of the manifest as its identity."""
+
+    root: Path
+    manifest: Manifest
+    digest: str
+
+    @property
+    def model_path(self) -> Path:
+        """The ONNX graph."""
+        return self.root / "model.onnx"
+
+    @property
+    def probe_path(self) -> Path:
+        """The probe images with the source model's numbers."""
+        return self.root / "probe.npz"
+
+
+# ---- features --------------------------------------------------------------------------------
+
+
+class Slot(NamedTuple):
+    """Where a backend writes one batch: ``tokens`` (S,B,P,C) and ``cls`` (B,D), views of a store."""
+
+    tokens: Array
+    cls: FloatArray
+
+
+class FeatureStore(Protocol):
+    """The tokens of a lot, wherever they lie (host memory, a memory map, a device arena).
+
+    It exists so that backends and scorers need not know which of these it is.
+    """
+
+    cls: FloatArray
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(S, N, P, C)."""
+        ...
+
+    def slot(self, i0: int, i1: int) -> Slot:
+        """Views for images i0..i1, for a backend to write into."""
+        ...
+
+    def block(self, layer: int, i0: int, i1: int) -> Array:
+        """Tokens (i1-i0, P, C) of one layer, for a scorer to read."""
+        ...
+
+
+class FeatureBackend(Protocol):
+    """Runs the bundle's ViT.  A context manager: no device is touched before it is entered."""
+
+    name: str
+
+    def __enter__(self) -> FeatureBackend: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def extract_into(self, images: FloatArray, slot: Slot) -> None:
+        """Write the tokens and CLS embeddings of ``images`` (B,3,H,W) into ``slot``."""
+        ...
+
+
+# ---- scoring ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ScoreSettings:
+    """The method's parameters (paper: r, the interval of MSM, k of RsCIN)."""
+
+    degrees: tuple[int, ...] = (1, 3, 5)
+    interval: tuple[float, float] = (0.0, 0.3)
+    neighbors: tuple[int, ...] = (1, 2, 3)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Where a lot's arrays live and how they are cut, decided before any work (runtime/plan.py).
+
+    Sizes are in bytes.  ``tile`` images share one matrix product; ``resident`` images (a multiple
+    of ``tile``) keep their aggregated features in memory at once.
+    """
+
+    budget: int
+    tile: int
+    resident: int
+    tokens_on_disk: bool
+    minima_on_disk: bool
+    token_bytes: int
+    minima_bytes: int
+    workspace_bytes: int
+
+    @property
+    def memory_bytes(self) -> int:
+        """What this plan keeps in memory, without the ViT and the interpreter."""
+        tokens = 0 if self.tokens_on_disk else self.token_bytes
+        minima = 0 if self.minima_on_disk else self.minima_bytes
+        return tokens + minima + self.workspace_bytes
+
+
+class MutualScorer(Protocol):
+    """Mutual scores of a lot; the CPU and GPU scorers are twins behind this call."""
+
+    def score(self, store: FeatureStore, plan: Plan, progress: Progress = no_progress) -> FloatArray:
+        """Mutual scores (N,P), averaged over layers and degrees."""
+        ...
+
+
+# ---- results ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class LotImage:
+    """One file of a lot; ``name`` is its path relative to the lot, with forward slashes."""
+
+    name: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class SkippedImage:
+    """An image that could not be scored: ``status`` is unreadable, too_large or unsupported."""
+
+    name: str
+    status: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class LotResult:
+    """Everything the scoring of a lot gave; row i of every array belongs to ``images[i]``.
+
+    ``maps`` (N,Gh,Gw) are mutual scores on the grid, ``raw_scores`` (N,) the maxima of the pixel
+    maps, ``scores`` (N,) the same after RsCIN in distance units, ``lot_scores`` (N,) the paper's
+    0-1 value, ``cls`` (N,D) the CLS embeddings.
+    """
+
+    images: tuple[LotImage, ...]
+    skipped: tuple[SkippedImage, ...]
+    maps: FloatArray
+    raw_scores: Array
+    scores: Array
+    lot_scores: Array
+    cls: FloatArray
+    settings: ScoreSettings
+    bundle: Bundle
+    backend: str
+    plan: Plan
+    timings: Mapping[str, float] = field(default_factory=dict)
+
+    def order(self) -> list[int]:
+        """Row numbers from the most to the least suspicious image; equal scores keep the lot's order."""
+        return [int(i) for i in np.argsort(-self.scores, kind="stable")]

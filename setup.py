@@ -1,0 +1,32 @@
+"""Build configuration that pyproject.toml cannot express: the checkout itself is the package.
+
+Every top-level folder ``X`` is the subpackage ``musc_edge.X``.  Metadata and tool settings are in
+pyproject.toml.
+"""
+
+from __future__ import annotations
+
+from setuptools import setup
+from setuptools.command.build_py import build_py
+
+
+class BuildPackageOnly(build_py):
+    """Leave ``setup.py`` out of the wheel: it lies in the package's folder but is not a module of it."""
+
+    def find_package_modules(self, package: str, package_dir: str) -> list[tuple[str, str, str]]:
+        modules: list[tuple[str, str, str]] = super().find_package_modules(package, package_dir)
+        return [m for m in modules if m[:2] != ("musc_edge", "setup")]
+
+
+setup(
+    package_dir={"musc_edge": "."},
+    packages=[
+        "musc_edge",
+        "musc_edge.export",
+        "musc_edge.kernels",
+        "musc_edge.runtime",
+        "musc_edge.tools",
+        "musc_edge.tools.bench",
+    ],
+    cmdclass={"build_py": BuildPackageOnly},
+)

@@ -1,0 +1,1 @@
+"""The command lines: ``musc-edge``, ``musc-export``, ``musc-bench``."""
