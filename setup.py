@@ -6,6 +6,9 @@ pyproject.toml.
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 from setuptools import setup
 from setuptools.command.build_py import build_py
 
@@ -18,7 +21,13 @@ class BuildPackageOnly(build_py):
         return [m for m in modules if m[:2] != ("musc_edge", "setup")]
 
 
+# Building leaves its traces in the one folder that git ignores, not in the package's own.
+BUILD = Path(".work/build")
+BUILD.mkdir(parents=True, exist_ok=True)
+shutil.rmtree(BUILD / "lib", ignore_errors=True)  # a deleted module must not come back from an earlier build
+
 setup(
+    options={"build": {"build_base": str(BUILD)}, "egg_info": {"egg_base": str(BUILD)}},
     package_dir={"musc_edge": "."},
     packages=[
         "musc_edge",

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from .errors import BundleError
+from .errors import BundleError, OutputError
 from .types import Bundle, Manifest
 
 SCHEMA_VERSION = 1
@@ -98,6 +98,18 @@ def find_bundle(explicit: str | None) -> Path:
         "no bundle given: use -b BUNDLE, set $MUSC_EDGE_BUNDLE, or make one the default with "
         "'musc-export ... --default'. " + _MAKE_ONE
     )
+
+
+def set_default(bundle: Path) -> None:
+    """Make ``bundle`` the one that is used when none is named; OutputError if that cannot be stored."""
+    pointer = default_pointer()
+    partial = pointer.with_name(f".{pointer.name}.{os.getpid()}")
+    try:
+        pointer.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(f"{bundle.resolve()}\n", encoding="utf-8")
+        partial.replace(pointer)
+    except OSError as error:
+        raise OutputError(f"the default bundle cannot be stored in {pointer}: {error.strerror}.") from error
 
 
 def default_pointer() -> Path:

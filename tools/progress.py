@@ -1,0 +1,71 @@
+"""Progress on the terminal: a line per stage with the work done, its rate and the time left."""
+
+from __future__ import annotations
+
+import time
+from typing import TextIO
+
+_BAR = 24
+_REDRAW_S = 0.1
+
+
+class ProgressLine:
+    """A ``Progress`` that draws on a terminal and stays silent elsewhere.
+
+    The rate is that of the whole stage so far, in units of work, so it does not depend on how the
+    work is cut into steps.
+    """
+
+    def __init__(self, stream: TextIO, names: dict[str, str]) -> None:
+        self._stream = stream
+        self._names = names
+        self._enabled = stream.isatty()
+        self._stage = ""
+        self._started = self._drawn = 0.0
+
+    def __call__(self, stage: str, done: float, total: float, unit: str) -> None:
+        """Show that ``done`` of ``total`` units of a stage's work are finished."""
+        if not self._enabled:
+            return
+        now = time.monotonic()
+        if stage != self._stage:
+            self.close()
+            self._stage, self._started, self._drawn = stage, now, 0.0
+        finished = done >= total
+        if now - self._drawn < _REDRAW_S and not finished:
+            return
+        self._drawn = now
+        text = progress_text(self._names.get(stage, stage), done, total, unit, now - self._started)
+        self._stream.write("\r\x1b[K" + text)
+        if finished:
+            self._stage = ""
+            self._stream.write("\n")
+        self._stream.flush()
+
+    def close(self) -> None:
+        """End a line that was left unfinished."""
+        if self._stage:
+            self._stage = ""
+            self._stream.write("\n")
+
+
+def progress_text(name: str, done: float, total: float, unit: str, seconds: float) -> str:
+    """One line: name, bar, share, rate, and the time left or, at the end, the time taken."""
+    share = done / total if total else 1.0
+    filled = int(share * _BAR)
+    rate = done / seconds if seconds > 0 else 0.0
+    if share >= 1:
+        clock = f"in {duration(seconds)}"
+    else:
+        clock = f"{duration((total - done) / rate)} left" if rate else ""
+    bar = "#" * filled + "." * (_BAR - filled)
+    return f"  {name:<16} [{bar}] {share:4.0%}  {done:,.0f}/{total:,.0f} {unit}  {rate:,.1f}/s  {clock}"
+
+
+def duration(seconds: float) -> str:
+    """'8.4 s', '3 min 20 s', '2 h 05 min'."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    if seconds < 3600:
+        return f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
+    return f"{seconds // 3600:.0f} h {seconds % 3600 // 60:02.0f} min"
