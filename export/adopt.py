@@ -63,9 +63,11 @@ def adopt(source: OnnxSource, out: Path, overwrite: bool = False, say: Say = pri
     model = load_source(source.path)
     taps = find_taps(model, source.layers, source.taps, source.cls)
     trimmed = cut(model, taps, source.preprocess.size)
-    say(f"adopting {source.backbone} at {'x'.join(map(str, source.preprocess.size))}, layers {list(taps.layers)}")
+    size = "x".join(map(str, source.preprocess.size))
+    say(f"adopting {source.backbone} at {size}, layers {list(taps.layers)}")
     built = make_graph(trimmed, taps)
-    say(f"  {len(model.graph.node)} nodes became {len(built.model.graph.node)}; grid {built.grid[0]}x{built.grid[1]}")
+    grid = "x".join(map(str, built.grid))
+    say(f"  {len(model.graph.node)} nodes became {len(built.model.graph.node)}; grid {grid}")
     with new_folder(out, overwrite, marker=MANIFEST) as folder:
         files = save_model(built.model, folder / MODEL)
         manifest = _describe(source, taps, built)
@@ -101,7 +103,9 @@ def _source_numbers(model: onnx.ModelProto, taps: Taps, images: Array, manifest:
     names = [output.name for output in model.graph.output]
     runs = run_model(model, [batch.astype(element) for batch in batches])
     values = {name: np.concatenate([run[k] for run in runs]) for k, name in enumerate(names)}
-    tokens = np.stack([centre(values[name][:, -manifest.patches :].astype(np.float32)) for name in taps.tokens])
+    tokens = np.stack(
+        [centre(values[name][:, -manifest.patches :].astype(np.float32)) for name in taps.tokens]
+    )
     return numbers_of(tokens, _unit_cls(values[taps.cls]), manifest)
 
 

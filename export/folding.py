@@ -67,7 +67,9 @@ def _value_dependent(graph: onnx.GraphProto) -> set[str]:
     varying = {graph.input[0].name}
     for node in graph.node:
         if any(a.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS) for a in node.attribute):
-            raise BundleError(f"node {node.name!r} ({node.op_type}) is control flow, which cannot be adopted.")
+            raise BundleError(
+                f"node {node.name!r} ({node.op_type}) is control flow, which cannot be adopted."
+            )
         if node.op_type not in ("Shape", "Size") and varying.intersection(node.input):
             varying.update(output for output in node.output if output)
     return varying
@@ -81,7 +83,7 @@ def _border(graph: onnx.GraphProto, varying: set[str]) -> list[str]:
 
 
 def _replace(graph: onnx.GraphProto, name: str, one: Array, two: Array) -> list[onnx.NodeProto]:
-    """Make tensor ``name`` a constant, given its values for one and two images; returns the nodes it needs."""
+    """Make tensor ``name`` constant, given its values for one and two images; returns nodes that needs."""
     if np.array_equal(one, two):
         _constant(graph, name, one)
         return []
@@ -94,7 +96,9 @@ def _replace(graph: onnx.GraphProto, name: str, one: Array, two: Array) -> list[
         _constant(graph, f"{name}.tail", tail)
         target = helper.make_node("Concat", [_BATCH_LENGTH, f"{name}.tail"], [f"{name}.shape"], axis=0)
         return [target, helper.make_node("Expand", [f"{name}.one", f"{name}.shape"], [name])]
-    raise BundleError(f"tensor {name!r} depends on the batch in a way that is not understood ({one.shape}, {two.shape}).")
+    raise BundleError(
+        f"tensor {name!r} depends on the batch in a way that is not understood ({one.shape}, {two.shape})."
+    )
 
 
 def _replace_shape(graph: onnx.GraphProto, name: str, one: Array, two: Array) -> list[onnx.NodeProto]:
@@ -122,7 +126,9 @@ def _batch_length(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
     _constant(graph, f"{_BATCH_LENGTH}.axis", np.array([0], np.int64))
     return [
         helper.make_node("Shape", [graph.input[0].name], [f"{_BATCH_LENGTH}.shape"]),
-        helper.make_node("Gather", [f"{_BATCH_LENGTH}.shape", f"{_BATCH_LENGTH}.axis"], [_BATCH_LENGTH], axis=0),
+        helper.make_node(
+            "Gather", [f"{_BATCH_LENGTH}.shape", f"{_BATCH_LENGTH}.axis"], [_BATCH_LENGTH], axis=0
+        ),
     ]
 
 

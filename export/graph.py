@@ -11,6 +11,7 @@ H and W become constants and B stays free, so everything that the source compute
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
@@ -69,7 +70,9 @@ def make_graph(source: onnx.ModelProto, taps: Taps) -> BundleGraph:
     patch = patch_size(source)
     if size[0] % patch or size[1] % patch or min(size) < patch:
         near = " or ".join(str(max(patch, round(pixels / patch) * patch)) for pixels in sorted(set(size)))
-        raise BundleError(f"image size {size[0]}x{size[1]} is no multiple of the patch size {patch}; try {near}.")
+        raise BundleError(
+            f"image size {size[0]}x{size[1]} is no multiple of the patch size {patch}; try {near}."
+        )
     grid = (size[0] // patch, size[1] // patch)
     model = fold_shapes(source)
     shapes = _tap_shapes(model, taps)
@@ -106,7 +109,9 @@ def patch_size(model: onnx.ModelProto) -> int:
             strides, kernel = attributes.get("strides", [1, 1]), attributes.get("kernel_shape", [])
             if strides == kernel and strides[0] == strides[1]:
                 return int(strides[0])
-            raise BundleError(f"the first convolution has kernel {kernel} and stride {strides}: not a patch embedding.")
+            raise BundleError(
+                f"the first convolution has kernel {kernel} and stride {strides}: not a patch embedding."
+            )
     raise BundleError("the graph has no convolution, so no patch embedding was found.")
 
 
@@ -120,7 +125,7 @@ class _Heads:
         self.graph = graph
         self.opset = opset
 
-    def node(self, op: str, inputs: list[str], output: str, **attributes: object) -> str:
+    def node(self, op: str, inputs: list[str], output: str, **attributes: Any) -> str:
         self.graph.node.append(helper.make_node(op, inputs, [output], name=output, **attributes))
         return output
 
@@ -133,7 +138,9 @@ class _Heads:
         axes_is_input = self.opset >= 18
         if not axes_is_input:
             return self.node(op, [value], output, axes=axes, keepdims=1)
-        return self.node(op, [value, self.constant(f"{output}.axes", axes, TensorProto.INT64)], output, keepdims=1)
+        return self.node(
+            op, [value, self.constant(f"{output}.axes", axes, TensorProto.INT64)], output, keepdims=1
+        )
 
 
 def _token_name(layer: int) -> str:
@@ -144,17 +151,24 @@ def _append_tokens(heads: _Heads, layer: int, value: str, shape: list[int], grid
     """Append the output tokens_{layer} (B,P,C) for tensor ``value`` (B,T,C); returns C."""
     patches = grid[0] * grid[1]
     if len(shape) != 3 or shape[1] < patches:
-        raise BundleError(f"tensor {value!r} has shape (B, {shape[1:]}): expected (B, T, C) with T >= {patches}.")
+        raise BundleError(
+            f"tensor {value!r} has shape (B, {shape[1:]}): expected (B, T, C) with T >= {patches}."
+        )
     name = _token_name(layer)
     prefix = shape[1] - patches  # CLS, and registers where the model has them
     if prefix:
-        bounds = [heads.constant(f"{name}.{k}", [v], TensorProto.INT64) for k, v in (("start", prefix), ("end", shape[1]))]
+        bounds = [
+            heads.constant(f"{name}.{k}", [v], TensorProto.INT64)
+            for k, v in (("start", prefix), ("end", shape[1]))
+        ]
         axis = heads.constant(f"{name}.axis", [1], TensorProto.INT64)
         value = heads.node("Slice", [value, *bounds, axis], f"{name}.patches")
     value = heads.node("Cast", [value], f"{name}.float", to=TensorProto.FLOAT)
     mean = heads.reduce("ReduceMean", value, [1, 2], f"{name}.mean")
     heads.node("Sub", [value, mean], name)
-    heads.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, [BATCH, patches, shape[2]]))
+    heads.graph.output.append(
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [BATCH, patches, shape[2]])
+    )
     return shape[2]
 
 
@@ -181,7 +195,7 @@ def _append_cls(heads: _Heads, value: str, shape: list[int]) -> int:
 def _pixel_input(model: onnx.ModelProto) -> onnx.ValueInfoProto:
     """The one real input of the source, which must be a float (B,3,H,W) image."""
     weights = {weight.name for weight in model.graph.initializer}
-    inputs = [value for value in model.graph.input if value.name not in weights]
+    inputs: list[onnx.ValueInfoProto] = [value for value in model.graph.input if value.name not in weights]
     if len(inputs) != 1:
         raise BundleError(f"the graph has inputs {[v.name for v in inputs]}: expected one, the image.")
     tensor = inputs[0].type.tensor_type

@@ -6,8 +6,6 @@ an exporter numbered (``onnx::MatMul_1966``) takes the name of the node that use
 
 from __future__ import annotations
 
-import os
-
 import onnx
 
 
@@ -51,10 +49,14 @@ class _Names:
 
 def _common_prefix(names: list[str]) -> str:
     """The folder that all names share, such as ``/backbone/``."""
-    shared = os.path.commonprefix(names)
-    return shared[: shared.rfind("/") + 1]
+    shared = []
+    for parts in zip(*(name.split("/")[:-1] for name in names), strict=False):
+        if len(set(parts)) > 1:
+            break
+        shared.append(parts[0])
+    return "/".join([*shared, ""])
 
 
 def _short(name: str, prefix: str) -> str:
-    """The name without the shared folder, in dots; weights are written ``backbone.``, nodes ``/backbone/``."""
+    """The name in dots without the shared folder, which nodes write ``/backbone/``, weights ``backbone.``."""
     return name.removeprefix(prefix).removeprefix(prefix.strip("/") + ".").strip("/").replace("/", ".")

@@ -82,5 +82,3 @@ def remove_unused(graph: onnx.GraphProto) -> None:
     del graph.node[:], graph.initializer[:]
     graph.node.extend(kept)
     graph.initializer.extend(weights)
-
-

@@ -89,10 +89,12 @@ def require(parity: Parity, tolerance: Tolerance, what: str) -> None:
         if not x.min_cosine >= tolerance.token_cosine
     ]
     if not parity.cls_min_cosine >= tolerance.cls_cosine:
-        problems.append(f"lowest CLS cosine {parity.cls_min_cosine:.7f}, expected at least {tolerance.cls_cosine}")
+        problems.append(
+            f"CLS: lowest cosine {parity.cls_min_cosine:.7f}, expected at least {tolerance.cls_cosine}"
+        )
     if not parity.raw_score_max_change <= tolerance.raw_score:
         problems.append(
-            f"a raw score changed by {parity.raw_score_max_change:.2e}, expected at most {tolerance.raw_score:.0e}"
+            f"raw score changed by {parity.raw_score_max_change:.2e}, expected at most {tolerance.raw_score}"
         )
     if problems:
         raise ParityError(f"{what} does not give its source's numbers:\n  " + "\n  ".join(problems))
@@ -100,8 +102,8 @@ def require(parity: Parity, tolerance: Tolerance, what: str) -> None:
 
 def rank_correlation(a: Array, b: Array) -> float:
     """Spearman's correlation of two score vectors (n,) without ties."""
-    ranks = [np.argsort(np.argsort(values, kind="stable"), kind="stable") for values in (a, b)]
-    return float(np.corrcoef(*ranks)[0, 1])
+    first, second = (np.argsort(np.argsort(v, kind="stable"), kind="stable").astype(float) for v in (a, b))
+    return float(np.corrcoef(np.stack([first, second]))[0, 1])
 
 
 def _max_abs(a: Array, b: Array) -> float:

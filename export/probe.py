@@ -104,4 +104,6 @@ def load_probe(path: Path) -> Probe:
             numbers = Numbers(data["tokens"], data["cls"], data["raw_scores"])
             return Probe(data["images"], data["token_index"], numbers)
     except (OSError, ValueError, KeyError, EOFError) as error:
-        raise BundleError(f"{path} is not a probe that can be read: {error}. Export the bundle again.") from error
+        raise BundleError(
+            f"{path} is not a probe that can be read: {error}. Export the bundle again."
+        ) from error

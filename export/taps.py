@@ -16,7 +16,9 @@ import onnx
 from ..runtime.errors import BundleError
 
 HUGGING_FACE_BLOCK = re.compile(r"^(?P<prefix>.*?)encoder/layers?\.(?P<layer>\d+)/Add_1_output_0$")
-HUGGING_FACE_CLS = re.compile(r"^(?P<prefix>.*?)(layernorm|post_layernorm)/(Add_1|LayerNormalization)_output_0$")
+HUGGING_FACE_CLS = re.compile(
+    r"^(?P<prefix>.*?)(layernorm|post_layernorm)/(Add_1|LayerNormalization)_output_0$"
+)
 
 
 @dataclass(frozen=True)

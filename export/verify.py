@@ -29,11 +29,15 @@ def verify(root: str, backend: str = "cpu") -> Parity:
     bundle = open_bundle(root, check=None)
     manifest = bundle.manifest
     if manifest.precision not in TOLERANCES:
-        raise BundleError(f"the bundle's precision {manifest.precision!r} is unknown; expected {list(TOLERANCES)}.")
+        raise BundleError(
+            f"the bundle's precision {manifest.precision!r} is unknown; expected {list(TOLERANCES)}."
+        )
     probe = load_probe(bundle.probe_path)
     expected = (len(manifest.layers), len(probe.images), len(probe.token_index), manifest.token_width)
     if probe.numbers.tokens.shape != expected or probe.images.shape[1:] != (*manifest.preprocess.size, 3):
-        raise BundleError(f"{bundle.probe_path} does not fit the manifest: tokens {probe.numbers.tokens.shape}.")
+        raise BundleError(
+            f"{bundle.probe_path} does not fit the manifest: tokens {probe.numbers.tokens.shape}."
+        )
     with BACKENDS[backend](bundle) as session:
         candidate = measure(session, probe.images, manifest).at(probe.token_index)
     parity = compare(probe.numbers, candidate, manifest.layers)

@@ -33,7 +33,8 @@ def describe(tokens: Array, grid: tuple[int, int], degree: int) -> FloatArray:
 def centre(tokens: Array) -> FloatArray:
     """Subtract from each image's tokens (n,P,C) the image's scalar mean; idempotent."""
     mean = tokens.mean(axis=(1, 2), dtype=np.float64, keepdims=True)
-    return np.subtract(tokens, mean).astype(np.float32)
+    centred: FloatArray = np.subtract(tokens, mean).astype(np.float32)
+    return centred
 
 
 def aggregate(tokens: FloatArray, grid: tuple[int, int], degree: int) -> FloatArray:
@@ -57,7 +58,8 @@ def aggregate(tokens: FloatArray, grid: tuple[int, int], degree: int) -> FloatAr
 def normalise(tokens: FloatArray) -> FloatArray:
     """Divide tokens (n,P,C) by their Euclidean norms (step 6); zero tokens stay zero."""
     norm = np.sqrt(np.einsum("npc,npc->np", tokens, tokens))[..., None]
-    return np.divide(tokens, norm, out=np.zeros_like(tokens), where=norm > 0)
+    unit: FloatArray = np.divide(tokens, norm, out=np.zeros_like(tokens), where=norm > 0)
+    return unit
 
 
 def check_degree(degree: int) -> None:

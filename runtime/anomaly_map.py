@@ -21,7 +21,9 @@ def upsample(maps: Array, size: tuple[int, int]) -> FloatArray:
         If ``maps`` has another number of axes, or ``size`` is not positive.
     """
     if np.ndim(maps) != 3 or min(size) < 1:
-        raise LotError(f"maps of shape {np.shape(maps)} to size {size}: expected (N, Gh, Gw) and a positive size.")
+        raise LotError(
+            f"maps of shape {np.shape(maps)} to size {size}: expected (N, Gh, Gw) and a positive size."
+        )
     rows, columns = (_weights(cells, pixels) for cells, pixels in zip(maps.shape[1:], size, strict=True))
     pixels: FloatArray = (rows @ maps.astype(np.float64) @ columns.T).astype(np.float32)
     return pixels

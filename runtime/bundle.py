@@ -49,7 +49,9 @@ def open_bundle(root: str | os.PathLike[str], check: Iterable[str] | None = (MOD
     for name in manifest.files:
         path = _inside(folder, name)
         if not path.is_file():
-            raise BundleError(f"the bundle {folder} lacks {name}, which its manifest lists. Copy the bundle again.")
+            raise BundleError(
+                f"the bundle {folder} lacks {name}, which its manifest lists. Copy the bundle again."
+            )
     for name in manifest.files if check is None else check:
         check_hash(folder / name, manifest.files[name])
     return Bundle(folder, manifest, hashlib.sha256(text).hexdigest())
@@ -138,7 +140,9 @@ def _parse_manifest(text: bytes, folder: Path) -> Manifest:
         raise BundleError(f"{path} is not JSON ({error}). Copy or export the bundle again.") from error
     version = data.get("schema_version") if isinstance(data, dict) else None
     if isinstance(version, int) and version > SCHEMA_VERSION:
-        raise BundleError(f"{path} has schema version {version}; this musc-edge reads {SCHEMA_VERSION}. Upgrade it.")
+        raise BundleError(
+            f"{path} has schema version {version}; this musc-edge reads {SCHEMA_VERSION}. Upgrade it."
+        )
     try:
         manifest: Manifest = _build(Manifest, data, "manifest")
         _check_consistency(manifest)
@@ -150,7 +154,9 @@ def _parse_manifest(text: bytes, folder: Path) -> Manifest:
 def _check_consistency(m: Manifest) -> None:
     """Raise ValueError where fields of the manifest contradict each other."""
     if min(m.patch_size, m.token_width, m.cls_width, *m.grid) < 1:
-        raise ValueError(f"patch {m.patch_size}, grid {m.grid} and widths {m.token_width}, {m.cls_width}: expected 1 or more")
+        raise ValueError(
+            f"patch {m.patch_size}, grid {m.grid}, widths {m.token_width}, {m.cls_width}: expected 1 or more"
+        )
     grid = tuple(pixels // m.patch_size for pixels in m.preprocess.size)
     if grid != m.grid:
         raise ValueError(f"size {m.preprocess.size} at patch {m.patch_size} gives grid {grid}, not {m.grid}")
@@ -164,7 +170,7 @@ def _check_consistency(m: Manifest) -> None:
 
 
 def _build(kind: Any, value: Any, where: str) -> Any:
-    """Turn JSON ``value`` into ``kind`` (a dataclass, tuple, dict or plain type); ValueError if it does not fit."""
+    """Turn JSON ``value`` into ``kind`` (a dataclass, tuple, dict or plain type), or raise ValueError."""
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         return _build_dataclass(kind, value, where)
     origin, args = typing.get_origin(kind), typing.get_args(kind)
@@ -202,5 +208,7 @@ def _inside(folder: Path, name: str) -> Path:
     pure = PurePosixPath(name)
     path = folder / pure
     if pure.is_absolute() or ".." in pure.parts or not path.resolve().is_relative_to(folder.resolve()):
-        raise BundleError(f"the bundle {folder} names {name!r}, which lies outside of it. Do not use this bundle.")
+        raise BundleError(
+            f"the bundle {folder} names {name!r}, which lies outside of it. Do not use this bundle."
+        )
     return path

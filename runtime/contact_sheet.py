@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from .anomaly_map import upsample
 from .heatmap import Scale, colours, lot_scale, overlay
-from .images import ImageProblem, read_image
+from .images import ImageError, read_image
 from .types import FloatArray, LotResult
 
 COLUMNS, WORST_ROWS = 4, 2
@@ -37,7 +37,10 @@ def draw_contact_sheet(result: LotResult, path: Path) -> None:
     for (title, members), count in zip(sections, rows, strict=True):
         draw.text((_GAP, y + 9), title, _INK, _font(17))
         for k, row in enumerate(members):
-            corner = (_GAP + k % COLUMNS * (cell_width + _GAP), y + _TITLE + k // COLUMNS * (cell_height + _GAP))
+            corner = (
+                _GAP + k % COLUMNS * (cell_width + _GAP),
+                y + _TITLE + k // COLUMNS * (cell_height + _GAP),
+            )
             _draw_cell(sheet, draw, corner, result, row, scale)
         y += _TITLE + count * (cell_height + _GAP)
     _draw_legend(sheet, draw, y, scale)
@@ -58,7 +61,7 @@ def _draw_cell(
     try:
         thumb = read_image(image.path)
         thumb.thumbnail((_THUMB, _THUMB))
-    except ImageProblem:  # the file was readable before and is gone or changed now
+    except ImageError:  # the file was readable before and is gone or changed now
         thumb = Image.new("RGB", (_THUMB, _THUMB), _FAINT)
     unit = scale.unit(_map_at(result.maps[row], thumb.size))
     top = y + (_THUMB - thumb.height) // 2
@@ -66,7 +69,12 @@ def _draw_cell(
     sheet.paste(Image.fromarray(overlay(np.asarray(thumb), unit)), (x + _THUMB + 2, top))
     name = image.name.encode("utf-8", "replace").decode("utf-8").replace("\n", " ")
     draw.text((x, y + _THUMB + 2), _shorten(name, 2 * _THUMB), _INK, _font(12))
-    draw.text((x, y + _THUMB + 17), f"score {result.scores[row]:.3f}   raw {result.raw_scores[row]:.3f}", _FAINT, _font(12))
+    draw.text(
+        (x, y + _THUMB + 17),
+        f"score {result.scores[row]:.3f}   raw {result.raw_scores[row]:.3f}",
+        _FAINT,
+        _font(12),
+    )
 
 
 def _map_at(grid: FloatArray, size: tuple[int, int]) -> FloatArray:
@@ -79,7 +87,12 @@ def _draw_legend(sheet: Image.Image, draw: ImageDraw.ImageDraw, y: int, scale: S
     ramp = np.tile(np.linspace(0, 1, 256, dtype=np.float32), (12, 1))
     sheet.paste(Image.fromarray(colours(ramp)), (_GAP, y + 8))
     draw.text((_GAP, y + 24), f"{scale.low:.2f}  (the lot's median)", _INK, _font(12))
-    draw.text((_GAP + 262, y + 6), f"{scale.high:.2f}  mutual score (distance); one scale for the lot", _INK, _font(12))
+    draw.text(
+        (_GAP + 262, y + 6),
+        f"{scale.high:.2f}  mutual score (distance); one scale for the lot",
+        _INK,
+        _font(12),
+    )
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:

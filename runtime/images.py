@@ -13,7 +13,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
 from .types import FloatArray, LotImage, PreprocessSpec, SkippedImage
 
@@ -21,10 +22,11 @@ MAX_PIXELS = 178_956_970
 """Largest image that is decoded, in pixels; above it Pillow itself refuses to open a file."""
 
 _RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+_TIFF_BITS = 258  # tag BitsPerSample
 _BACKGROUND = (255, 255, 255)
 
 
-class ImageProblem(Exception):
+class ImageError(Exception):
     """Why one image cannot be scored; ``status`` is the word for scores.csv."""
 
     def __init__(self, status: str, reason: str) -> None:
@@ -37,32 +39,37 @@ def read_image(path: Path) -> Image.Image:
 
     Raises
     ------
-    ImageProblem
+    ImageError
         If the file is not an image, is damaged, is larger than MAX_PIXELS, or has more than 8 bits
         per channel (which Pillow would clip).
     """
     try:
         with Image.open(path) as image:
             if image.width * image.height > MAX_PIXELS:
-                raise ImageProblem("too_large", f"{image.width} x {image.height} pixels; the limit is {MAX_PIXELS}")
+                raise ImageError(
+                    "too_large", f"{image.width} x {image.height} pixels; the limit is {MAX_PIXELS}"
+                )
             _refuse_deep(image)
             return _to_rgb(ImageOps.exif_transpose(image))
     except Image.DecompressionBombError as error:
-        raise ImageProblem("too_large", f"{error}; the limit is {MAX_PIXELS} pixels") from error
-    except Image.UnidentifiedImageError as error:
+        raise ImageError("too_large", f"{error}; the limit is {MAX_PIXELS} pixels") from error
+    except UnidentifiedImageError as error:
         size = path.stat().st_size
-        raise ImageProblem("unreadable", "the file is empty" if size == 0 else "not an image file") from error
+        raise ImageError("unreadable", "the file is empty" if size == 0 else "not an image file") from error
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise ImageProblem("unreadable", reason) from error
+        raise ImageError("unreadable", reason) from error
 
 
 def _refuse_deep(image: Image.Image) -> None:
-    """Raise ImageProblem for images with more than 8 bits per channel."""
-    bits = image.tag_v2.get(258, (8,)) if image.format == "TIFF" else (8,)  # type: ignore[attr-defined]
-    deep_png = image.format == "PNG" and image.tile and ";16" in str(image.tile[0][3])
+    """Raise ImageError for images with more than 8 bits per channel."""
+    bits = image.tag_v2.get(_TIFF_BITS, (8,)) if isinstance(image, TiffImageFile) else (8,)
+    tile: list[tuple[object, ...]] = getattr(image, "tile", [])
+    deep_png = image.format == "PNG" and any(";16" in str(part[3]) for part in tile)
     if image.mode.startswith(("I", "F")) or max(bits) > 8 or deep_png:
-        raise ImageProblem("unsupported", "more than 8 bits per channel; convert the lot to 8 bits with one scale")
+        raise ImageError(
+            "unsupported", "more than 8 bits per channel; convert the lot to 8 bits with one scale"
+        )
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -107,7 +114,7 @@ def decode_ahead(
     def decode(image: LotImage) -> FloatArray | SkippedImage:
         try:
             return preprocess(read_image(image.path), spec)
-        except ImageProblem as problem:
+        except ImageError as problem:
             return SkippedImage(image.name, problem.status, str(problem))
 
     with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:

@@ -57,7 +57,9 @@ def mutual_scores(
     """
     tokens = np.asarray(tokens)
     if tokens.ndim != 4 or grid[0] * grid[1] != tokens.shape[2]:
-        raise LotError(f"tokens have shape {tokens.shape}, expected (S, N, P, C) with P = {grid[0]} x {grid[1]}.")
+        raise LotError(
+            f"tokens have shape {tokens.shape}, expected (S, N, P, C) with P = {grid[0]} x {grid[1]}."
+        )
     if not np.isfinite(tokens).all():
         raise LotError("the tokens hold values that are not finite. Check the backend's precision.")
     scorer = NumpyScorer(grid, tuple(degrees), interval)
@@ -178,7 +180,8 @@ class NumpyScorer:
             i1 = min(i0 + tile, images.stop)
             block = describe(store.block(layer, i0, i1), self.grid, degree)
             vectors[i0 - images.start : i1 - images.start] = block
-        return _Features(vectors, vectors.any(axis=2).astype(np.float32))
+        lengths: FloatArray = np.asarray(vectors.any(axis=2), np.float32)
+        return _Features(vectors, lengths)
 
 
 class _Features(NamedTuple):
@@ -213,7 +216,7 @@ def _tiles(block: range, first: int, tile: int) -> Iterator[tuple[int, int]]:
 
 
 def _distance(cosine: FloatArray, own: _Features, others: _Features) -> FloatArray:
-    """Distances (n,P) of the patches of ``own`` to the nearest patch of ``others``; one of the two is one image.
+    """Distances (n,P) of the patches of ``own`` to the nearest of ``others``; one of the two is one image.
 
     ``cosine`` (n,P) is the largest product with a patch of the other image.  A zero feature has no
     angle: it lies at distance 1 from every unit feature and at 0 from another zero.

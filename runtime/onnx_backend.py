@@ -76,7 +76,9 @@ class OnnxBackend:
         outputs = [*zip(manifest.tokens, slot.tokens, strict=True), (manifest.cls, slot.cls)]
         for spec, target in outputs:
             if not target.flags.c_contiguous or target.dtype != spec.dtype:
-                raise DeviceError(f"slot for {spec.name} is {target.dtype}, expected contiguous {spec.dtype}.")
+                raise DeviceError(
+                    f"slot for {spec.name} is {target.dtype}, expected contiguous {spec.dtype}."
+                )
             binding.bind_output(spec.name, "cpu", 0, target.dtype, target.shape, target.ctypes.data)
         try:
             self._session.run_with_iobinding(binding)
@@ -95,9 +97,10 @@ class OnnxBackend:
         nodes = [*session.get_inputs(), *session.get_outputs()]
         found = {_signature(node.name, _numpy_name(node.type), node.shape[1:]) for node in nodes}
         if found != expected:
+            extra, lacking = (", ".join(sorted(s)) or "nothing" for s in (found - expected, expected - found))
             raise BundleError(
-                f"{self._bundle.model_path} has {', '.join(sorted(found - expected)) or 'nothing else'}, where "
-                f"the manifest expects {', '.join(sorted(expected - found)) or 'nothing more'}. Export it again."
+                f"{self._bundle.model_path} does not fit its manifest: unexpected are {extra}; "
+                f"missing are {lacking}. Export the bundle again."
             )
 
 

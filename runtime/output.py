@@ -24,20 +24,24 @@ def new_folder(out: Path, overwrite: bool, marker: str) -> Iterator[Path]:
     OutputError
         If ``out`` is in the way or cannot be written, or the disk is full.
     """
-    out = Path(os.path.abspath(out))
+    out = out.parent.resolve() / out.name
     _check_free(out, overwrite, marker)
     partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         partial.mkdir()
     except OSError as error:
-        raise OutputError(f"{out} cannot be written: {error.strerror}. Choose another folder with -o.") from error
+        raise OutputError(
+            f"{out} cannot be written: {error.strerror}. Choose another folder with -o."
+        ) from error
     try:
         yield partial
         _check_free(out, overwrite, marker)
         _replace(out, partial)
     except OSError as error:
-        raise OutputError(f"writing {out} failed: {error.strerror or error}. Nothing was left there.") from error
+        raise OutputError(
+            f"writing {out} failed: {error.strerror or error}. Nothing was left there."
+        ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -51,7 +55,9 @@ def _check_free(out: Path, overwrite: bool, marker: str) -> None:
     if not any(out.iterdir()):
         return
     if not (out / marker).is_file():
-        raise OutputError(f"{out} holds files that are not ours (no {marker}). Choose another folder with -o.")
+        raise OutputError(
+            f"{out} holds files that are not ours (no {marker}). Choose another folder with -o."
+        )
     if not overwrite:
         raise OutputError(f"{out} exists. Use --overwrite to replace it, or choose another folder with -o.")
 

@@ -1,11 +1,11 @@
 """A lot of images in, defect scores out: the paper's method from top to bottom.
 
-    1. list, decode and resize the images                     lot.py, images.py
-    2. ViT: patch tokens of a few layers, CLS embedding       onnx_backend.py -> store.py
-    3. LNAMD: describe each patch by its neighborhood         aggregate.py
-    4. MSM: score each patch by the other images' patches     mutual.py
-    5. anomaly map in pixels, its maximum is the raw score    anomaly_map.py
-    6. RsCIN: rescore over images with similar CLS            rescore.py
+1. list, decode and resize the images                     lot.py, images.py
+2. ViT: patch tokens of a few layers, CLS embedding       onnx_backend.py -> store.py
+3. LNAMD: describe each patch by its neighborhood         aggregate.py
+4. MSM: score each patch by the other images' patches     mutual.py
+5. anomaly map in pixels, its maximum is the raw score    anomaly_map.py
+6. RsCIN: rescore over images with similar CLS            rescore.py
 """
 
 from __future__ import annotations
@@ -178,8 +178,8 @@ def extract(
 def _require_finite(slot: Slot, images: Sequence[LotImage]) -> None:
     """Raise DeviceError with the images' names if the backend gave infinities or NaN."""
     finite = np.isfinite(slot.tokens).all(axis=(0, 2, 3)) & np.isfinite(slot.cls).all(axis=1)
-    if not finite.all():
-        names = ", ".join(image.name for image, good in zip(images, finite, strict=True) if not good)
+    if not np.all(finite):
+        names = ", ".join(images[int(i)].name for i in np.flatnonzero(~finite))
         raise DeviceError(f"the ViT gave values that are not finite for {names}. Try a bundle in fp32.")
 
 

@@ -50,13 +50,14 @@ def rescore(scores: Array, cls: Array, neighbors: Sequence[int] = (1, 2, 3)) -> 
         _smooth(scaled, cls[i : i + _ROWS] @ cls.T, scaled[i : i + _ROWS], windows)
         for i in range(0, len(scores), _ROWS)
     ]
-    return np.concatenate(blocks)
+    rescored: Array = np.concatenate(blocks)
+    return rescored
 
 
 def in_distance_units(lot_scores: Array, raw_scores: Array) -> Array:
     """Rescored values (N,) mapped from 0-1 back to the range of the raw scores (N,)."""
-    low: float = raw_scores.min()
-    return low + (raw_scores.max() - low) * lot_scores
+    low, high = float(raw_scores.min()), float(raw_scores.max())
+    return low + (high - low) * lot_scores
 
 
 def _smooth(scaled: Array, similarity: Array, own: Array, windows: Sequence[int]) -> Array:

@@ -93,8 +93,12 @@ def _write_maps(result: LotResult, folder: Path, kind: str, progress: Progress) 
 def _write_scores(result: LotResult, path: Path, maps: dict[str, str]) -> None:
     """Write scores.csv, one row per listed image in the lot's order."""
     rows = {
-        image.name: ["ok", *(f"{v[i]:.6f}" for v in (result.raw_scores, result.scores, result.lot_scores)),
-                     maps.get(image.name, ""), ""]
+        image.name: [
+            "ok",
+            *(f"{v[i]:.6f}" for v in (result.raw_scores, result.scores, result.lot_scores)),
+            maps.get(image.name, ""),
+            "",
+        ]
         for i, image in enumerate(result.images)
     }
     rows |= {image.name: [image.status, "", "", "", "", image.reason] for image in result.skipped}

@@ -115,7 +115,10 @@ class FeatureStore(Protocol):
     It exists so that backends and scorers need not know which of these it is.
     """
 
-    cls: FloatArray
+    @property
+    def cls(self) -> FloatArray:
+        """CLS embeddings (N,D)."""
+        ...
 
     @property
     def shape(self) -> tuple[int, int, int, int]:

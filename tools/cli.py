@@ -99,7 +99,9 @@ def image_size(text: str) -> tuple[int, int]:
     """'224' -> (224, 224); '224x448' -> height 224, width 448."""
     parts = text.lower().split("x")
     if len(parts) > 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
-        raise argparse.ArgumentTypeError(f"{text!r}: expected pixels such as 224, or HEIGHTxWIDTH such as 224x448")
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: expected pixels such as 224, or HEIGHTxWIDTH such as 224x448"
+        )
     return int(parts[0]), int(parts[-1])
 
 

@@ -32,11 +32,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         subprocess.run([commands / "musc-export", *export], check=True)
     labels = lay_out_lot(work / "downloads", lot)
     code = subprocess.run(
-        [commands / "musc-edge", "infer", str(lot), "-b", str(bundle), "-o", str(out), "--overwrite"], check=False
+        [commands / "musc-edge", "infer", str(lot), "-b", str(bundle), "-o", str(out), "--overwrite"],
+        check=False,
     ).returncode
     if code == 0:
-        raw, rescored = (auroc(read_scores(out / "scores.csv", column), labels) for column in ("raw_score", "score"))
-        print(f"AUROC          {raw:.3f} raw, {rescored:.3f} rescored  (from labels that the scoring never saw)")
+        raw, rescored = (
+            auroc(read_scores(out / "scores.csv", column), labels) for column in ("raw_score", "score")
+        )
+        print(
+            f"AUROC          {raw:.3f} raw, {rescored:.3f} rescored  (from labels that the scoring never saw)"
+        )
     return code
 
 
@@ -49,7 +54,7 @@ def lay_out_lot(downloads: Path, lot: Path, good: int = GOOD, defective: int = D
     lot.mkdir(parents=True)
     with zipfile.ZipFile(_wheel(downloads, "elpv_dataset")) as wheel:
         rows = [line.split() for line in wheel.read(_LABELS).decode("ascii").splitlines()]
-        chosen = {}
+        chosen: dict[str, bool] = {}
         for probability, count in (("0.0", good), ("1.0", defective)):
             names = [name for name, p, kind in rows if p == probability and kind == "mono"]
             chosen |= {names[i * len(names) // count]: probability == "1.0" for i in range(count)}

