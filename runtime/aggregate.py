@@ -31,9 +31,13 @@ def describe(tokens: Array, grid: tuple[int, int], degree: int) -> FloatArray:
 
 
 def centre(tokens: Array) -> FloatArray:
-    """Subtract from each image's tokens (n,P,C) the image's scalar mean; idempotent."""
-    mean = tokens.mean(axis=(1, 2), dtype=np.float64, keepdims=True)
-    centred: FloatArray = np.subtract(tokens, mean).astype(np.float32)
+    """Subtract from each image's tokens (n,P,C) the image's scalar mean; idempotent.
+
+    The mean of float32 values is taken in float64, so that a constant image becomes exactly zero.
+    """
+    values = np.asarray(tokens, np.float32)
+    mean = values.mean(axis=(1, 2), dtype=np.float64, keepdims=True)
+    centred: FloatArray = np.subtract(values, mean).astype(np.float32)
     return centred
 
 

@@ -56,7 +56,8 @@ def mutual_scores(
         If the lot is too small for the interval, or a setting or shape is not usable.
     """
     tokens = np.asarray(tokens)
-    if tokens.ndim != 4 or grid[0] * grid[1] != tokens.shape[2]:
+    sizes = (*tokens.shape[:1], *tokens.shape[2:], *grid)  # the number of images is judged by the interval
+    if tokens.ndim != 4 or min(sizes) < 1 or grid[0] * grid[1] != tokens.shape[2]:
         raise LotError(
             f"tokens have shape {tokens.shape}, expected (S, N, P, C) with P = {grid[0]} x {grid[1]}."
         )

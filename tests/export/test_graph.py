@@ -1,0 +1,623 @@
+"""The graph of a bundle: cut, folded, given its heads and clean names, with the source's numbers."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from helpers_export import CLS, LAYERS, Array, block, built, expected, pixels, run, tiny_source
+from musc_edge.export import onnx_file
+from musc_edge.export.folding import fold_shapes
+from musc_edge.export.graph import BundleGraph, cut, make_graph, patch_size
+from musc_edge.export.naming import clean_names
+from musc_edge.export.onnx_file import load_source, run_model, save_model
+from musc_edge.export.taps import Taps, find_taps
+from musc_edge.runtime.errors import BundleError
+from tiny_vit import INPUT, PATCH, WIDTH, tiny_vit
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "opset 14": {},
+    "two heads": {"heads": 2},
+    "opset 17": {"opset": 17},
+    "opset 17, one node for each norm": {"opset": 17, "fused_norm": True},
+    "opset 18": {"opset": 18},
+    "registers": {"registers": 4},
+    "one register, opset 18, prefix": {"registers": 1, "opset": 18, "prefix": "/backbone"},
+    "layers": {"layers_name": "layers", "prefix": "/model/vision"},
+}
+SIZES = [(16, 16), (8, 8), (40, 40), (12, 20), (32, 8), (4, 4)]
+"""The stored position embedding is for 16x16; the last has one patch only."""
+
+
+def assert_same_numbers(source: onnx.ModelProto, graph: BundleGraph, taps: Taps, images: Array) -> None:
+    wanted = expected(source, taps.tokens, taps.cls, images, graph.grid[0] * graph.grid[1])
+    found = run(graph.model, images)
+    assert list(found) == [*graph.token_names, "cls"]
+    for name, tokens in zip(graph.token_names, wanted.tokens, strict=True):
+        assert found[name].shape == tokens.shape
+        assert found[name].dtype == np.float32
+        np.testing.assert_allclose(found[name], tokens, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(found["cls"], wanted.cls, rtol=0, atol=1e-6)
+
+
+def shape_of(value: onnx.ValueInfoProto) -> list[int | str]:
+    return [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim]
+
+
+def ops(model: onnx.ModelProto) -> Counter[str]:
+    return Counter(node.op_type for node in model.graph.node)
+
+
+# ---- numbers ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("size", SIZES, ids="{0[0]}x{0[1]}".format)
+def test_numbers_of_the_source(variant: str, size: tuple[int, int]) -> None:
+    source = tiny_vit(**VARIANTS[variant], seed=3)
+    taps = find_taps(source, LAYERS)
+    graph = built(source, size)
+    assert graph.grid == (size[0] // PATCH, size[1] // PATCH)
+    for batch in (1, 2, 5):
+        assert_same_numbers(source, graph, taps, pixels(batch, size))
+
+
+def test_tokens_have_no_mean_and_cls_has_length_one() -> None:
+    found = run(built(tiny_vit(), (16, 24)).model, 3 * pixels(4, (16, 24)))
+    for layer in LAYERS:
+        np.testing.assert_allclose(found[f"tokens_{layer}"].mean(axis=(1, 2)), 0, atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(found["cls"], axis=1), 1, atol=1e-6)
+
+
+def test_an_image_has_the_same_numbers_in_any_batch() -> None:
+    graph, images = built(tiny_vit(registers=2), (12, 20)).model, pixels(5, (12, 20))
+    together = run(graph, images)
+    for i in range(5):
+        alone = run(graph, images[i : i + 1])
+        for name, values in alone.items():
+            np.testing.assert_allclose(values[0], together[name][i], rtol=0, atol=1e-6)
+
+
+def test_zero_cls_gives_no_nan() -> None:
+    source = tiny_vit()
+    for k, weight in enumerate(source.graph.initializer):
+        if weight.name.startswith("layernorm."):
+            zeros = np.zeros(weight.dims, np.float32)
+            source.graph.initializer[k].CopyFrom(numpy_helper.from_array(zeros, weight.name))
+    np.testing.assert_array_equal(run(built(source, (8, 8)).model, pixels(2, (8, 8)))["cls"], 0)
+
+
+def test_every_block_and_only_one() -> None:
+    for layers in ((0, 1, 2), (1,)):
+        source = tiny_vit()
+        graph = built(source, (16, 16), layers)
+        assert graph.token_names == tuple(f"tokens_{layer}" for layer in layers)
+        assert_same_numbers(source, graph, find_taps(source, layers), pixels(2, (16, 16)))
+
+
+def test_patches_only_and_pooled_cls() -> None:
+    """Taps without CLS token, and an embedding (B,D) from a projection, as CLIP's exports have."""
+    source = tiny_vit()
+    add = source.graph.node.add
+    weights = source.graph.initializer
+    weights.append(numpy_helper.from_array(np.array(0), "zero"))
+    weights.append(numpy_helper.from_array(pixels(1, (WIDTH, 5))[0, 0], "visual_projection"))
+    for name, values in (("one", [1]), ("end", [1 << 40])):
+        weights.append(numpy_helper.from_array(np.array(values), name))
+    for layer in LAYERS:
+        add(op_type="Slice", input=[block(layer), "one", "end", "one"], output=[f"patches.{layer}"])
+    add().CopyFrom(helper.make_node("Gather", [CLS, "zero"], ["first"], axis=1))
+    add(op_type="MatMul", input=["first", "visual_projection"], output=["embedding"])
+    taps = find_taps(source, LAYERS, "patches.{layer}", "embedding")
+    graph = make_graph(cut(source, taps, (16, 8)), taps)
+    assert (graph.token_width, graph.cls_width) == (WIDTH, 5)
+    assert_same_numbers(source, graph, taps, pixels(3, (16, 8)))
+
+
+def test_source_named_like_a_bundle() -> None:
+    """Tensors of the source may already be called what a bundle calls its own."""
+    source = tiny_vit()
+    new = {INPUT: "pixels", CLS: "cls", "layernorm.weight": "batch"}
+    new |= {block(layer): f"tokens_{layer}" for layer in LAYERS}
+    for node in source.graph.node:
+        node.input[:] = [new.get(name, name) for name in node.input]
+        node.output[:] = [new.get(name, name) for name in node.output]
+    for value in (*source.graph.input, *source.graph.initializer):
+        value.name = new.get(value.name, value.name)
+    taps = find_taps(source, LAYERS, "tokens_{layer}", "cls")
+    graph = make_graph(cut(source, taps, (16, 8)), taps)
+    assert_same_numbers(source, graph, taps, pixels(2, (16, 8)))
+
+
+def test_half_precision_input() -> None:
+    """The outputs are float32 even if the source takes float16."""
+    source = tiny_vit()
+    source.graph.input[0].type.tensor_type.elem_type = TensorProto.FLOAT16
+    for node in source.graph.node:
+        node.input[:] = ["as_float" if name == INPUT else name for name in node.input]
+    nodes = [helper.make_node("Cast", [INPUT], ["as_float"], to=TensorProto.FLOAT), *source.graph.node]
+    del source.graph.node[:]
+    source.graph.node.extend(nodes)
+    images = pixels(2, (16, 8)).astype(np.float16)
+    assert_same_numbers(source, built(source, (16, 8)), find_taps(source, LAYERS), images)
+
+
+def test_shapes_that_the_source_states_do_not_matter() -> None:
+    """Exporters may leave the shapes of every tensor in the file, for the size of the export."""
+    source = onnx.shape_inference.infer_shapes(tiny_vit(), data_prop=True)
+    assert len(source.graph.value_info) > 100
+    assert_same_numbers(source, built(source, (8, 24)), find_taps(source, LAYERS), pixels(2, (8, 24)))
+
+
+def test_weights_listed_as_inputs() -> None:
+    """Old exporters list every weight among the inputs too."""
+    source = tiny_vit()
+    for weight in source.graph.initializer:
+        value = helper.make_tensor_value_info(weight.name, TensorProto.FLOAT, list(weight.dims))
+        source.graph.input.append(value)
+    graph = built(source, (16, 16))
+    assert [value.name for value in graph.model.graph.input] == ["pixels"]
+    assert_same_numbers(source, graph, find_taps(source, LAYERS), pixels(2, (16, 16)))
+
+
+def test_input_declared_for_one_image() -> None:
+    source = tiny_vit()
+    source.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+    assert_same_numbers(source, built(source, (16, 16)), find_taps(source, LAYERS), pixels(3, (16, 16)))
+
+
+def test_source_stays_as_it_was() -> None:
+    source = tiny_vit()
+    before = source.SerializeToString(deterministic=True)
+    built(source, (16, 24))
+    assert source.SerializeToString(deterministic=True) == before
+
+
+# ---- form ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("size", [(16, 16), (12, 20)], ids="{0[0]}x{0[1]}".format)
+def test_nothing_is_computed_from_the_image_size(variant: str, size: tuple[int, int]) -> None:
+    graph = built(tiny_vit(**VARIANTS[variant]), size).model.graph
+    assert not any(node.op_type in ("Resize", "Constant", "Unsqueeze", "Where") for node in graph.node)
+    shapes = [node for node in graph.node if node.op_type in ("Shape", "Size")]
+    assert len(shapes) <= 1
+    weights = {weight.name: numpy_helper.to_array(weight) for weight in graph.initializer}
+    for node in shapes:
+        assert list(node.input) == ["pixels"]
+        (reader,) = [other for other in graph.node if node.output[0] in other.input]
+        assert reader.op_type == "Gather"
+        np.testing.assert_array_equal(weights[reader.input[1]], [0])  # the batch, and nothing else
+
+
+@pytest.mark.parametrize("prefix", ["", "/backbone"])
+def test_position_embedding_is_stored(prefix: str) -> None:
+    source = tiny_vit(prefix=prefix)
+    (resize,) = [node for node in source.graph.node if node.op_type == "Resize"]
+    resampled = run(source, pixels(1, (12, 20)), list(resize.output))[resize.output[0]]
+    patches = resampled.reshape(WIDTH, 15).T
+    stored = [numpy_helper.to_array(w) for w in built(source, (12, 20)).model.graph.initializer]
+    (position,) = [values for values in stored if values.shape == (1, 16, WIDTH)]
+    np.testing.assert_array_equal(position[0, 1:], patches)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_interface(variant: str) -> None:
+    source = tiny_vit(**VARIANTS[variant])
+    graph = built(source, (12, 20), (0, 1, 2))
+    model = graph.model
+    assert (graph.patch_size, graph.grid, graph.token_width, graph.cls_width) == (4, (3, 5), WIDTH, WIDTH)
+    inputs = {value.name: shape_of(value) for value in model.graph.input}
+    assert inputs == {"pixels": ["batch", 3, 12, 20]}
+    outputs = {value.name: shape_of(value) for value in model.graph.output}
+    tokens: dict[str, list[int | str]] = {f"tokens_{layer}": ["batch", 15, WIDTH] for layer in (0, 1, 2)}
+    assert outputs == {**tokens, "cls": ["batch", WIDTH]}
+    assert list(outputs) == [*graph.token_names, "cls"]
+    for value in (*model.graph.input, *model.graph.output):
+        assert value.type.tensor_type.elem_type == TensorProto.FLOAT
+    onnx.checker.check_model(model, full_check=True)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_names(variant: str) -> None:
+    graph = built(tiny_vit(**VARIANTS[variant]), (12, 20)).model.graph
+    nodes = [node.name for node in graph.node]
+    weights = [weight.name for weight in graph.initializer]
+    tensors = [name for node in graph.node for name in node.output] + weights
+    assert len(set(nodes)) == len(nodes)
+    assert len(set(tensors)) == len(tensors)
+    for name in (*nodes, *tensors):
+        assert re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.]*", name), name
+        assert "backbone" not in name
+        assert "vision" not in name
+    layers_name = VARIANTS[variant].get("layers_name", "layer")
+    assert f"encoder.{layers_name}.0.norm1.weight" in weights
+    assert f"encoder.{layers_name}.0.mlp.fc1.MatMul.input1" in weights  # onnx::MatMul_12 in the source
+    assert f"encoder.{layers_name}.2.Add_1" in nodes
+
+
+def test_what_comes_after_the_taps_is_gone() -> None:
+    source = tiny_vit()
+    graph = built(source, (16, 16)).model.graph
+    assert "Sigmoid" in ops(source)
+    assert "Sigmoid" not in {node.op_type for node in graph.node}
+    assert not [weight.name for weight in graph.initializer if weight.name.startswith("head")]
+    read = {name for node in graph.node for name in node.input}
+    assert {weight.name for weight in graph.initializer} <= read
+    made = {name for node in graph.node for name in node.output}
+    assert made - read == {"tokens_0", "tokens_2", "cls"}
+
+
+def test_cut_keeps_the_taps_and_takes_the_size() -> None:
+    source = tiny_vit()
+    taps = find_taps(source, (1,))
+    trimmed = cut(source, taps, (12, 20))
+    assert shape_of(trimmed.graph.input[0]) == ["batch", 3, 12, 20]
+    assert [value.name for value in trimmed.graph.output] == [block(1), CLS]
+    assert "Sigmoid" not in ops(trimmed)
+
+
+def test_cut_with_one_tensor_for_tokens_and_cls() -> None:
+    """The final norm can be tapped for both."""
+    source = tiny_vit()
+    taps = Taps((2,), (CLS,), CLS)
+    graph = make_graph(cut(source, taps, (16, 16)), taps)
+    assert_same_numbers(source, graph, taps, pixels(2, (16, 16)))
+
+
+# ---- refused ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("size", "offer"),
+    [
+        ((17, 17), "16"),
+        ((19, 19), "20"),
+        ((1, 1), "4"),
+        ((16, 19), "16x20"),
+        ((33, 17), "32x16"),
+        ((17, 18), "16x(16|20)"),
+    ],
+)
+def test_size_that_is_no_multiple_of_the_patch(size: tuple[int, int], offer: str) -> None:
+    """The offer can be given to --image-size as it is."""
+    with pytest.raises(BundleError, match=f"{size[0]}x{size[1]}.*patch size 4.* try {offer}[.]$"):
+        built(tiny_vit(), size)
+
+
+@pytest.mark.parametrize("opset", [14, 18])
+def test_static_batch(opset: int) -> None:
+    with pytest.raises(BundleError, match=r"\(2, 3, 16, 16\)(.|\n)*any batch"):
+        built(tiny_vit(opset=opset, static_batch=True), (16, 16))
+
+
+def test_second_input() -> None:
+    source = tiny_vit()
+    source.graph.input.append(helper.make_tensor_value_info("mask", TensorProto.BOOL, ["batch_size", 16]))
+    with pytest.raises(BundleError, match=r"inputs \['input_image', 'mask'\]: expected one"):
+        built(source, (16, 16))
+
+
+@pytest.mark.parametrize(
+    ("element", "shape"),
+    [(TensorProto.FLOAT, ["b", 3 * 256]), (TensorProto.FLOAT, ["b", 1, 3, 16, 16]), (TensorProto.UINT8, None)],
+)
+def test_input_that_is_no_image(element: int, shape: list[str | int] | None) -> None:
+    source = tiny_vit()
+    value = helper.make_tensor_value_info(INPUT, element, shape or ["b", 3, 16, 16])
+    source.graph.input[0].CopyFrom(value)
+    with pytest.raises(BundleError, match="'input_image' is no float image"):
+        built(source, (16, 16))
+
+
+def test_input_with_another_number_of_channels() -> None:
+    source = tiny_vit()
+    source.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 4
+    with pytest.raises(BundleError, match="3, H, W"):
+        built(source, (16, 16))
+
+
+def test_no_convolution() -> None:
+    node = helper.make_node("Identity", ["x"], ["y"])
+    model = helper.make_model(helper.make_graph([node], "g", [], []))
+    with pytest.raises(BundleError, match="no convolution"):
+        patch_size(model)
+
+
+@pytest.mark.parametrize("strides", [[2, 2], [4, 2], None])
+def test_convolution_that_is_no_patch_embedding(strides: list[int] | None) -> None:
+    attributes = {"kernel_shape": [4, 4], **({"strides": strides} if strides else {})}
+    node = helper.make_node("Conv", ["x", "w"], ["y"], **attributes)
+    model = helper.make_model(helper.make_graph([node], "g", [], []))
+    with pytest.raises(BundleError, match=r"kernel \[4, 4\] and stride .*not a patch embedding"):
+        patch_size(model)
+
+
+def test_kernel_shape_left_to_the_weights() -> None:
+    """``kernel_shape`` may be missing from a convolution: it is that of the weights."""
+    source = tiny_vit()
+    for node in source.graph.node:
+        if node.op_type == "Conv":
+            kept = [a for a in node.attribute if a.name != "kernel_shape"]
+            del node.attribute[:]
+            node.attribute.extend(kept)
+    assert_same_numbers(source, built(source, (16, 16)), find_taps(source, LAYERS), pixels(1, (16, 16)))
+
+
+def control_flow(model: onnx.ModelProto, before: str) -> None:
+    """Put an If in front of the node that makes ``before``."""
+    branches = {}
+    for name in ("then_branch", "else_branch"):
+        output = helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
+        body = helper.make_node("Identity", [f"{before}.plain"], [name])
+        branches[name] = helper.make_graph([body], name, [], [output])
+    (k,) = [k for k, node in enumerate(model.graph.node) if before in node.output]
+    model.graph.node[k].output[0] = f"{before}.plain"
+    model.graph.initializer.append(numpy_helper.from_array(np.array(True), "condition"))
+    model.graph.node.insert(k + 1, helper.make_node("If", ["condition"], [before], "/If", **branches))
+
+
+def test_control_flow() -> None:
+    source = tiny_vit()
+    control_flow(source, block(1))
+    with pytest.raises(BundleError, match=r"'/If' \(If\) is control flow"):
+        built(source, (16, 16))
+
+
+def test_control_flow_after_the_taps_does_not_matter() -> None:
+    source = tiny_vit()
+    control_flow(source, "output_importance")
+    onnx.checker.check_model(source)
+    assert "If" not in ops(built(source, (16, 16)).model)
+
+
+def test_tokens_of_another_form() -> None:
+    """A tensor that is not (B,T,C) with at least the grid's tokens cannot be tapped."""
+    source = tiny_vit()
+    taps = Taps((0,), ("/embeddings/projection/Conv_output_0",), CLS)
+    with pytest.raises(BundleError, match=r"Conv_output_0.*expected \(B, T, C\) with T >= 16"):
+        make_graph(cut(source, taps, (16, 16)), taps)
+
+
+def test_layers_of_different_width() -> None:
+    source = tiny_vit()
+    wide = "/encoder/layer.1/mlp/fc1/Add_output_0"
+    taps = Taps((0, 1), (block(0), wide), CLS)
+    with pytest.raises(BundleError, match=r"differ in width: \[16, 32\]"):
+        make_graph(cut(source, taps, (16, 16)), taps)
+
+
+# ---- folding ---------------------------------------------------------------------------------
+
+
+def small(nodes: list[onnx.NodeProto], **weights: Any) -> onnx.ModelProto:
+    """A graph from ``x`` (batch,3,2,2) to ``y``."""
+    arrays = [numpy_helper.from_array(np.asarray(value), name) for name, value in weights.items()]
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 3, 2, 2])
+    graph = helper.make_graph(nodes, "small", [x], [onnx.ValueInfoProto(name="y")], arrays)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 14)], ir_version=8)
+
+
+def batch_of_x() -> list[onnx.NodeProto]:
+    """Nodes that compute ``b``, the batch, as int64 (1,)."""
+    return [
+        helper.make_node("Shape", ["x"], ["shape"]),
+        helper.make_node("Gather", ["shape", "zero"], ["b"], axis=0),
+    ]
+
+
+def assert_folds(model: onnx.ModelProto) -> onnx.ModelProto:
+    folded = fold_shapes(model)
+    for batch in (1, 2, 3, 7):
+        images = pixels(batch, (2, 2))
+        np.testing.assert_array_equal(run(folded, images)["y"], run(model, images)["y"])
+    return folded
+
+
+def test_shape_with_several_times_the_batch() -> None:
+    """Attention may fold its heads into the batch: (B*3, 4) is stored as (-1, 4)."""
+    nodes = [
+        *batch_of_x(),
+        helper.make_node("Mul", ["b", "three"], ["b3"]),
+        helper.make_node("Concat", ["b3", "four"], ["target"], axis=0),
+        helper.make_node("Reshape", ["x", "target"], ["y"]),
+    ]
+    folded = assert_folds(small(nodes, zero=[0], three=[3], four=[4]))
+    assert ops(folded) == {"Reshape": 1}
+
+
+@pytest.mark.parametrize("rest", [[0, -1], [-1], [3, 2, -1]])
+def test_shape_with_a_free_length(rest: list[int]) -> None:
+    nodes = [
+        *batch_of_x(),
+        helper.make_node("Concat", ["b", "rest"], ["target"], axis=0),
+        helper.make_node("Reshape", ["x", "target"], ["y"]),
+    ]
+    assert_folds(small(nodes, zero=[0], rest=rest))
+
+
+def test_batch_at_the_end_of_a_shape() -> None:
+    nodes = [
+        *batch_of_x(),
+        helper.make_node("Transpose", ["x"], ["last"], perm=[1, 2, 3, 0]),
+        helper.make_node("Concat", ["twelve", "b"], ["target"], axis=0),
+        helper.make_node("Reshape", ["last", "target"], ["y"]),
+    ]
+    assert_folds(small(nodes, zero=[0], twelve=[12]))
+
+
+def test_zeros_of_the_batch_are_repeated() -> None:
+    """A tensor made for the batch (here a bias of ones) becomes one row that is expanded."""
+    nodes = [
+        *batch_of_x(),
+        helper.make_node("Concat", ["b", "rest"], ["target"], axis=0),
+        helper.make_node("Expand", ["one", "target"], ["ones"]),
+        helper.make_node("Add", ["x", "ones"], ["y"]),
+    ]
+    folded = assert_folds(small(nodes, zero=[0], rest=[3, 2, 2], one=np.float32([1])))
+    assert ops(folded)["Shape"] == 1
+
+
+def test_constant_beside_the_image() -> None:
+    """What has nothing to do with the image is computed once."""
+    nodes = [
+        helper.make_node("Mul", ["a", "b"], ["ab"]),
+        helper.make_node("Exp", ["ab"], ["e"]),
+        helper.make_node("Mul", ["x", "e"], ["y"]),
+    ]
+    folded = assert_folds(small(nodes, a=np.float32([2]), b=np.float32([0.3])))
+    assert ops(folded) == {"Mul": 1}
+
+
+def test_shape_that_is_not_linear_in_the_batch() -> None:
+    nodes = [
+        *batch_of_x(),
+        helper.make_node("Mul", ["b", "b"], ["bb"]),
+        helper.make_node("Expand", ["x", "bb"], ["y"]),
+    ]
+    with pytest.raises(BundleError, match="shape 'bb' is .* not understood"):
+        fold_shapes(small(nodes, zero=[0]))
+
+
+def test_values_that_depend_on_the_batch() -> None:
+    nodes = [
+        *batch_of_x(),
+        helper.make_node("Cast", ["b"], ["scale"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["x", "scale"], ["y"]),
+    ]
+    with pytest.raises(BundleError, match="'scale' depends on the batch in a way that is not understood"):
+        fold_shapes(small(nodes, zero=[0]))
+
+
+def test_rows_that_differ_are_not_taken_for_repeated() -> None:
+    """A tensor with a row for each image that is not the same row (here a counter) is refused."""
+    nodes = [
+        *batch_of_x(),
+        helper.make_node("Squeeze", ["b"], ["stop"]),
+        helper.make_node("Range", ["start", "stop", "step"], ["count"]),
+        helper.make_node("Cast", ["count"], ["numbers"], to=TensorProto.FLOAT),
+        helper.make_node("Reshape", ["numbers", "column"], ["rows"]),
+        helper.make_node("Add", ["x", "rows"], ["y"]),
+    ]
+    with pytest.raises(BundleError, match="'rows' depends on the batch in a way that is not understood"):
+        fold_shapes(small(nodes, zero=[0], start=0, step=1, column=[-1, 1, 1, 1]))
+
+
+# ---- names -----------------------------------------------------------------------------------
+
+
+def named(nodes: list[onnx.NodeProto], weights: list[str]) -> onnx.GraphProto:
+    arrays = [numpy_helper.from_array(np.float32([k]), name) for k, name in enumerate(weights)]
+    x, y = onnx.ValueInfoProto(name="x"), onnx.ValueInfoProto(name="y")
+    graph = helper.make_graph(nodes, "named", [x], [y], arrays)
+    clean_names(graph)
+    return graph
+
+
+def test_collisions_get_numbers() -> None:
+    nodes = [
+        helper.make_node("Add", ["x", "a/b"], ["t1"], "/m/n/a"),
+        helper.make_node("Add", ["t1", "a.b"], ["t2"], "/m/n.a"),
+        helper.make_node("Add", ["t2", "onnx::Add_1"], ["t3"], ""),
+        helper.make_node("Add", ["t3", "onnx::Add_1"], ["y"], ""),
+    ]
+    graph = named(nodes, ["a/b", "a.b", "onnx::Add_1"])
+    assert [node.name for node in graph.node] == ["n.a", "n.a_2", "Add", "Add_2"]
+    assert [weight.name for weight in graph.initializer] == ["a.b", "a.b_2", "Add.input1"]
+    assert [list(node.input) for node in graph.node] == [
+        ["x", "a.b"],
+        ["n.a", "a.b_2"],
+        ["n.a_2", "Add.input1"],
+        ["Add", "Add.input1"],
+    ]
+    assert list(graph.node[-1].output) == ["y"]
+
+
+def test_left_out_inputs_stay_left_out() -> None:
+    nodes = [helper.make_node("Clip", ["x", "", "/m/limit"], ["/m/Clip_output_0", ""], "/m/Clip")]
+    nodes.append(helper.make_node("Relu", ["/m/Clip_output_0"], ["y"], "/m/Relu"))
+    graph = named(nodes, ["/m/limit"])
+    assert list(graph.node[0].input) == ["x", "", "Clip.input2"]
+    assert list(graph.node[0].output) == ["Clip", ""]
+    assert list(graph.node[1].input) == ["Clip"]
+
+
+def test_weight_named_like_an_input_or_output() -> None:
+    """A source's weight that happens to have the name of the graph's input or output gets another."""
+    nodes = [helper.make_node("Add", ["x", "w"], ["t"], "/Add"), helper.make_node("Relu", ["t"], ["y"], "/y")]
+    graph = named(nodes, ["w"])
+    assert [node.name for node in graph.node] == ["Add", "y"]
+    assert [list(node.output) for node in graph.node] == [["Add"], ["y"]]
+
+
+# ---- files -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("content", [b"", b"not a model", random.Random(0).randbytes(4096)])
+def test_file_that_is_not_onnx(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(content)
+    with pytest.raises(BundleError, match=r"model.onnx is not an ONNX model"):
+        load_source(path)
+
+
+def test_file_that_is_missing(tmp_path: Path) -> None:
+    for path in (tmp_path / "model.onnx", tmp_path):
+        with pytest.raises(BundleError, match=re.escape(f"no ONNX file {path}.")):
+            load_source(path)
+
+
+def test_external_data_of_the_source(tmp_path: Path) -> None:
+    """A source may keep its weights in a second file; without it the message says so."""
+    source, path = tiny_vit(), tmp_path / "model.onnx"
+    onnx.save(tiny_vit(), path, save_as_external_data=True, location="model.data", size_threshold=0)
+    loaded = load_source(path)
+    taps = find_taps(loaded, LAYERS)
+    assert_same_numbers(source, built(loaded, (16, 16)), taps, pixels(1, (16, 16)))
+    (tmp_path / "model.data").unlink()
+    with pytest.raises(BundleError, match="model.data"):
+        load_source(path)
+
+
+def test_large_graphs_keep_their_weights_beside_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    graph, images = built(tiny_vit(), (16, 16)).model, pixels(2, (16, 16))
+    before = run(graph, images)
+    assert save_model(graph, tmp_path / "small.onnx") == ["small.onnx"]
+    monkeypatch.setattr(onnx_file, "EXTERNAL_DATA_BYTES", 1000)
+    assert save_model(graph, tmp_path / "large.onnx") == ["large.onnx", "large.onnx.data"]
+    assert (tmp_path / "large.onnx.data").stat().st_size > 10_000
+    read = load_source(tmp_path / "large.onnx")
+    for name, values in run(read, images).items():
+        np.testing.assert_array_equal(values, before[name])
+
+
+def test_writing_a_large_graph_leaves_it_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    graph, images = built(tiny_vit(), (16, 16)).model, pixels(2, (16, 16))
+    first = run_model(graph, [images])
+    monkeypatch.setattr(onnx_file, "EXTERNAL_DATA_BYTES", 1000)
+    for _ in range(2):
+        for a, b in zip(first[0], run_model(graph, [images])[0], strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_tiny_source_is_read_as_it_was_written(tmp_path: Path) -> None:
+    source = tiny_source(tmp_path)
+    assert load_source(source.path).SerializeToString() == tiny_vit().SerializeToString()
+
+
+Change = Callable[[onnx.ModelProto], None]
+
+
+def test_run_says_which_batch_failed() -> None:
+    with pytest.raises(BundleError, match=r"images of shape \(1, 3, 5, 5\)"):
+        run_model(cut(tiny_vit(), find_taps(tiny_vit(), [0]), (16, 16)), [pixels(1, (5, 5))])
