@@ -8,7 +8,7 @@ size ignoring its aspect; the authors' code does this with Pillow, antialiased, 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -43,6 +43,8 @@ def read_image(path: Path) -> Image.Image:
         If the file is not an image, is damaged, is larger than MAX_PIXELS, or has more than 8 bits
         per channel (which Pillow would clip).
     """
+    if path.exists() and not path.is_file():  # opening a pipe would wait for ever
+        raise ImageError("unreadable", "not a regular file")
     try:
         with Image.open(path) as image:
             if image.width * image.height > MAX_PIXELS:
@@ -105,7 +107,7 @@ def preprocess(image: Image.Image, spec: PreprocessSpec) -> FloatArray:
 
 def decode_ahead(
     images: Sequence[LotImage], spec: PreprocessSpec, threads: int, ahead: int
-) -> Iterator[tuple[LotImage, FloatArray | SkippedImage]]:
+) -> Generator[tuple[LotImage, FloatArray | SkippedImage], None, None]:
     """Yield every image with its graph input (3,H,W), or with why it is skipped, in the lot's order.
 
     ``threads`` decode at once, at most ``ahead`` images before the consumer, which bounds memory.

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
@@ -159,19 +160,20 @@ def extract(
     timer = timer or StageTimer()
     read: list[LotImage] = []
     skipped: list[SkippedImage] = []
-    stream = decode_ahead(images, spec, threads or os.cpu_count() or 1, ahead=2 * batch)
-    for done in range(0, len(images), batch):
-        with timer.stage("wait for images"):
-            chunk = list(islice(stream, batch))
-        skipped += [outcome for _, outcome in chunk if isinstance(outcome, SkippedImage)]
-        good = [(image, outcome) for image, outcome in chunk if not isinstance(outcome, SkippedImage)]
-        if good:
-            with timer.stage("extract"):
-                slot = store.slot(len(read), len(read) + len(good))
-                backend.extract_into(np.stack([pixels for _, pixels in good]), slot)
-                _require_finite(slot, [image for image, _ in good])
-            read += [image for image, _ in good]
-        progress("extract", done + len(chunk), len(images), "images")
+    threads = threads or os.cpu_count() or 1
+    with closing(decode_ahead(images, spec, threads, ahead=2 * batch)) as stream:
+        for done in range(0, len(images), batch):
+            with timer.stage("wait for images"):
+                chunk = list(islice(stream, batch))
+            skipped += [outcome for _, outcome in chunk if isinstance(outcome, SkippedImage)]
+            good = [(image, pixels) for image, pixels in chunk if not isinstance(pixels, SkippedImage)]
+            if good:
+                with timer.stage("extract"):
+                    slot = store.slot(len(read), len(read) + len(good))
+                    backend.extract_into(np.stack([pixels for _, pixels in good]), slot)
+                    _require_finite(slot, [image for image, _ in good])
+                read += [image for image, _ in good]
+            progress("extract", done + len(chunk), len(images), "images")
     return tuple(read), tuple(skipped)
 
 
