@@ -15,6 +15,7 @@ import PIL
 from .._version import __version__
 from ..runtime.aggregate import centre
 from ..runtime.bundle import MANIFEST, MODEL, PROBE, SCHEMA_VERSION, open_bundle, sha256, write_manifest
+from ..runtime.errors import BundleError
 from ..runtime.images import normalise
 from ..runtime.onnx_backend import OnnxBackend, import_onnxruntime
 from ..runtime.output import new_folder
@@ -106,7 +107,10 @@ def _source_numbers(model: onnx.ModelProto, taps: Taps, images: Array, manifest:
     tokens = np.stack(
         [centre(values[name][:, -manifest.patches :].astype(np.float32)) for name in taps.tokens]
     )
-    return numbers_of(tokens, _unit_cls(values[taps.cls]), manifest)
+    cls = _unit_cls(values[taps.cls])
+    if not (np.isfinite(tokens).all() and np.isfinite(cls).all()):
+        raise BundleError("the source model gives numbers that are not finite on the probe images.")
+    return numbers_of(tokens, cls, manifest)
 
 
 def _unit_cls(value: Array) -> FloatArray:

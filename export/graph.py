@@ -69,21 +69,23 @@ def make_graph(source: onnx.ModelProto, taps: Taps) -> BundleGraph:
     size = input_size(source)
     patch = patch_size(source)
     if size[0] % patch or size[1] % patch or min(size) < patch:
-        near = " or ".join(str(max(patch, round(pixels / patch) * patch)) for pixels in sorted(set(size)))
+        sides = [str(max(patch, round(pixels / patch) * patch)) for pixels in size]
+        near = sides[0] if size[0] == size[1] else "x".join(sides)
         raise BundleError(
             f"image size {size[0]}x{size[1]} is no multiple of the patch size {patch}; try {near}."
         )
     grid = (size[0] // patch, size[1] // patch)
     model = fold_shapes(source)
-    shapes = _tap_shapes(model, taps)
     graph = model.graph
+    taps = _free_names(graph, taps)
+    _take_float_pixels(graph)
+    shapes = _tap_shapes(model, taps)
     del graph.output[:]
     heads = _Heads(graph, _opset(model))
     widths = {_append_tokens(heads, layer, name, shapes[name], grid) for layer, name in taps.blocks()}
     if len(widths) != 1:
         raise BundleError(f"the tapped layers differ in width: {sorted(widths)}.")
     cls_width = _append_cls(heads, taps.cls, shapes[taps.cls])
-    _rename_input(graph)
     clean_names(graph)
     token_names = tuple(_token_name(layer) for layer in taps.layers)
     return BundleGraph(_checked(model), patch, grid, widths.pop(), cls_width, token_names)
@@ -106,7 +108,8 @@ def patch_size(model: onnx.ModelProto) -> int:
     for node in model.graph.node:
         if node.op_type == "Conv":
             attributes = {a.name: list(a.ints) for a in node.attribute if a.ints}
-            strides, kernel = attributes.get("strides", [1, 1]), attributes.get("kernel_shape", [])
+            weights = next((list(w.dims) for w in model.graph.initializer if w.name == node.input[1]), [])
+            strides, kernel = attributes.get("strides", [1, 1]), attributes.get("kernel_shape", weights[2:])
             if strides == kernel and strides[0] == strides[1]:
                 return int(strides[0])
             raise BundleError(
@@ -199,8 +202,13 @@ def _pixel_input(model: onnx.ModelProto) -> onnx.ValueInfoProto:
     if len(inputs) != 1:
         raise BundleError(f"the graph has inputs {[v.name for v in inputs]}: expected one, the image.")
     tensor = inputs[0].type.tensor_type
-    if len(tensor.shape.dim) != 4 or tensor.elem_type not in (TensorProto.FLOAT, TensorProto.FLOAT16):
-        raise BundleError(f"the input {inputs[0].name!r} is no float image (B, 3, H, W).")
+    shape = [d.dim_value or d.dim_param or "?" for d in tensor.shape.dim]
+    is_float = tensor.elem_type in (TensorProto.FLOAT, TensorProto.FLOAT16)
+    if len(shape) != 4 or (isinstance(shape[1], int) and shape[1] != 3) or not is_float:
+        kind = TensorProto.DataType.Name(tensor.elem_type)
+        raise BundleError(
+            f"the input {inputs[0].name!r} is no float image (B, 3, H, W): it is {kind} {shape}."
+        )
     return inputs[0]
 
 
@@ -210,7 +218,7 @@ def _tap_shapes(model: onnx.ModelProto, taps: Taps) -> dict[str, list[int]]:
     values = [*inferred.graph.value_info, *inferred.graph.output]
     shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in values}
     for name in (*taps.tokens, taps.cls):
-        if name not in shapes or not all(shapes[name][1:]):
+        if name not in shapes or len(shapes[name]) < 2 or not all(shapes[name][1:]):
             raise BundleError(f"the shape of tensor {name!r} could not be inferred.")
     return shapes
 
@@ -219,11 +227,27 @@ def _opset(model: onnx.ModelProto) -> int:
     return next(int(o.version) for o in model.opset_import if o.domain in ("", "ai.onnx"))
 
 
-def _rename_input(graph: onnx.GraphProto) -> None:
-    old = graph.input[0].name
-    graph.input[0].name = INPUT
+def _free_names(graph: onnx.GraphProto, taps: Taps) -> Taps:
+    """Rename the source's tensors that bear names of the bundle's own; returns the taps by their new names."""
+    new = {name: f"{name}.source" for name in (INPUT, CLS, *map(_token_name, taps.layers))}
     for node in graph.node:
-        node.input[:] = [INPUT if name == old else name for name in node.input]
+        node.input[:] = [new.get(name, name) for name in node.input]
+        node.output[:] = [new.get(name, name) for name in node.output]
+    for value in (*graph.input, *graph.initializer):
+        value.name = new.get(value.name, value.name)
+    return Taps(taps.layers, tuple(new.get(name, name) for name in taps.tokens), new.get(taps.cls, taps.cls))
+
+
+def _take_float_pixels(graph: onnx.GraphProto) -> None:
+    """Give the graph the input ``pixels`` in float32, cast where the source wants half precision."""
+    old, element = graph.input[0].name, graph.input[0].type.tensor_type.elem_type
+    graph.input[0].name = INPUT
+    if element == TensorProto.FLOAT:
+        for node in graph.node:
+            node.input[:] = [INPUT if name == old else name for name in node.input]
+        return
+    graph.input[0].type.tensor_type.elem_type = TensorProto.FLOAT
+    graph.node.insert(0, helper.make_node("Cast", [INPUT], [old], to=element))
 
 
 def _checked(model: onnx.ModelProto) -> onnx.ModelProto:

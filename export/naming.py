@@ -58,5 +58,6 @@ def _common_prefix(names: list[str]) -> str:
 
 
 def _short(name: str, prefix: str) -> str:
-    """The name in dots without the shared folder, which nodes write ``/backbone/``, weights ``backbone.``."""
-    return name.removeprefix(prefix).removeprefix(prefix.strip("/") + ".").strip("/").replace("/", ".")
+    """The name in dots, without the folder that all nodes share."""
+    dotted = name.strip("/").replace("/", ".")
+    return dotted.removeprefix(prefix.strip("/").replace("/", ".") + ".")

@@ -35,7 +35,9 @@ def save_model(model: onnx.ModelProto, path: Path) -> list[str]:
         onnx.save(model, path)
         return [path.name]
     data = path.name + ".data"
-    onnx.save(model, path, save_as_external_data=True, location=data, all_tensors_to_one_file=True)
+    moved = onnx.ModelProto()
+    moved.CopyFrom(model)  # saving empties the weights of what is saved
+    onnx.save(moved, path, save_as_external_data=True, location=data, all_tensors_to_one_file=True)
     return [path.name, data]
 
 

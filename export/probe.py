@@ -11,9 +11,11 @@ probe.npz holds   images (n,H,W,3) uint8 at model size, resized as every image i
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -74,7 +76,12 @@ def measure(backend: FeatureBackend, images: Array, manifest: Manifest) -> Numbe
 
 
 def numbers_of(tokens: FloatArray, cls: FloatArray, manifest: Manifest) -> Numbers:
-    """Numbers of given tokens (S,n,P,C) and CLS embeddings (n,D), with their raw scores as a lot."""
+    """Numbers of given tokens (S,n,P,C) and CLS embeddings (n,D), with their raw scores as a lot.
+
+    Tokens that are not finite have no scores: they are NaN, which no tolerance accepts.
+    """
+    if not np.isfinite(tokens).all():
+        return Numbers(tokens, cls, np.full(len(cls), np.nan))
     maps = mutual_scores(tokens, manifest.grid).reshape(-1, *manifest.grid)
     return Numbers(tokens, cls, raw_scores(maps, manifest.preprocess.size))
 
@@ -100,10 +107,10 @@ def save_probe(path: Path, probe: Probe) -> None:
 def load_probe(path: Path) -> Probe:
     """Read probe.npz; BundleError if it is not one."""
     try:
-        with np.load(path, allow_pickle=False) as data:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
             numbers = Numbers(data["tokens"], data["cls"], data["raw_scores"])
             return Probe(data["images"], data["token_index"], numbers)
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, ValueError, KeyError, EOFError, TypeError, BadZipFile, zlib.error) as error:
         raise BundleError(
             f"{path} is not a probe that can be read: {error}. Export the bundle again."
         ) from error

@@ -59,7 +59,11 @@ def find_taps(
 
 def _block_names(names: list[str], layers: tuple[int, ...], pattern: str | None) -> tuple[str, ...]:
     if pattern is None:
-        blocks = {int(m["layer"]): name for name in names if (m := HUGGING_FACE_BLOCK.match(name))}
+        matches = [m for name in names if (m := HUGGING_FACE_BLOCK.match(name))]
+        blocks = {int(m["layer"]): m[0] for m in matches}
+        if len(blocks) < len(matches):
+            first = [m[0] for m in matches if m["layer"] == matches[0]["layer"]]
+            raise BundleError(f"the graph has several encoders: {first}. Name the blocks of one with --taps.")
         if not blocks:
             raise BundleError(
                 "no tensor is named like a Hugging Face block (.../encoder/layer.0/Add_1_output_0). "

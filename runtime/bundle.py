@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 import typing
-from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -26,13 +25,13 @@ PROBE = "probe.npz"
 _MAKE_ONE = "Make one with 'musc-export dinov2-small -o BUNDLE' (see 'musc-export --help')."
 
 
-def open_bundle(root: str | os.PathLike[str], check: Iterable[str] | None = (MODEL,)) -> Bundle:
+def open_bundle(root: str | os.PathLike[str], whole: bool = False) -> Bundle:
     """Open the bundle in folder ``root``.
 
     Parameters
     ----------
     root : path of the bundle folder.
-    check : names of the files whose sha256 is compared with the manifest; None for all of them.
+    whole : also check the hash of the probe, which scoring does not read.
 
     Raises
     ------
@@ -52,8 +51,9 @@ def open_bundle(root: str | os.PathLike[str], check: Iterable[str] | None = (MOD
             raise BundleError(
                 f"the bundle {folder} lacks {name}, which its manifest lists. Copy the bundle again."
             )
-    for name in manifest.files if check is None else check:
-        check_hash(folder / name, manifest.files[name])
+    for name, expected in manifest.files.items():
+        if whole or name != PROBE:
+            check_hash(folder / name, expected)
     return Bundle(folder, manifest, hashlib.sha256(text).hexdigest())
 
 
@@ -141,7 +141,7 @@ def _parse_manifest(text: bytes, folder: Path) -> Manifest:
     version = data.get("schema_version") if isinstance(data, dict) else None
     if isinstance(version, int) and version > SCHEMA_VERSION:
         raise BundleError(
-            f"{path} has schema version {version}; this musc-edge reads {SCHEMA_VERSION}. Upgrade it."
+            f"{path} has schema version {version}; this musc-edge reads {SCHEMA_VERSION}. Upgrade musc-edge."
         )
     try:
         manifest: Manifest = _build(Manifest, data, "manifest")

@@ -79,7 +79,7 @@ def auroc(scores: dict[str, float], labels: dict[str, bool]) -> float:
 
 def _usable(bundle: Path) -> bool:
     try:
-        open_bundle(bundle, check=None)
+        open_bundle(bundle, whole=True)
     except BundleError:
         return False
     return True

@@ -126,7 +126,7 @@ def _inspect(args: argparse.Namespace) -> int:
     from ..runtime.bundle import find_bundle, open_bundle
     from .summary import bundle_json, bundle_text
 
-    bundle = open_bundle(find_bundle(args.bundle), check=None)
+    bundle = open_bundle(find_bundle(args.bundle), whole=True)
     print(bundle_json(bundle) if args.json else bundle_text(bundle))
     return 0
 

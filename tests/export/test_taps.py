@@ -111,7 +111,7 @@ def test_unknown_name_of_cls() -> None:
 
 def test_two_encoders_are_not_mixed_up() -> None:
     """A graph with two towers has two tensors for each block: which one is meant has to be said."""
-    text, vision = ("/{}/encoder/layer.0/Add_1_output_0".format(tower) for tower in ("text", "vision"))
+    text, vision = (f"/{tower}/encoder/layer.0/Add_1_output_0" for tower in ("text", "vision"))
     with pytest.raises(BundleError, match="--taps") as caught:
         find_taps(chain(vision, text, CLS), [0])
     assert text in str(caught.value)
