@@ -228,7 +228,7 @@ def _opset(model: onnx.ModelProto) -> int:
 
 
 def _free_names(graph: onnx.GraphProto, taps: Taps) -> Taps:
-    """Rename the source's tensors that bear names of the bundle's own; returns the taps by their new names."""
+    """Rename source tensors that bear names of the bundle's own; returns the taps by their new names."""
     new = {name: f"{name}.source" for name in (INPUT, CLS, *map(_token_name, taps.layers))}
     for node in graph.node:
         node.input[:] = [new.get(name, name) for name in node.input]
