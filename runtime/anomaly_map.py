@@ -11,6 +11,8 @@ import numpy as np
 from .errors import LotError
 from .types import Array, FloatArray
 
+_ROWS = 256
+
 
 def upsample(maps: Array, size: tuple[int, int]) -> FloatArray:
     """Pixel maps (N,H,W), float32, of grid maps (N,Gh,Gw); ``size`` is (H,W) in pixels.
@@ -25,7 +27,10 @@ def upsample(maps: Array, size: tuple[int, int]) -> FloatArray:
             f"maps of shape {np.shape(maps)} to size {size}: expected (N, Gh, Gw) and a positive size."
         )
     rows, columns = (_weights(cells, pixels) for cells, pixels in zip(maps.shape[1:], size, strict=True))
-    pixels: FloatArray = (rows @ maps.astype(np.float64) @ columns.T).astype(np.float32)
+    half = rows @ maps.astype(np.float64)  # (N,H,Gw)
+    pixels = np.empty((len(maps), *size), np.float32)
+    for top in range(0, size[0], _ROWS):  # in strips, so that a large map never exists in float64
+        pixels[:, top : top + _ROWS] = half[:, top : top + _ROWS] @ columns.T
     return pixels
 
 

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from .anomaly_map import upsample
 from .heatmap import Scale, colours, lot_scale, overlay
-from .images import ImageError, read_image
+from .images import ImageError
 from .types import FloatArray, LotResult
 
 COLUMNS, WORST_ROWS = 4, 2
@@ -59,7 +59,7 @@ def _draw_cell(
     x, y = corner
     image = result.images[row]
     try:
-        thumb = read_image(image.path)
+        thumb = result.survey.read(image)
         thumb.thumbnail((_THUMB, _THUMB))
     except ImageError:  # the file was readable before and is gone or changed now
         thumb = Image.new("RGB", (_THUMB, _THUMB), _FAINT)

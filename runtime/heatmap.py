@@ -9,8 +9,11 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from PIL import Image, ImageDraw, ImageFont
 
 from .types import Array, FloatArray
+
+_RAMP, _TEXT, _TEXT_ROOM = 10, 20, 90  # pixels of a legend: colours, text, least width for text
 
 
 @dataclass(frozen=True)
@@ -47,3 +50,18 @@ def overlay(image: Array, unit: FloatArray) -> Array:
     gray = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB).astype(np.float32)
     weight = np.sqrt(unit)[..., None] * np.float32(0.75)
     return np.round(gray * (1 - weight) + colours(unit) * weight).astype(np.uint8)
+
+
+def legend(width: int, scale: Scale) -> Array:
+    """The colour scale with its two values, RGB (h,width,3) uint8; plain colours where there is no room."""
+    ramp = colours(np.tile(np.linspace(0, 1, width, dtype=np.float32), (_RAMP, 1)))
+    if width < _TEXT_ROOM:
+        return ramp
+    strip = Image.new("RGB", (width, _RAMP + _TEXT), "white")
+    strip.paste(Image.fromarray(ramp), (0, 0))
+    draw, font = ImageDraw.Draw(strip), ImageFont.load_default(_TEXT - 8)
+    draw.text((4, _RAMP + 2), f"{scale.low:.2f}", "black", font)
+    draw.text((width - 4, _RAMP + 2), f"{scale.high:.2f}", "black", font, anchor="ra")
+    if width > 2 * _TEXT_ROOM:
+        draw.text((width / 2, _RAMP + 2), "mutual score", "black", font, anchor="ma")
+    return np.asarray(strip)

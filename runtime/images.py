@@ -1,29 +1,38 @@
-"""Read image files and prepare them for the ViT, in threads that run ahead of it.
+"""Read image files and prepare them for the ViT.
 
 There is one way from a file to the graph's input, used by inference, export and benchmark alike:
 :func:`read_image` then :func:`preprocess`.  Paper, section 4.1: the image is resized to the model's
 size ignoring its aspect; the authors' code does this with Pillow, antialiased, in 8 bits.
+
+Files with 9 to 16 bits per channel are scaled to 8 bits by one depth for the whole lot, never by an
+image's own range: value * 255 / (2**depth - 1).  Pillow reads 16-bit colour as its high 8 bits, in
+which 12-bit data is nearly black, so their values are read at full depth.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Generator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.ExifTags import Base as ExifTag
 from PIL.TiffImagePlugin import TiffImageFile
 
-from .types import FloatArray, LotImage, PreprocessSpec, SkippedImage
+from .types import Array, FloatArray, PreprocessSpec
 
 MAX_PIXELS = 178_956_970
-"""Largest image that is decoded, in pixels; above it Pillow itself refuses to open a file."""
+"""Largest image that is decoded unless more is asked for; also where Pillow's own limit lies."""
+
+BACKGROUND = "white"
+"""What shows through transparent pixels."""
+
+BIT_DEPTHS = (8, 10, 12, 14, 16)
 
 _RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+_TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 _TIFF_BITS = 258  # tag BitsPerSample
-_BACKGROUND = (255, 255, 255)
 
 
 class ImageError(Exception):
@@ -34,57 +43,66 @@ class ImageError(Exception):
         self.status = status
 
 
-def read_image(path: Path) -> Image.Image:
-    """Read an image file as 8-bit RGB: first page, EXIF orientation applied, alpha over white.
+@dataclass(frozen=True)
+class Header:
+    """What a file says of its image before it is decoded.
+
+    ``width`` and ``height`` are as displayed; ``stamp`` tells whether the file changed since.
+    """
+
+    width: int
+    height: int
+    bits: int
+    pages: int
+    stamp: tuple[int, int]
+
+
+def read_header(path: Path, max_pixels: int = MAX_PIXELS) -> Header:
+    """Size, bits per channel and pages of an image file, which is not decoded.
 
     Raises
     ------
     ImageError
-        If the file is not an image, is damaged, is larger than MAX_PIXELS, or has more than 8 bits
-        per channel (which Pillow would clip).
+        If the file is not an image, has more than ``max_pixels``, or a kind of pixel that has no
+        known range (float, 32-bit).
     """
-    if path.exists() and not path.is_file():  # opening a pipe would wait for ever
-        raise ImageError("unreadable", "not a regular file")
-    try:
-        with Image.open(path) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise ImageError(
-                    "too_large", f"{image.width} x {image.height} pixels; the limit is {MAX_PIXELS}"
-                )
-            _refuse_deep(image)
+    with _Reading(path, max_pixels) as image:
+        if image.width * image.height > max_pixels:
+            raise ImageError("too_large", f"{image.width} x {image.height} pixels; the limit is {max_pixels}")
+        width, height = image.size
+        # A PNG is decoded whole to look for EXIF data behind its pixels: take what stands before them.
+        exif = image.getexif() if image.format != "PNG" or "exif" in image.info else {}
+        if exif.get(ExifTag.Orientation, 1) in _TURNED:
+            width, height = height, width
+        return Header(width, height, _bits(image), int(getattr(image, "n_frames", 1)), file_stamp(path))
+
+
+def read_image(path: Path, bit_depth: int = 16, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Read an image file as 8-bit RGB: first page, EXIF orientation applied, alpha over white.
+
+    Parameters
+    ----------
+    bit_depth : bits of the lot's full scale; used for files with more than 8 bits per channel only.
+    max_pixels : images with more are not decoded.
+
+    Raises
+    ------
+    ImageError
+        If the file is not an image, is damaged or too large, or holds values above ``bit_depth``.
+    """
+    header = read_header(path, max_pixels)
+    with _Reading(path, max_pixels) as image:
+        if header.bits <= 8:
             return _to_rgb(ImageOps.exif_transpose(image))
-    except Image.DecompressionBombError as error:
-        raise ImageError("too_large", f"{error}; the limit is {MAX_PIXELS} pixels") from error
-    except UnidentifiedImageError as error:
-        size = path.stat().st_size
-        raise ImageError("unreadable", "the file is empty" if size == 0 else "not an image file") from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise ImageError("unreadable", reason) from error
+        scaled = _to_8_bits(_deep_pixels(path, image), bit_depth)
+        scaled.getexif()[ExifTag.Orientation] = image.getexif().get(ExifTag.Orientation, 1)
+        return ImageOps.exif_transpose(scaled)
 
 
-def _refuse_deep(image: Image.Image) -> None:
-    """Raise ImageError for images with more than 8 bits per channel."""
-    bits = image.tag_v2.get(_TIFF_BITS, (8,)) if isinstance(image, TiffImageFile) else (8,)
-    tile: list[tuple[object, ...]] = getattr(image, "tile", [])
-    deep_png = image.format == "PNG" and any(";16" in str(part[3]) for part in tile)
-    if image.mode.startswith(("I", "F")) or max(bits) > 8 or deep_png:
-        raise ImageError(
-            "unsupported", "more than 8 bits per channel; convert the lot to 8 bits with one scale"
-        )
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    """Convert any 8-bit mode to RGB; transparent pixels are laid over white."""
-    if image.mode == "RGB":
-        image.load()
-        return image
-    if "A" in image.getbands() or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        canvas = Image.new("RGB", rgba.size, _BACKGROUND)
-        canvas.paste(rgba, mask=rgba.getchannel("A"))
-        return canvas
-    return image.convert("RGB")
+def deepest_value(path: Path, max_pixels: int = MAX_PIXELS) -> int:
+    """Largest value, alpha left out, in an image with more than 8 bits per channel; may raise ImageError."""
+    with _Reading(path, max_pixels) as image:
+        return int(_colour(_deep_pixels(path, image)).max())
 
 
 def resize(image: Image.Image, spec: PreprocessSpec) -> Image.Image:
@@ -93,7 +111,7 @@ def resize(image: Image.Image, spec: PreprocessSpec) -> Image.Image:
     return image.resize((width, height), _RESAMPLING[spec.interpolation])
 
 
-def normalise(pixels: np.ndarray, spec: PreprocessSpec) -> FloatArray:
+def normalise(pixels: Array, spec: PreprocessSpec) -> FloatArray:
     """Scale uint8 pixels (...,H,W,3) to the graph's input (...,3,H,W) float32."""
     mean, std = np.asarray(spec.mean, np.float32), np.asarray(spec.std, np.float32)
     scaled = (pixels.astype(np.float32) / np.float32(255) - mean) / std
@@ -105,31 +123,113 @@ def preprocess(image: Image.Image, spec: PreprocessSpec) -> FloatArray:
     return normalise(np.asarray(resize(image, spec)), spec)
 
 
-def decode_ahead(
-    images: Sequence[LotImage], spec: PreprocessSpec, threads: int, ahead: int
-) -> Generator[tuple[LotImage, FloatArray | SkippedImage], None, None]:
-    """Yield every image with its graph input (3,H,W), or with why it is skipped, in the lot's order.
+def file_stamp(path: Path) -> tuple[int, int]:
+    """Modification time and size, which change when a file is written to; OSError if it is gone."""
+    stat = path.stat()
+    return stat.st_mtime_ns, stat.st_size
 
-    ``threads`` decode at once, at most ``ahead`` images before the consumer, which bounds memory.
-    """
 
-    def decode(image: LotImage) -> FloatArray | SkippedImage:
+# ---- opening ---------------------------------------------------------------------------------
+
+
+class _Reading:
+    """Opens an image file, and turns whatever goes wrong while it is read into ImageError."""
+
+    def __init__(self, path: Path, max_pixels: int) -> None:
+        self._path = path
+        self._max_pixels = max_pixels
+        self._image: Image.Image | None = None
+
+    def __enter__(self) -> Image.Image:
         try:
-            return preprocess(read_image(image.path), spec)
-        except ImageError as problem:
-            return SkippedImage(image.name, problem.status, str(problem))
+            if self._path.exists() and not self._path.is_file():  # opening a pipe would wait for ever
+                raise ImageError("unreadable", "not a regular file")
+            self._image = Image.open(self._path)
+        except Exception as error:
+            raise self._explain(error) from error
+        return self._image
 
-    with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
-        waiting: deque[tuple[LotImage, Future[FloatArray | SkippedImage]]] = deque()
-        try:
-            for image in images:
-                waiting.append((image, pool.submit(decode, image)))
-                if len(waiting) > ahead:
-                    first, future = waiting.popleft()
-                    yield first, future.result()
-            while waiting:
-                first, future = waiting.popleft()
-                yield first, future.result()
-        finally:
-            for _, future in waiting:
-                future.cancel()
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if self._image is not None:
+            self._image.close()
+        if isinstance(error, Exception) and not isinstance(error, ImageError):
+            raise self._explain(error) from error
+
+    def _explain(self, error: Exception) -> ImageError:
+        """Decoders raise anything at all on damaged files, so nothing is left out here."""
+        if isinstance(error, ImageError):
+            return error
+        if isinstance(error, Image.DecompressionBombError):
+            return ImageError("too_large", f"{error}; the limit is {self._max_pixels} pixels")
+        if isinstance(error, UnidentifiedImageError):
+            empty = self._path.stat().st_size == 0
+            return ImageError("unreadable", "the file is empty" if empty else "not an image file")
+        if isinstance(error, MemoryError):
+            return ImageError("too_large", "not enough memory to decode it")
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        return ImageError("unreadable", reason)
+
+
+def _bits(image: Image.Image) -> int:
+    """Bits per channel, 8 or less or 16; ImageError for pixels whose full scale is not known."""
+    bits = image.tag_v2.get(_TIFF_BITS, (1,)) if isinstance(image, TiffImageFile) else (1,)
+    most = max(bits) if isinstance(bits, tuple) else bits
+    tile: list[tuple[object, ...]] = getattr(image, "tile", [])
+    deep = most > 8 or image.mode.startswith("I;16") or any(";16" in str(part[3]) for part in tile)
+    if image.mode == "F" or most > 16 or (image.mode == "I" and not deep):
+        kind = "floating-point" if image.mode == "F" else "32-bit"
+        raise ImageError("unsupported", f"{kind} pixels have no known white; save the lot with 8 or 16 bits")
+    return 16 if deep else 8
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """Convert any 8-bit mode to RGB; transparent pixels are laid over the background."""
+    if image.mode == "RGB" and "transparency" not in image.info:
+        image.load()
+        return image
+    if "A" in image.getbands() or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        canvas = Image.new("RGB", rgba.size, BACKGROUND)
+        canvas.paste(rgba, mask=rgba.getchannel("A"))
+        return canvas
+    return image.convert("RGB")
+
+
+# ---- more than 8 bits ------------------------------------------------------------------------
+
+
+def _deep_pixels(path: Path, image: Image.Image) -> Array:
+    """Values at full depth: uint16 (H,W), or (H,W,4) as blue, green, red, alpha, or (H,W,3)."""
+    image.load()  # finds a truncated file, which OpenCV would fill with black
+    if image.mode.startswith("I"):
+        return np.asarray(image).astype(np.uint16)
+    if image.mode not in ("RGB", "RGBA", "LA"):
+        raise ImageError("unsupported", f"16-bit {image.mode} pixels; save the lot as 16-bit gray or RGB")
+    pixels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None or pixels.dtype != np.uint16:
+        raise ImageError("unsupported", "16-bit pixels in a form that cannot be read; save as 16-bit PNG")
+    return pixels
+
+
+def _colour(pixels: Array) -> Array:
+    """The channels without alpha."""
+    return pixels[..., :3] if pixels.ndim == 3 else pixels
+
+
+def _to_8_bits(pixels: Array, bit_depth: int) -> Image.Image:
+    """Scale by the lot's depth and lay transparent pixels over white; RGB."""
+    full = 2**bit_depth - 1
+    colour = _colour(pixels)
+    if colour.max() > full:
+        raise ImageError(
+            "unsupported",
+            f"holds the value {colour.max()}, above {bit_depth} bits; use --bit-depth auto or 16",
+        )
+    values = colour.astype(np.float32) * np.float32(255 / full)
+    if pixels.ndim == 3 and pixels.shape[2] == 4:
+        alpha = pixels[..., 3:].astype(np.float32) / np.float32(65535)
+        values = values * alpha + 255 * (1 - alpha)
+    levels = np.round(values).astype(np.uint8)
+    if levels.ndim == 3:
+        return Image.fromarray(np.ascontiguousarray(levels[..., ::-1]))
+    return Image.fromarray(levels).convert("RGB")

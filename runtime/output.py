@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 from collections.abc import Iterator
@@ -17,33 +18,67 @@ def new_folder(out: Path, overwrite: bool, marker: str) -> Iterator[Path]:
 
     On any error, an interrupt included, the temporary folder is removed and ``out`` stays as it was.
     An existing folder is replaced only with ``overwrite``, and only if it is empty or holds a file
-    ``marker``, which says that it was written by this program.
+    ``marker``, which says that it was written by this program.  The temporary folder is locked while
+    it is in use; the lock ends with the process, and what a killed process left is taken over.
 
     Raises
     ------
     OutputError
-        If ``out`` is in the way or cannot be written, or the disk is full.
+        If ``out`` is in the way, in use by another run, or cannot be written, or the disk is full.
     """
     out = out.parent.resolve() / out.name
     _check_free(out, overwrite, marker)
-    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
+    partial = out.with_name(f".{out.name}.partial")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        partial.mkdir()
+        lock = _lock(partial)
     except OSError as error:
         raise OutputError(
             f"{out} cannot be written: {error.strerror}. Choose another folder with -o."
         ) from error
     try:
+        _empty(partial)
         yield partial
         _check_free(out, overwrite, marker)
         _replace(out, partial)
-    except OSError as error:
-        raise OutputError(
-            f"writing {out} failed: {error.strerror or error}. Nothing was left there."
-        ) from error
-    finally:
+    except BaseException as error:
         shutil.rmtree(partial, ignore_errors=True)
+        if isinstance(error, OSError):
+            reason = error.strerror or str(error)
+            raise OutputError(f"writing {out} failed: {reason}. Nothing was left there.") from error
+        raise
+    finally:
+        os.close(lock)
+
+
+def _lock(partial: Path) -> int:
+    """Make the folder and lock it, or raise OutputError if a living process holds it."""
+    while True:
+        partial.mkdir(exist_ok=True)
+        descriptor = os.open(partial, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(descriptor)
+            name = partial.name.removeprefix(".").removesuffix(".partial")
+            raise OutputError(
+                f"another run is writing {partial.parent / name}. Wait for it, or choose another with -o."
+            ) from error
+        try:
+            if os.path.samestat(os.fstat(descriptor), partial.stat()):
+                return descriptor
+        except FileNotFoundError:
+            pass  # the run that held it has renamed it just now
+        os.close(descriptor)
+
+
+def _empty(folder: Path) -> None:
+    """Remove what a killed run has left in its temporary folder."""
+    for entry in folder.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
 
 
 def _check_free(out: Path, overwrite: bool, marker: str) -> None:
@@ -67,11 +102,12 @@ def _replace(out: Path, partial: Path) -> None:
     if not out.exists():
         partial.rename(out)
         return
-    old = partial.with_suffix(".old")
-    out.rename(old)
+    old = out.with_name(f".{out.name}.{os.getpid()}.old")
     try:
+        out.rename(old)
         partial.rename(out)
-    except OSError:
-        old.rename(out)
+    except BaseException:
+        if not out.exists() and old.exists():
+            old.rename(out)
         raise
     shutil.rmtree(old, ignore_errors=True)

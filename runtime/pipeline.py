@@ -1,6 +1,6 @@
 """A lot of images in, defect scores out: the paper's method from top to bottom.
 
-1. list, decode and resize the images                     lot.py, images.py
+1. list, decode and resize the images                     lot.py, survey.py, images.py
 2. ViT: patch tokens of a few layers, CLS embedding       onnx_backend.py -> store.py
 3. LNAMD: describe each patch by its neighborhood         aggregate.py
 4. MSM: score each patch by the other images' patches     mutual.py
@@ -20,8 +20,9 @@ import numpy as np
 
 from .anomaly_map import raw_scores
 from .bundle import open_bundle
+from .cautions import cautions
 from .errors import DeviceError, LotError
-from .images import decode_ahead
+from .images import ImageError
 from .lot import list_lot
 from .memory import default_budget
 from .mutual import NumpyScorer, smallest_lot
@@ -29,6 +30,7 @@ from .onnx_backend import OnnxBackend
 from .plan import make_plan
 from .rescore import in_distance_units, rescore
 from .store import HostStore, host_array
+from .survey import ReadOptions, Survey, decode_ahead, survey_lot
 from .timing import StageTimer
 from .types import (
     Bundle,
@@ -46,6 +48,7 @@ from .types import (
 
 BATCH = 8
 _DEFAULTS = ScoreSettings()
+_READING = ReadOptions()
 
 
 def score_lot(
@@ -53,6 +56,7 @@ def score_lot(
     bundle: str | os.PathLike[str] | Bundle,
     settings: ScoreSettings = _DEFAULTS,
     *,
+    reading: ReadOptions = _READING,
     batch: int = BATCH,
     threads: int | None = None,
     memory_budget: int | None = None,
@@ -66,6 +70,7 @@ def score_lot(
     lot : folder of images, or the images themselves.
     bundle : bundle folder, or an opened bundle.
     settings : degrees, interval and neighbors of the method.
+    reading : bit depth and largest size of the image files.
     batch : images per run of the ViT.
     threads : threads that decode images, and that the ViT uses; None for all cores.
     memory_budget : bytes for features, distances and workspace; None for half of what is free.
@@ -86,17 +91,21 @@ def score_lot(
         If a scratch file cannot be made.
     """
     timer = StageTimer()
-    with timer.stage("open"):
+    threads = threads or os.cpu_count() or 1
+    with timer.stage("survey"):
         images = list_lot(lot) if isinstance(lot, str | os.PathLike) else tuple(lot)
-        _require_enough(len(images), (), settings)
+        survey = survey_lot(images, reading, threads, progress)
+        _require_enough(len(survey.images), survey.skipped, settings)
+    with timer.stage("open"):
         opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
-        plan = plan_lot(len(images), opened, memory_budget)
+        plan = plan_lot(len(survey.images), opened, memory_budget)
         grid, size = opened.manifest.grid, opened.manifest.preprocess.size
         scorer = NumpyScorer(grid, settings.degrees, settings.interval, scratch)
-        store = allocate(len(images), opened, plan, scratch)
-    with OnnxBackend(opened, threads or 0) as backend:
+        store = allocate(len(survey.images), opened, plan, scratch)
+    with OnnxBackend(opened, threads) as backend:
         spec = opened.manifest.preprocess
-        read, skipped = extract(images, backend, spec, store, batch, threads, timer, progress)
+        read, failed = extract(survey, backend, spec, store, batch, threads, timer, progress)
+    skipped = (*survey.skipped, *failed)
     _require_enough(len(read), skipped, settings)
     store = store.first(len(read))
     with timer.stage("score"):
@@ -114,6 +123,8 @@ def score_lot(
         scores=scores,
         lot_scores=lot_scores,
         cls=store.cls,
+        warnings=cautions(raw, store.cls, len(skipped)),
+        survey=survey,
         settings=settings,
         bundle=opened,
         backend=backend.name,
@@ -139,18 +150,18 @@ def allocate(images: int, bundle: Bundle, plan: Plan, scratch: Path | None = Non
 
 
 def extract(
-    images: Sequence[LotImage],
+    survey: Survey,
     backend: FeatureBackend,
     spec: PreprocessSpec,
     store: HostStore,
     batch: int = BATCH,
-    threads: int | None = None,
+    threads: int = 1,
     timer: StageTimer | None = None,
     progress: Progress = no_progress,
 ) -> tuple[tuple[LotImage, ...], tuple[SkippedImage, ...]]:
-    """Decode ``images`` ahead of the ViT and fill ``store`` with the features of those that can be read.
+    """Decode a lot's images ahead of the ViT and fill ``store`` with the features of those that can be read.
 
-    Returns the images in the order of their rows in the store, and the skipped ones.
+    Returns the images in the order of their rows in the store, and those that failed.
 
     Raises
     ------
@@ -159,22 +170,23 @@ def extract(
     """
     timer = timer or StageTimer()
     read: list[LotImage] = []
-    skipped: list[SkippedImage] = []
-    threads = threads or os.cpu_count() or 1
-    with closing(decode_ahead(images, spec, threads, ahead=2 * batch)) as stream:
-        for done in range(0, len(images), batch):
+    failed: list[SkippedImage] = []
+    total = len(survey.images)
+    with closing(decode_ahead(survey, spec, threads, ahead=2 * batch)) as stream:
+        for done in range(0, total, batch):
             with timer.stage("wait for images"):
                 chunk = list(islice(stream, batch))
-            skipped += [outcome for _, outcome in chunk if isinstance(outcome, SkippedImage)]
-            good = [(image, pixels) for image, pixels in chunk if not isinstance(pixels, SkippedImage)]
+            good = [(image, pixels) for image, pixels in chunk if not isinstance(pixels, ImageError)]
+            bad = [(image, error) for image, error in chunk if isinstance(error, ImageError)]
+            failed += [SkippedImage(image.name, error.status, str(error)) for image, error in bad]
             if good:
                 with timer.stage("extract"):
                     slot = store.slot(len(read), len(read) + len(good))
                     backend.extract_into(np.stack([pixels for _, pixels in good]), slot)
                     _require_finite(slot, [image for image, _ in good])
                 read += [image for image, _ in good]
-            progress("extract", done + len(chunk), len(images), "images")
-    return tuple(read), tuple(skipped)
+            progress("extract", done + len(chunk), total, "images")
+    return tuple(read), tuple(failed)
 
 
 def _require_finite(slot: Slot, images: Sequence[LotImage]) -> None:

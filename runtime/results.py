@@ -1,4 +1,4 @@
-"""Write what a lot's scoring gave: scores.csv, lot.json, the anomaly maps and a contact sheet."""
+"""Write what a lot's scoring gave: scores.csv, lot.json, a contact sheet, and files per image."""
 
 from __future__ import annotations
 
@@ -12,45 +12,90 @@ from typing import Any
 import numpy as np
 
 from .._version import __version__
-from .anomaly_map import upsample
 from .contact_sheet import draw_contact_sheet
+from .heatmap import lot_scale
+from .image_files import OutputOptions, map_scale, write_image_files
+from .images import BACKGROUND
 from .lot import natural_key
 from .types import LotResult, Progress, no_progress
 
 COLUMNS = ("image", "status", "raw_score", "score", "lot_score", "map", "error")
-MAP_KINDS = ("grid", "pixel", "none")
+MAP_COLUMN = COLUMNS.index("map")
 CONTACT_SHEET = "contact_sheet.png"
 SCORES = "scores.csv"
 LOT = "lot.json"
 
 
 def write_results(
-    result: LotResult, folder: Path, root: Path, maps: str = "grid", progress: Progress = no_progress
-) -> None:
-    """Write all results of a lot into ``folder``, which exists and is empty.
+    result: LotResult,
+    folder: Path,
+    root: Path,
+    options: OutputOptions,
+    progress: Progress = no_progress,
+) -> tuple[dict[str, Any], dict[str, list[str]]]:
+    """Write all results of a lot into ``folder``, which exists.
 
     Parameters
     ----------
     root : the lot's folder, noted in lot.json.
-    maps : "grid" for maps on the patch grid, "pixel" for maps at model size, "none" for no maps;
-        float32 .npy, one file per image.
+
+    Returns
+    -------
+    The content of lot.json, and the rows of scores.csv by image.
     """
-    map_names = _write_maps(result, folder, maps, progress)
-    _write_scores(result, folder / SCORES, map_names)
+    written = write_image_files(result, folder, options, progress)
+    rows = score_rows(result, written.maps)
+    write_table(folder / SCORES, list(rows.values()))
     draw_contact_sheet(result, folder / CONTACT_SHEET)
-    text = json.dumps(describe(result, root, maps), indent=2)
-    (folder / LOT).write_text(text + "\n", encoding="utf-8")
+    about = describe(result, root, options)
+    about["warnings"] += written.problems
+    write_json(folder / LOT, about)
+    return about, rows
 
 
-def describe(result: LotResult, root: Path, maps: str) -> dict[str, Any]:
+def combine(folder: Path, root: Path, groups: dict[str, tuple[dict[str, list[str]], dict[str, Any]]]) -> None:
+    """Write scores.csv and lot.json of a lot that was scored in groups.
+
+    Parameters
+    ----------
+    groups : rows and lot.json's content of each group, by the folder with its own results.
+    """
+    table = {}
+    for place, (rows, _) in groups.items():
+        for name, row in rows.items():
+            mapped = row[MAP_COLUMN] and f"{place}/{row[MAP_COLUMN]}"
+            table[name] = [*row[:MAP_COLUMN], mapped, *row[MAP_COLUMN + 1 :]]
+    write_table(folder / SCORES, [table[name] for name in sorted(table, key=natural_key)])
+    abouts = {place: about for place, (_, about) in groups.items()}
+    content = {
+        "lot": str(root),
+        "images": sum(about["images"] for about in abouts.values()),
+        "skipped": [skip for about in abouts.values() for skip in about["skipped"]],
+        "warnings": [f"{place}: {text}" for place, about in abouts.items() for text in about["warnings"]],
+        "groups": abouts,
+    }
+    write_json(folder / LOT, content)
+
+
+def describe(result: LotResult, root: Path, options: OutputOptions) -> dict[str, Any]:
     """The content of lot.json: how the scores came about, and what was left out."""
     manifest = result.bundle.manifest
     return {
         "lot": str(root),
         "images": len(result.images),
         "skipped": [asdict(image) for image in result.skipped],
-        "warnings": warnings(result),
-        "settings": {**asdict(result.settings), "maps": maps},
+        "warnings": list(result.warnings),
+        "notes": result.survey.notes(),
+        "settings": {
+            **asdict(result.settings),
+            "bit_depth": result.survey.bit_depth,
+            "max_pixels": result.survey.max_pixels,
+            "background": BACKGROUND,
+            "maps": options.maps,
+            "map_format": options.map_format,
+        },
+        "png_map_scale": asdict(map_scale(result.maps)),
+        "heatmap_scale": asdict(lot_scale(result.maps, result.raw_scores)),
         "backend": result.backend,
         "scorer": "numpy",
         "bundle": {
@@ -67,43 +112,25 @@ def describe(result: LotResult, root: Path, maps: str) -> dict[str, Any]:
     }
 
 
-def warnings(result: LotResult) -> list[str]:
-    """What the user has to know before trusting the scores."""
-    if not result.skipped:
-        return []
-    total = len(result.images) + len(result.skipped)
-    return [f"{len(result.skipped)} of {total} images could not be scored; they are listed in {SCORES}"]
-
-
-def _write_maps(result: LotResult, folder: Path, kind: str, progress: Progress) -> dict[str, str]:
-    """Write one map per image; returns the file of each, relative to ``folder``."""
-    if kind == "none":
-        return {}
-    size = result.bundle.manifest.preprocess.size
-    names = {}
+def score_rows(result: LotResult, maps: dict[str, str]) -> dict[str, list[str]]:
+    """Rows of scores.csv by image, in the lot's order."""
+    rows = {}
     for i, image in enumerate(result.images):
-        names[image.name] = f"maps/{image.name}.npy"
-        path = folder / names[image.name]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        np.save(path, result.maps[i] if kind == "grid" else upsample(result.maps[i : i + 1], size)[0])
-        progress("write", i + 1, len(result.images), "maps")
-    return names
+        scores = [f"{values[i]:.6f}" for values in (result.raw_scores, result.scores, result.lot_scores)]
+        rows[image.name] = [image.name, "ok", *scores, maps.get(image.name, ""), ""]
+    for skip in result.skipped:
+        rows[skip.name] = [skip.name, skip.status, "", "", "", "", skip.reason]
+    return {name: rows[name] for name in sorted(rows, key=natural_key)}
 
 
-def _write_scores(result: LotResult, path: Path, maps: dict[str, str]) -> None:
-    """Write scores.csv, one row per listed image in the lot's order."""
-    rows = {
-        image.name: [
-            "ok",
-            *(f"{v[i]:.6f}" for v in (result.raw_scores, result.scores, result.lot_scores)),
-            maps.get(image.name, ""),
-            "",
-        ]
-        for i, image in enumerate(result.images)
-    }
-    rows |= {image.name: [image.status, "", "", "", "", image.reason] for image in result.skipped}
+def write_table(path: Path, rows: list[list[str]]) -> None:
+    """Write rows of COLUMNS as CSV; names that are not UTF-8 keep their bytes."""
     with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
-        for name in sorted(rows, key=natural_key):
-            writer.writerow([name, *rows[name]])
+        writer.writerows(rows)
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write JSON in ASCII, which holds any file name."""
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="ascii")

@@ -10,10 +10,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from .survey import Survey
 
 Array = npt.NDArray[Any]
 FloatArray = npt.NDArray[np.float32]
@@ -221,7 +224,7 @@ class LotResult:
 
     ``maps`` (N,Gh,Gw) are mutual scores on the grid, ``raw_scores`` (N,) the maxima of the pixel
     maps, ``scores`` (N,) the same after RsCIN in distance units, ``lot_scores`` (N,) the paper's
-    0-1 value, ``cls`` (N,D) the CLS embeddings.
+    0-1 value, ``cls`` (N,D) the CLS embeddings.  ``warnings`` say what to know before trusting them.
     """
 
     images: tuple[LotImage, ...]
@@ -231,6 +234,8 @@ class LotResult:
     scores: Array
     lot_scores: Array
     cls: FloatArray
+    warnings: tuple[str, ...]
+    survey: Survey
     settings: ScoreSettings
     bundle: Bundle
     backend: str

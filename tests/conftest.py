@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import zipfile
 from pathlib import Path
 
 import pytest
 
+from bad_input import Place
 from places import downloads
 
 
@@ -43,3 +45,24 @@ def real_bundle(real_vit: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 def commands() -> Path:
     """Folder of the installed console scripts."""
     return Path(sys.executable).parent
+
+
+@pytest.fixture(scope="session")
+def quick_bundle(real_vit: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The real ViT at 112 pixels with one layer: for tests that are about everything but the scores."""
+    from musc_edge.tools.export import main
+
+    bundle = tmp_path_factory.mktemp("bundle") / "quick"
+    options = ["--image-size", "112", "--layers", "8"]
+    assert main(["dinov2-small", "--onnx", str(real_vit), "-o", str(bundle), *options]) == 0
+    return bundle
+
+
+@pytest.fixture
+def place(solar_cells: Path, quick_bundle: Path, tmp_path: Path) -> Place:
+    """A fresh lot of eight real images, with a bundle."""
+    lot = tmp_path / "lot"
+    lot.mkdir()
+    for path in sorted((solar_cells / "elpv_dataset/data/images").iterdir())[:80:10]:
+        shutil.copy(path, lot)
+    return Place(tmp_path, lot, quick_bundle)

@@ -116,12 +116,21 @@ def triple(text: str) -> tuple[float, float, float]:
 
 def memory(text: str) -> int:
     """'2G', '500M' or a number of bytes."""
+    return _amount(text, "an amount of memory such as 500M or 2G")
+
+
+def pixels(text: str) -> int:
+    """'400M' or a number of pixels."""
+    return _amount(text, "a number of pixels such as 400M")
+
+
+def _amount(text: str, expected: str) -> int:
     units = {"K": 10**3, "M": 10**6, "G": 10**9}
     number, unit = (text[:-1], units[text[-1].upper()]) if text[-1:].upper() in units else (text, 1)
     try:
         value = int(float(number) * unit)
-    except ValueError:
+    except (ValueError, OverflowError):
         value = 0
     if value <= 0:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected an amount of memory such as 500M or 2G")
+        raise argparse.ArgumentTypeError(f"{text!r}: expected {expected}")
     return value

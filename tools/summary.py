@@ -4,45 +4,54 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..runtime.results import CONTACT_SHEET, SCORES, warnings
+from ..runtime.results import CONTACT_SHEET, SCORES
 from ..runtime.types import Bundle, LotResult
 from .progress import duration
 
-SKIPPED_EXIT = 3
+if TYPE_CHECKING:
+    from .infer import Scored
+
 _WORST = 10
 _SKIPPED_SHOWN = 10
 
 
-def summary_text(result: LotResult, out: Path) -> str:
-    """For people: the most suspicious images, what was skipped, the files."""
-    order = result.order()[:_WORST]
-    name_width = max(len(printable(result.images[i].name)) for i in order)
-    lines = [
-        "",
-        f"most suspicious of {len(result.images)} images",
-        f"   # {'image':<{name_width}}   score     raw",
-    ]
+def summary_text(scored: list[Scored], out: Path) -> str:
+    """For people: the most suspicious images, what was skipped, warnings, the files."""
+    grouped = len(scored) > 1 or scored[0].folder != ""
+    places = [(part, i) for part in scored for i in part.result.order()]
+    places.sort(key=lambda place: -place[0].result.scores[place[1]])
+    shown = places[:_WORST]
+    names = [printable(part.result.images[i].name) for part, i in shown]
+    width = max(len(name) for name in names)
+    lines = ["", f"most suspicious of {len(places)} images", f"   # {'image':<{width}}   score     raw"]
     lines += [
-        f"{place:>4} {printable(result.images[i].name):<{name_width}}"
-        f"  {result.scores[i]:6.4f}  {result.raw_scores[i]:6.4f}"
-        for place, i in enumerate(order, 1)
+        f"{place:>4} {name:<{width}}  {part.result.scores[i]:6.4f}  {part.result.raw_scores[i]:6.4f}"
+        for place, (name, (part, i)) in enumerate(zip(names, shown, strict=True), 1)
     ]
-    lines += _skipped_lines(result)
-    lines += [
-        "",
-        f"scores         {out / SCORES}",
-        f"contact sheet  {out / CONTACT_SHEET}",
-        _time_line(result),
-    ]
+    for part in scored:
+        lines += _remarks(part, f"{part.folder}: " if grouped else "")
+    sheet = CONTACT_SHEET if not grouped else f"{scored[0].folder}/{CONTACT_SHEET}, and so on"
+    lines += ["", f"scores         {out / SCORES}", f"contact sheet  {out / sheet}", _time_line(scored)]
     return "\n".join(lines)
 
 
-def summary_json(result: LotResult, out: Path, description: dict[str, Any]) -> str:
-    """For machines: lot.json's content with the output folder and every image's scores, worst first."""
-    ranked = [
+def summary_json(scored: list[Scored], out: Path) -> str:
+    """For machines: lot.json's content with the output folder and the images' scores, worst first."""
+    parts = [{**part.about, "ranked": _ranked(part.result)} for part in scored]
+    content = (
+        parts[0]
+        if scored[0].folder == ""
+        else {"groups": dict(zip([p.folder for p in scored], parts, strict=True))}
+    )
+    return json.dumps({"out": str(out), **content}, indent=2)
+
+
+def _ranked(result: LotResult) -> list[dict[str, Any]]:
+    return [
         {
             "image": result.images[i].name,
             "raw_score": round(float(result.raw_scores[i]), 6),
@@ -51,7 +60,6 @@ def summary_json(result: LotResult, out: Path, description: dict[str, Any]) -> s
         }
         for i in result.order()
     ]
-    return json.dumps({"out": str(out), **description, "ranked": ranked}, indent=2)
 
 
 def bundle_text(bundle: Bundle) -> str:
@@ -95,20 +103,22 @@ def printable(name: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in text)
 
 
-def _skipped_lines(result: LotResult) -> list[str]:
-    if not result.skipped:
-        return []
-    lines = ["", *(f"warning: {text}" for text in warnings(result))]
-    shown = result.skipped[:_SKIPPED_SHOWN]
-    lines += [f"  {printable(image.name)}: {image.status} ({image.reason})" for image in shown]
-    if len(result.skipped) > len(shown):
-        lines.append(f"  ... and {len(result.skipped) - len(shown)} more")
-    return lines
+def _remarks(part: Scored, prefix: str) -> list[str]:
+    """Warnings, notes and the first skipped images."""
+    skipped = part.result.skipped
+    lines = [f"warning: {prefix}{text}" for text in part.about["warnings"]]
+    lines += [
+        f"  {printable(image.name)}: {image.status} ({image.reason})" for image in skipped[:_SKIPPED_SHOWN]
+    ]
+    if len(skipped) > _SKIPPED_SHOWN:
+        lines.append(f"  ... and {len(skipped) - _SKIPPED_SHOWN} more")
+    lines += [f"note: {prefix}{text}" for text in part.about["notes"]]
+    return ["", *lines] if lines else []
 
 
-def _time_line(result: LotResult) -> str:
-    total = sum(result.timings.values())
-    parts = ", ".join(
-        f"{stage} {seconds:.1f}" for stage, seconds in result.timings.items() if seconds >= 0.05
-    )
-    return f"took           {duration(total)} ({parts})"
+def _time_line(scored: list[Scored]) -> str:
+    seconds: Counter[str] = Counter()
+    for part in scored:
+        seconds.update(part.result.timings)
+    parts = ", ".join(f"{stage} {value:.1f}" for stage, value in seconds.items() if value >= 0.05)
+    return f"took           {duration(sum(seconds.values()))} ({parts})"

@@ -65,12 +65,14 @@ class TestMutual:
             np.testing.assert_allclose(ours, golden[key], atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("path", RESCORE, ids=lambda p: p.stem)
-def test_rescored_with_real_cls(path: Path) -> None:
-    golden = load(path)
-    keys = [key for key in golden if "_rescored_" in key]
-    assert keys
-    for key in keys:
-        category = key.partition("_rescored_")[0]
-        ours = rescore(golden[f"{category}_scores"], golden[f"{category}_cls"], neighbors_of(key))
-        np.testing.assert_allclose(ours, golden[key], atol=1e-4, rtol=0)
+if RESCORE:  # real CLS embeddings of a data set that may not be copied: only where the golden folder has them
+
+    @pytest.mark.parametrize("path", RESCORE, ids=lambda p: p.stem)
+    def test_rescored_with_real_cls(path: Path) -> None:
+        golden = load(path)
+        keys = [key for key in golden if "_rescored_" in key]
+        assert keys
+        for key in keys:
+            category = key.partition("_rescored_")[0]
+            ours = rescore(golden[f"{category}_scores"], golden[f"{category}_cls"], neighbors_of(key))
+            np.testing.assert_allclose(ours, golden[key], atol=1e-4, rtol=0)

@@ -1,0 +1,154 @@
+"""Look at every file of a lot before any is scored: what can be read, at which depth, of which sizes.
+
+Only headers are read, but for files with more than 8 bits per channel, whose largest value decides
+the depth of the lot.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+from PIL import Image
+
+from .images import (
+    BIT_DEPTHS,
+    MAX_PIXELS,
+    Header,
+    ImageError,
+    deepest_value,
+    file_stamp,
+    preprocess,
+    read_header,
+    read_image,
+)
+from .types import FloatArray, LotImage, PreprocessSpec, Progress, SkippedImage, no_progress
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """How files become images: ``bit_depth`` None takes the smallest that holds the lot's maximum."""
+
+    bit_depth: int | None = None
+    max_pixels: int = MAX_PIXELS
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a lot's files are; ``bit_depth`` is 8 unless some have more."""
+
+    images: tuple[LotImage, ...]
+    headers: dict[str, Header]
+    skipped: tuple[SkippedImage, ...]
+    bit_depth: int
+    max_pixels: int
+
+    def read(self, image: LotImage) -> Image.Image:
+        """The image as 8-bit RGB; ImageError if it cannot be read or its file changed since the survey."""
+        header = self.headers[image.name]
+        try:
+            same = file_stamp(image.path) == header.stamp
+        except OSError as error:
+            raise ImageError("unreadable", error.strerror or str(error)) from error
+        if not same:
+            raise ImageError("unreadable", "the file changed while the lot was being read")
+        return read_image(image.path, self.bit_depth, self.max_pixels)
+
+    def notes(self) -> list[str]:
+        """What a user may want to know of the files: several pages, depths, sizes or aspects."""
+        headers = list(self.headers.values())
+        paged = sum(h.pages > 1 for h in headers)
+        deep = sum(h.bits > 8 for h in headers)
+        notes = []
+        if paged:
+            notes.append(f"{paged} files have several pages; the first page of each is scored")
+        if deep:
+            notes.append(f"{deep} files have more than 8 bits per channel; read as {self.bit_depth}-bit data")
+        if 0 < deep < len(headers):
+            notes.append(
+                f"{len(headers) - deep} files have 8 bits: they are on another scale than the {deep} others"
+            )
+        return notes + _size_notes(Counter((h.width, h.height) for h in headers))
+
+
+def survey_lot(
+    images: Sequence[LotImage],
+    options: ReadOptions,
+    threads: int,
+    progress: Progress = no_progress,
+) -> Survey:
+    """Read the headers of ``images`` and settle the lot's bit depth."""
+    headers: dict[str, Header] = {}
+    skipped: list[SkippedImage] = []
+    maximum = 255
+
+    def look(image: LotImage) -> tuple[Header, int]:
+        header = read_header(image.path, options.max_pixels)
+        wanted = header.bits > 8 and options.bit_depth is None
+        return header, deepest_value(image.path, options.max_pixels) if wanted else 0
+
+    for done, (image, found) in enumerate(run_ahead(images, look, threads, ahead=64), 1):
+        if isinstance(found, ImageError):
+            skipped.append(SkippedImage(image.name, found.status, str(found)))
+        else:
+            headers[image.name], value = found
+            maximum = max(maximum, value)
+        progress("survey", done, len(images), "files")
+    depth = options.bit_depth or next(depth for depth in BIT_DEPTHS if maximum < 2**depth)
+    readable = tuple(image for image in images if image.name in headers)
+    return Survey(readable, headers, tuple(skipped), depth, options.max_pixels)
+
+
+def decode_ahead(
+    survey: Survey, spec: PreprocessSpec, threads: int, ahead: int
+) -> Generator[tuple[LotImage, FloatArray | ImageError], None, None]:
+    """Yield every image with its graph input (3,H,W), or with why it cannot be read, in the lot's order."""
+    return run_ahead(survey.images, lambda image: preprocess(survey.read(image), spec), threads, ahead)
+
+
+def run_ahead(
+    items: Iterable[Item], work: Callable[[Item], Result], threads: int, ahead: int
+) -> Generator[tuple[Item, Result | ImageError], None, None]:
+    """Yield each item with ``work(item)`` or the ImageError that it raised, in order.
+
+    ``threads`` work at once, at most ``ahead`` items before the consumer, which bounds memory.
+    """
+
+    def attempt(item: Item) -> Result | ImageError:
+        try:
+            return work(item)
+        except ImageError as error:
+            return error
+
+    with ThreadPoolExecutor(threads, thread_name_prefix="images") as pool:
+        waiting: deque[tuple[Item, Future[Result | ImageError]]] = deque()
+        try:
+            for item in items:
+                waiting.append((item, pool.submit(attempt, item)))
+                if len(waiting) > ahead:
+                    first, future = waiting.popleft()
+                    yield first, future.result()
+            while waiting:
+                first, future = waiting.popleft()
+                yield first, future.result()
+        finally:
+            for _, future in waiting:
+                future.cancel()
+
+
+def _size_notes(sizes: Counter[tuple[int, int]]) -> list[str]:
+    """Whether sizes or aspects differ, which the resize to one square size distorts differently."""
+    if len(sizes) < 2:
+        return []
+    aspects = [width / height for width, height in sizes]
+    most, count = sizes.most_common(1)[0]
+    note = f"images have {len(sizes)} sizes, most often {most[0]} x {most[1]} ({count} images)"
+    if max(aspects) > 1.05 * min(aspects):
+        note += f", and aspects from {min(aspects):.2f} to {max(aspects):.2f}, which the resize distorts"
+    return [note]

@@ -1,0 +1,44 @@
+"""Every case of bad_input.py as a user meets it: the exit code, the words, and nothing half-written."""
+
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from bad_input import CASES, Case, Place, command_of
+
+
+def run_case(case: Case, place: Place, commands: Path) -> subprocess.CompletedProcess[str]:
+    command = command_of(case, place, commands)
+    return subprocess.run(
+        command, cwd=place.root, capture_output=True, text=True, errors="replace", check=False
+    )
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.given)
+def test_bad_input(case: Case, place: Place, commands: Path) -> None:
+    before = {path: path.is_dir() or path.read_bytes() for path in sorted((place.root / "out").rglob("*"))}
+    run = run_case(case, place, commands)
+    assert run.returncode == case.code, run.stdout + run.stderr
+    assert case.says in run.stdout + run.stderr
+    assert "Traceback" not in run.stderr
+    assert not list(place.root.glob(".*"))  # nothing half-written
+    if case.code not in (0, 3):
+        after = {path: path.is_dir() or path.read_bytes() for path in sorted((place.root / "out").rglob("*"))}
+        assert {p.name for p in after} - {p.name for p in before} <= {"thesis.txt", "lot.json"}
+        return
+    with (place.root / "out/scores.csv").open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+        rows = {row["image"]: row for row in csv.DictReader(file)}
+    for name in case.bad:
+        assert rows[name]["status"] in ("unreadable", "too_large", "unsupported")
+        assert rows[name]["error"]
+        assert rows[name]["score"] == ""
+    good = [row for row in rows.values() if row["status"] == "ok"]
+    assert len(good) == case.scored == len(rows) - len(case.bad)
+    maps = [place.root / "out" / row["map"] for row in good]
+    assert len({os.fspath(path) for path in maps}) == len(good)
+    assert all(path.is_file() for path in maps)

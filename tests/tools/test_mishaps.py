@@ -1,0 +1,174 @@
+"""What happens around a run: a second one, a full disk, interrupts, files that vanish or change."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bad_input import Place
+from musc_edge import open_bundle, score_lot
+from musc_edge.runtime.lot import list_lot
+from musc_edge.runtime.output import new_folder
+from musc_edge.runtime.plan import make_plan
+from musc_edge.runtime.survey import ReadOptions, survey_lot
+
+Run = subprocess.CompletedProcess[str]
+
+
+def command(commands: Path, place: Place, *options: str) -> list[str]:
+    return [
+        str(commands / "musc-edge"),
+        "infer",
+        str(place.lot),
+        "-b",
+        str(place.bundle),
+        "-o",
+        "out",
+        *options,
+    ]
+
+
+def infer(commands: Path, place: Place, *options: str, limit: int | None = None) -> Run:
+    """Run ``musc-edge infer``; ``limit`` bytes are the most that a file may grow to, as on a full disk."""
+
+    def full_disk() -> None:
+        assert limit is not None
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    return subprocess.run(
+        command(commands, place, *options),
+        cwd=place.root,
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=None if limit is None else full_disk,
+    )
+
+
+@pytest.mark.parametrize("limit", [0, 100, 1_000, 5_000, 50_000])
+def test_full_disk_leaves_nothing_and_keeps_earlier_results(place: Place, commands: Path, limit: int) -> None:
+    options = ["--maps", "original", "--map-format", "tiff", "--overlays"]
+    run = infer(commands, place, *options, limit=limit)
+    assert run.returncode == 7, run.stdout + run.stderr
+    assert "writing" in run.stderr
+    assert sorted(p.name for p in place.root.iterdir()) == ["lot"]
+    assert infer(commands, place).returncode == 0
+    before = {p: p.read_bytes() for p in (place.root / "out").rglob("*") if p.is_file()}
+    assert infer(commands, place, "--overwrite", *options, limit=limit).returncode == 7
+    assert {p: p.read_bytes() for p in (place.root / "out").rglob("*") if p.is_file()} == before
+    assert sorted(p.name for p in place.root.iterdir()) == ["lot", "out"]
+
+
+def test_full_disk_for_the_scratch_file(place: Place, commands: Path) -> None:
+    shape = (1, 8, 64, 384)
+    budget = make_plan(shape, 4, None).workspace_bytes  # no room for tokens and distances
+    run = infer(commands, place, "--memory-budget", str(budget), limit=math.prod(shape) * 4 - 1)
+    assert run.returncode == 7, run.stdout + run.stderr
+    assert "scratch file" in run.stderr
+    assert sorted(p.name for p in place.root.iterdir()) == ["lot"]
+
+
+def test_second_run_on_one_output_is_refused(place: Place, commands: Path) -> None:
+    with new_folder(place.root / "out", overwrite=False, marker="lot.json") as folder:
+        run = infer(commands, place)
+        assert run.returncode == 7
+        assert "another run is writing" in run.stderr
+        (folder / "lot.json").write_text("{}", encoding="ascii")
+    assert (place.root / "out" / "lot.json").read_text(encoding="ascii") == "{}"
+
+
+def test_lock_of_a_killed_run_does_not_hold(place: Place, commands: Path) -> None:
+    code = (
+        "import os, sys, signal\n"
+        "from pathlib import Path\n"
+        "from musc_edge.runtime.output import new_folder\n"
+        "with new_folder(Path('out'), False, 'lot.json') as folder:\n"
+        "    (folder / 'half').mkdir(); (folder / 'half' / 'written').write_text('x')\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    killed = subprocess.run([sys.executable, "-c", code], cwd=place.root, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert (place.root / ".out.partial" / "half" / "written").is_file()
+    assert infer(commands, place).returncode == 0
+    assert sorted(p.name for p in place.root.iterdir()) == ["lot", "out"]
+    assert not (place.root / "out" / "half").exists()
+
+
+def test_interrupts_at_many_moments(place: Place, commands: Path) -> None:
+    """Whatever the moment: exit 130 and nothing left, or a whole result."""
+    start = time.monotonic()
+    whole = infer(commands, place, "--overlays")
+    length = time.monotonic() - start
+    assert whole.returncode == 0
+    shutil.rmtree(place.root / "out")
+    codes = []
+    for share in np.linspace(0.25, 1.0, 8):
+        with subprocess.Popen(
+            command(commands, place, "--overlays"),
+            cwd=place.root,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        ) as process:
+            time.sleep(float(share) * length)
+            process.send_signal(signal.SIGINT)
+            _, stderr = process.communicate(timeout=60)
+        codes.append(process.returncode)
+        # A signal before or after our own code runs ends Python by itself; a shell calls that 130 too.
+        assert process.returncode in (0, 130, -signal.SIGINT), stderr
+        left = sorted(p.name for p in place.root.iterdir())
+        if left == ["lot", "out"]:
+            assert len((place.root / "out/scores.csv").read_text(encoding="utf-8").splitlines()) == 9
+            shutil.rmtree(place.root / "out")
+        else:
+            assert left == ["lot"]
+            assert process.returncode != 0
+        if process.returncode == 130:
+            assert b"Traceback" not in stderr
+    assert 130 in codes
+
+
+def test_file_that_vanishes_or_changes_while_the_lot_is_read(place: Place) -> None:
+    images = list_lot(place.lot)
+    survey = survey_lot(images, ReadOptions(), threads=1)
+    assert len(survey.images) == 8
+
+    def vanish_then_change(stage: str, done: float, total: float, unit: str) -> None:
+        if (stage, done) == ("survey", total):
+            images[2].path.unlink()
+            Image.new("RGB", (300, 300)).save(images[5].path)
+            os.utime(images[5].path, (1, 1))
+
+    result = score_lot(images, open_bundle(place.bundle), progress=vanish_then_change)
+    reasons = {skip.name: (skip.status, skip.reason) for skip in result.skipped}
+    assert reasons == {
+        images[2].name: ("unreadable", "No such file or directory"),
+        images[5].name: ("unreadable", "the file changed while the lot was being read"),
+    }
+    assert len(result.images) == 6
+
+
+def test_image_that_vanishes_before_its_overlay_is_drawn(place: Place, tmp_path: Path) -> None:
+    from musc_edge.runtime.image_files import OutputOptions
+    from musc_edge.runtime.results import write_results
+
+    result = score_lot(place.lot, open_bundle(place.bundle))
+    result.images[1].path.unlink()
+    out = tmp_path / "written"
+    out.mkdir()
+    about, rows = write_results(result, out, place.lot, OutputOptions(overlays=True))
+    assert any(f"no overlay of {result.images[1].name}" in text for text in about["warnings"])
+    assert len(list((out / "overlays").iterdir())) == 7
+    assert len(rows) == 8
+    assert json.loads((out / "lot.json").read_text(encoding="ascii"))["warnings"] == about["warnings"]

@@ -1,0 +1,169 @@
+"""``musc-edge infer``: its options, and the way from them to a folder of results."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import cli
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..runtime.image_files import OutputOptions
+    from ..runtime.types import Bundle, LotImage, LotResult
+
+SKIPPED_EXIT = 3
+GROUPS = "groups"
+_EXIT_CODES = """exit codes: 0 all scored; 1 internal error; 2 usage; 3 results written, but some images could
+not be read; 4 bundle; 5 device; 6 not enough images; 7 output not writable; 130 interrupted"""
+_STAGES = {"survey": "looking at files", "extract": "ViT", "score": "mutual scoring", "write": "writing"}
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to a parser's ``commands``."""
+    parser = commands.add_parser(
+        "infer", help="score every image of a folder by all the others", epilog=_EXIT_CODES
+    )
+    add = parser.add_argument
+    add("lot", metavar="LOT_DIR", help="folder of images, searched with its subfolders")
+    add("-b", "--bundle", help="bundle folder (default: $MUSC_EDGE_BUNDLE, else your default)")
+    add("--group-by", choices=("folder",), help="score each subfolder as a lot of its own")
+    method = parser.add_argument_group("method")
+    add = method.add_argument
+    add("--degrees", type=cli.degrees, default=(1, 3, 5), metavar="R,R,...",
+        help="sides of the neighborhoods, odd (default: 1,3,5)")  # fmt: skip
+    add("--interval", type=cli.interval, default=(0.0, 0.3), metavar="LO,HI",
+        help="part of the sorted distances that is averaged (default: 0,0.3)")  # fmt: skip
+    add("--neighbors", type=cli.neighbors, default=(1, 2, 3), metavar="K,K,...",
+        help="window sizes of the rescoring, the image itself counted (default: 1,2,3)")  # fmt: skip
+    reading = parser.add_argument_group("images")
+    add = reading.add_argument
+    add("--bit-depth", choices=("auto", "8", "10", "12", "14", "16"), default="auto",
+        help="full scale of files with more than 8 bits; auto: the smallest that holds the lot")  # fmt: skip
+    add("--max-pixels", type=cli.pixels, default=None, metavar="N",
+        help="images with more pixels are not decoded, such as 400M (default: 179M)")  # fmt: skip
+    output = parser.add_argument_group("output")
+    add = output.add_argument
+    add("-o", "--out", help="folder for the results (default: ./<lot>-musc)")
+    add("--overwrite", action="store_true", help="replace results of an earlier run")
+    add("--maps", choices=("grid", "pixel", "original", "none"), default="grid",
+        help="anomaly maps on the patch grid, at model size, or at the images' (default: grid)")  # fmt: skip
+    add("--map-format", choices=("npy", "tiff", "png8", "png16"),
+        help="npy and tiff hold float32 distances, png one scale for the lot (default: npy)")  # fmt: skip
+    add("--overlays", action="store_true", help="also write each image with its heatmap over it")
+    resources = parser.add_argument_group("resources")
+    add = resources.add_argument
+    add("--batch", type=cli.positive, default=8, help="images per run of the ViT (default: 8)")
+    add("--threads", type=cli.positive, help="threads for files and for the ViT (default: all cores)")
+    add("--memory-budget", type=cli.memory, metavar="SIZE",
+        help="memory for features and distances, such as 2G; beyond it a scratch file beside the results is "
+        "used (default: half of what is free)")  # fmt: skip
+    cli.add_common(parser)
+    parser.set_defaults(run=_infer, usage_error=parser.error)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One lot, or one group of it, with the folder its files lie in relative to the results."""
+
+    result: LotResult
+    about: dict[str, Any]
+    rows: dict[str, list[str]]
+    folder: str
+
+
+def _infer(args: argparse.Namespace) -> int:
+    from PIL import Image
+
+    from ..runtime.bundle import find_bundle, open_bundle
+    from ..runtime.lot import list_lot
+    from ..runtime.output import new_folder
+    from ..runtime.results import LOT
+    from .summary import summary_json, summary_text
+
+    if args.maps == "none" and args.map_format:
+        args.usage_error("--map-format has no meaning with --maps none")
+    root = Path(args.lot)
+    if not root.is_dir():
+        problem = "is a file" if root.exists() else "does not exist"
+        args.usage_error(f"{root} {problem}: give the folder that holds the lot's images")
+    Image.MAX_IMAGE_PIXELS = None  # our own limit is checked before anything is decoded
+    out = Path(args.out) if args.out else Path(f"{root.resolve().name}-musc")
+    images = list_lot(root, exclude=out)
+    bundle = open_bundle(find_bundle(args.bundle))
+    if not args.json:
+        print(
+            f"{len(images)} images in {root}; {bundle.manifest.backbone}, backend cpu, scorer numpy",
+            flush=True,
+        )
+    with new_folder(out, args.overwrite, marker=LOT) as folder:
+        scored = _score(args, root, images, bundle, folder)
+    print(summary_json(scored, out) if args.json else summary_text(scored, out))
+    return SKIPPED_EXIT if any(part.result.skipped for part in scored) else 0
+
+
+def _score(
+    args: argparse.Namespace, root: Path, images: Sequence[LotImage], bundle: Bundle, folder: Path
+) -> list[Scored]:
+    """Score the lot as a whole, or each of its groups, and write the results into ``folder``."""
+    from ..runtime.groups import ROOT_GROUP, group_by_folder
+    from ..runtime.mutual import smallest_lot
+    from ..runtime.results import combine
+
+    if args.group_by is None:
+        return [_score_one(args, root, images, bundle, folder, "")]
+    groups = group_by_folder(images, smallest_lot(args.interval))
+    scored = []
+    for name, members in groups.items():
+        place = f"{GROUPS}/{name if name != ROOT_GROUP else '_lot_'}"
+        if not args.json:
+            print(f"group {name}: {len(members)} images", flush=True)
+        scored.append(_score_one(args, root, members, bundle, folder, place))
+    combine(folder, root, {part.folder: (part.rows, part.about) for part in scored})
+    return scored
+
+
+def _score_one(
+    args: argparse.Namespace, root: Path, images: Sequence[LotImage], bundle: Bundle, folder: Path, place: str
+) -> Scored:
+    from ..runtime.pipeline import score_lot
+    from ..runtime.results import write_results
+    from ..runtime.types import ScoreSettings
+    from .progress import ProgressLine
+
+    target = folder / place
+    target.mkdir(parents=True, exist_ok=True)
+    progress = ProgressLine(sys.stderr, _STAGES)
+    result = score_lot(
+        images,
+        bundle,
+        ScoreSettings(args.degrees, args.interval, args.neighbors),
+        reading=_reading(args),
+        batch=args.batch,
+        threads=args.threads,
+        memory_budget=args.memory_budget,
+        scratch=folder,
+        progress=progress,
+    )
+    about, rows = write_results(result, target, root, _output(args), progress)
+    return Scored(result, about, rows, place)
+
+
+def _reading(args: argparse.Namespace) -> Any:
+    from ..runtime.survey import ReadOptions
+
+    depth = None if args.bit_depth == "auto" else int(args.bit_depth)
+    return ReadOptions(depth, args.max_pixels) if args.max_pixels else ReadOptions(depth)
+
+
+def _output(args: argparse.Namespace) -> OutputOptions:
+    import os
+
+    from ..runtime.image_files import OutputOptions
+
+    threads = args.threads or os.cpu_count() or 1
+    return OutputOptions(args.maps, args.map_format or "npy", args.overlays, threads)
