@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import typing
 from pathlib import Path, PurePosixPath
@@ -18,6 +19,7 @@ from .errors import BundleError, OutputError
 from .types import Bundle, Manifest
 
 SCHEMA_VERSION = 1
+DTYPES = ("float32", "float16")
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
 PROBE = "probe.npz"
@@ -94,8 +96,9 @@ def find_bundle(explicit: str | None) -> Path:
     if named:
         return Path(named)
     pointer = default_pointer()
-    if pointer.is_file():
-        return Path(pointer.read_text(encoding="utf-8").strip())
+    stored = pointer.read_bytes().removesuffix(b"\n") if pointer.is_file() else b""
+    if stored:
+        return Path(os.fsdecode(stored))
     raise BundleError(
         "no bundle given: use -b BUNDLE, set $MUSC_EDGE_BUNDLE, or make one the default with "
         "'musc-export ... --default'. " + _MAKE_ONE
@@ -108,7 +111,7 @@ def set_default(bundle: Path) -> None:
     partial = pointer.with_name(f".{pointer.name}.{os.getpid()}")
     try:
         pointer.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(f"{bundle.resolve()}\n", encoding="utf-8")
+        partial.write_bytes(os.fsencode(bundle.resolve()) + b"\n")
         partial.replace(pointer)
     except OSError as error:
         raise OutputError(f"the default bundle cannot be stored in {pointer}: {error.strerror}.") from error
@@ -136,7 +139,7 @@ def _parse_manifest(text: bytes, folder: Path) -> Manifest:
     path = folder / MANIFEST
     try:
         data = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BundleError(f"{path} is not JSON ({error}). Copy or export the bundle again.") from error
     version = data.get("schema_version") if isinstance(data, dict) else None
     if isinstance(version, int) and version > SCHEMA_VERSION:
@@ -152,7 +155,14 @@ def _parse_manifest(text: bytes, folder: Path) -> Manifest:
 
 
 def _check_consistency(m: Manifest) -> None:
-    """Raise ValueError where fields of the manifest contradict each other."""
+    """Raise ValueError where fields of the manifest contradict each other or cannot be."""
+    if m.schema_version != SCHEMA_VERSION:
+        raise ValueError(f"schema_version {m.schema_version} was never used; expected {SCHEMA_VERSION}")
+    if not all(map(math.isfinite, (*m.preprocess.mean, *m.preprocess.std))) or min(m.preprocess.std) <= 0:
+        raise ValueError(f"mean {m.preprocess.mean}, std {m.preprocess.std}: expected numbers, std above 0")
+    for spec in (m.input, *m.tokens, m.cls):
+        if spec.dtype not in DTYPES:
+            raise ValueError(f"{spec.name} has dtype {spec.dtype!r}, expected one of {', '.join(DTYPES)}")
     if min(m.patch_size, m.token_width, m.cls_width, *m.grid) < 1:
         raise ValueError(
             f"patch {m.patch_size}, grid {m.grid}, widths {m.token_width}, {m.cls_width}: expected 1 or more"
@@ -207,7 +217,14 @@ def _inside(folder: Path, name: str) -> Path:
     """The path of a bundle's file; BundleError if ``name`` leads outside of the folder."""
     pure = PurePosixPath(name)
     path = folder / pure
-    if pure.is_absolute() or ".." in pure.parts or not path.resolve().is_relative_to(folder.resolve()):
+    try:
+        inside = path.resolve().is_relative_to(folder.resolve())
+        path.is_file()
+    except (OSError, ValueError) as error:
+        raise BundleError(
+            f"the bundle {folder} names {name!r}, which cannot be a file's name. Do not use this bundle."
+        ) from error
+    if pure.is_absolute() or ".." in pure.parts or not inside:
         raise BundleError(
             f"the bundle {folder} names {name!r}, which lies outside of it. Do not use this bundle."
         )

@@ -11,12 +11,13 @@ which 12-bit data is nearly black, so their values are read at full depth.
 
 from __future__ import annotations
 
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from PIL.ExifTags import Base as ExifTag
 from PIL.TiffImagePlugin import TiffImageFile
 
@@ -32,6 +33,8 @@ BIT_DEPTHS = (8, 10, 12, 14, 16)
 
 _RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 _TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
+# EXIF orientation -> direction of rows and columns, once those are swapped
+_MIRRORED = {1: (1, 1), 2: (1, -1), 3: (-1, -1), 4: (-1, 1), 5: (1, 1), 6: (1, -1), 7: (-1, -1), 8: (-1, 1)}
 _TIFF_BITS = 258  # tag BitsPerSample
 
 
@@ -70,9 +73,10 @@ def read_header(path: Path, max_pixels: int = MAX_PIXELS) -> Header:
         if image.width * image.height > max_pixels:
             raise ImageError("too_large", f"{image.width} x {image.height} pixels; the limit is {max_pixels}")
         width, height = image.size
-        # A PNG is decoded whole to look for EXIF data behind its pixels: take what stands before them.
-        exif = image.getexif() if image.format != "PNG" or "exif" in image.info else {}
-        if exif.get(ExifTag.Orientation, 1) in _TURNED:
+        # Pillow gives a TIFF's size as displayed, and would decode a whole PNG to look for EXIF data
+        # behind the pixels: take what stands before them.
+        known = image.format != "TIFF" and (image.format != "PNG" or "exif" in image.info)
+        if known and _orientation(image) in _TURNED:
             width, height = height, width
         return Header(width, height, _bits(image), int(getattr(image, "n_frames", 1)), file_stamp(path))
 
@@ -92,11 +96,12 @@ def read_image(path: Path, bit_depth: int = 16, max_pixels: int = MAX_PIXELS) ->
     """
     header = read_header(path, max_pixels)
     with _Reading(path, max_pixels) as image:
-        if header.bits <= 8:
-            return _to_rgb(ImageOps.exif_transpose(image))
-        scaled = _to_8_bits(_deep_pixels(path, image), bit_depth)
-        scaled.getexif()[ExifTag.Orientation] = image.getexif().get(ExifTag.Orientation, 1)
-        return ImageOps.exif_transpose(scaled)
+        if header.bits > 8:
+            return _to_8_bits(_deep_pixels(path, image), bit_depth)
+        image.load()
+        orientation = _orientation(image)  # after loading: Pillow turns a TIFF by itself
+        rgb = _to_rgb(image)
+        return rgb if orientation == 1 else Image.fromarray(_upright(np.asarray(rgb), orientation))
 
 
 def deepest_value(path: Path, max_pixels: int = MAX_PIXELS) -> int:
@@ -125,8 +130,8 @@ def preprocess(image: Image.Image, spec: PreprocessSpec) -> FloatArray:
 
 def file_stamp(path: Path) -> tuple[int, int]:
     """Modification time and size, which change when a file is written to; OSError if it is gone."""
-    stat = path.stat()
-    return stat.st_mtime_ns, stat.st_size
+    found = path.stat()
+    return found.st_mtime_ns, found.st_size
 
 
 # ---- opening ---------------------------------------------------------------------------------
@@ -142,7 +147,7 @@ class _Reading:
 
     def __enter__(self) -> Image.Image:
         try:
-            if self._path.exists() and not self._path.is_file():  # opening a pipe would wait for ever
+            if not stat.S_ISREG(self._path.stat().st_mode):  # opening a pipe would wait for ever
                 raise ImageError("unreadable", "not a regular file")
             self._image = Image.open(self._path)
         except Exception as error:
@@ -151,7 +156,7 @@ class _Reading:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if self._image is not None:
-            self._image.close()
+            self._image.__exit__()  # closes the file; close() would also free the pixels
         if isinstance(error, Exception) and not isinstance(error, ImageError):
             raise self._explain(error) from error
 
@@ -182,6 +187,23 @@ def _bits(image: Image.Image) -> int:
     return 16 if deep else 8
 
 
+def _orientation(image: Image.Image) -> int:
+    """EXIF orientation, 1 (upright) to 8; damaged EXIF data says nothing."""
+    try:
+        value = image.getexif().get(ExifTag.Orientation, 1)
+    except Exception:  # Pillow's parser raises anything at all on damaged data
+        return 1
+    return value if value in range(2, 9) else 1
+
+
+def _upright(pixels: Array, orientation: int) -> Array:
+    """Turn and mirror an image (H,W,...) as its EXIF orientation says."""
+    if orientation in _TURNED:
+        pixels = pixels.swapaxes(0, 1)
+    rows, columns = _MIRRORED[orientation]
+    return np.ascontiguousarray(pixels[::rows, ::columns])
+
+
 def _to_rgb(image: Image.Image) -> Image.Image:
     """Convert any 8-bit mode to RGB; transparent pixels are laid over the background."""
     if image.mode == "RGB" and "transparency" not in image.info:
@@ -199,16 +221,15 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _deep_pixels(path: Path, image: Image.Image) -> Array:
-    """Values at full depth: uint16 (H,W), or (H,W,4) as blue, green, red, alpha, or (H,W,3)."""
+    """Values at full depth, upright: uint16 (H,W), or (H,W,3 or 4) as blue, green, red, alpha."""
+    orientation = 1 if image.format == "TIFF" else _orientation(image)  # OpenCV turns a TIFF by itself
     image.load()  # finds a truncated file, which OpenCV would fill with black
-    if image.mode.startswith("I"):
-        return np.asarray(image).astype(np.uint16)
-    if image.mode not in ("RGB", "RGBA", "LA"):
+    if image.mode[:2] not in ("I", "I;", "RG", "LA"):
         raise ImageError("unsupported", f"16-bit {image.mode} pixels; save the lot as 16-bit gray or RGB")
     pixels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None or pixels.dtype != np.uint16:
         raise ImageError("unsupported", "16-bit pixels in a form that cannot be read; save as 16-bit PNG")
-    return pixels
+    return _upright(pixels, orientation)
 
 
 def _colour(pixels: Array) -> Array:

@@ -45,7 +45,9 @@ def natural_key(name: str) -> tuple[tuple[tuple[int, int, str], ...], str]:
     The name itself comes last, so that names differing only in case or leading zeros keep one order.
     """
     parts = re.split(r"([0-9]+)", name)
-    key = tuple((0, int(part), "") if part.isdigit() else (1, 0, part.casefold()) for part in parts if part)
+    key = tuple(
+        (0, int(part), "") if part[0] in "0123456789" else (1, 0, part.casefold()) for part in parts if part
+    )
     return key, name
 
 
@@ -62,7 +64,15 @@ def _walk(folder: Path, skip: Path | None, parents: tuple[tuple[int, int], ...])
     for entry in entries:
         if entry.name.startswith("."):
             continue
-        if entry.is_dir():
+        if _is_folder(entry):
             yield from _walk(folder / entry.name, skip, (*parents, identity))
         elif Path(entry.name).suffix.lower() in IMAGE_SUFFIXES:
             yield folder / entry.name
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a folder or a link to one; a link to itself is neither."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False

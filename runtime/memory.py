@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 _CGROUP = Path("/sys/fs/cgroup")
+_MEMINFO = Path("/proc/meminfo")
 
 
 def default_budget() -> int:
@@ -15,23 +16,25 @@ def default_budget() -> int:
 
 def available_memory() -> int:
     """Bytes that can be allocated without swapping, within the container's limit if there is one."""
-    available = _from_meminfo(Path("/proc/meminfo"))
-    if available is None:
-        available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    kilobytes = _read_field(_MEMINFO, "MemAvailable:")
+    half = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    available = half if kilobytes is None else kilobytes * 1024
     limit, used = _read_number(_CGROUP / "memory.max"), _read_number(_CGROUP / "memory.current")
     if limit is not None and used is not None:
-        available = min(available, max(limit - used, 0))
+        cached = _read_field(_CGROUP / "memory.stat", "inactive_file") or 0
+        available = min(available, max(limit - used + cached, 0))
     return available
 
 
-def _from_meminfo(path: Path) -> int | None:
+def _read_field(path: Path, name: str) -> int | None:
+    """The number behind ``name`` in a file of names and numbers, or None where there is none."""
     try:
         lines = path.read_text(encoding="ascii").splitlines()
     except OSError:
         return None
-    for line in lines:
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024
+    for words in map(str.split, lines):
+        if words[:1] == [name] and len(words) > 1 and words[1].isdecimal():
+            return int(words[1])
     return None
 
 

@@ -155,23 +155,19 @@ class NumpyScorer:
         report: Callable[[int], None],
     ) -> None:
         """Fill ``distances`` (N,N,P) of one layer and degree; entry [i,i] is left undefined."""
-        _, images, patches, width = store.shape
+        _, images, patches, _ = store.shape
         product = np.empty((patches, plan.tile * patches), np.float32)
+        blocks = [range(i, min(i + plan.resident, images)) for i in range(0, images, plan.resident)]
         done = 0
-        for left, right in _block_pairs(images, plan.resident):
+        for number, left in enumerate(blocks):
             mine = self._features(store, layer, degree, left, plan.tile)
-            others = mine if left == right else self._features(store, layer, degree, right, plan.tile)
-            for i in left:
-                own = mine.cut(i - left.start, i - left.start + 1)
-                for j0, j1 in _tiles(right, i + 1, plan.tile):
-                    other = others.cut(j0 - right.start, j1 - right.start)
-                    out = product[:, : (j1 - j0) * patches]
-                    np.matmul(own.vectors[0], other.vectors.reshape(-1, width).T, out=out)
-                    cosines = out.reshape(patches, j1 - j0, patches)
-                    distances[i, j0:j1] = _distance(cosines.max(axis=2).T, own, other)
-                    distances[j0:j1, i] = _distance(cosines.max(axis=0), other, own)
-                    done += j1 - j0
-                report(done)
+            for right in blocks[number:]:
+                others = mine if right == left else self._features(store, layer, degree, right, plan.tile)
+                for i in left:
+                    own = mine.cut(i - left.start, 1)
+                    done += _compare(distances, i, own, right, others, product, plan.tile)
+                    report(done)
+                del others  # or three blocks would be in memory while the next one is made
 
     def _features(self, store: FeatureStore, layer: int, degree: int, images: range, tile: int) -> _Features:
         """Features of some images, made a tile at a time so that only the result is large."""
@@ -191,16 +187,33 @@ class _Features(NamedTuple):
     vectors: FloatArray
     lengths: FloatArray
 
-    def cut(self, i0: int, i1: int) -> _Features:
-        return _Features(self.vectors[i0:i1], self.lengths[i0:i1])
+    def cut(self, start: int, count: int) -> _Features:
+        """The features of ``count`` images."""
+        return _Features(self.vectors[start : start + count], self.lengths[start : start + count])
 
 
-def _block_pairs(images: int, size: int) -> Iterator[tuple[range, range]]:
-    """Unordered pairs of blocks of at most ``size`` images, each block with itself included."""
-    blocks = [range(i, min(i + size, images)) for i in range(0, images, size)]
-    for a, left in enumerate(blocks):
-        for right in blocks[a:]:
-            yield left, right
+def _compare(
+    distances: FloatArray,
+    i: int,
+    own: _Features,
+    block: range,
+    others: _Features,
+    product: FloatArray,
+    tile: int,
+) -> int:
+    """Fill in the distances of image i and the images behind it in ``block``, both ways; returns how many.
+
+    ``own`` and ``others`` are the features of image i and of the block; ``product`` is scratch.
+    """
+    patches, width = own.vectors.shape[1:]
+    for j0, j1 in _tiles(block, i + 1, tile):
+        other = others.cut(j0 - block.start, j1 - j0)
+        out = product[:, : (j1 - j0) * patches]
+        np.matmul(own.vectors[0], other.vectors.reshape(-1, width).T, out=out)
+        cosines = out.reshape(patches, j1 - j0, patches)
+        distances[i, j0:j1] = _distance(cosines.max(axis=2).T, own, other)
+        distances[j0:j1, i] = _distance(cosines.max(axis=0), other, own)
+    return block.stop - max(block.start, i + 1)
 
 
 def _tiles(block: range, first: int, tile: int) -> Iterator[tuple[int, int]]:

@@ -26,21 +26,22 @@ def new_folder(out: Path, overwrite: bool, marker: str) -> Iterator[Path]:
     OutputError
         If ``out`` is in the way, in use by another run, or cannot be written, or the disk is full.
     """
-    out = out.parent.resolve() / out.name
-    _check_free(out, overwrite, marker)
-    partial = out.with_name(f".{out.name}.partial")
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
+        if out.is_symlink() and not out.exists():
+            raise OutputError(f"{out} is a link to nothing. Choose another folder with -o.")
+        target = out.resolve()
+        _check_free(target, overwrite, marker)
+        partial = target.with_name(f".{target.name}.partial")
+        target.parent.mkdir(parents=True, exist_ok=True)
         lock = _lock(partial)
     except OSError as error:
-        raise OutputError(
-            f"{out} cannot be written: {error.strerror}. Choose another folder with -o."
-        ) from error
+        reason = "Not a directory" if isinstance(error, FileExistsError) else error.strerror
+        raise OutputError(f"{out} cannot be written: {reason}. Choose another folder with -o.") from error
     try:
         _empty(partial)
         yield partial
-        _check_free(out, overwrite, marker)
-        _replace(out, partial)
+        _check_free(target, overwrite, marker)
+        _replace(target, partial)
     except BaseException as error:
         shutil.rmtree(partial, ignore_errors=True)
         if isinstance(error, OSError):

@@ -58,7 +58,7 @@ def make_plan(shape: tuple[int, int, int, int], itemsize: int, budget: int | Non
     for candidate in candidates:
         if candidate.memory_bytes <= budget:
             return candidate
-    least = candidates[-1].memory_bytes
+    least = min(candidate.memory_bytes for candidate in candidates)
     raise LotError(
         f"a memory budget of {budget / 1e6:.0f} MB is too small for {images} images of {patches} patches: "
         f"the smallest that works is {least / 1e6 + 1:.0f} MB."

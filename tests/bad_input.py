@@ -150,7 +150,7 @@ def odd_names(place: Place) -> list[str]:
         b'a,b"c.png',
     ]
     for name in names:
-        shutil.copy(place.an_image(), os.fsencode(place.lot) + b"/" + name)
+        shutil.copy(place.an_image(), place.lot / os.fsdecode(name))
     return []
 
 

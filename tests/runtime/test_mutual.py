@@ -76,7 +76,7 @@ def test_progress_counts_pairs_up_to_all_of_them() -> None:
     seen: list[tuple[str, float, float, str]] = []
     NumpyScorer((3, 4), (1, 3)).score(store, make_plan(store.shape, 4, None), lambda *args: seen.append(args))
     pairs = 11 * 10 // 2 * 2 * 2
-    assert seen[-1] == ("score", pairs, pairs, "pairs")
+    assert list(seen[-1]) == ["score", pairs, pairs, "pairs"]
     done = [s[1] for s in seen]
     assert done == sorted(done)
     assert max(np.diff([0, *done])) <= 10  # one image against the rest: bars move steadily

@@ -26,6 +26,7 @@ def test_bad_input(case: Case, place: Place, commands: Path) -> None:
     assert run.returncode == case.code, run.stdout + run.stderr
     assert case.says in run.stdout + run.stderr
     assert "Traceback" not in run.stderr
+    assert "Warning" not in run.stderr
     assert not list(place.root.glob(".*"))  # nothing half-written
     if case.code not in (0, 3):
         after = {path: path.is_dir() or path.read_bytes() for path in sorted((place.root / "out").rglob("*"))}

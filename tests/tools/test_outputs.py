@@ -139,7 +139,7 @@ def test_deep_files_are_read_on_one_scale(place: Place, commands: Path) -> None:
         gray = np.asarray(Image.open(path).convert("L")).astype(np.uint16)
         cv2.imwrite(str(path), np.round(gray * (4095 / 255)).astype(np.uint16))
     top = place.an_image()
-    values = cv2.imread(str(top), cv2.IMREAD_UNCHANGED)
+    values = load(top)
     values[0, 0] = 4095  # the lot's maximum decides the depth
     cv2.imwrite(str(top), values)
     deep = infer(commands, place, "deep")

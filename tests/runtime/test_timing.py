@@ -1,0 +1,62 @@
+"""The stage timer: what it adds up, with a clock that the test sets."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from musc_edge.runtime import timing
+from musc_edge.runtime.timing import StageTimer
+
+
+class Clock:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 100.0
+        monkeypatch.setattr(timing, "time", SimpleNamespace(perf_counter=lambda: self.now))
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
+
+
+def spend(timer: StageTimer, clock: Clock, name: str, seconds: float) -> None:
+    with timer.stage(name):
+        clock.now += seconds
+
+
+def test_stages_add_up_in_the_order_of_their_first_use(clock: Clock) -> None:
+    timer = StageTimer()
+    assert timer.seconds == {}
+    for name, seconds in [("decode", 1.5), ("extract", 4.0), ("decode", 0.25), ("score", 0.0)]:
+        spend(timer, clock, name, seconds)
+        clock.now += 1000  # time between the stages belongs to none
+    assert list(timer.seconds.items()) == [("decode", 1.75), ("extract", 4.0), ("score", 0.0)]
+
+
+def test_stage_that_fails_is_counted(clock: Clock) -> None:
+    timer = StageTimer()
+
+    def fail() -> None:
+        with timer.stage("extract"):
+            clock.now += 2
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    spend(timer, clock, "extract", 3)
+    assert timer.seconds == {"extract": 5.0}
+
+
+def test_timers_are_apart(clock: Clock) -> None:
+    first, second = StageTimer(), StageTimer()
+    spend(first, clock, "a", 1)
+    assert second.seconds == {}
+
+
+def test_seconds_are_those_of_a_real_clock() -> None:
+    timer = StageTimer()
+    with timer.stage("a"):
+        pass
+    assert timer.seconds["a"] >= 0
