@@ -27,6 +27,8 @@ from .store import HostStore, host_array
 from .types import Array, FeatureStore, FloatArray, Plan, Progress, no_progress
 
 MIN_IMAGES = 5
+NARROWEST = 1e-4
+"""Least width of the interval: a narrower one would need lots of more than 10,000 images."""
 
 
 def mutual_scores(
@@ -76,9 +78,7 @@ def interval_bounds(images: int, interval: tuple[float, float]) -> tuple[int, in
     LotError
         If the range is empty, as it is below 5 images with the default interval.
     """
-    lo, hi = interval
-    if not 0 <= lo < hi <= 1:
-        raise LotError(f"interval {lo}, {hi} is not usable: expected 0 <= lo < hi <= 1.")
+    lo, hi = _checked(interval)
     start, stop = int(lo * (images - 1)), int(hi * (images - 1))
     if stop <= start:
         raise LotError(
@@ -90,11 +90,21 @@ def interval_bounds(images: int, interval: tuple[float, float]) -> tuple[int, in
 
 def smallest_lot(interval: tuple[float, float]) -> int:
     """Least number of images for which ``interval`` is not empty, never below MIN_IMAGES."""
-    lo, hi = interval
+    lo, hi = _checked(interval)
     size = MIN_IMAGES
     while int(lo * (size - 1)) >= int(hi * (size - 1)):
         size += 1
     return size
+
+
+def _checked(interval: tuple[float, float]) -> tuple[float, float]:
+    """The interval itself, or LotError if it is not one."""
+    lo, hi = interval
+    if not (lo >= 0 and lo + NARROWEST <= hi <= 1):
+        raise LotError(
+            f"interval {lo}, {hi} is not usable: expected 0 <= lo < hi <= 1, at least {NARROWEST} apart."
+        )
+    return lo, hi
 
 
 def interval_mean(distances: FloatArray, start: int, stop: int) -> FloatArray:

@@ -6,6 +6,8 @@ import io
 import os
 import random
 import struct
+import subprocess
+import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -17,11 +19,16 @@ import pytest
 from PIL import Image
 
 from helpers_runtime import MEAN, SPEC, STD, Array, pixels, write_png
-from musc_edge.runtime import images
-from musc_edge.runtime.images import ImageError, deepest_value, preprocess, read_header, read_image
+from musc_edge.runtime.images import (
+    MAX_PIXELS,
+    ImageError,
+    deepest_value,
+    file_stamp,
+    preprocess,
+    read_header,
+    read_image,
+)
 from musc_edge.runtime.types import PreprocessSpec
-
-TIMEOUT = 20  # seconds until a test that waits for a thread fails
 
 
 def refused(path: Path) -> ImageError:
@@ -247,10 +254,7 @@ def test_truncated_file_is_unreadable(tmp_path: Path, suffix: str, part: float) 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".bmp", ".webp"])
 @pytest.mark.filterwarnings("ignore")
-def test_damaged_file_is_refused_or_read_but_raises_nothing_else(
-    tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(images, "MAX_PIXELS", 10_000)  # a damaged size must not cost memory here
+def test_damaged_file_is_refused_or_read_but_raises_nothing_else(tmp_path: Path, suffix: str) -> None:
     exif = Image.Exif()
     exif[ORIENTATION] = 6
     exif[0x011A] = 72.0
@@ -265,7 +269,7 @@ def test_damaged_file_is_refused_or_read_but_raises_nothing_else(
             content[generator.randrange(generator.choice([40, 160, len(content)]))] = generator.randrange(256)
         path.write_bytes(content)
         try:
-            read(path)
+            np.asarray(read_image(path, max_pixels=10_000))  # a damaged size must not cost memory here
         except ImageError:
             refusals += 1
     assert 0 < refusals < 400
@@ -373,14 +377,52 @@ def test_orientation_of_a_deep_file(tmp_path: Path, orientation: int, suffix: st
     assert np.abs(found.astype(int) - scaled(upright, 12)).max() <= 1
 
 
+@pytest.mark.parametrize("suffix", [".tif", ".png"])
+@pytest.mark.parametrize("orientation", UPRIGHT)
+def test_orientation_of_a_deep_file_in_colour(tmp_path: Path, orientation: int, suffix: str) -> None:
+    path = tmp_path / f"x{suffix}"
+    if suffix == ".tif":
+        path.write_bytes(tiff(deep(3)[..., ::-1], orientation))
+    else:
+        assert cv2.imwrite(str(path), deep(3))
+        turn_png(path, orientation)
+    upright = UPRIGHT[orientation](deep(3))
+    header = read_header(path)
+    assert (header.height, header.width) == upright.shape[:2]
+    found = np.asarray(read_image(path, 12))
+    assert np.abs(found.astype(int) - scaled(upright, 12)).max() <= 1
+
+
+def turn_png(path: Path, orientation: int) -> None:
+    """Put an EXIF block with an orientation into a PNG file, before its pixels."""
+    exif = b"II*\0" + struct.pack("<IHHHII", 8, 1, ORIENTATION, 3, 1, orientation) + bytes(4)
+    content = path.read_bytes()
+    start = content.index(b"IDAT") - 4
+    path.write_bytes(content[:start] + png_chunk(b"eXIf", exif) + content[start:])
+
+
+def tiff(rgb: Array, orientation: int) -> bytes:
+    """An uncompressed TIFF file of 16-bit RGB (H,W,3)."""
+    height, width, _ = rgb.shape
+    data = rgb.astype("<u2").tobytes()
+    tags = {256: width, 257: height, 258: 8, 259: 1, 262: 2, 273: 14, 274: orientation}
+    tags |= {277: 3, 278: height, 279: len(data), 284: 1}
+    start = 14 + len(data)  # header, three times 16 bits per sample, pixels, tags
+    entries = [struct.pack("<HHII", tag, 3, 3 if tag == 258 else 1, value) for tag, value in tags.items()]
+    head = b"II*\0" + struct.pack("<I3H", start, 16, 16, 16)
+    return head + data + struct.pack("<H", len(tags)) + b"".join(entries) + bytes(4)
+
+
 def png(width: int, height: int, bits: int, colour_type: int, data: bytes) -> bytes:
     """A PNG file, chunk by chunk, for what no encoder here can write."""
     header = struct.pack(">IIBBBBB", width, height, bits, colour_type, 0, 0, 0)
     chunks = ((b"IHDR", header), (b"IDAT", data), (b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-        for kind, content in chunks
-    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(kind, content) for kind, content in chunks)
+
+
+def png_chunk(kind: bytes, content: bytes) -> bytes:
+    crc = zlib.crc32(kind + content)
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", crc)
 
 
 def test_16_bit_gray_with_alpha(tmp_path: Path) -> None:
@@ -392,6 +434,12 @@ def test_16_bit_gray_with_alpha(tmp_path: Path) -> None:
 @pytest.mark.parametrize("dtype", [np.float32, np.int32], ids=["float", "32-bit integer"])
 def test_tiff_of_other_numbers_is_unsupported(tmp_path: Path, dtype: type[np.generic]) -> None:
     Image.fromarray(deep(1, dtype)).save(tmp_path / "x.tif")
+    assert refused(tmp_path / "x.tif").status == "unsupported"
+
+
+def test_signed_16_bit_tiff_is_unsupported(tmp_path: Path) -> None:
+    """Taken as unsigned, -1 would be the brightest value there is."""
+    assert cv2.imwrite(str(tmp_path / "x.tif"), deep(1, np.int16) - np.int16(2000))
     assert refused(tmp_path / "x.tif").status == "unsupported"
 
 
@@ -419,7 +467,62 @@ def test_header_that_promises_a_huge_image_is_refused_without_decoding(tmp_path:
     (tmp_path / "x.png").write_bytes(png(60_000, 60_000, 8, 2, zlib.compress(bytes(100))))
     error = refused(tmp_path / "x.png")
     assert error.status == "too_large"
-    assert str(images.MAX_PIXELS) in str(error)
+    assert str(MAX_PIXELS) in str(error)
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "limit"), [(10_000, 9_000, MAX_PIXELS), (20_000, 15_000, 400_000_000)]
+)
+def test_large_image_below_the_limit_is_taken_without_alarm(
+    tmp_path: Path, width: int, height: int, limit: int
+) -> None:
+    """Pillow has limits of its own: it warns on the user's terminal, and refuses beyond twice that."""
+    (tmp_path / "x.png").write_bytes(png(width, height, 1, 0, b""))  # nothing that could be decoded
+    code = (
+        "import sys, pathlib\n"
+        "from musc_edge.runtime.images import read_header\n"
+        "header = read_header(pathlib.Path(sys.argv[1]), int(sys.argv[2]))\n"
+        "print(header.width, header.height)\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "x.png"), str(limit)]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (run.stdout, run.stderr) == (f"{width} {height}\n", "")
+
+
+# ---- header ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".webp", ".bmp"])
+def test_header_of_an_8_bit_image(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"x{suffix}"
+    Image.fromarray(pixels(16, 24)).save(path)
+    header = read_header(path)
+    assert (header.width, header.height, header.bits, header.pages) == (24, 16, 8, 1)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".webp"])
+@pytest.mark.parametrize("orientation", UPRIGHT)
+def test_header_has_the_size_as_displayed(tmp_path: Path, suffix: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    Image.fromarray(pixels(16, 24)).save(tmp_path / f"x{suffix}", exif=exif)
+    header = read_header(tmp_path / f"x{suffix}")
+    assert (header.width, header.height) == ((16, 24) if orientation > 4 else (24, 16))
+    assert (header.width, header.height) == read_image(tmp_path / f"x{suffix}").size
+
+
+def test_header_counts_pages(tmp_path: Path) -> None:
+    page = Image.fromarray(pixels(5, 6))
+    page.save(tmp_path / "x.tif", save_all=True, append_images=[page, page])
+    assert read_header(tmp_path / "x.tif").pages == 3
+
+
+def test_header_tells_whether_the_file_changed(tmp_path: Path) -> None:
+    path = write_png(tmp_path / "x.png", (6, 9), seed=1)
+    before = read_header(path).stamp
+    assert read_header(path).stamp == before == file_stamp(path)
+    write_png(path, (16, 19), seed=2)
+    assert file_stamp(path) != before
 
 
 # ---- preprocessing ---------------------------------------------------------------------------
