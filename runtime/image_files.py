@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -19,6 +21,7 @@ MAP_KINDS = ("grid", "pixel", "original", "none")
 MAP_FORMATS = {"npy": ".npy", "tiff": ".tiff", "png8": ".png", "png16": ".png"}
 MAPS, OVERLAYS = "maps", "overlays"
 _AHEAD = 8
+_LONGEST = 255 - len(".tiff")  # bytes of a file name, on every common file system
 _JPEG_QUALITY = 90
 
 
@@ -89,9 +92,19 @@ def file_names(images: tuple[LotImage, ...]) -> dict[str, str]:
     count = Counter(stem.casefold() for stem in stems.values())
     full = {image.name.casefold() for image in images}
     return {
-        name: stem if count[stem.casefold()] == 1 and stem.casefold() not in full else name
+        name: _fitting(stem if count[stem.casefold()] == 1 and stem.casefold() not in full else name)
         for name, stem in stems.items()
     }
+
+
+def _fitting(name: str) -> str:
+    """The name itself, or one cut and marked with a hash where a suffix would make it too long for a file."""
+    last = os.fsencode(PurePosixPath(name).name)
+    if len(last) <= _LONGEST:
+        return name
+    mark = hashlib.sha256(last).hexdigest()[:12]
+    head = last[: _LONGEST - len(mark) - 1].decode("utf-8", "ignore")
+    return str(PurePosixPath(name).with_name(f"{head}~{mark}"))
 
 
 def map_scale(maps: FloatArray) -> Scale:

@@ -24,12 +24,15 @@ from PIL.TiffImagePlugin import TiffImageFile
 from .types import Array, FloatArray, PreprocessSpec
 
 MAX_PIXELS = 178_956_970
-"""Largest image that is decoded unless more is asked for; also where Pillow's own limit lies."""
+"""Largest image that is decoded unless more is asked for: half a gigabyte of RGB, as Pillow's own limit."""
 
 BACKGROUND = "white"
 """What shows through transparent pixels."""
 
 BIT_DEPTHS = (8, 10, 12, 14, 16)
+
+# Our own limit is checked before anything is decoded; Pillow's would refuse what a user has allowed.
+Image.MAX_IMAGE_PIXELS = None
 
 _RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 _TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
@@ -69,7 +72,7 @@ def read_header(path: Path, max_pixels: int = MAX_PIXELS) -> Header:
         If the file is not an image, has more than ``max_pixels``, or a kind of pixel that has no
         known range (float, 32-bit).
     """
-    with _Reading(path, max_pixels) as image:
+    with _Reading(path) as image:
         if image.width * image.height > max_pixels:
             raise ImageError("too_large", f"{image.width} x {image.height} pixels; the limit is {max_pixels}")
         width, height = image.size
@@ -95,7 +98,7 @@ def read_image(path: Path, bit_depth: int = 16, max_pixels: int = MAX_PIXELS) ->
         If the file is not an image, is damaged or too large, or holds values above ``bit_depth``.
     """
     header = read_header(path, max_pixels)
-    with _Reading(path, max_pixels) as image:
+    with _Reading(path) as image:
         if header.bits > 8:
             return _to_8_bits(_deep_pixels(path, image), bit_depth)
         image.load()
@@ -104,9 +107,9 @@ def read_image(path: Path, bit_depth: int = 16, max_pixels: int = MAX_PIXELS) ->
         return rgb if orientation == 1 else Image.fromarray(_upright(np.asarray(rgb), orientation))
 
 
-def deepest_value(path: Path, max_pixels: int = MAX_PIXELS) -> int:
+def deepest_value(path: Path) -> int:
     """Largest value, alpha left out, in an image with more than 8 bits per channel; may raise ImageError."""
-    with _Reading(path, max_pixels) as image:
+    with _Reading(path) as image:
         return int(_colour(_deep_pixels(path, image)).max())
 
 
@@ -140,9 +143,8 @@ def file_stamp(path: Path) -> tuple[int, int]:
 class _Reading:
     """Opens an image file, and turns whatever goes wrong while it is read into ImageError."""
 
-    def __init__(self, path: Path, max_pixels: int) -> None:
+    def __init__(self, path: Path) -> None:
         self._path = path
-        self._max_pixels = max_pixels
         self._image: Image.Image | None = None
 
     def __enter__(self) -> Image.Image:
@@ -164,8 +166,6 @@ class _Reading:
         """Decoders raise anything at all on damaged files, so nothing is left out here."""
         if isinstance(error, ImageError):
             return error
-        if isinstance(error, Image.DecompressionBombError):
-            return ImageError("too_large", f"{error}; the limit is {self._max_pixels} pixels")
         if isinstance(error, UnidentifiedImageError):
             empty = self._path.stat().st_size == 0
             return ImageError("unreadable", "the file is empty" if empty else "not an image file")

@@ -126,9 +126,11 @@ def score_rows(result: LotResult, maps: dict[str, str]) -> dict[str, list[str]]:
 def write_table(path: Path, rows: list[list[str]]) -> None:
     """Write rows of COLUMNS as CSV; names that are not UTF-8 keep their bytes."""
     with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows(rows)
+        plain = csv.writer(file, lineterminator="\n")
+        quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
+        plain.writerow(COLUMNS)
+        for row in rows:  # the csv module leaves a carriage return in a name unquoted
+            (quoted if any("\r" in field for field in row) else plain).writerow(row)
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

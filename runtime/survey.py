@@ -91,7 +91,7 @@ def survey_lot(
     def look(image: LotImage) -> tuple[Header, int]:
         header = read_header(image.path, options.max_pixels)
         wanted = header.bits > 8 and options.bit_depth is None
-        return header, deepest_value(image.path, options.max_pixels) if wanted else 0
+        return header, deepest_value(image.path) if wanted else 0
 
     for done, (image, found) in enumerate(run_ahead(images, look, threads, ahead=64), 1):
         if isinstance(found, ImageError):

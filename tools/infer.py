@@ -77,8 +77,6 @@ class Scored:
 
 
 def _infer(args: argparse.Namespace) -> int:
-    from PIL import Image
-
     from ..runtime.bundle import find_bundle, open_bundle
     from ..runtime.lot import list_lot
     from ..runtime.output import new_folder
@@ -91,7 +89,6 @@ def _infer(args: argparse.Namespace) -> int:
     if not root.is_dir():
         problem = "is a file" if root.exists() else "does not exist"
         args.usage_error(f"{root} {problem}: give the folder that holds the lot's images")
-    Image.MAX_IMAGE_PIXELS = None  # our own limit is checked before anything is decoded
     out = Path(args.out) if args.out else Path(f"{root.resolve().name}-musc")
     images = list_lot(root, exclude=out)
     bundle = open_bundle(find_bundle(args.bundle))
