@@ -48,7 +48,7 @@ def overlay(image: Array, unit: FloatArray) -> Array:
     What is ordinary for the lot stays the plain gray image; colour comes in with the score.
     """
     gray = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB).astype(np.float32)
-    weight = np.sqrt(unit)[..., None] * np.float32(0.75)
+    weight = np.sqrt(unit)[..., None] * np.float32(0.6)
     return np.round(gray * (1 - weight) + colours(unit) * weight).astype(np.uint8)
 
 

@@ -342,6 +342,7 @@ CASES = [
     Case("bundle with weights outside", bundle(weights_outside), 4, "cannot load"),
     Case("budget that is too small", arguments("--memory-budget", "1M"), 6, "the smallest that works is"),
     Case("maps none with a map format", arguments("--maps", "none", "--map-format", "tiff"), 2, "no meaning"),
+    Case("100,000 threads", arguments("--threads", "100000"), 2, "at most 256 threads"),
     Case("even degree", arguments("--degrees", "2"), 2, "odd"),
     Case("interval the wrong way round", arguments("--interval", "0.3,0.1"), 2, "lo < hi"),
     Case("interval too narrow for the lot", arguments("--interval", "0,0.05"), 6, "at least 21"),

@@ -12,6 +12,7 @@ from .._version import __version__
 from ..runtime.errors import MuscEdgeError
 
 INTERRUPTED = 130
+MAX_THREADS = 256
 Say = Callable[[str], None]
 
 
@@ -92,6 +93,13 @@ def positive(text: str) -> int:
     """A whole number of 1 or more."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number of 1 or more")
+    return int(text)
+
+
+def threads(text: str) -> int:
+    """A number of threads that a machine can have."""
+    if positive(text) > MAX_THREADS:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected at most {MAX_THREADS} threads")
     return int(text)
 
 

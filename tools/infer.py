@@ -58,7 +58,7 @@ def add_parser(commands: Any) -> None:
     resources = parser.add_argument_group("resources")
     add = resources.add_argument
     add("--batch", type=cli.positive, default=8, help="images per run of the ViT (default: 8)")
-    add("--threads", type=cli.positive, help="threads for files and for the ViT (default: all cores)")
+    add("--threads", type=cli.threads, help="threads for files and for the ViT (default: all cores)")
     add("--memory-budget", type=cli.memory, metavar="SIZE",
         help="memory for features and distances, such as 2G; beyond it a scratch file beside the results is "
         "used (default: half of what is free)")  # fmt: skip
