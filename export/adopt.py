@@ -28,6 +28,7 @@ from .taps import Taps, find_taps
 
 Say = Callable[[str], None]
 
+BUNDLE_FILES = frozenset({MANIFEST, MODEL, f"{MODEL}.data", PROBE})
 _BATCH = 4
 
 
@@ -69,7 +70,7 @@ def adopt(source: OnnxSource, out: Path, overwrite: bool = False, say: Say = pri
     built = make_graph(trimmed, taps)
     grid = "x".join(map(str, built.grid))
     say(f"  {len(model.graph.node)} nodes became {len(built.model.graph.node)}; grid {grid}")
-    with new_folder(out, overwrite, marker=MANIFEST) as folder:
+    with new_folder(out, overwrite, marker=MANIFEST, ours=BUNDLE_FILES) as folder:
         files = save_model(built.model, folder / MODEL)
         manifest = _describe(source, taps, built)
         images = probe_images(source.preprocess)

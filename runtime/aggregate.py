@@ -13,6 +13,8 @@ import numpy as np
 from .errors import LotError
 from .types import Array, FloatArray
 
+MAX_DEGREE = 999
+
 
 def describe(tokens: Array, grid: tuple[int, int], degree: int) -> FloatArray:
     """Unit features of patches, ready for comparison: centred, aggregated, normalised.
@@ -68,8 +70,10 @@ def normalise(tokens: FloatArray) -> FloatArray:
 
 def check_degree(degree: int) -> None:
     """Raise LotError unless ``degree`` is a positive odd number."""
-    if degree < 1 or degree % 2 == 0:
-        raise LotError(f"degree {degree} is not usable: expected a positive odd number such as 1, 3 or 5.")
+    if degree % 2 == 0 or not 1 <= degree <= MAX_DEGREE:
+        raise LotError(
+            f"degree {degree} is not usable: expected an odd number from 1 to {MAX_DEGREE}, such as 3."
+        )
 
 
 def _window_sum(grid: FloatArray, axis: int, reach: int) -> FloatArray:

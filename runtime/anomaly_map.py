@@ -22,9 +22,10 @@ def upsample(maps: Array, size: tuple[int, int]) -> FloatArray:
     LotError
         If ``maps`` has another number of axes, or ``size`` is not positive.
     """
-    if np.ndim(maps) != 3 or min(size) < 1:
+    maps = np.asarray(maps)
+    if maps.ndim != 3 or min(size) < 1:
         raise LotError(
-            f"maps of shape {np.shape(maps)} to size {size}: expected (N, Gh, Gw) and a positive size."
+            f"maps of shape {maps.shape} to size {size}: expected (N, Gh, Gw) and a positive size."
         )
     rows, columns = (_weights(cells, pixels) for cells, pixels in zip(maps.shape[1:], size, strict=True))
     half = rows @ maps.astype(np.float64)  # (N,H,Gw)

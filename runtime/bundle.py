@@ -95,7 +95,10 @@ def find_bundle(explicit: str | None) -> Path:
     named = explicit or os.environ.get("MUSC_EDGE_BUNDLE")
     if named:
         return Path(named)
-    pointer = default_pointer()
+    try:
+        pointer = default_pointer()
+    except RuntimeError:  # a user without a home folder has no default
+        pointer = Path("/nonexistent")
     stored = pointer.read_bytes().removesuffix(b"\n") if pointer.is_file() else b""
     if stored:
         return Path(os.fsdecode(stored))

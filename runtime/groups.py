@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 from .errors import LotError
+from .results import GROUPS
 from .types import LotImage
 
 ROOT_GROUP = "."
+_LONGEST = 100  # characters of a folder's name in that of its results
 
 
 def group_by_folder(images: Sequence[LotImage], least: int) -> dict[str, tuple[LotImage, ...]]:
@@ -30,3 +32,9 @@ def group_by_folder(images: Sequence[LotImage], least: int) -> dict[str, tuple[L
             "Move their images, or score the lot as a whole."
         )
     return {name: tuple(members) for name, members in groups.items()}
+
+
+def place_of(number: int, name: str) -> str:
+    """Folder for a group's results; the number keeps names apart that differ only in what is replaced."""
+    plain = "lot" if name == ROOT_GROUP else name.replace("/", "_")
+    return f"{GROUPS}/{number:02}_{plain[:_LONGEST]}"

@@ -16,6 +16,10 @@ from .types import Array, FloatArray
 _RAMP, _TEXT, _TEXT_ROOM = 10, 20, 90  # pixels of a legend: colours, text, least width for text
 
 
+LEAST_SPAN = 0.05
+"""Distances that the scale spans at least: what differs by less is rounding, and is to look even."""
+
+
 @dataclass(frozen=True)
 class Scale:
     """Mutual scores (distance units) that get the darkest and the brightest colour."""
@@ -32,7 +36,7 @@ class Scale:
 def lot_scale(maps: FloatArray, raw_scores: Array) -> Scale:
     """One scale for a lot: from the median of all maps (N,Gh,Gw) to the largest raw score."""
     low, high = float(np.median(maps)), float(raw_scores.max())
-    return Scale(low, high if high > low else low + 1e-6)
+    return Scale(low, max(high, low + LEAST_SPAN))
 
 
 def colours(unit: FloatArray) -> Array:

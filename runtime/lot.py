@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from .types import LotImage
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 RESULT_MARKER = "lot.json"
-"""A folder that holds this file is the output of an earlier run and is not searched."""
+"""A folder that holds this file, as written by an earlier run, is its output and is not searched."""
 
 
 def list_lot(root: str | os.PathLike[str], exclude: Path | None = None) -> tuple[LotImage, ...]:
@@ -58,8 +59,8 @@ def _walk(folder: Path, skip: Path | None, parents: tuple[tuple[int, int], ...])
     except OSError as error:
         raise LotError(f"{folder} cannot be read: {error.strerror}. Check its permissions.") from error
     identity = (stat.st_dev, stat.st_ino)
-    is_old_result = bool(parents) and any(entry.name == RESULT_MARKER for entry in entries)
-    if identity in parents or is_old_result or folder.resolve() == skip:
+    marked = bool(parents) and any(entry.name == RESULT_MARKER for entry in entries)
+    if identity in parents or folder.resolve() == skip or (marked and _is_result(folder / RESULT_MARKER)):
         return
     for entry in entries:
         if entry.name.startswith("."):
@@ -76,3 +77,12 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return entry.is_dir()
     except OSError:
         return False
+
+
+def _is_result(marker: Path) -> bool:
+    """Whether a file of the marker's name is one of ours."""
+    try:
+        content = json.loads(marker.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(content, dict) and {"lot", "images", "skipped", "warnings"} <= content.keys()

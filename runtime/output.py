@@ -13,12 +13,13 @@ from .errors import OutputError
 
 
 @contextmanager
-def new_folder(out: Path, overwrite: bool, marker: str) -> Iterator[Path]:
+def new_folder(out: Path, overwrite: bool, marker: str, ours: frozenset[str] | None = None) -> Iterator[Path]:
     """Give a temporary folder beside ``out`` that becomes ``out`` when the block ends without error.
 
     On any error, an interrupt included, the temporary folder is removed and ``out`` stays as it was.
     An existing folder is replaced only with ``overwrite``, and only if it is empty or holds a file
-    ``marker``, which says that it was written by this program.  The temporary folder is locked while
+    ``marker``, which says that it was written by this program, and nothing beside the names in
+    ``ours`` (None: anything).  The temporary folder is locked while
     it is in use; the lock ends with the process, and what a killed process left is taken over.
 
     Raises
@@ -30,7 +31,7 @@ def new_folder(out: Path, overwrite: bool, marker: str) -> Iterator[Path]:
         if out.is_symlink() and not out.exists():
             raise OutputError(f"{out} is a link to nothing. Choose another folder with -o.")
         target = out.resolve()
-        _check_free(target, overwrite, marker)
+        _check_free(target, overwrite, marker, ours)
         partial = target.with_name(f".{target.name}.partial")
         target.parent.mkdir(parents=True, exist_ok=True)
         lock = _lock(partial)
@@ -40,13 +41,15 @@ def new_folder(out: Path, overwrite: bool, marker: str) -> Iterator[Path]:
     try:
         _empty(partial)
         yield partial
-        _check_free(target, overwrite, marker)
+        _check_free(target, overwrite, marker, ours)
         _replace(target, partial)
     except BaseException as error:
         shutil.rmtree(partial, ignore_errors=True)
         if isinstance(error, OSError):
             reason = error.strerror or str(error)
-            raise OutputError(f"writing {out} failed: {reason}. Nothing was left there.") from error
+            raise OutputError(
+                f"writing {out} failed: {reason}. What was there before is unchanged."
+            ) from error
         raise
     finally:
         os.close(lock)
@@ -82,17 +85,26 @@ def _empty(folder: Path) -> None:
             entry.unlink()
 
 
-def _check_free(out: Path, overwrite: bool, marker: str) -> None:
+def _check_free(out: Path, overwrite: bool, marker: str, ours: frozenset[str] | None) -> None:
     """Raise OutputError unless ``out`` may be written."""
     if not out.exists():
         return
     if not out.is_dir():
         raise OutputError(f"{out} is a file. Choose another folder with -o.")
-    if not any(out.iterdir()):
+    if out.is_mount() or out == Path.cwd():
+        kind = "a mount point" if out.is_mount() else "the current folder"
+        raise OutputError(f"{out} is {kind}, which cannot be replaced. Give a folder inside of it with -o.")
+    names = {entry.name for entry in out.iterdir()}
+    if not names:
         return
     if not (out / marker).is_file():
         raise OutputError(
             f"{out} holds files that are not ours (no {marker}). Choose another folder with -o."
+        )
+    foreign = sorted(names - ours) if ours is not None else []
+    if foreign:
+        raise OutputError(
+            f"{out} holds files that are not ours ({foreign[0]}). Choose another folder with -o."
         )
     if not overwrite:
         raise OutputError(f"{out} exists. Use --overwrite to replace it, or choose another folder with -o.")

@@ -90,6 +90,8 @@ def score_lot(
     OutputError
         If a scratch file cannot be made.
     """
+    if batch < 1 or (threads is not None and threads < 1):
+        raise LotError(f"batch {batch} and threads {threads}: expected 1 or more.")
     timer = StageTimer()
     threads = threads or os.cpu_count() or 1
     with timer.stage("survey"):

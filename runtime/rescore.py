@@ -40,6 +40,7 @@ def rescore(scores: Array, cls: Array, neighbors: Sequence[int] = (1, 2, 3)) -> 
         If shapes do not fit, a value is not finite, or a window size is below 1.
     """
     scores, cls = np.asarray(scores, np.float64), np.asarray(cls, np.float32)
+    neighbors = tuple(neighbors)
     _check(scores, cls, neighbors)
     spread = np.ptp(scores)
     if spread == 0:

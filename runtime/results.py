@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import platform
 from dataclasses import asdict
@@ -14,9 +15,10 @@ import numpy as np
 from .._version import __version__
 from .contact_sheet import draw_contact_sheet
 from .heatmap import lot_scale
-from .image_files import OutputOptions, map_scale, write_image_files
+from .image_files import MAPS, OVERLAYS, OutputOptions, map_scale, write_image_files
 from .images import BACKGROUND
 from .lot import natural_key
+from .timing import StageTimer
 from .types import LotResult, Progress, no_progress
 
 COLUMNS = ("image", "status", "raw_score", "score", "lot_score", "map", "error")
@@ -24,6 +26,9 @@ MAP_COLUMN = COLUMNS.index("map")
 CONTACT_SHEET = "contact_sheet.png"
 SCORES = "scores.csv"
 LOT = "lot.json"
+GROUPS = "groups"
+NAMES = frozenset({SCORES, LOT, CONTACT_SHEET, MAPS, OVERLAYS, GROUPS})
+"""Everything that a folder of results holds."""
 
 
 def write_results(
@@ -43,10 +48,13 @@ def write_results(
     -------
     The content of lot.json, and the rows of scores.csv by image.
     """
-    written = write_image_files(result, folder, options, progress)
+    timer = StageTimer()
+    with timer.stage("write"):
+        written = write_image_files(result, folder, options, progress)
+        draw_contact_sheet(result, folder / CONTACT_SHEET)
+    result = dataclasses.replace(result, timings={**result.timings, **timer.seconds})
     rows = score_rows(result, written.maps)
     write_table(folder / SCORES, list(rows.values()))
-    draw_contact_sheet(result, folder / CONTACT_SHEET)
     about = describe(result, root, options)
     about["warnings"] += written.problems
     write_json(folder / LOT, about)

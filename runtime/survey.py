@@ -100,7 +100,9 @@ def survey_lot(
             headers[image.name], value = found
             maximum = max(maximum, value)
         progress("survey", done, len(images), "files")
-    depth = options.bit_depth or next(depth for depth in BIT_DEPTHS if maximum < 2**depth)
+    any_deep = any(header.bits > 8 for header in headers.values())
+    wanted = options.bit_depth if any_deep else 8
+    depth = wanted or next(depth for depth in BIT_DEPTHS if maximum < 2**depth)
     readable = tuple(image for image in images if image.name in headers)
     return Survey(readable, headers, tuple(skipped), depth, options.max_pixels)
 
@@ -150,5 +152,5 @@ def _size_notes(sizes: Counter[tuple[int, int]]) -> list[str]:
     most, count = sizes.most_common(1)[0]
     note = f"images have {len(sizes)} sizes, most often {most[0]} x {most[1]} ({count} images)"
     if max(aspects) > 1.05 * min(aspects):
-        note += f", and aspects from {min(aspects):.2f} to {max(aspects):.2f}, which the resize distorts"
+        note += f", and aspects from {min(aspects):.3g} to {max(aspects):.3g}, which the resize distorts"
     return [note]

@@ -60,7 +60,7 @@ def command_of(case: Case, place: Place, scripts: Path) -> list[str]:
     A first argument of the case that is no option takes the place of the lot.
     """
     extra = case.build(place)
-    lot = [] if extra[:1] and not extra[0].startswith("-") else [str(place.lot)]
+    lot = [] if extra and not extra[0].startswith("-") else [str(place.lot)]
     given = [] if "-b" in extra else ["-b", str(place.bundle)]
     given += [] if "-o" in extra else ["-o", "out"]
     return [str(scripts / "musc-edge"), "infer", *lot, *extra, *given]
@@ -173,6 +173,14 @@ def links(place: Place) -> list[str]:
     return []
 
 
+def foreign_marker(place: Place) -> list[str]:
+    """A subfolder with a lot.json that is not ours is part of the lot."""
+    (place.lot / "b").mkdir()
+    (place.lot / "b" / "lot.json").write_text("[]", encoding="ascii")
+    shutil.copy(place.an_image(), place.lot / "b" / "b.png")
+    return []
+
+
 def pipe(place: Place) -> list[str]:
     os.mkfifo(place.lot / "pipe.png")
     return []
@@ -220,6 +228,11 @@ def foreign(out: Path) -> None:
 def earlier(out: Path) -> None:
     out.mkdir()
     (out / "lot.json").write_text("{}", encoding="ascii")
+
+
+def earlier_with_foreign(out: Path) -> None:
+    earlier(out)
+    (out / "notes.txt").write_text("mine", encoding="ascii")
 
 
 def bundle(damage: Callable[[Path], None]) -> Callable[[Place], list[str]]:
@@ -321,6 +334,7 @@ CASES = [
         ("a.png",),
     ),
     Case("other sizes and aspects", mixed_sizes, 0, "images have 3 sizes", scored=10),
+    Case("subfolder with a foreign lot.json", foreign_marker, 0, "most suspicious of 9", scored=9),
     Case("odd names", odd_names, 0, "most suspicious of 14", scored=14),
     Case("one stem in two folders, two suffixes", same_stems, 0, "most suspicious of 11", scored=11),
     Case("links, a loop, a dead link", links, 3, "nowhere.png: unreadable", ("nowhere.png",), scored=10),
@@ -332,6 +346,22 @@ CASES = [
     Case("results of an earlier run as output", output(earlier), 7, "--overwrite"),
     Case("file as output", output(Path.touch), 7, "is a file"),
     Case("output that cannot be written", arguments("-o", "/proc/out"), 7, "cannot be written"),
+    Case(
+        "the lot itself as output",
+        lambda place: ["-o", str(place.lot), "--overwrite"],
+        7,
+        "is or holds the lot",
+    ),
+    Case(
+        "a folder above the lot as output",
+        lambda place: ["-o", str(place.root), "--overwrite"],
+        7,
+        "is or holds",
+    ),
+    Case(
+        "results with a foreign file as output", output(earlier_with_foreign, "--overwrite"), 7, "(notes.txt)"
+    ),
+    Case("empty argument for the lot", lambda place: [""], 2, "LOT_DIR is empty"),
     Case("no bundle there", arguments("-b", "nowhere"), 4, "there is no such folder"),
     Case(
         "bundle without its model", bundle(lambda own: (own / "model.onnx").unlink()), 4, "lacks model.onnx"

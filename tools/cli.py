@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import io
+import os
 import signal
 import sys
 import traceback
@@ -12,7 +14,7 @@ from .._version import __version__
 from ..runtime.errors import MuscEdgeError
 
 INTERRUPTED = 130
-MAX_THREADS = 256
+MAX_THREADS, MAX_BATCH = 256, 1024
 Say = Callable[[str], None]
 
 
@@ -31,8 +33,10 @@ def add_common(parser: argparse.ArgumentParser) -> None:
 
 def run(prog: str, parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
     """Parse, call the command's function ``run`` and return the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # any file name can be shown anywhere
     args = parser.parse_args(argv)
-    signal.signal(signal.SIGTERM, _terminate)
     try:
         command: Callable[[argparse.Namespace], int] = args.run
         return command(args)
@@ -41,16 +45,32 @@ def run(prog: str, parser: argparse.ArgumentParser, argv: Sequence[str] | None) 
             traceback.print_exc()
         print(f"{prog}: {error}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        if args.debug:
+            traceback.print_exc()
+        print(f"{prog}: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print(f"\n{prog}: interrupted; nothing was written.", file=sys.stderr)
         return INTERRUPTED
-    except BrokenPipeError:  # the reader of our output has gone, as in '... | head'
-        sys.stderr.close()
-        return 1
+
+
+def show(text: str) -> None:
+    """Print a command's result; one that cannot be printed does not change what was done."""
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would try again at its end
+        if not isinstance(error, BrokenPipeError):  # the reader has gone, as in '... | head'
+            print(f"the result could not be printed: {error.strerror}", file=sys.stderr)
+
+
+def clean_up_on_sigterm() -> None:
+    """From here on let SIGTERM end the program through the clean-up of an interrupt, with exit code 143."""
+    signal.signal(signal.SIGTERM, _terminate)
 
 
 def _terminate(number: int, frame: object) -> None:
-    """Leave through the same clean-up as an interrupt, with the signal's own exit code."""
     raise SystemExit(128 + number)
 
 
@@ -65,8 +85,10 @@ def integers(text: str) -> tuple[int, ...]:
 def degrees(text: str) -> tuple[int, ...]:
     """Aggregation degrees: positive odd numbers, each once."""
     values = integers(text)
-    if any(value < 1 or value % 2 == 0 for value in values) or len(set(values)) != len(values):
-        raise argparse.ArgumentTypeError(f"{text!r}: expected different positive odd numbers such as 1,3,5")
+    if any(value % 2 == 0 or not 1 <= value <= 999 for value in values) or len(set(values)) != len(values):
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: expected different odd numbers from 1 to 999 such as 1,3,5"
+        )
     return values
 
 
@@ -98,9 +120,18 @@ def positive(text: str) -> int:
 
 def threads(text: str) -> int:
     """A number of threads that a machine can have."""
-    if positive(text) > MAX_THREADS:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected at most {MAX_THREADS} threads")
-    return int(text)
+    return _at_most(positive(text), MAX_THREADS, "threads")
+
+
+def batch(text: str) -> int:
+    """Images in one run of the ViT."""
+    return _at_most(positive(text), MAX_BATCH, "images")
+
+
+def _at_most(value: int, limit: int, what: str) -> int:
+    if value > limit:
+        raise argparse.ArgumentTypeError(f"{value}: expected at most {limit} {what}")
+    return value
 
 
 def image_size(text: str) -> tuple[int, int]:
@@ -120,6 +151,14 @@ def triple(text: str) -> tuple[float, float, float]:
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text!r}: expected three numbers, for R, G and B") from error
     return r, g, b
+
+
+def spread(text: str) -> tuple[float, float, float]:
+    """Three numbers above 0."""
+    values = triple(text)
+    if not all(0 < value < float("inf") for value in values):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected three numbers above 0, for R, G and B")
+    return values
 
 
 def memory(text: str) -> int:

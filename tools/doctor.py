@@ -120,6 +120,7 @@ def _probe(check: Check) -> Finding:
             capture_output=True,
             text=True,
             timeout=_TIMEOUT_S,
+            cwd="/",  # a file of a library's name in the current folder is no library
             check=False,
         )
         status, detail = _judge(child)

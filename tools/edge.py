@@ -35,7 +35,7 @@ def _inspect(args: argparse.Namespace) -> int:
     from .summary import bundle_json, bundle_text
 
     bundle = open_bundle(find_bundle(args.bundle), whole=True)
-    print(bundle_json(bundle) if args.json else bundle_text(bundle))
+    cli.show(bundle_json(bundle) if args.json else bundle_text(bundle))
     return 0
 
 
@@ -44,7 +44,7 @@ def _doctor(args: argparse.Namespace) -> int:
     from .doctor import can_infer, examine, report_json, report_text
 
     findings = examine()
-    print(report_json(findings) if args.json else report_text(findings))
+    cli.show(report_json(findings) if args.json else report_text(findings))
     return 0 if can_infer(findings) else DeviceError.exit_code
 
 

@@ -63,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
         "--mean", type=cli.triple, default=_IMAGENET_MEAN, help="of R,G,B between 0 and 1 (default: ImageNet)"
     )
     adopt.add_argument(
-        "--std", type=cli.triple, default=_IMAGENET_STD, help="of R,G,B between 0 and 1 (default: ImageNet)"
+        "--std", type=cli.spread, default=_IMAGENET_STD, help="of R,G,B between 0 and 1 (default: ImageNet)"
     )
     adopt.add_argument(
         "--interpolation",
@@ -118,11 +118,12 @@ def _make(args: argparse.Namespace, source: OnnxSource) -> int:
     from ..export.adopt import adopt
     from ..runtime.bundle import set_default
 
+    cli.clean_up_on_sigterm()
     parity = adopt(source, args.out, args.overwrite, say=_say(args))
     if args.default:
         set_default(args.out)
     if args.json:
-        print(json.dumps({"bundle": str(args.out), "parity": parity.as_dict()}, indent=2))
+        cli.show(json.dumps({"bundle": str(args.out), "parity": parity.as_dict()}, indent=2))
     else:
         default = ", now your default" if args.default else ""
         print(

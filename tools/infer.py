@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from ..runtime.types import Bundle, LotImage, LotResult
 
 SKIPPED_EXIT = 3
-GROUPS = "groups"
 _EXIT_CODES = """exit codes: 0 all scored; 1 internal error; 2 usage; 3 results written, but some images could
 not be read; 4 bundle; 5 device; 6 not enough images; 7 output not writable; 130 interrupted"""
 _STAGES = {"survey": "looking at files", "extract": "ViT", "score": "mutual scoring", "write": "writing"}
@@ -57,7 +56,7 @@ def add_parser(commands: Any) -> None:
     add("--overlays", action="store_true", help="also write each image with its heatmap over it")
     resources = parser.add_argument_group("resources")
     add = resources.add_argument
-    add("--batch", type=cli.positive, default=8, help="images per run of the ViT (default: 8)")
+    add("--batch", type=cli.batch, default=8, help="images per run of the ViT (default: 8)")
     add("--threads", type=cli.threads, help="threads for files and for the ViT (default: all cores)")
     add("--memory-budget", type=cli.memory, metavar="SIZE",
         help="memory for features and distances, such as 2G; beyond it a scratch file beside the results is "
@@ -78,9 +77,11 @@ class Scored:
 
 def _infer(args: argparse.Namespace) -> int:
     from ..runtime.bundle import find_bundle, open_bundle
+    from ..runtime.errors import OutputError
     from ..runtime.lot import list_lot
+    from ..runtime.onnx_backend import import_onnxruntime
     from ..runtime.output import new_folder
-    from ..runtime.results import LOT
+    from ..runtime.results import LOT, NAMES
     from .summary import summary_json, summary_text
 
     if args.maps == "none" and args.map_format:
@@ -89,7 +90,11 @@ def _infer(args: argparse.Namespace) -> int:
     if not root.is_dir():
         problem = "is a file" if root.exists() else "does not exist"
         args.usage_error(f"{root} {problem}: give the folder that holds the lot's images")
+    if not args.lot:
+        args.usage_error("LOT_DIR is empty: give the folder that holds the lot's images")
     out = Path(args.out) if args.out else Path(f"{root.resolve().name}-musc")
+    if root.resolve().is_relative_to(out.resolve()):
+        raise OutputError(f"{out} is or holds the lot itself. Choose another folder with -o.")
     images = list_lot(root, exclude=out)
     bundle = open_bundle(find_bundle(args.bundle))
     if not args.json:
@@ -97,9 +102,11 @@ def _infer(args: argparse.Namespace) -> int:
             f"{len(images)} images in {root}; {bundle.manifest.backbone}, backend cpu, scorer numpy",
             flush=True,
         )
-    with new_folder(out, args.overwrite, marker=LOT) as folder:
+    import_onnxruntime()  # before signals are handled: an import hides what a handler raises
+    cli.clean_up_on_sigterm()
+    with new_folder(out, args.overwrite, marker=LOT, ours=NAMES) as folder:
         scored = _score(args, root, images, bundle, folder)
-    print(summary_json(scored, out) if args.json else summary_text(scored, out))
+    cli.show(summary_json(scored, out) if args.json else summary_text(scored, out))
     return SKIPPED_EXIT if any(part.result.skipped for part in scored) else 0
 
 
@@ -107,7 +114,7 @@ def _score(
     args: argparse.Namespace, root: Path, images: Sequence[LotImage], bundle: Bundle, folder: Path
 ) -> list[Scored]:
     """Score the lot as a whole, or each of its groups, and write the results into ``folder``."""
-    from ..runtime.groups import ROOT_GROUP, group_by_folder
+    from ..runtime.groups import group_by_folder, place_of
     from ..runtime.mutual import smallest_lot
     from ..runtime.results import combine
 
@@ -115,8 +122,8 @@ def _score(
         return [_score_one(args, root, images, bundle, folder, "")]
     groups = group_by_folder(images, smallest_lot(args.interval))
     scored = []
-    for name, members in groups.items():
-        place = f"{GROUPS}/{name if name != ROOT_GROUP else '_lot_'}"
+    for number, (name, members) in enumerate(groups.items(), 1):
+        place = place_of(number, name)
         if not args.json:
             print(f"group {name}: {len(members)} images", flush=True)
         scored.append(_score_one(args, root, members, bundle, folder, place))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from typing import TextIO
 
-_BAR = 24
+_BAR = 12
 _REDRAW_S = 0.1
 
 
@@ -16,35 +17,37 @@ class ProgressLine:
     work is cut into steps.
     """
 
-    def __init__(self, stream: TextIO, names: dict[str, str]) -> None:
+    def __init__(self, stream: TextIO | None, names: dict[str, str]) -> None:
         self._stream = stream
         self._names = names
-        self._enabled = stream.isatty()
-        self._stage = ""
+        self._stage = self._finished = ""
         self._started = self._drawn = 0.0
 
     def __call__(self, stage: str, done: float, total: float, unit: str) -> None:
         """Show that ``done`` of ``total`` units of a stage's work are finished."""
-        if not self._enabled:
+        if self._stream is None or not self._stream.isatty():
+            return
+        if stage == self._finished and done >= total:
             return
         now = time.monotonic()
         if stage != self._stage:
             self.close()
-            self._stage, self._started, self._drawn = stage, now, 0.0
+            self._stage, self._started, self._drawn, self._finished = stage, now, 0.0, ""
         finished = done >= total
         if now - self._drawn < _REDRAW_S and not finished:
             return
         self._drawn = now
         text = progress_text(self._names.get(stage, stage), done, total, unit, now - self._started)
-        self._stream.write("\r\x1b[K" + text)
+        width = shutil.get_terminal_size().columns
+        self._stream.write("\r\x1b[K" + text[: width - 1])
         if finished:
-            self._stage = ""
+            self._stage, self._finished = "", stage
             self._stream.write("\n")
         self._stream.flush()
 
     def close(self) -> None:
         """End a line that was left unfinished."""
-        if self._stage:
+        if self._stage and self._stream is not None:
             self._stage = ""
             self._stream.write("\n")
 

@@ -66,6 +66,7 @@ def bundle_text(bundle: Bundle) -> str:
     """For people: what a bundle is and how well its numbers are proved."""
     m = bundle.manifest
     size, grid = ("x".join(map(str, pair)) for pair in (m.preprocess.size, m.grid))
+    change = m.parity.get("raw_score_max_change")
     rows = [
         ("bundle", str(bundle.root)),
         ("backbone", f"{m.backbone} ({m.pretrained})"),
@@ -79,7 +80,7 @@ def bundle_text(bundle: Bundle) -> str:
         ("activation", m.activation),
         (
             "parity",
-            f"raw scores within {m.parity.get('raw_score_max_change', float('nan')):.1e} of the source "
+            f"raw scores within {change if isinstance(change, float) else float('nan'):.1e} of the source "
             f"on {m.parity.get('images', 0)} images",
         ),
         ("made with", ", ".join(f"{k} {v}" for k, v in m.made_with.items() if k != "source_sha256")),
@@ -119,6 +120,6 @@ def _remarks(part: Scored, prefix: str) -> list[str]:
 def _time_line(scored: list[Scored]) -> str:
     seconds: Counter[str] = Counter()
     for part in scored:
-        seconds.update(part.result.timings)
+        seconds.update(part.about["timings_s"])
     parts = ", ".join(f"{stage} {value:.1f}" for stage, value in seconds.items() if value >= 0.05)
     return f"took           {duration(sum(seconds.values()))} ({parts})"

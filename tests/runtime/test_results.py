@@ -167,7 +167,8 @@ def test_lot_json_says_how_the_scores_came_about(result: LotResult, out: Path) -
     assert about["bundle"]["image_size"] == [8, 12]
     assert about["bundle"]["layers"] == [0, 2]
     assert about["plan"]["memory_bytes"] == result.plan.memory_bytes
-    assert about["timings_s"] == {"extract": 1.25, "score": 0.1235}
+    assert about["timings_s"].keys() == {"extract", "score", "write"}
+    assert about["timings_s"]["score"] == 0.1235
     assert set(about["versions"]) >= {"musc-edge", "python", "numpy"}
     scale = about["heatmap_scale"]
     assert scale == pytest.approx({"low": np.median(result.maps), "high": result.raw_scores.max()})

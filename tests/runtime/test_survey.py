@@ -99,7 +99,7 @@ def test_notes_say_depths_pages_sizes_and_aspects(tmp_path: Path) -> None:
         "read as 12-bit data",
         "3 files have 8 bits: they are on another scale than the 1 others",
         "images have 3 sizes",
-        "aspects from 1.29 to 3.00",
+        "aspects from 1.29 to 3,",
     ):
         assert part in notes
 

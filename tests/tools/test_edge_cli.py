@@ -333,3 +333,31 @@ def test_inspect_says_what_a_bundle_is(commands: Path, real_bundle: Path, tmp_pa
     run = subprocess.run([*command[:-1], str(damaged)], capture_output=True, text=True, check=False)
     assert run.returncode == 4
     assert "probe.npz was changed" in run.stderr
+
+
+def test_closed_or_narrow_streams_do_not_change_the_result(lot: Path, infer: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "cells"
+    shutil.copytree(lot, folder)
+    next(folder.glob("*.png")).rename(folder / "größe.png")
+    assert infer(folder, tmp_path / "ascii", env={"PYTHONIOENCODING": "ascii"}).returncode == 0
+    base = infer(folder, tmp_path / "whole").args
+    for name, redirect in [("head", "| true"), ("full", ">/dev/full"), ("silent", "2>&-")]:
+        command = " ".join(f"'{part}'" for part in [*base[:-1], str(tmp_path / name)])
+        shell = ["bash", "-c", f"set -o pipefail; {command} {redirect}"]
+        run = subprocess.run(shell, capture_output=True, text=True, check=False)
+        assert run.returncode == 0, run.stderr
+        assert "Traceback" not in run.stderr
+        assert len(rows(tmp_path / name)) == 12
+
+
+def test_copies_of_one_image_look_even(solar_cells: Path, infer: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "copies"
+    folder.mkdir()
+    image = next((solar_cells / "elpv_dataset/data/images").iterdir())
+    for k in range(6):
+        shutil.copy(image, folder / f"{k}.png")
+    assert infer(folder, tmp_path / "out").returncode == 0
+    about = json.loads((tmp_path / "out/lot.json").read_text(encoding="ascii"))
+    scale = about["heatmap_scale"]
+    assert scale["high"] - scale["low"] >= 0.05
+    assert all(float(row["raw_score"]) < 0.005 for row in rows(tmp_path / "out"))

@@ -120,7 +120,7 @@ def test_groups_are_lots_of_their_own(place: Place, commands: Path, solar_cells:
         for path in images[100 + k :: 250][:7]:
             shutil.copy(path, place.lot / f"type{k}")
     about = infer(commands, place, "out", "--group-by", "folder", "--maps", "grid")
-    assert list(about["groups"]) == ["groups/_lot_", "groups/type0", "groups/type1"]
+    assert list(about["groups"]) == ["groups/01_lot", "groups/02_type0", "groups/03_type1"]
     assert about["images"] == 22
     assert len(about["rows"]) == 22
     for row in about["rows"].values():
@@ -129,7 +129,7 @@ def test_groups_are_lots_of_their_own(place: Place, commands: Path, solar_cells:
     single = infer(commands, alone, "alone")
     for name, row in single["rows"].items():
         assert about["rows"][f"type1/{name}"]["score"] == row["score"]
-    assert (place.root / "out/groups/type0/contact_sheet.png").is_file()
+    assert (place.root / "out/groups/02_type0/contact_sheet.png").is_file()
 
 
 def test_deep_files_are_read_on_one_scale(place: Place, commands: Path) -> None:
@@ -150,3 +150,16 @@ def test_deep_files_are_read_on_one_scale(place: Place, commands: Path) -> None:
     other = infer(commands, place, "other", "--bit-depth", "16")
     assert other["settings"]["bit_depth"] == 16
     assert other["rows"] != deep["rows"]
+
+
+def test_groups_whose_names_would_collide(place: Place, commands: Path) -> None:
+    paths = sorted(place.lot.glob("*.png"))
+    for folder in ("a/b", "a_b", "scores.csv", "lot"):
+        (place.lot / folder).mkdir(parents=True)
+        for path in paths[:5]:
+            shutil.copy(path, place.lot / folder / path.name)
+    about = infer(commands, place, "out", "--group-by", "folder")
+    assert len(about["groups"]) == 5
+    assert len(about["rows"]) == 28
+    assert {row["status"] for row in about["rows"].values()} == {"ok"}
+    assert all((place.root / "out" / row["map"]).is_file() for row in about["rows"].values())
