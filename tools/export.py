@@ -149,7 +149,7 @@ def _verify(args: argparse.Namespace) -> int:
 
 def _say(args: argparse.Namespace) -> cli.Say:
     """Where progress goes: to the screen, or to standard error where standard output is for a machine."""
-    return lambda text: print(text, file=sys.stderr if args.json else sys.stdout, flush=True)
+    return (lambda text: print(text, file=sys.stderr)) if args.json else cli.show
 
 
 if __name__ == "__main__":

@@ -98,9 +98,8 @@ def _infer(args: argparse.Namespace) -> int:
     images = list_lot(root, exclude=out)
     bundle = open_bundle(find_bundle(args.bundle))
     if not args.json:
-        print(
+        cli.show(
             f"{len(images)} images in {root}; {bundle.manifest.backbone}, backend cpu, scorer numpy",
-            flush=True,
         )
     import_onnxruntime()  # before signals are handled: an import hides what a handler raises
     cli.clean_up_on_sigterm()
@@ -125,7 +124,7 @@ def _score(
     for number, (name, members) in enumerate(groups.items(), 1):
         place = place_of(number, name)
         if not args.json:
-            print(f"group {name}: {len(members)} images", flush=True)
+            cli.show(f"group {name}: {len(members)} images")
         scored.append(_score_one(args, root, members, bundle, folder, place))
     combine(folder, root, {part.folder: (part.rows, part.about) for part in scored})
     return scored

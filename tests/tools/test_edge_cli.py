@@ -284,7 +284,8 @@ def test_interrupt_leaves_nothing(
     if process.returncode == 0:  # a fast machine was done before the signal
         assert len(rows(tmp_path / "out")) == 12
         return
-    assert process.returncode == code, stderr
+    # Before there is anything to clean up, a signal ends Python by itself; a shell calls that the same.
+    assert process.returncode in (code, -sent), stderr
     assert "Traceback" not in stderr
     assert list(tmp_path.iterdir()) == []
 
