@@ -10,7 +10,8 @@ from PIL import Image, ImageDraw, ImageFont
 from .anomaly_map import upsample
 from .heatmap import Scale, colours, lot_scale, overlay
 from .images import ImageError
-from .types import FloatArray, LotResult
+from .lot_result import LotResult
+from .types import FloatArray
 
 COLUMNS, WORST_ROWS = 4, 2
 _THUMB = 150  # longer side of an image, pixels

@@ -14,8 +14,9 @@ from PIL import Image
 from .anomaly_map import upsample
 from .heatmap import Scale, legend, lot_scale, overlay
 from .images import ImageError
+from .lot_result import LotResult
 from .survey import run_ahead
-from .types import Array, FloatArray, LotImage, LotResult, Progress, no_progress
+from .types import Array, FloatArray, LotImage, Progress, no_progress
 
 MAP_KINDS = ("grid", "pixel", "original", "none")
 MAP_FORMATS = {"npy": ".npy", "tiff": ".tiff", "png8": ".png", "png16": ".png"}

@@ -24,6 +24,7 @@ from .cautions import cautions
 from .errors import DeviceError, LotError
 from .images import ImageError
 from .lot import list_lot
+from .lot_result import LotResult
 from .memory import default_budget
 from .mutual import NumpyScorer, smallest_lot
 from .onnx_backend import OnnxBackend
@@ -36,7 +37,6 @@ from .types import (
     Bundle,
     FeatureBackend,
     LotImage,
-    LotResult,
     Plan,
     PreprocessSpec,
     Progress,

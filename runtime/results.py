@@ -18,8 +18,9 @@ from .heatmap import lot_scale
 from .image_files import MAPS, OVERLAYS, OutputOptions, map_scale, write_image_files
 from .images import BACKGROUND
 from .lot import natural_key
+from .lot_result import LotResult
 from .timing import StageTimer
-from .types import LotResult, Progress, no_progress
+from .types import Progress, no_progress
 
 COLUMNS = ("image", "status", "raw_score", "score", "lot_score", "map", "error")
 MAP_COLUMN = COLUMNS.index("map")

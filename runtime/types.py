@@ -6,17 +6,14 @@ H, W pixels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
-
-if TYPE_CHECKING:
-    from .survey import Survey
 
 Array = npt.NDArray[Any]
 FloatArray = npt.NDArray[np.float32]
@@ -216,32 +213,3 @@ class SkippedImage:
     name: str
     status: str
     reason: str
-
-
-@dataclass(frozen=True)
-class LotResult:
-    """Everything the scoring of a lot gave; row i of every array belongs to ``images[i]``.
-
-    ``maps`` (N,Gh,Gw) are mutual scores on the grid, ``raw_scores`` (N,) the maxima of the pixel
-    maps, ``scores`` (N,) the same after RsCIN in distance units, ``lot_scores`` (N,) the paper's
-    0-1 value, ``cls`` (N,D) the CLS embeddings.  ``warnings`` say what to know before trusting them.
-    """
-
-    images: tuple[LotImage, ...]
-    skipped: tuple[SkippedImage, ...]
-    maps: FloatArray
-    raw_scores: Array
-    scores: Array
-    lot_scores: Array
-    cls: FloatArray
-    warnings: tuple[str, ...]
-    survey: Survey
-    settings: ScoreSettings
-    bundle: Bundle
-    backend: str
-    plan: Plan
-    timings: Mapping[str, float] = field(default_factory=dict)
-
-    def order(self) -> list[int]:
-        """Row numbers from the most to the least suspicious image; equal scores keep the lot's order."""
-        return [int(i) for i in np.argsort(-self.scores, kind="stable")]

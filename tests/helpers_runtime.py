@@ -15,12 +15,12 @@ import numpy.typing as npt
 from PIL import Image
 
 from musc_edge.runtime.bundle import write_manifest
+from musc_edge.runtime.lot_result import LotResult
 from musc_edge.runtime.plan import make_plan
 from musc_edge.runtime.survey import ReadOptions, survey_lot
 from musc_edge.runtime.types import (
     Bundle,
     LotImage,
-    LotResult,
     Manifest,
     PreprocessSpec,
     ScoreSettings,

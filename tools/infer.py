@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ..runtime.image_files import OutputOptions
-    from ..runtime.types import Bundle, LotImage, LotResult
+    from ..runtime.types import Bundle, LotImage
+    from .summary import Scored
 
 SKIPPED_EXIT = 3
 _EXIT_CODES = """exit codes: 0 all scored; 1 internal error; 2 usage; 3 results written, but some images could
@@ -63,16 +63,6 @@ def add_parser(commands: Any) -> None:
         "used (default: half of what is free)")  # fmt: skip
     cli.add_common(parser)
     parser.set_defaults(run=_infer, usage_error=parser.error)
-
-
-@dataclass(frozen=True)
-class Scored:
-    """One lot, or one group of it, with the folder its files lie in relative to the results."""
-
-    result: LotResult
-    about: dict[str, Any]
-    rows: dict[str, list[str]]
-    folder: str
 
 
 def _infer(args: argparse.Namespace) -> int:
@@ -137,6 +127,7 @@ def _score_one(
     from ..runtime.results import write_results
     from ..runtime.types import ScoreSettings
     from .progress import ProgressLine
+    from .summary import Scored
 
     target = folder / place
     target.mkdir(parents=True, exist_ok=True)

@@ -5,18 +5,27 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ..runtime.lot_result import LotResult
 from ..runtime.results import CONTACT_SHEET, SCORES
-from ..runtime.types import Bundle, LotResult
+from ..runtime.types import Bundle
 from .progress import duration
-
-if TYPE_CHECKING:
-    from .infer import Scored
 
 _WORST = 10
 _SKIPPED_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One lot, or one group of it, with the folder its files lie in relative to the results."""
+
+    result: LotResult
+    about: dict[str, Any]
+    rows: dict[str, list[str]]
+    folder: str
 
 
 def summary_text(scored: list[Scored], out: Path) -> str:

@@ -18,8 +18,9 @@ from helpers_runtime import MANIFEST, Array, lot_result
 from musc_edge import upsample
 from musc_edge.runtime.heatmap import Scale
 from musc_edge.runtime.image_files import MAP_FORMATS, OutputOptions, file_names, save_map
+from musc_edge.runtime.lot_result import LotResult
 from musc_edge.runtime.results import COLUMNS, combine, write_results
-from musc_edge.runtime.types import LotImage, LotResult, SkippedImage
+from musc_edge.runtime.types import LotImage, SkippedImage
 
 NAMES = ["10.png", "2.png", "late shift/3.png"]
 SKIPPED = [
