@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -24,3 +25,8 @@ def downloads() -> Path:
     if not list(folder.glob("*.whl")):
         pytest.fail(f"{folder} holds no data packages: run the tests with 'make test', which downloads them.")
     return folder
+
+
+def listen_to_interrupts() -> None:
+    """For a child process: undo that shells let background jobs, and so what they start, ignore SIGINT."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from musc_edge.tools.demo import auroc, read_scores
-from places import golden_folder
+from places import golden_folder, listen_to_interrupts
 
 Run = subprocess.CompletedProcess[str]
 
@@ -277,7 +277,13 @@ def test_interrupt_leaves_nothing(
         "-o",
         str(tmp_path / "out"),
     ]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=listen_to_interrupts,
+    ) as process:
         time.sleep(delay)
         process.send_signal(sent)
         _, stderr = process.communicate(timeout=60)

@@ -22,6 +22,7 @@ from musc_edge.runtime.lot import list_lot
 from musc_edge.runtime.output import new_folder
 from musc_edge.runtime.plan import make_plan
 from musc_edge.runtime.survey import ReadOptions, survey_lot
+from places import listen_to_interrupts
 
 Run = subprocess.CompletedProcess[str]
 
@@ -114,6 +115,7 @@ def test_interrupts_at_many_moments(place: Place, commands: Path) -> None:
             cwd=place.root,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            preexec_fn=listen_to_interrupts,
         ) as process:
             while process.poll() is None and not (place.root / ".out.partial").exists():
                 time.sleep(0.001)
