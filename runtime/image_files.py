@@ -18,7 +18,6 @@ from .lot_result import LotResult
 from .survey import run_ahead
 from .types import Array, FloatArray, LotImage, Progress, no_progress
 
-MAP_KINDS = ("grid", "pixel", "original", "none")
 MAP_FORMATS = {"npy": ".npy", "tiff": ".tiff", "png8": ".png", "png16": ".png"}
 MAPS, OVERLAYS = "maps", "overlays"
 _AHEAD = 8
