@@ -1,12 +1,16 @@
 """LNAMD (paper, section 3.2): describe each patch by the mean of its r x r neighborhood.
 
 The authors layer-normalise an image's tokens, unfold r x r windows with zero padding and average
-each.  Two facts make that short.  The normalised features are compared by angle only, so of the
-layer normalisation just the subtraction of the image's scalar mean remains.  And the average over
-a zero-padded window divides by r*r everywhere, so it is a sum of shifted grids.
+each.  Three facts make that short.  The features are compared by angle only, so of the layer
+normalisation just the subtraction of the image's scalar mean remains.  The average over a zero-padded
+window divides by r*r everywhere, so it is a sum times a constant.  And the sum is linear, so the product
+of pooled features is the pooled product of the tokens: the pooled features themselves are never made,
+only their lengths are needed here (the products are pooled in gram_numpy.py and gram_numba.py).
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -16,72 +20,58 @@ from .types import Array, FloatArray
 MAX_DEGREE = 999
 
 
-def describe(tokens: Array, grid: tuple[int, int], degree: int) -> FloatArray:
-    """Unit features of patches, ready for comparison: centred, aggregated, normalised.
-
-    Parameters
-    ----------
-    tokens : ndarray of shape (n, P, C)
-    grid : (Gh, Gw) with Gh * Gw = P
-    degree : odd side r of the neighborhood
-
-    Returns
-    -------
-    ndarray of shape (n, P, C), float32; a patch without any content (constant image) is zero.
-    """
-    return normalise(aggregate(centre(tokens), grid, degree))
-
-
 def centre(tokens: Array) -> FloatArray:
     """Subtract from each image's tokens (n,P,C) the image's scalar mean; idempotent.
 
-    The mean of float32 values is taken in float64, so that a constant image becomes exactly zero.
+    The mean of float32 values is taken and subtracted in float64, so that a constant image becomes
+    exactly zero and a large mean costs no precision.
     """
     values = np.asarray(tokens, np.float32)
     mean = values.mean(axis=(1, 2), dtype=np.float64, keepdims=True)
-    centred: FloatArray = np.subtract(values, mean).astype(np.float32)
+    centred = np.empty_like(values)
+    np.subtract(values, mean, out=centred, casting="same_kind")
     return centred
 
 
-def aggregate(tokens: FloatArray, grid: tuple[int, int], degree: int) -> FloatArray:
-    """Mean over the ``degree`` x ``degree`` neighborhood of each patch, zeros counted outside of the grid.
+def rescale(centred: FloatArray) -> FloatArray:
+    """Multiply an image's tokens (P,C) in place by the power of two that brings the largest to about 1.
 
-    Raises
-    ------
-    LotError
-        If ``degree`` is not a positive odd number.
+    It is exact and changes no angle, and products of any tokens stay within the range of float32.
     """
-    check_degree(degree)
-    if degree == 1:
-        return tokens
-    n, patches, width = tokens.shape
-    rows = tokens.reshape(n, *grid, width)
-    for axis in (1, 2):
-        rows = _window_sum(rows, axis, degree // 2)
-    return (rows / np.float32(degree * degree)).reshape(n, patches, width)
+    largest = max(float(centred.max(initial=0)), -float(centred.min(initial=0)))
+    if largest > 0:
+        centred *= np.float32(2.0 ** -np.clip(np.frexp(largest)[1], -126, 126))
+    return centred
 
 
-def normalise(tokens: FloatArray) -> FloatArray:
-    """Divide tokens (n,P,C) by their Euclidean norms (step 6); zero tokens stay zero."""
-    norm = np.sqrt(np.einsum("npc,npc->np", tokens, tokens))[..., None]
-    unit: FloatArray = np.divide(tokens, norm, out=np.zeros_like(tokens), where=norm > 0)
-    return unit
+def band(size: int, degree: int) -> FloatArray:
+    """Matrix (size,size) of zeros and ones: a product with it sums ``degree`` neighbors, none beyond the ends."""
+    index = np.arange(size)
+    near = np.abs(index[:, None] - index) <= degree // 2
+    return near.astype(np.float32)
 
 
-def check_degree(degree: int) -> None:
-    """Raise LotError unless ``degree`` is a positive odd number."""
-    if degree % 2 == 0 or not 1 <= degree <= MAX_DEGREE:
-        raise LotError(
-            f"degree {degree} is not usable: expected an odd number from 1 to {MAX_DEGREE}, such as 3."
-        )
+def pooled_lengths(tokens: FloatArray, grid: tuple[int, int], degrees: Sequence[int]) -> FloatArray:
+    """Euclidean lengths (R,P) of an image's tokens (P,C), summed over each degree's neighborhood."""
+    height, width = grid
+    patches, channels = tokens.shape
+    lengths = np.empty((len(degrees), patches), np.float32)
+    for t, degree in enumerate(degrees):
+        pooled = tokens
+        if degree > 1:
+            rows = band(height, degree) @ tokens.reshape(height, width * channels)
+            pooled = np.matmul(band(width, degree), rows.reshape(height, width, channels))
+            pooled = pooled.reshape(patches, channels)
+        np.sqrt(np.einsum("pc,pc->p", pooled, pooled), out=lengths[t])
+    return lengths
 
 
-def _window_sum(grid: FloatArray, axis: int, reach: int) -> FloatArray:
-    """Sum over the 2*reach+1 neighbors along ``axis``, nothing added outside of the array."""
-    moved = np.moveaxis(grid, axis, 0)
-    total = grid.copy()
-    out = np.moveaxis(total, axis, 0)
-    for shift in range(1, min(reach, len(moved) - 1) + 1):
-        out[shift:] += moved[:-shift]
-        out[:-shift] += moved[shift:]
-    return total
+def check_degrees(degrees: Sequence[int]) -> None:
+    """Raise LotError unless there are degrees and each is a positive odd number."""
+    if not degrees:
+        raise LotError("no aggregation degree given: expected odd numbers such as 1,3,5.")
+    for degree in degrees:
+        if degree % 2 == 0 or not 1 <= degree <= MAX_DEGREE:
+            raise LotError(
+                f"degree {degree} is not usable: expected an odd number from 1 to {MAX_DEGREE}, such as 3."
+            )

@@ -17,7 +17,8 @@ class LotResult:
 
     ``maps`` (N,Gh,Gw) are mutual scores on the grid, ``raw_scores`` (N,) the maxima of the pixel
     maps, ``scores`` (N,) the same after RsCIN in distance units, ``lot_scores`` (N,) the paper's
-    0-1 value, ``cls`` (N,D) the CLS embeddings.  ``warnings`` say what to know before trusting them.
+    0-1 value, ``cls`` (N,D) the CLS embeddings.  ``warnings`` say what to know before trusting them,
+    ``notes`` what else happened.  ``judges`` other images scored each image.
     """
 
     images: tuple[LotImage, ...]
@@ -32,8 +33,11 @@ class LotResult:
     settings: ScoreSettings
     bundle: Bundle
     backend: str
+    scorer: str
+    judges: int
     plan: Plan
     timings: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def order(self) -> list[int]:
         """Row numbers from the most to the least suspicious image; equal scores keep the lot's order."""

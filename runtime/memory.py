@@ -1,17 +1,31 @@
-"""How much memory this machine can still give, for the default budget of a plan."""
+"""How much memory this process holds and this machine can still give, for the budget of a plan."""
 
 from __future__ import annotations
 
+import ctypes
 import os
 from pathlib import Path
 
 _CGROUP = Path("/sys/fs/cgroup")
 _MEMINFO = Path("/proc/meminfo")
+_STATUS = Path("/proc/self/status")
 
 
 def default_budget() -> int:
-    """Half of the memory that is available now, in bytes: the ViT, the images and others need the rest."""
-    return available_memory() // 2
+    """What this process holds and half of the memory that is available now, in bytes."""
+    return process_memory() + available_memory() // 2
+
+
+def process_memory() -> int:
+    """Bytes of memory that this process holds now."""
+    return (_read_field(_STATUS, "VmRSS:") or 0) * 1024
+
+
+def release_memory() -> None:
+    """Give back to the system what was freed; without glibc there is nothing to call."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def available_memory() -> int:

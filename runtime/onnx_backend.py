@@ -39,6 +39,11 @@ class OnnxBackend:
         self._threads = threads
         self._session: Any = None
 
+    @property
+    def version(self) -> str:
+        """What computes the features: their last bits depend on it."""
+        return f"ONNX Runtime {import_onnxruntime().__version__}"
+
     def __enter__(self) -> OnnxBackend:
         ort = import_onnxruntime()
         options = ort.SessionOptions()

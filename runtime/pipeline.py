@@ -11,31 +11,37 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Callable, Sequence
+from contextlib import closing, nullcontext
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
+from .._version import __version__
 from .anomaly_map import raw_scores
 from .bundle import open_bundle
 from .cautions import cautions
+from .checkpoint import Batch, Checkpoint
 from .errors import DeviceError, LotError
+from .forecast import Forecast, forecast
 from .images import ImageError
 from .lot import list_lot
 from .lot_result import LotResult
-from .memory import default_budget
-from .mutual import NumpyScorer, smallest_lot
+from .interval import smallest_lot
+from .judges import choose
+from .memory import default_budget, process_memory, release_memory
+from .mutual import CpuScorer, load_filter
 from .onnx_backend import OnnxBackend
-from .plan import make_plan
 from .rescore import in_distance_units, rescore
-from .store import HostStore, host_array
+from .rows import FileRows
+from .store import FileStore, HostStore
 from .survey import ReadOptions, Survey, decode_ahead, survey_lot
 from .timing import StageTimer
 from .types import (
     Bundle,
     FeatureBackend,
+    FeatureStore,
     LotImage,
     Plan,
     PreprocessSpec,
@@ -59,23 +65,29 @@ def score_lot(
     reading: ReadOptions = _READING,
     batch: int = BATCH,
     threads: int | None = None,
+    scorer: str = "auto",
     memory_budget: int | None = None,
     scratch: Path | None = None,
+    keep: Path | None = None,
     progress: Progress = no_progress,
+    announce: Callable[[Forecast], None] = lambda forecast: None,
 ) -> LotResult:
-    """Score every image of a lot by all the others.
+    """Score every image of a lot by the others.
 
     Parameters
     ----------
     lot : folder of images, or the images themselves.
     bundle : bundle folder, or an opened bundle.
-    settings : degrees, interval and neighbors of the method.
+    settings : degrees, interval, neighbors and group size of the method.
     reading : bit depth and largest size of the image files.
     batch : images per run of the ViT.
-    threads : threads that decode images, and that the ViT uses; None for all cores.
-    memory_budget : bytes for features, distances and workspace; None for half of what is free.
+    threads : threads that decode and compare images, and that the ViT uses; None for all cores.
+    scorer : "numba", "numpy", or "auto" for numba where it is installed.
+    memory_budget : bytes for the whole process; None for what it holds already and half of what is free.
     scratch : folder for what does not fit into the budget; None for the system's temporary folder.
+    keep : folder in which finished work is kept, and from which that of an interrupted run is taken up.
     progress : called with the stage, the work done, the work in all, and its unit.
+    announce : called with the forecast before the work begins.
 
     Returns
     -------
@@ -86,9 +98,9 @@ def score_lot(
     LotError
         If the folder has no images, fewer can be read than the interval needs, or the budget is too small.
     BundleError, DeviceError
-        If the bundle or the backend cannot be used.
+        If the bundle, the backend or the scorer cannot be used.
     OutputError
-        If a scratch file cannot be made.
+        If a scratch file or kept work cannot be written.
     """
     if batch < 1 or (threads is not None and threads < 1):
         raise LotError(f"batch {batch} and threads {threads}: expected 1 or more.")
@@ -100,20 +112,28 @@ def score_lot(
         _require_enough(len(survey.images), survey.skipped, settings)
     with timer.stage("open"):
         opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
-        plan = plan_lot(len(survey.images), opened, memory_budget)
-        grid, size = opened.manifest.grid, opened.manifest.preprocess.size
-        scorer = NumpyScorer(grid, settings.degrees, settings.interval, scratch)
-        store = allocate(len(survey.images), opened, plan, scratch)
-    with OnnxBackend(opened, threads) as backend:
-        spec = opened.manifest.preprocess
-        read, failed = extract(survey, backend, spec, store, batch, threads, timer, progress)
-    skipped = (*survey.skipped, *failed)
-    _require_enough(len(read), skipped, settings)
-    store = store.first(len(read))
-    with timer.stage("score"):
-        maps = scorer.score(store, plan, progress).reshape(-1, *grid)
+        grid, spec = opened.manifest.grid, opened.manifest.preprocess
+        scores_by = CpuScorer(
+            grid, settings.degrees, settings.interval, settings.group_size, load_filter(scorer).name, scratch
+        )
+        backend = OnnxBackend(opened, threads)
+        kept = _open_kept(keep, survey, opened, backend, scores_by, batch, threads) if keep else None
+    with closing(kept) if kept else nullcontext():
+        with backend:
+            with timer.stage("plan"):
+                shape = store_shape(len(survey.images), opened)
+                plan = plan_lot(shape, opened, scores_by, memory_budget, batch, threads, keep=bool(kept))
+                announce(forecast(scores_by, shape, plan))
+                store = allocate(shape, opened, plan, scratch, kept)
+            read, failed = extract(survey, backend, spec, store, batch, threads, timer, progress, kept)
+        release_memory()  # the ViT's
+        skipped = (*survey.skipped, *failed)
+        _require_enough(len(read), skipped, settings)
+        store = store.first(len(read))
+        with timer.stage("score"):
+            maps = scores_by.score(store, plan, progress, kept).reshape(-1, *grid)
     with timer.stage("map"):
-        raw = raw_scores(maps, size)
+        raw = raw_scores(maps, spec.size)
     with timer.stage("rescore"):
         lot_scores = rescore(raw, store.cls, settings.neighbors)
         scores = in_distance_units(lot_scores, raw)
@@ -130,39 +150,110 @@ def score_lot(
         settings=settings,
         bundle=opened,
         backend=backend.name,
+        scorer=scores_by.kind,
+        judges=choose(len(read), settings.group_size).count,
         plan=plan,
         timings=timer.seconds,
+        notes=tuple(kept.notes) if kept else (),
     )
 
 
-def plan_lot(images: int, bundle: Bundle, memory_budget: int | None) -> Plan:
-    """The memory plan for a lot of ``images``; None plans within half of the memory that is free."""
+def store_shape(images: int, bundle: Bundle) -> tuple[int, int, int, int]:
+    """(S, N, P, C) of the features of a lot."""
+    m = bundle.manifest
+    return len(m.layers), images, m.patches, m.token_width
+
+
+def plan_lot(
+    shape: tuple[int, int, int, int],
+    bundle: Bundle,
+    scorer: CpuScorer,
+    memory_budget: int | None,
+    batch: int,
+    threads: int,
+    keep: bool = False,
+) -> Plan:
+    """The memory plan for tokens of ``shape`` (S,N,P,C), made when the ViT is loaded but has not run."""
     m = bundle.manifest
     itemsize = np.dtype(m.tokens[0].dtype).itemsize
-    shape = (len(m.layers), images, m.patches, m.token_width)
-    return make_plan(shape, itemsize, default_budget() if memory_budget is None else memory_budget)
+    fixed = process_memory() + _running_bytes(bundle, batch)
+    budget = default_budget() if memory_budget is None else memory_budget
+    return scorer.plan(shape, itemsize, budget, threads=threads, fixed_bytes=fixed, keep=keep)
 
 
-def allocate(images: int, bundle: Bundle, plan: Plan, scratch: Path | None = None) -> HostStore:
-    """An empty store for the features of ``images``, in memory or on disk as the plan says."""
+def _running_bytes(bundle: Bundle, batch: int) -> int:
+    """About what a ViT needs to run a batch, with the images that are decoded ahead and the tokens that it gives."""
     m = bundle.manifest
-    shape = (len(m.layers), images, m.patches, m.token_width)
-    tokens = host_array(shape, m.tokens[0].dtype, plan.tokens_on_disk, scratch)
-    return HostStore(tokens, np.empty((images, m.cls_width), np.float32))
+    pixels = 3 * m.preprocess.size[0] * m.preprocess.size[1]
+    tokens = m.patches * m.token_width
+    heads = max(1, m.token_width // 64)
+    activations = 12 * tokens + 2 * heads * m.patches**2
+    return 4 * batch * (4 * pixels + activations + len(m.layers) * tokens)
+
+
+def allocate(
+    shape: tuple[int, int, int, int],
+    bundle: Bundle,
+    plan: Plan,
+    scratch: Path | None = None,
+    kept: Checkpoint | None = None,
+) -> HostStore | FileStore:
+    """An empty store for tokens of ``shape`` (S,N,P,C), in memory or in a file as the plan says."""
+    layers, images, patches, width = shape
+    dtype = bundle.manifest.tokens[0].dtype
+    cls = np.empty((images, bundle.manifest.cls_width), np.float32)
+    if not plan.tokens_on_disk:
+        return HostStore(np.empty(shape, dtype), cls)
+    rows = layers * images, patches * width
+    file = kept.open_tokens(rows, dtype) if kept else FileRows(rows, dtype, scratch)
+    return FileStore(file, shape, dtype, cls, room=images)
+
+
+def _open_kept(
+    folder: Path,
+    survey: Survey,
+    bundle: Bundle,
+    backend: OnnxBackend,
+    scorer: CpuScorer,
+    batch: int,
+    threads: int,
+) -> Checkpoint:
+    """The kept work of just this: the same images, bundle, settings and versions give the same bytes."""
+    files = [(image.name, *survey.headers[image.name].stamp) for image in survey.images]
+    features = {
+        "images": files,
+        "bit depth": survey.bit_depth,
+        "max pixels": survey.max_pixels,
+        "bundle": bundle.digest,
+        "backend": backend.version,
+        "batch": batch,
+        "threads": threads,
+        "musc-edge version": __version__,
+    }
+    scoring = {
+        "degrees": scorer.degrees,
+        "interval": scorer.interval,
+        "group size": scorer.group,
+        "scorer": scorer.kind,
+        "numpy version": np.__version__,
+    }
+    return Checkpoint(folder, features, scoring)
 
 
 def extract(
     survey: Survey,
     backend: FeatureBackend,
     spec: PreprocessSpec,
-    store: HostStore,
+    store: FeatureStore,
     batch: int = BATCH,
     threads: int = 1,
     timer: StageTimer | None = None,
     progress: Progress = no_progress,
+    kept: Checkpoint | None = None,
 ) -> tuple[tuple[LotImage, ...], tuple[SkippedImage, ...]]:
     """Decode a lot's images ahead of the ViT and fill ``store`` with the features of those that can be read.
 
+    Batches that ``kept`` work holds are taken from there, and new ones are added to it.
     Returns the images in the order of their rows in the store, and those that failed.
 
     Raises
@@ -171,22 +262,31 @@ def extract(
         If the backend fails, or gives tokens that are not finite.
     """
     timer = timer or StageTimer()
-    read: list[LotImage] = []
-    failed: list[SkippedImage] = []
-    total = len(survey.images)
-    with closing(decode_ahead(survey, spec, threads, ahead=2 * batch)) as stream:
-        for done in range(0, total, batch):
+    by_name = {image.name: image for image in survey.images}
+    with timer.stage("take up"):
+        batches = kept.batches(store) if kept else []
+    read = [by_name[name] for part in batches for name in part.read]
+    failed = [skipped for part in batches for skipped in part.failed]
+    total, first = len(survey.images), len(batches) * batch
+    progress("extract", min(first, total), total, "images")
+    with closing(decode_ahead(survey, spec, threads, 2 * batch, first)) as stream:
+        for done in range(first, total, batch):
             with timer.stage("wait for images"):
                 chunk = list(islice(stream, batch))
             good = [(image, pixels) for image, pixels in chunk if not isinstance(pixels, ImageError)]
             bad = [(image, error) for image, error in chunk if isinstance(error, ImageError)]
-            failed += [SkippedImage(image.name, error.status, str(error)) for image, error in bad]
+            unread = [SkippedImage(image.name, error.status, str(error)) for image, error in bad]
+            rows = len(read), len(read) + len(good)
             if good:
                 with timer.stage("extract"):
-                    slot = store.slot(len(read), len(read) + len(good))
+                    slot = store.slot(*rows)
                     backend.extract_into(np.stack([pixels for _, pixels in good]), slot)
                     _require_finite(slot, [image for image, _ in good])
-                read += [image for image, _ in good]
+                    store.store(*rows)
+            if kept:
+                kept.keep_batch(done // batch, store, rows, Batch([image.name for image, _ in good], unread))
+            read += [image for image, _ in good]
+            failed += unread
             progress("extract", done + len(chunk), total, "images")
     return tuple(read), tuple(failed)
 

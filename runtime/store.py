@@ -1,23 +1,19 @@
-"""The features of a lot in host memory, or in a memory-mapped scratch file where memory is short."""
+"""The features of a lot: in host memory, or in a file where memory is short or the work is kept."""
 
 from __future__ import annotations
 
-import os
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from .errors import OutputError
+from .rows import FileRows
 from .types import Array, FloatArray, Slot
 
 
 @dataclass(frozen=True)
 class HostStore:
-    """Tokens (S,N,P,C), one layer after the other so that a scorer reads contiguously; ``cls`` (N,D)."""
+    """Tokens (S,N,P,C) in memory, one layer after the other; ``cls`` (N,D)."""
 
     tokens: Array
     cls: FloatArray
@@ -32,6 +28,9 @@ class HostStore:
         """Views for images i0..i1: tokens (S,B,P,C) and cls (B,D)."""
         return Slot(self.tokens[:, i0:i1], self.cls[i0:i1])
 
+    def store(self, i0: int, i1: int) -> None:
+        """Nothing to do: the slot is the store."""
+
     def block(self, layer: int, i0: int, i1: int) -> Array:
         """Tokens (i1-i0,P,C) of one layer."""
         block: Array = self.tokens[layer, i0:i1]
@@ -42,26 +41,45 @@ class HostStore:
         return HostStore(self.tokens[:, :images], self.cls[:images])
 
 
-def host_array(
-    shape: tuple[int, ...], dtype: npt.DTypeLike, on_disk: bool, scratch: Path | None
-) -> npt.NDArray[Any]:
-    """An uninitialised array in memory, or in an unnamed file in folder ``scratch`` that vanishes with it.
+class FileStore:
+    """Tokens in a file, a batch of them in memory while it is made; ``cls`` (N,D) in memory.
 
-    Raises
-    ------
-    OutputError
-        If the disk cannot hold the file; its room is taken at once, since writing to a memory map
-        on a full disk would kill the process.
+    Parameters
+    ----------
+    rows : the file, with a row of P*C items for each layer and image: row ``layer * room + image``.
+    shape : (S, N, P, C)
+    room : images that the file has room for, at least N.
     """
-    if not on_disk:
-        return np.empty(shape, dtype)
-    size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
-    try:
-        with tempfile.TemporaryFile(dir=scratch) as file:
-            os.posix_fallocate(file.fileno(), 0, size)
-            return np.memmap(file, dtype, "r+", shape=shape)
-    except OSError as error:
-        raise OutputError(
-            f"a scratch file of {size / 1e9:.1f} GB could not be made in {scratch or tempfile.gettempdir()}: "
-            f"{error.strerror}. Free room there, or raise the memory budget."
-        ) from error
+
+    def __init__(
+        self, rows: FileRows, shape: tuple[int, int, int, int], dtype: npt.DTypeLike, cls: FloatArray, room: int
+    ) -> None:
+        self.shape = shape
+        self.cls = cls
+        self.rows = rows
+        self._dtype = np.dtype(dtype)
+        self._room = room
+        self._tokens: Array = np.empty((shape[0], 0, *shape[2:]), dtype)
+
+    def slot(self, i0: int, i1: int) -> Slot:
+        """Room for images i0..i1: tokens (S,B,P,C) and cls (B,D)."""
+        layers, _, patches, width = self.shape
+        if self._tokens.shape[1] != i1 - i0:
+            self._tokens = np.empty((layers, i1 - i0, patches, width), self._dtype)
+        return Slot(self._tokens, self.cls[i0:i1])
+
+    def store(self, i0: int, i1: int) -> None:
+        """Write the tokens of the slot of images i0..i1 into the file."""
+        for layer, tokens in enumerate(self._tokens):
+            self.rows.write(layer * self._room + i0, 0, tokens[: i1 - i0])
+
+    def block(self, layer: int, i0: int, i1: int) -> Array:
+        """Tokens (i1-i0,P,C) of one layer, read from the file."""
+        _, _, patches, width = self.shape
+        items = self.rows.read(layer * self._room + i0, 0, (i1 - i0) * patches * width)
+        return items.reshape(i1 - i0, patches, width)
+
+    def first(self, images: int) -> FileStore:
+        """The same store, cut to its first ``images`` images."""
+        layers, _, patches, width = self.shape
+        return FileStore(self.rows, (layers, images, patches, width), self._dtype, self.cls[:images], self._room)

@@ -6,11 +6,9 @@ the depth of the lot.
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
 
 from PIL import Image
 
@@ -25,10 +23,9 @@ from .images import (
     read_header,
     read_image,
 )
+from .parallel import Item, Result, in_order
 from .types import FloatArray, LotImage, PreprocessSpec, Progress, SkippedImage, no_progress
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -108,10 +105,10 @@ def survey_lot(
 
 
 def decode_ahead(
-    survey: Survey, spec: PreprocessSpec, threads: int, ahead: int
+    survey: Survey, spec: PreprocessSpec, threads: int, ahead: int, first: int = 0
 ) -> Generator[tuple[LotImage, FloatArray | ImageError], None, None]:
-    """Yield every image with its graph input (3,H,W), or with why it cannot be read, in the lot's order."""
-    return run_ahead(survey.images, lambda image: preprocess(survey.read(image), spec), threads, ahead)
+    """Yield the images from the ``first`` on with their graph input (3,H,W), or why they cannot be read."""
+    return run_ahead(survey.images[first:], lambda image: preprocess(survey.read(image), spec), threads, ahead)
 
 
 def run_ahead(
@@ -119,7 +116,7 @@ def run_ahead(
 ) -> Generator[tuple[Item, Result | ImageError], None, None]:
     """Yield each item with ``work(item)`` or the ImageError that it raised, in order.
 
-    ``threads`` work at once, at most ``ahead`` items before the consumer, which bounds memory.
+    ``threads`` work at once, at most ``ahead`` items before the consumer (``parallel.in_order``).
     """
 
     def attempt(item: Item) -> Result | ImageError:
@@ -128,20 +125,7 @@ def run_ahead(
         except ImageError as error:
             return error
 
-    with ThreadPoolExecutor(threads, thread_name_prefix="images") as pool:
-        waiting: deque[tuple[Item, Future[Result | ImageError]]] = deque()
-        try:
-            for item in items:
-                waiting.append((item, pool.submit(attempt, item)))
-                if len(waiting) > ahead:
-                    first, future = waiting.popleft()
-                    yield first, future.result()
-            while waiting:
-                first, future = waiting.popleft()
-                yield first, future.result()
-        finally:
-            for _, future in waiting:
-                future.cancel()
+    return in_order(items, attempt, threads, ahead, name="images")
 
 
 def _size_notes(sizes: Counter[tuple[int, int]]) -> list[str]:

@@ -126,11 +126,15 @@ class FeatureStore(Protocol):
         ...
 
     def slot(self, i0: int, i1: int) -> Slot:
-        """Views for images i0..i1, for a backend to write into."""
+        """Room for images i0..i1, for a backend to write into; valid until the next call."""
+        ...
+
+    def store(self, i0: int, i1: int) -> None:
+        """Keep what was written into the slot of images i0..i1."""
         ...
 
     def block(self, layer: int, i0: int, i1: int) -> Array:
-        """Tokens (i1-i0, P, C) of one layer, for a scorer to read."""
+        """Tokens (i1-i0, P, C) of one layer, for a scorer to read; from several threads at once."""
         ...
 
 
@@ -155,36 +159,47 @@ class FeatureBackend(Protocol):
 
 @dataclass(frozen=True)
 class ScoreSettings:
-    """The method's parameters (paper: r, the interval of MSM, k of RsCIN)."""
+    """The method's parameters (paper: r, the interval of MSM, k of RsCIN).
+
+    ``group_size`` is the number of other images that score an image; None for all of them, as in the paper.
+    """
 
     degrees: tuple[int, ...] = (1, 3, 5)
     interval: tuple[float, float] = (0.0, 0.3)
     neighbors: tuple[int, ...] = (1, 2, 3)
+    group_size: int | None = None
 
 
 @dataclass(frozen=True)
 class Plan:
     """Where a lot's arrays live and how they are cut, decided before any work (runtime/plan.py).
 
-    Sizes are in bytes.  ``tile`` images share one matrix product; ``resident`` images (a multiple
-    of ``tile``) keep their aggregated features in memory at once.
+    Sizes are in bytes.  ``block`` images are loaded, compared and kept together; of each of the two
+    sides that are compared ``resident`` blocks stay in memory at once.
     """
 
     budget: int
-    tile: int
+    threads: int
+    block: int
     resident: int
     tokens_on_disk: bool
     minima_on_disk: bool
     token_bytes: int
     minima_bytes: int
     workspace_bytes: int
+    fixed_bytes: int
 
     @property
     def memory_bytes(self) -> int:
-        """What this plan keeps in memory, without the ViT and the interpreter."""
+        """What the process holds at most: what is fixed, and what this plan keeps in memory."""
         tokens = 0 if self.tokens_on_disk else self.token_bytes
         minima = 0 if self.minima_on_disk else self.minima_bytes
-        return tokens + minima + self.workspace_bytes
+        return self.fixed_bytes + tokens + minima + self.workspace_bytes
+
+    @property
+    def disk_bytes(self) -> int:
+        """Room for the files of this plan."""
+        return self.tokens_on_disk * self.token_bytes + self.minima_on_disk * self.minima_bytes
 
 
 class MutualScorer(Protocol):

@@ -65,6 +65,11 @@ def show(text: str) -> None:
             print(f"the result could not be printed: {error.strerror}", file=sys.stderr)
 
 
+def show_error(text: str) -> None:
+    """Print what went wrong."""
+    print(f"\n{text}", file=sys.stderr)
+
+
 def clean_up_on_sigterm() -> None:
     """From here on let SIGTERM end the program through the clean-up of an interrupt, with exit code 143."""
     signal.signal(signal.SIGTERM, _terminate)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,6 +40,9 @@ def add_parser(commands: Any) -> None:
         help="part of the sorted distances that is averaged (default: 0,0.3)")  # fmt: skip
     add("--neighbors", type=cli.neighbors, default=(1, 2, 3), metavar="K,K,...",
         help="window sizes of the rescoring, the image itself counted (default: 1,2,3)")  # fmt: skip
+    add("--group-size", type=cli.positive, metavar="M",
+        help="score each image by M others, chosen at random but always alike, instead of by all: time grows "
+        "with N*M, not N*N")  # fmt: skip
     reading = parser.add_argument_group("images")
     add = reading.add_argument
     add("--bit-depth", choices=("auto", "8", "10", "12", "14", "16"), default="auto",
@@ -57,10 +61,16 @@ def add_parser(commands: Any) -> None:
     resources = parser.add_argument_group("resources")
     add = resources.add_argument
     add("--batch", type=cli.batch, default=8, help="images per run of the ViT (default: 8)")
-    add("--threads", type=cli.threads, help="threads for files and for the ViT (default: all cores)")
+    add("--threads", type=cli.threads,
+        help="threads for files, the ViT and mutual scoring (default: all cores)")  # fmt: skip
+    add("--scorer", choices=("auto", "numba", "numpy"), default="auto",
+        help="what compares the images (default: numba where it is installed, else numpy)")  # fmt: skip
     add("--memory-budget", type=cli.memory, metavar="SIZE",
-        help="memory for features and distances, such as 2G; beyond it a scratch file beside the results is "
+        help="memory for the whole program, such as 2G; beyond it scratch files beside the results are "
         "used (default: half of what is free)")  # fmt: skip
+    add("--resume", action="store_true",
+        help="keep finished work beside the results until they are complete; after an interruption of any "
+        "kind the same command goes on from there")  # fmt: skip
     cli.add_common(parser)
     parser.set_defaults(run=_infer, usage_error=parser.error)
 
@@ -69,6 +79,7 @@ def _infer(args: argparse.Namespace) -> int:
     from ..runtime.bundle import find_bundle, open_bundle
     from ..runtime.errors import OutputError
     from ..runtime.lot import list_lot
+    from ..runtime.mutual import load_filter
     from ..runtime.onnx_backend import import_onnxruntime
     from ..runtime.output import new_folder
     from ..runtime.results import LOT, NAMES
@@ -88,46 +99,65 @@ def _infer(args: argparse.Namespace) -> int:
     images = list_lot(root, exclude=out)
     bundle = open_bundle(find_bundle(args.bundle))
     if not args.json:
-        cli.show(
-            f"{len(images)} images in {root}; {bundle.manifest.backbone}, backend cpu, scorer numpy",
-        )
+        cli.show(f"{len(images)} images in {root}; {bundle.manifest.backbone}, backend cpu")
     import_onnxruntime()  # before signals are handled: an import hides what a handler raises
+    load_filter(args.scorer)
     cli.clean_up_on_sigterm()
-    with new_folder(out, args.overwrite, marker=LOT, ours=NAMES) as folder:
-        scored = _score(args, root, images, bundle, folder)
+    kept = out.resolve().with_name(f".{out.resolve().name}.kept") if args.resume else None
+    try:
+        with new_folder(out, args.overwrite, marker=LOT, ours=NAMES) as folder:
+            scored = _score(args, root, images, bundle, folder, kept)
+    except KeyboardInterrupt:
+        if kept and kept.is_dir():
+            cli.show_error(f"interrupted; what was done is kept in {kept}. The same command goes on from there.")
+            return cli.INTERRUPTED
+        raise
+    if kept:
+        shutil.rmtree(kept, ignore_errors=True)
     cli.show(summary_json(scored, out) if args.json else summary_text(scored, out))
     return SKIPPED_EXIT if any(part.result.skipped for part in scored) else 0
 
 
 def _score(
-    args: argparse.Namespace, root: Path, images: Sequence[LotImage], bundle: Bundle, folder: Path
+    args: argparse.Namespace,
+    root: Path,
+    images: Sequence[LotImage],
+    bundle: Bundle,
+    folder: Path,
+    kept: Path | None,
 ) -> list[Scored]:
     """Score the lot as a whole, or each of its groups, and write the results into ``folder``."""
     from ..runtime.groups import group_by_folder, place_of
-    from ..runtime.mutual import smallest_lot
+    from ..runtime.interval import smallest_lot
     from ..runtime.results import combine
 
     if args.group_by is None:
-        return [_score_one(args, root, images, bundle, folder, "")]
+        return [_score_one(args, root, images, bundle, folder, "", kept)]
     groups = group_by_folder(images, smallest_lot(args.interval))
     scored = []
     for number, (name, members) in enumerate(groups.items(), 1):
         place = place_of(number, name)
         if not args.json:
             cli.show(f"group {name}: {len(members)} images")
-        scored.append(_score_one(args, root, members, bundle, folder, place))
+        scored.append(_score_one(args, root, members, bundle, folder, place, kept))
     combine(folder, root, {part.folder: (part.rows, part.about) for part in scored})
     return scored
 
 
 def _score_one(
-    args: argparse.Namespace, root: Path, images: Sequence[LotImage], bundle: Bundle, folder: Path, place: str
+    args: argparse.Namespace,
+    root: Path,
+    images: Sequence[LotImage],
+    bundle: Bundle,
+    folder: Path,
+    place: str,
+    kept: Path | None,
 ) -> Scored:
     from ..runtime.pipeline import score_lot
     from ..runtime.results import write_results
     from ..runtime.types import ScoreSettings
     from .progress import ProgressLine
-    from .summary import Scored
+    from .summary import Scored, forecast_text
 
     target = folder / place
     target.mkdir(parents=True, exist_ok=True)
@@ -135,13 +165,16 @@ def _score_one(
     result = score_lot(
         images,
         bundle,
-        ScoreSettings(args.degrees, args.interval, args.neighbors),
+        ScoreSettings(args.degrees, args.interval, args.neighbors, args.group_size),
         reading=_reading(args),
         batch=args.batch,
         threads=args.threads,
+        scorer=args.scorer,
         memory_budget=args.memory_budget,
         scratch=folder,
+        keep=kept / place if kept else None,
         progress=progress,
+        announce=lambda forecast: None if args.json else cli.show(forecast_text(forecast)),
     )
     about, rows = write_results(result, target, root, _output(args), progress)
     return Scored(result, about, rows, place)

@@ -14,14 +14,14 @@ class ProgressLine:
     """A ``Progress`` that draws on a terminal and stays silent elsewhere.
 
     The rate is that of the whole stage so far, in units of work, so it does not depend on how the
-    work is cut into steps.
+    work is cut into steps.  What the first call of a stage says is done, was done by an earlier run.
     """
 
     def __init__(self, stream: TextIO | None, names: dict[str, str]) -> None:
         self._stream = stream
         self._names = names
         self._stage = self._finished = ""
-        self._started = self._drawn = 0.0
+        self._started = self._drawn = self._kept = 0.0
 
     def __call__(self, stage: str, done: float, total: float, unit: str) -> None:
         """Show that ``done`` of ``total`` units of a stage's work are finished."""
@@ -33,11 +33,13 @@ class ProgressLine:
         if stage != self._stage:
             self.close()
             self._stage, self._started, self._drawn, self._finished = stage, now, 0.0, ""
+            self._kept = done
         finished = done >= total
         if now - self._drawn < _REDRAW_S and not finished:
             return
         self._drawn = now
-        text = progress_text(self._names.get(stage, stage), done, total, unit, now - self._started)
+        name, seconds = self._names.get(stage, stage), now - self._started
+        text = progress_text(name, done, total, unit, seconds, self._kept)
         width = shutil.get_terminal_size().columns
         self._stream.write("\r\x1b[K" + text[: width - 1])
         if finished:
@@ -52,11 +54,16 @@ class ProgressLine:
             self._stream.write("\n")
 
 
-def progress_text(name: str, done: float, total: float, unit: str, seconds: float) -> str:
-    """One line: name, bar, share, rate, and the time left or, at the end, the time taken."""
+def progress_text(
+    name: str, done: float, total: float, unit: str, seconds: float, kept: float = 0.0
+) -> str:
+    """One line: name, bar, share, rate, and the time left or, at the end, the time taken.
+
+    ``kept`` of what is done was not done in these ``seconds``.
+    """
     share = done / total if total else 1.0
     filled = int(share * _BAR)
-    rate = done / seconds if seconds > 0 else 0.0
+    rate = (done - kept) / seconds if seconds > 0 else 0.0
     if share >= 1:
         clock = f"in {duration(seconds)}"
     else:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..runtime.forecast import Forecast
 from ..runtime.lot_result import LotResult
 from ..runtime.results import CONTACT_SHEET, SCORES
 from ..runtime.types import Bundle
@@ -69,6 +70,43 @@ def _ranked(result: LotResult) -> list[dict[str, Any]]:
         }
         for i in result.order()
     ]
+
+
+def forecast_text(forecast: Forecast) -> str:
+    """For people: what the scoring will take."""
+    f, plan = forecast, forecast.plan
+    who = f"{f.judges} others each" if f.judges < f.images - 1 else "all others"
+    time = f", about {duration(f.seconds)}" if f.seconds is not None else ""
+    lines = [
+        f"plan: {f.images} images scored by {who}: {f.pairs:,} pairs in {f.layers} layers, "
+        f"{plan.threads} threads{time}"
+    ]
+    budget = f" of {_size(plan.budget)}" if plan.budget >= 0 else ""
+    lines.append(f"      memory at most {_size(plan.memory_bytes)}{budget}, {_size(plan.fixed_bytes)} of it the program")
+    on_disk = [
+        f"{what} ({_size(size)})"
+        for what, size, there in (
+            ("features", plan.token_bytes, plan.tokens_on_disk),
+            ("distances", plan.minima_bytes, plan.minima_on_disk),
+        )
+        if there
+    ]
+    if on_disk:
+        read = f"; features are read {f.reads:.0f} times" if plan.tokens_on_disk else ""
+        lines.append(f"      in files: {' and '.join(on_disk)}{read}")
+    return "\n".join(lines)
+
+
+def forecast_json(forecast: Forecast) -> str:
+    """For machines: the forecast with its plan."""
+    content = dataclasses.asdict(forecast)
+    content["plan"] |= {"memory_bytes": forecast.plan.memory_bytes, "disk_bytes": forecast.plan.disk_bytes}
+    return json.dumps(content, indent=2)
+
+
+def _size(count: int) -> str:
+    """'340 MB', '2.1 GB'."""
+    return f"{count / 1e6:.0f} MB" if count < 1e9 else f"{count / 1e9:.1f} GB"
 
 
 def bundle_text(bundle: Bundle) -> str:

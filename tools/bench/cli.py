@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -32,12 +33,23 @@ def _parser() -> argparse.ArgumentParser:
     )
     scorer.add_argument("--width", type=cli.positive, default=384, help="C (default: 384)")
     scorer.add_argument("--degrees", type=cli.degrees, default=(1, 3, 5), help="r (default: 1,3,5)")
+    scorer.add_argument("--threads", type=cli.threads, help="of every case (default: all cores)")
+    scorer.add_argument(
+        "--scorers", type=_scorers, default=("numpy", "numba"), help="what to time (default: numpy,numba)"
+    )
     scorer.add_argument("--against", choices=("reference",), help="in turn with the authors' form in torch")
     scorer.set_defaults(run=_scorer)
     for command in (startup, scorer):
         command.add_argument("--rounds", type=cli.positive, default=5, help="counted rounds (default: 5)")
         cli.add_common(command)
     return parser
+
+
+def _scorers(text: str) -> tuple[str, ...]:
+    names = tuple(text.split(","))
+    if not set(names) <= {"numpy", "numba"}:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected numpy, numba or both, as in numpy,numba")
+    return names
 
 
 def _startup(args: argparse.Namespace) -> int:
@@ -60,35 +72,35 @@ def _startup(args: argparse.Namespace) -> int:
 def _scorer(args: argparse.Namespace) -> int:
     from ...runtime.errors import DeviceError
     from .harness import ratios, table
-    from .scorer import Size, measure
+    from .scorer import FLOOR, REFERENCE, Size, measure
 
     size = Size(args.images, args.layers, args.grid, args.width, args.degrees)
+    threads = args.threads or len(os.sched_getaffinity(0))
     try:
-        samples, difference = measure(size, args.rounds, reference=args.against == "reference")
+        samples, differences = measure(
+            size, args.rounds, threads, args.scorers, reference=args.against == "reference"
+        )
     except ImportError as error:
         raise DeviceError(
             f"the reference needs torch ({error}). Install it with: pip install 'musc-edge[bench]'"
         ) from error
     by_name = {s.name: s for s in samples}
-    over_floor = ratios(by_name["numpy"], by_name["floor"])
-    over_ours = ratios(by_name["reference"], by_name["numpy"]) if "reference" in by_name else None
+    over_floor = {kind: ratios(by_name[kind], by_name[FLOOR]) for kind in args.scorers}
+    reference = by_name.get(REFERENCE)
+    over_ours = {kind: ratios(reference, by_name[kind]) for kind in args.scorers} if reference else {}
     if args.json:
-        extra = {
-            "numpy_over_floor": over_floor,
-            "reference_over_numpy": over_ours,
-            "max_difference": difference,
-        }
-        _print_json("scorer", vars(args), samples, extra)
+        extra = {"over_floor": over_floor, "reference_over": over_ours, "max_difference": differences}
+        _print_json("scorer", {**vars(args), "threads": threads}, samples, extra)
         return 0
     grid = "x".join(map(str, size.grid))
     sizes = f"N={size.images} grid={grid} C={size.width} layers={size.layers} degrees={size.degrees}"
-    print(f"{sizes}: {size.flop / 1e9:.0f} GFLOP")
+    print(f"{sizes}, {threads} threads: {size.flop / 1e9:.0f} GFLOP")
     print(table(samples))
-    print(f"floor runs at {size.flop / by_name['floor'].median / 1e9:.0f} GFLOP/s")
-    print("numpy / floor:     {1:.2f} ({0:.2f} to {2:.2f})".format(*over_floor))
-    if over_ours:
-        print("reference / numpy: {1:.2f} ({0:.2f} to {2:.2f})".format(*over_ours))
-        print(f"largest difference of their scores: {difference:.1e}")
+    print(f"floor runs at {size.flop / by_name[FLOOR].median / 1e9:.0f} GFLOP/s")
+    for names, found in (("{} / floor", over_floor), ("reference / {}", over_ours)):
+        for kind, (low, mid, high) in found.items():
+            print(f"{names.format(kind):<18} {mid:.2f} ({low:.2f} to {high:.2f})")
+    print("largest differences of scores: " + ", ".join(f"{k} {d:.1e}" for k, d in differences.items()))
     return 0
 
 

@@ -1,8 +1,9 @@
-"""Case ``scorer``: mutual scoring from tokens to patch scores, against its limit and the authors' form.
+"""Case ``scorer``: mutual scoring from tokens to patch scores, against its limits and the authors' form.
 
-``floor`` is the matrix products that the scorer cannot do without (one per pair of images, layer and
-degree), with nothing around them.  ``reference`` is the authors' form, written from the published
-formula in torch: pooled features, ``cdist`` from each image to all others, minimum, top-k, mean.
+``floor`` is the matrix products that the scorer cannot do without, one per pair of images and layer, by
+the same threads, with nothing around them.  ``floor, a product per degree`` is the limit of any form that pools
+the tokens first.  ``reference`` is the authors' form, written from the published formula in torch: pooled
+features, ``cdist`` from each image to all others, minimum, top-k, mean.
 """
 
 from __future__ import annotations
@@ -13,14 +14,17 @@ from typing import Any
 
 import numpy as np
 
-from ...runtime.aggregate import centre, describe
-from ...runtime.mutual import NumpyScorer, interval_bounds
-from ...runtime.plan import make_plan
+from ...runtime.aggregate import centre
+from ...runtime.blas import one_thread_per_product
+from ...runtime.interval import interval_bounds
+from ...runtime.mutual import CpuScorer, load_filter
+from ...runtime.parallel import in_order
 from ...runtime.store import HostStore
 from ...runtime.types import Array, FloatArray
 from .harness import Samples, alternate
 
 INTERVAL = (0.0, 0.3)
+FLOOR, FLOOR_PER_DEGREE, REFERENCE = "floor", "floor, a product per degree", "reference"
 
 
 @dataclass(frozen=True)
@@ -38,35 +42,42 @@ class Size:
         """Multiplications and additions of the floor."""
         patches = self.grid[0] * self.grid[1]
         pairs = self.images * (self.images - 1) / 2
-        return pairs * self.layers * len(self.degrees) * 2 * patches**2 * self.width
+        return pairs * self.layers * 2 * patches**2 * self.width
 
 
-def measure(size: Size, rounds: int, reference: bool) -> tuple[list[Samples], float | None]:
-    """Time scorer and floor, and the reference on request; also the largest difference of their results.
+def measure(
+    size: Size, rounds: int, threads: int, scorers: tuple[str, ...], reference: bool
+) -> tuple[list[Samples], dict[str, float]]:
+    """Time scorers and floors, and the reference on request, in turn, all with ``threads`` threads.
+
+    Returns also how far each result is from that of the first scorer, or from the reference's, at most.
 
     Raises
     ------
     ImportError
         If the reference is asked for and torch is not installed.
+    DeviceError
+        If a scorer is not there.
     """
     tokens = synthetic_tokens(size)
     store = HostStore(tokens, np.empty((size.images, 0), np.float32))
-    plan = make_plan(store.shape, 4, None)
-    scorer = NumpyScorer(size.grid, size.degrees, INTERVAL)
     results: dict[str, FloatArray] = {}
-
-    def keep(name: str, compute: Callable[[], FloatArray]) -> Callable[[], object]:
-        return lambda: results.__setitem__(name, compute())
-
     cases: dict[str, Callable[[], object]] = {
-        "floor": floor(tokens, size),
-        "numpy": keep("numpy", lambda: scorer.score(store, plan)),
+        FLOOR: lambda: products(tokens, threads, repeat=1),
+        FLOOR_PER_DEGREE: lambda: products(tokens, threads, repeat=len(size.degrees)),
     }
+
+    def score(kind: str) -> None:
+        scorer = CpuScorer(size.grid, size.degrees, INTERVAL, kind=load_filter(kind).name)
+        results[kind] = scorer.score(store, scorer.plan(store.shape, 4, None, threads=threads))
+
+    for kind in scorers:
+        cases[kind] = lambda kind=kind: score(kind)  # type: ignore[misc]
     if reference:
-        cases["reference"] = keep("reference", lambda: reference_scores(tokens, size))
+        cases[REFERENCE] = lambda: results.update({REFERENCE: reference_scores(tokens, size, threads)})
     samples = alternate(cases, rounds)
-    difference = float(np.abs(results["numpy"] - results["reference"]).max()) if reference else None
-    return samples, difference
+    first = results[REFERENCE if reference else scorers[0]]
+    return samples, {name: float(np.abs(scores - first).max()) for name, scores in results.items()}
 
 
 def synthetic_tokens(size: Size) -> FloatArray:
@@ -79,27 +90,28 @@ def synthetic_tokens(size: Size) -> FloatArray:
     return tokens
 
 
-def floor(tokens: Array, size: Size) -> Callable[[], object]:
-    """A case that does only the matrix products, in the scorer's own shapes."""
-    layers, images, patches, width = tokens.shape
-    tile = make_plan((layers, images, patches, width), 4, None).tile
-    features = describe(tokens[0], size.grid, 1)
-    product = np.empty((patches, tile * patches), np.float32)
+def products(tokens: FloatArray, threads: int, repeat: int) -> None:
+    """The product of each pair of images in each layer, ``repeat`` times."""
+    layers, images, patches, _ = tokens.shape
 
-    def run() -> None:
-        for _ in range(layers * len(size.degrees)):
-            for i in range(images):
-                for j0 in range(i + 1, images, tile):
-                    other = features[j0 : j0 + tile]
-                    np.matmul(features[i], other.reshape(-1, width).T, out=product[:, : len(other) * patches])
+    def multiply(work: tuple[int, int]) -> None:
+        layer, i = work
+        product = np.empty((patches, patches), np.float32)
+        for j in range(i + 1, images):
+            for _ in range(repeat):
+                np.matmul(tokens[layer, i], tokens[layer, j].T, out=product)
 
-    return run
+    with one_thread_per_product(threads):
+        rows = [(layer, i) for layer in range(layers) for i in range(images)]
+        for _ in in_order(rows, multiply, threads, ahead=2 * threads):
+            pass
 
 
-def reference_scores(tokens: FloatArray, size: Size) -> FloatArray:
+def reference_scores(tokens: FloatArray, size: Size, threads: int) -> FloatArray:
     """Mutual scores (N,P) in the authors' form, with torch."""
     import torch
 
+    torch.set_num_threads(threads)
     start, stop = interval_bounds(size.images, INTERVAL)
     maps = []
     with torch.no_grad():

@@ -1,0 +1,108 @@
+"""Large tables of numbers, in memory or in a file.
+
+A file is read and written by position, never mapped into memory: what is mapped counts as the process's own
+and cannot be bounded, and writing to a map kills the process when the disk is full.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from .errors import OutputError
+from .types import Array
+
+
+class Rows(Protocol):
+    """A table of (rows, items); several threads may use it at once."""
+
+    def read(self, row: int, start: int, count: int) -> Array:
+        """Items start..start+count of a row, as (count,)."""
+        ...
+
+    def write(self, row: int, start: int, values: Array) -> None:
+        """Put ``values``, flattened, into a row from item ``start`` on."""
+        ...
+
+
+class MemoryRows:
+    """A table in memory."""
+
+    def __init__(self, shape: tuple[int, int], dtype: npt.DTypeLike) -> None:
+        self.array: Array = np.empty(shape, dtype)
+
+    def read(self, row: int, start: int, count: int) -> Array:
+        """A view of the items."""
+        items: Array = self.array[row, start : start + count]
+        return items
+
+    def write(self, row: int, start: int, values: Array) -> None:
+        """Copy ``values``."""
+        self.array[row, start : start + values.size] = values.reshape(-1)
+
+
+class FileRows:
+    """A table in a file: at ``path``, which keeps it, or without a name in ``folder``, gone with the object.
+
+    Raises
+    ------
+    OutputError
+        If the disk cannot hold the file; its room is taken at once.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int],
+        dtype: npt.DTypeLike,
+        folder: Path | None = None,
+        path: Path | None = None,
+    ) -> None:
+        self._dtype = np.dtype(dtype)
+        self._row_bytes = shape[1] * self._dtype.itemsize
+        size = shape[0] * self._row_bytes
+        place = path or folder or Path(tempfile.gettempdir())
+        try:
+            self._file = path.open("r+b" if path.exists() else "w+b") if path else tempfile.TemporaryFile(dir=folder)
+            if size > os.fstat(self._file.fileno()).st_size:
+                os.posix_fallocate(self._file.fileno(), 0, size)
+        except OSError as error:
+            raise OutputError(
+                f"a scratch file of {size / 1e9:.1f} GB could not be made in {place}: {error.strerror}. "
+                "Free room there, or raise the memory budget."
+            ) from error
+
+    def read(self, row: int, start: int, count: int) -> Array:
+        """A copy of the items."""
+        items = np.empty(count, self._dtype)
+        view, position = memoryview(items).cast("B"), row * self._row_bytes + start * self._dtype.itemsize
+        done = 0
+        while done < len(view):
+            got = os.preadv(self._file.fileno(), [view[done:]], position + done)
+            if got == 0:
+                raise OutputError(f"a scratch file ends at {position + done} bytes: it was cut from outside.")
+            done += got
+        return items
+
+    def write(self, row: int, start: int, values: Array) -> None:
+        """Write ``values`` into the file."""
+        view = memoryview(np.ascontiguousarray(values, self._dtype).reshape(-1)).cast("B")
+        position = row * self._row_bytes + start * self._dtype.itemsize
+        done = 0
+        try:
+            while done < len(view):
+                done += os.pwrite(self._file.fileno(), view[done:], position + done)
+        except OSError as error:
+            raise OutputError(f"a scratch file could not be written: {error.strerror}. Free room there.") from error
+
+    def sync(self) -> None:
+        """Return when the content would survive a loss of power."""
+        os.fdatasync(self._file.fileno())
+
+    def close(self) -> None:
+        """Give up the file."""
+        self._file.close()
