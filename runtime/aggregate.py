@@ -45,10 +45,10 @@ def rescale(centred: FloatArray) -> FloatArray:
 
 
 def band(size: int, degree: int) -> FloatArray:
-    """Matrix (size,size) of zeros and ones: a product with it sums ``degree`` neighbors, none beyond the ends."""
+    """Matrix (size,size) of zeros and ones that sums ``degree`` neighbors, none beyond the ends."""
     index = np.arange(size)
-    near = np.abs(index[:, None] - index) <= degree // 2
-    return near.astype(np.float32)
+    near: FloatArray = (np.abs(index[:, None] - index) <= degree // 2).astype(np.float32)
+    return near
 
 
 def pooled_lengths(tokens: FloatArray, grid: tuple[int, int], degrees: Sequence[int]) -> FloatArray:

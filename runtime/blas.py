@@ -19,8 +19,8 @@ def one_thread_per_product(threads: int) -> Iterator[None]:
 
     First each of them makes one product that is larger than those to come.  OpenBLAS packs its operands into
     buffers that it never frees, and its kernels prefetch beyond what a small product has packed.  Where
-    that memory was never written, each prefetch walks the page tables in vain: products of 256 x 384 x 256 ran
-    three times slower in a virtual machine, for as long as the process lived.
+    that memory was never written, each prefetch seems to walk the page tables in vain: products of
+    256 x 384 x 256 ran three times slower in a virtual machine, for as long as the process lived.
     """
     start = Barrier(threads)
     square = np.ones((_WARM, _WARM), np.float32)

@@ -72,16 +72,19 @@ def stand_out(raw_scores: Array) -> float:
     return float(raw_scores.max()) / median if median > 0 else 1.0
 
 
-def _spanning_tree(points: FloatArray) -> list[tuple[float, int, int]]:
+def _spanning_tree(points: Array) -> list[tuple[float, int, int]]:
     """Links (length, a, b) of the minimum spanning tree (Prim), one row of distances at a time."""
     count = len(points)
+    points = points.astype(np.float64)
+    squares = np.einsum("nd,nd->n", points, points)
     nearest = np.full(count, np.inf)
     parent = np.zeros(count, np.int64)
     outside = np.ones(count, bool)
     current, links = 0, []
     for _ in range(count - 1):
         outside[current] = False
-        distance = np.linalg.norm(points - points[current], axis=1)
+        squared = squares + squares[current] - 2 * (points @ points[current])  # a fifth of subtracting
+        distance = np.sqrt(np.maximum(squared, 0))
         closer = outside & (distance < nearest)
         nearest[closer], parent[closer] = distance[closer], current
         current = int(np.where(outside, nearest, np.inf).argmin())

@@ -8,8 +8,8 @@ A folder holds
     cells.journal     per cell of image pairs the cosines' checksum, per finished layer that of its scores
     layer_<l>.npy     mutual scores of a finished layer
 
-What a journal says is on the disk, and what it does not say is done again (journal.py); checksums are verified
-before anything is used.
+What a journal says is on the disk, and what it does not say is done again (journal.py).  Checksums are
+verified before anything is used.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ import numpy.typing as npt
 from .errors import OutputError
 from .journal import Journal
 from .judges import Cell
-from .rows import FileRows
-from .types import Array, FeatureStore, SkippedImage
+from .rows import FileRows, checksum
+from .types import Array, FeatureStore, Progress, SkippedImage
 
 _ABOUT = "about.json"
 _OF_SCORING = ("minima.bin", "cells.journal", "layer_*.npy")
@@ -61,11 +61,11 @@ class Checkpoint:
     def __init__(self, folder: Path, features: dict[str, Any], scoring: dict[str, Any]) -> None:
         self.notes: list[str] = []
         self._folder = folder
-        self._batches: Journal | None = None
-        self._cells: Journal | None = None
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._discard_other_work({"features": features, "scoring": scoring})
+            self._batches = Journal(folder / "batches.journal")
+            self._cells = Journal(folder / "cells.journal")
         except OSError as error:
             raise OutputError(f"work cannot be kept in {folder}: {error.strerror}.") from error
 
@@ -91,10 +91,10 @@ class Checkpoint:
     def open_tokens(self, shape: tuple[int, int], dtype: npt.DTypeLike) -> FileRows:
         """The file of tokens, (rows, items)."""
         rows = FileRows(shape, dtype, path=self._folder / "tokens.bin")
-        self._batches = Journal(self._folder / "batches.journal", rows)
+        self._batches.speak_of(rows)
         return rows
 
-    def batches(self, store: FeatureStore) -> list[Batch]:
+    def batches(self, store: FeatureStore, progress: Progress) -> list[Batch]:
         """Finished batches from the first on, up to one that is missing or damaged; fills ``store.cls``."""
         latest = {entry["batch"]: entry for entry in self._batches.entries}
         found: list[Batch] = []
@@ -106,6 +106,10 @@ class Checkpoint:
             cls = np.frombuffer(base64.b64decode(entry["cls"]), np.float32)
             store.cls[start:stop] = cls.reshape(stop - start, -1)
             found.append(Batch(entry["read"], [SkippedImage(**skipped) for skipped in entry["failed"]]))
+            progress("check", len(found), len(latest), "batches")
+        if found:
+            images = sum(len(batch.read) for batch in found)
+            self.notes.append(f"features of {images} images are of an earlier, interrupted run")
         return found
 
     def keep_batch(self, number: int, store: FeatureStore, rows: tuple[int, int], batch: Batch) -> None:
@@ -128,12 +132,9 @@ class Checkpoint:
         self._batches.commit()
         made_of = {"made_of": _digest([(e["read"], e["checksum"]) for e in self._batches.entries])}
         rows = FileRows(shape, np.float32, path=self._folder / "minima.bin")
-        path = self._folder / "cells.journal"
-        self._cells = Journal(path, rows)
+        self._cells.speak_of(rows)
         if self._cells.entries[:1] != [made_of]:
-            self._cells.close()
-            path.unlink()
-            self._cells = Journal(path, rows)
+            self._cells.restart()
             self._cells.add(made_of)
         return rows
 
@@ -169,16 +170,15 @@ class Checkpoint:
     def close(self) -> None:
         """Keep what was done up to now."""
         for journal in (self._batches, self._cells):
-            if journal:
-                journal.commit()
-                journal.close()
+            journal.commit()
+            journal.close()
 
 
 def _checksum(store: FeatureStore, start: int, stop: int) -> int:
     """Checksum of the tokens of images start..stop, as the store gives them back."""
     value = 0
     for layer in range(store.shape[0]):
-        value = zlib.crc32(store.block(layer, start, stop), value)
+        value = checksum(store.block(layer, start, stop), value)
     return value
 
 

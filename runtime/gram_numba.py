@@ -24,6 +24,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numba
 import numpy as np
 from numba import njit, types
 from numba.extending import intrinsic
@@ -33,8 +34,7 @@ from .types import FloatArray
 _LEAST = np.float32(-np.inf)
 
 
-@intrinsic  # type: ignore[misc]
-def _larger(typing_context: Any, a: Any, b: Any) -> Any:
+def _build_larger(typing_context: Any, a: Any, b: Any) -> Any:
     """The larger of two float32; without rules for NaN, or LLVM would not vectorise the maximum."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -44,12 +44,24 @@ def _larger(typing_context: Any, a: Any, b: Any) -> Any:
     return types.float32(types.float32, types.float32), generate
 
 
-_compiled = njit(nogil=True, cache=True, fastmath={"nnan", "nsz", "contract"}, error_model="numpy")
+_larger: Any = intrinsic(_build_larger)
 
 
-@_compiled  # type: ignore[misc]
+def _compiled(function: Any) -> Any:
+    """Compile for this processor, once: into numba's cache, or for this run only where that has no place.
+
+    numba keeps its cache beside this file, else in the user's cache folder, or in $NUMBA_CACHE_DIR.
+    """
+    how: dict[str, Any] = {"nogil": True, "fastmath": {"nnan", "nsz", "contract"}, "error_model": "numpy"}
+    try:
+        return njit(cache=True, **how)(function)
+    except RuntimeError:  # "no locator available": neither folder can be written
+        return njit(**how)(function)
+
+
+@_compiled
 def _sum_rows(out: Any, rows: Any, first: int, count: int, step: int) -> None:
-    """out (P,) = rows[first] + rows[first + step] + ..., ``count`` rows of (n,P)."""
+    """Out (P,) = rows[first] + rows[first + step] + ..., ``count`` rows of (n,P)."""
     a = rows[first]
     done = 1
     if count == 1:
@@ -78,9 +90,9 @@ def _sum_rows(out: Any, rows: Any, first: int, count: int, step: int) -> None:
             out[q] += b[q]
 
 
-@_compiled  # type: ignore[misc]
+@_compiled
 def _sum_shifts(out: Any, padded: Any, reach: int, step: int) -> None:
-    """out (P,) = sum of the slices of ``padded`` that start at 0, step, ..., 2*reach*step."""
+    """Out (P,) = sum of the slices of ``padded`` that start at 0, step, ..., 2*reach*step."""
     middle = padded[reach * step :]
     for d in range(1, reach + 1):
         a = padded[(reach - d) * step :]
@@ -93,7 +105,7 @@ def _sum_shifts(out: Any, padded: Any, reach: int, step: int) -> None:
                 out[q] += a[q] + b[q]
 
 
-@_compiled  # type: ignore[misc]
+@_compiled
 def _maxima(x: Any, own: Any, others: Any, columns: Any) -> Any:
     """Take one filtered row x (P,) into the maxima of the columns; returns the maximum of the row."""
     most = _LEAST
@@ -103,8 +115,10 @@ def _maxima(x: Any, own: Any, others: Any, columns: Any) -> Any:
     return most * own
 
 
-@_compiled  # type: ignore[misc]
-def _widen_and_maxima(tall: Any, reach: int, masks: Any, wide: Any, own: Any, others: Any, columns: Any) -> Any:
+@_compiled
+def _widen_and_maxima(
+    tall: Any, reach: int, masks: Any, wide: Any, own: Any, others: Any, columns: Any
+) -> Any:
     """``_maxima`` of the sum of ``tall`` (padded by ``reach``) over w', the last term fused with it."""
     patches = wide.size
     x = tall[reach:]
@@ -124,9 +138,17 @@ def _widen_and_maxima(tall: Any, reach: int, masks: Any, wide: Any, own: Any, ot
     return most * own
 
 
-@_compiled  # type: ignore[misc]
+@_compiled
 def _filter(
-    gram: Any, grid: Any, reaches: Any, masks: Any, own: Any, others: Any, rows: Any, columns: Any, scratch: Any
+    gram: Any,
+    grid: Any,
+    reaches: Any,
+    masks: Any,
+    own: Any,
+    others: Any,
+    rows: Any,
+    columns: Any,
+    scratch: Any,
 ) -> None:
     """All degrees of one Gram (P,P); see ``NumbaFilter.maxima``."""
     bands, row_room, tall_room, wide = scratch
@@ -172,6 +194,7 @@ class NumbaFilter:
     """
 
     name = "numba"
+    version = f"numba {numba.__version__}"
 
     def __init__(self, grid: tuple[int, int], degrees: Sequence[int]) -> None:
         height, width = grid

@@ -29,6 +29,7 @@ class NumpyFilter:
     """
 
     name = "numpy"
+    version = f"numpy {np.__version__}"
 
     def __init__(self, grid: tuple[int, int], degrees: Sequence[int]) -> None:
         height, width = grid
@@ -70,8 +71,3 @@ class NumpyFilter:
         np.matmul(scaled, b.reshape(height, width, patches), out=a.reshape(height, width, patches))
         np.matmul(a.reshape(-1, width), wide, out=b.reshape(-1, width))
         np.matmul(tall, b.reshape(over_all), out=a.reshape(over_all))
-
-
-def scratch_bytes(patches: int) -> int:
-    """Bytes of one worker's scratch."""
-    return 2 * patches * patches * 4

@@ -21,9 +21,9 @@ class Journal:
     Reading ends at the first damaged line, which is cut off with all behind it.
     """
 
-    def __init__(self, path: Path, data: FileRows) -> None:
+    def __init__(self, path: Path) -> None:
         self.entries: list[dict[str, Any]] = []
-        self._data = data
+        self._data: FileRows | None = None
         self._pending: list[bytes] = []
         self._committed = time.monotonic()
         whole = 0
@@ -35,7 +35,18 @@ class Journal:
             whole += len(line)
         self._file = path.open("r+b" if path.exists() else "w+b", buffering=0)
         self._file.truncate(whole)
-        self._file.seek(whole)
+        self._end = whole
+
+    def speak_of(self, data: FileRows) -> None:
+        """Name the data that entries from now on are about."""
+        self._data = data
+
+    def restart(self) -> None:
+        """Forget all entries."""
+        self._file.truncate(0)
+        self._end = 0
+        self.entries.clear()
+        self._pending.clear()
 
     def add(self, entry: dict[str, Any]) -> None:
         """Note ``entry`` about data that has been written; it is on the disk within COMMIT_S of work."""
@@ -47,11 +58,14 @@ class Journal:
     def commit(self) -> None:
         """Bring the data, and then the entries about it, to the disk."""
         if self._pending:
-            self._data.sync()
-            content = memoryview(b"".join(self._pending))
-            while content:
-                content = content[self._file.write(content) :]
+            if self._data:
+                self._data.sync()
+            content = b"".join(self._pending)
+            done = 0
+            while done < len(content):  # from the known end on: an interrupted commit is written again
+                done += os.pwrite(self._file.fileno(), content[done:], self._end + done)
             os.fdatasync(self._file.fileno())
+            self._end += len(content)
             self._pending.clear()
         self._committed = time.monotonic()
 

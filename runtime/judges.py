@@ -56,7 +56,7 @@ class Judges:
         return judges
 
     def slot(self, place: int, judge: int) -> int | None:
-        """The slot of the image at place ``judge`` with that at ``place``, or None if it does not judge it."""
+        """The slot of place ``judge`` with the image at ``place``, or None if it does not judge it."""
         step = (judge - place) % self.images
         side = self.count // 2
         if 1 <= step <= side:
@@ -66,7 +66,7 @@ class Judges:
         return side if self.count % 2 and 2 * step == self.images else None
 
     def pairs_of(self, cell: Cell, block: int) -> Iterator[tuple[int, int, int, int]]:
-        """Pairs of a cell of blocks of ``block`` places: (a, b, slot of b with a, slot of a with b), a < b."""
+        """Pairs (a, b, slot of b with a, slot of a with b) of a cell, a < b; ``block`` places are a block."""
         first, second = (range(i * block, min((i + 1) * block, self.images)) for i in cell)
         for a in first:
             for b in second:

@@ -16,7 +16,6 @@ Cost per layer: N*K/2 products of 2*P*P*C FLOP, N*K*R*P*4 bytes of cosines.
 from __future__ import annotations
 
 import time
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -33,11 +32,11 @@ from .gram_numpy import NumpyFilter
 from .interval import interval_bounds, interval_mean, smallest_lot
 from .judges import Cell, Judges, choose
 from .parallel import in_order
-from .plan import LotSize, block_images, make_plan
+from .plan import LotSize, make_plan
 from .rows import FileRows, MemoryRows, Rows
+from .rows import checksum as checksum_of
 from .store import HostStore
 from .types import Array, FeatureStore, FloatArray, Plan, Progress, no_progress
-
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -47,6 +46,9 @@ class GramFilter(Protocol):
     """Pools and reduces one Gram; each thread has its own.  Twins: NumpyFilter, NumbaFilter."""
 
     name: str
+    version: str
+
+    def __init__(self, grid: tuple[int, int], degrees: Sequence[int]) -> None: ...
 
     def maxima(
         self, gram: FloatArray, own: FloatArray, others: FloatArray, rows: FloatArray, columns: FloatArray
@@ -57,6 +59,8 @@ class GramFilter(Protocol):
 
 class KeptCells(Protocol):
     """What an earlier run of the same work has left, and where this one leaves its own (checkpoint.py)."""
+
+    notes: list[str]
 
     def scores(self, layer: int) -> Array | None:
         """Mutual scores (N,P) of a finished layer, by place."""
@@ -210,7 +214,10 @@ class CpuScorer:
             minima = MemoryRows(shape, np.float32) if in_memory else FileRows(shape, np.float32, self.scratch)
         report = _Report(progress, layers * judges.pairs)
         work = [_Layer(self, store, i, plan, judges, minima, kept, report) for i in range(layers)]
-        report(sum(layer.kept_pairs() for layer in work))
+        kept_pairs = sum(layer.kept_pairs() for layer in work)
+        if kept and kept_pairs:
+            kept.notes.append(f"{kept_pairs:,} comparisons of images are of an earlier, interrupted run")
+        report(kept_pairs)
         total = np.zeros((images, patches), np.float64)
         with one_thread_per_product(plan.threads):
             for layer in work:
@@ -227,10 +234,10 @@ class CpuScorer:
         lengths = np.ones((degrees, patches), np.float32)
 
         def measure(seed: int) -> tuple[float, float]:
-            pair = np.random.default_rng(seed).standard_normal((2, patches, width), np.float32)
+            pair: FloatArray = np.random.default_rng(seed).standard_normal((2, patches, width), np.float32)
             comparer = _Comparer(kind(self.grid, self.degrees), patches, degrees)
             return (
-                _seconds_of(lambda: comparer.compare(*pair, lengths, lengths)),
+                _seconds_of(lambda: comparer.compare(pair[0], pair[1], lengths, lengths)),
                 _seconds_of(lambda: rescale(centre(pair[:1])[0])),
             )
 
@@ -335,7 +342,7 @@ class _Layer:
                 f"the tokens of layer {self.layer} hold values that are not finite, in images {names} "
                 "(counted from 0). Check the backend's precision."
             )
-        return np.divide(1, lengths, out=np.zeros_like(lengths), where=lengths > 0)
+        return np.divide(1, lengths, out=lengths, where=lengths > 0)
 
     def _pairs(self, cell: Cell) -> Iterator[tuple[int, int, int, int]]:
         return self.judges.pairs_of(cell, self.plan.block)
@@ -355,17 +362,20 @@ class _Layer:
         resident = _Resident(self, width)
 
         def compare(cell: Cell) -> tuple[int, int]:
-            comparer, checksum, pairs = comparers.get(), 0, 0
+            checksum = pairs = 0
             mine, others = (resident.tokens(i) for i in cell)
-            for a, b, there, back in self._pairs(cell):
-                own, their = mine[a - cell[0] * block], others[b - cell[1] * block]
-                of_a, of_b = comparer.compare(own, their, inverse[a], inverse[b])
-                self.minima.write(a, there * items, of_a)
-                self.minima.write(b, back * items, of_b)
-                pairs += 1
-                if self.kept:
-                    checksum = zlib.crc32(of_b, zlib.crc32(of_a, checksum))
-            comparers.put(comparer)
+            comparer = comparers.get()
+            try:
+                for a, b, there, back in self._pairs(cell):
+                    own, their = mine[a - cell[0] * block], others[b - cell[1] * block]
+                    of_a, of_b = comparer.compare(own, their, inverse[a], inverse[b])
+                    self.minima.write(a, there * items, of_a)
+                    self.minima.write(b, back * items, of_b)
+                    pairs += 1
+                    if self.kept:
+                        checksum = checksum_of(of_b, checksum_of(of_a, checksum))
+            finally:
+                comparers.put(comparer)
             return pairs, checksum
 
         for group in self.judges.groups(block, self.plan.resident):
@@ -383,8 +393,8 @@ class _Layer:
         def checksum(cell: Cell) -> int:
             value = 0
             for a, b, there, back in self._pairs(cell):
-                value = zlib.crc32(self.minima.read(a, there * items, items), value)
-                value = zlib.crc32(self.minima.read(b, back * items, items), value)
+                value = checksum_of(self.minima.read(a, there * items, items), value)
+                value = checksum_of(self.minima.read(b, back * items, items), value)
             return value
 
         kept = self.kept.cells(self.layer) if self.kept else {}
@@ -392,20 +402,20 @@ class _Layer:
         self.report(-sum(map(self._count, kept.keys() - whole)))
         return whole
 
-    def _select(self, inverse: FloatArray) -> FloatArray:
+    def _select(self, inverse: FloatArray) -> Array:
         """Turn cosines into distances and average their interval: mutual scores (N,P)."""
         degrees, patches = inverse.shape[1:]
         count = self.judges.count
         bounds = interval_bounds(count + 1, self.scorer.interval)
         hollow = (inverse == 0).any(axis=2)
 
-        def average(place: int) -> FloatArray:
+        def average(place: int) -> Array:
             cosines = self.minima.read(place, 0, count * degrees * patches)
             distances = distance(
                 cosines.reshape(count, degrees, patches), inverse[place] > 0, hollow[self.judges.of(place)]
             )
             mean = interval_mean(distances.reshape(count, -1), *bounds).reshape(degrees, patches)
-            average: FloatArray = mean.mean(axis=0, dtype=np.float64)
+            average: Array = mean.mean(axis=0, dtype=np.float64)
             return average
 
         scores = np.empty((self.judges.images, patches), np.float64)

@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import closing, nullcontext
 from itertools import islice
@@ -26,15 +27,15 @@ from .checkpoint import Batch, Checkpoint
 from .errors import DeviceError, LotError
 from .forecast import Forecast, forecast
 from .images import ImageError
-from .lot import list_lot
-from .lot_result import LotResult
 from .interval import smallest_lot
 from .judges import choose
+from .lot import list_lot
+from .lot_result import LotResult
 from .memory import default_budget, process_memory, release_memory
 from .mutual import CpuScorer, load_filter
 from .onnx_backend import OnnxBackend
 from .rescore import in_distance_units, rescore
-from .rows import FileRows
+from .rows import FileRows, require_room
 from .store import FileStore, HostStore
 from .survey import ReadOptions, Survey, decode_ahead, survey_lot
 from .timing import StageTimer
@@ -124,6 +125,7 @@ def score_lot(
                 shape = store_shape(len(survey.images), opened)
                 plan = plan_lot(shape, opened, scores_by, memory_budget, batch, threads, keep=bool(kept))
                 announce(forecast(scores_by, shape, plan))
+                require_room(keep or scratch or Path(tempfile.gettempdir()), plan.disk_bytes)
                 store = allocate(shape, opened, plan, scratch, kept)
             read, failed = extract(survey, backend, spec, store, batch, threads, timer, progress, kept)
         release_memory()  # the ViT's
@@ -137,6 +139,8 @@ def score_lot(
     with timer.stage("rescore"):
         lot_scores = rescore(raw, store.cls, settings.neighbors)
         scores = in_distance_units(lot_scores, raw)
+    with timer.stage("look for cautions"):
+        warnings = cautions(raw, store.cls, len(skipped))
     return LotResult(
         images=read,
         skipped=skipped,
@@ -145,7 +149,7 @@ def score_lot(
         scores=scores,
         lot_scores=lot_scores,
         cls=store.cls,
-        warnings=cautions(raw, store.cls, len(skipped)),
+        warnings=warnings,
         survey=survey,
         settings=settings,
         bundle=opened,
@@ -182,7 +186,7 @@ def plan_lot(
 
 
 def _running_bytes(bundle: Bundle, batch: int) -> int:
-    """About what a ViT needs to run a batch, with the images that are decoded ahead and the tokens that it gives."""
+    """About what a ViT needs to run a batch, with images that are decoded ahead and tokens that it gives."""
     m = bundle.manifest
     pixels = 3 * m.preprocess.size[0] * m.preprocess.size[1]
     tokens = m.patches * m.token_width
@@ -234,7 +238,7 @@ def _open_kept(
         "degrees": scorer.degrees,
         "interval": scorer.interval,
         "group size": scorer.group,
-        "scorer": scorer.kind,
+        "scorer": load_filter(scorer.kind).version,
         "numpy version": np.__version__,
     }
     return Checkpoint(folder, features, scoring)
@@ -263,8 +267,8 @@ def extract(
     """
     timer = timer or StageTimer()
     by_name = {image.name: image for image in survey.images}
-    with timer.stage("take up"):
-        batches = kept.batches(store) if kept else []
+    with timer.stage("check"):
+        batches = kept.batches(store, progress) if kept else []
     read = [by_name[name] for part in batches for name in part.read]
     failed = [skipped for part in batches for skipped in part.failed]
     total, first = len(survey.images), len(batches) * batch

@@ -88,7 +88,7 @@ def make_plan(
             token_bytes=size.token_bytes,
             minima_bytes=size.minima_bytes,
             workspace_bytes=held * size.patches * size.width * 4
-            + 2 * size.images * size.degrees * size.patches * 4  # lengths, and the scores of the layers
+            + size.images * size.patches * (4 * size.degrees + 24)  # lengths, scores of a layer and of all
             + threads * max(per_thread, _selecting(size)),
             fixed_bytes=fixed_bytes,
         )

@@ -7,7 +7,9 @@ and cannot be bounded, and writing to a map kills the process when the disk is f
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
+import zlib
 from pathlib import Path
 from typing import Protocol
 
@@ -28,6 +30,23 @@ class Rows(Protocol):
     def write(self, row: int, start: int, values: Array) -> None:
         """Put ``values``, flattened, into a row from item ``start`` on."""
         ...
+
+
+def require_room(folder: Path, size: int) -> None:
+    """Raise OutputError unless the disk of ``folder`` has ``size`` bytes, free or in tables that it holds."""
+    there = sum(path.stat().st_blocks * 512 for path in folder.glob("*.bin"))
+    free = shutil.disk_usage(folder).free
+    if free + there < size:
+        raise OutputError(
+            f"features and distances need files of {size / 1e9:.1f} GB, and the disk of {folder} has "
+            f"{(free + there) / 1e9:.1f} GB. Free room there, raise the memory budget, or score each image "
+            "by fewer others with a group size."
+        )
+
+
+def checksum(values: Array, before: int = 0) -> int:
+    """CRC-32 of ``values``, which are contiguous, going on from that of what came ``before``."""
+    return zlib.crc32(values.view(np.uint8).data, before)
 
 
 class MemoryRows:
@@ -67,7 +86,10 @@ class FileRows:
         size = shape[0] * self._row_bytes
         place = path or folder or Path(tempfile.gettempdir())
         try:
-            self._file = path.open("r+b" if path.exists() else "w+b") if path else tempfile.TemporaryFile(dir=folder)
+            if path:
+                self._file = path.open("r+b" if path.exists() else "w+b")
+            else:
+                self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115, open as long as the table
             if size > os.fstat(self._file.fileno()).st_size:
                 os.posix_fallocate(self._file.fileno(), 0, size)
         except OSError as error:
@@ -79,7 +101,7 @@ class FileRows:
     def read(self, row: int, start: int, count: int) -> Array:
         """A copy of the items."""
         items = np.empty(count, self._dtype)
-        view, position = memoryview(items).cast("B"), row * self._row_bytes + start * self._dtype.itemsize
+        view, position = items.view(np.uint8).data, row * self._row_bytes + start * self._dtype.itemsize
         done = 0
         while done < len(view):
             got = os.preadv(self._file.fileno(), [view[done:]], position + done)
@@ -90,14 +112,16 @@ class FileRows:
 
     def write(self, row: int, start: int, values: Array) -> None:
         """Write ``values`` into the file."""
-        view = memoryview(np.ascontiguousarray(values, self._dtype).reshape(-1)).cast("B")
+        view = np.ascontiguousarray(values, self._dtype).reshape(-1).view(np.uint8).data
         position = row * self._row_bytes + start * self._dtype.itemsize
         done = 0
         try:
             while done < len(view):
                 done += os.pwrite(self._file.fileno(), view[done:], position + done)
         except OSError as error:
-            raise OutputError(f"a scratch file could not be written: {error.strerror}. Free room there.") from error
+            raise OutputError(
+                f"a scratch file could not be written: {error.strerror}. Free room there."
+            ) from error
 
     def sync(self) -> None:
         """Return when the content would survive a loss of power."""

@@ -52,7 +52,12 @@ class FileStore:
     """
 
     def __init__(
-        self, rows: FileRows, shape: tuple[int, int, int, int], dtype: npt.DTypeLike, cls: FloatArray, room: int
+        self,
+        rows: FileRows,
+        shape: tuple[int, int, int, int],
+        dtype: npt.DTypeLike,
+        cls: FloatArray,
+        room: int,
     ) -> None:
         self.shape = shape
         self.cls = cls
@@ -82,4 +87,6 @@ class FileStore:
     def first(self, images: int) -> FileStore:
         """The same store, cut to its first ``images`` images."""
         layers, _, patches, width = self.shape
-        return FileStore(self.rows, (layers, images, patches, width), self._dtype, self.cls[:images], self._room)
+        return FileStore(
+            self.rows, (layers, images, patches, width), self._dtype, self.cls[:images], self._room
+        )

@@ -27,7 +27,6 @@ from .parallel import Item, Result, in_order
 from .types import FloatArray, LotImage, PreprocessSpec, Progress, SkippedImage, no_progress
 
 
-
 @dataclass(frozen=True)
 class ReadOptions:
     """How files become images: ``bit_depth`` None takes the smallest that holds the lot's maximum."""
@@ -108,7 +107,9 @@ def decode_ahead(
     survey: Survey, spec: PreprocessSpec, threads: int, ahead: int, first: int = 0
 ) -> Generator[tuple[LotImage, FloatArray | ImageError], None, None]:
     """Yield the images from the ``first`` on with their graph input (3,H,W), or why they cannot be read."""
-    return run_ahead(survey.images[first:], lambda image: preprocess(survey.read(image), spec), threads, ahead)
+    return run_ahead(
+        survey.images[first:], lambda image: preprocess(survey.read(image), spec), threads, ahead
+    )
 
 
 def run_ahead(

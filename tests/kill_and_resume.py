@@ -55,8 +55,8 @@ def main() -> int:
     print(f"undisturbed run: {time.monotonic() - start:.1f} s")
     expected = results(work / "undisturbed")
     kills, completed, before = 0, 0, (0, 0, 0)
-    out, kept = work / "out", work / ".out.kept"
-    while kills < args.kills or out.exists() or kept.exists():
+    out, kept = work / "out", work / ".out.kept/lot"
+    while kills < args.kills or kept.exists():
         last = kills >= args.kills
         run = subprocess.Popen(
             [*infer, "-o", str(out), "--resume"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
@@ -77,7 +77,7 @@ def main() -> int:
             completed, before = completed + 1, (0, 0, 0)
             print(f"completed after {kills} kills in all: the same bytes")
             shutil.rmtree(out)
-            shutil.rmtree(kept, ignore_errors=True)
+            shutil.rmtree(kept.parent, ignore_errors=True)
             continue
         if last or run.returncode not in (-signal.SIGKILL, -signal.SIGINT, -signal.SIGTERM, 130, 143):
             assert run.stderr

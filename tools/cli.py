@@ -31,6 +31,35 @@ def add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
 
+def add_scoring(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """Options that say how images are compared, as a group to which more can be added."""
+    group = parser.add_argument_group("method")
+    add = group.add_argument
+    add("--degrees", type=degrees, default=(1, 3, 5), metavar="R,R,...",
+        help="sides of the neighborhoods, odd (default: 1,3,5)")  # fmt: skip
+    add("--interval", type=interval, default=(0.0, 0.3), metavar="LO,HI",
+        help="part of the sorted distances that is averaged (default: 0,0.3)")  # fmt: skip
+    add("--group-size", type=positive, metavar="M",
+        help="score each image by M others, chosen at random but always alike, instead of by all: time grows "
+        "with N*M, not N*N")  # fmt: skip
+    return group
+
+
+def add_resources(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """Options that say what the work may use, as a group to which more can be added."""
+    group = parser.add_argument_group("resources")
+    add = group.add_argument
+    add("--batch", type=batch, default=8, help="images per run of the ViT (default: 8)")
+    add("--threads", type=threads,
+        help="threads for files, the ViT and mutual scoring (default: all cores)")  # fmt: skip
+    add("--scorer", choices=("auto", "numba", "numpy"), default="auto",
+        help="what compares the images (default: numba where it is installed, else numpy)")  # fmt: skip
+    add("--memory-budget", type=memory, metavar="SIZE",
+        help="memory for the whole program, such as 2G; beyond it scratch files beside the results are "
+        "used (default: half of what is free)")  # fmt: skip
+    return group
+
+
 def run(prog: str, parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
     """Parse, call the command's function ``run`` and return the exit code."""
     for stream in (sys.stdout, sys.stderr):

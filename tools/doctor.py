@@ -75,6 +75,7 @@ CHECKS = (
     ),
     Check("OpenCV", "heatmaps", _VERSION.format("cv2"), "pip install musc-edge", required=True),
     Check("ONNX Runtime", "the ViT on the CPU", _ONNXRUNTIME, "pip install 'musc-edge[cpu]'", required=True),
+    Check("numba", "faster mutual scoring", _VERSION.format("numba"), "pip install 'musc-edge[cpu,fast]'"),
     Check("onnx", "musc-export onnx", _VERSION.format("onnx"), "pip install 'musc-edge[cpu,onnx]'"),
     Check("NVIDIA driver", "not used by this version", _DRIVER, "install the GPU's driver"),
 )

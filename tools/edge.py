@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from . import cli, infer
+from . import cli, infer, plan
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -18,6 +18,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = cli.new_parser("musc-edge", "Find the defects in a lot of unlabeled images, without training.")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     infer.add_parser(commands)
+    plan.add_parser(commands)
     inspect = commands.add_parser("inspect", help="say what a bundle is")
     inspect.add_argument("bundle", metavar="BUNDLE", nargs="?", help="bundle folder (default: as for infer)")
     cli.add_common(inspect)

@@ -20,7 +20,13 @@ if TYPE_CHECKING:
 SKIPPED_EXIT = 3
 _EXIT_CODES = """exit codes: 0 all scored; 1 internal error; 2 usage; 3 results written, but some images could
 not be read; 4 bundle; 5 device; 6 not enough images; 7 output not writable; 130 interrupted"""
-_STAGES = {"survey": "looking at files", "extract": "ViT", "score": "mutual scoring", "write": "writing"}
+_STAGES = {
+    "survey": "looking at files",
+    "check": "checking",
+    "extract": "ViT",
+    "score": "mutual scoring",
+    "write": "writing",
+}
 
 
 def add_parser(commands: Any) -> None:
@@ -32,17 +38,9 @@ def add_parser(commands: Any) -> None:
     add("lot", metavar="LOT_DIR", help="folder of images, searched with its subfolders")
     add("-b", "--bundle", help="bundle folder (default: $MUSC_EDGE_BUNDLE, else your default)")
     add("--group-by", choices=("folder",), help="score each subfolder as a lot of its own")
-    method = parser.add_argument_group("method")
-    add = method.add_argument
-    add("--degrees", type=cli.degrees, default=(1, 3, 5), metavar="R,R,...",
-        help="sides of the neighborhoods, odd (default: 1,3,5)")  # fmt: skip
-    add("--interval", type=cli.interval, default=(0.0, 0.3), metavar="LO,HI",
-        help="part of the sorted distances that is averaged (default: 0,0.3)")  # fmt: skip
-    add("--neighbors", type=cli.neighbors, default=(1, 2, 3), metavar="K,K,...",
+    method = cli.add_scoring(parser)
+    method.add_argument("--neighbors", type=cli.neighbors, default=(1, 2, 3), metavar="K,K,...",
         help="window sizes of the rescoring, the image itself counted (default: 1,2,3)")  # fmt: skip
-    add("--group-size", type=cli.positive, metavar="M",
-        help="score each image by M others, chosen at random but always alike, instead of by all: time grows "
-        "with N*M, not N*N")  # fmt: skip
     reading = parser.add_argument_group("images")
     add = reading.add_argument
     add("--bit-depth", choices=("auto", "8", "10", "12", "14", "16"), default="auto",
@@ -58,17 +56,7 @@ def add_parser(commands: Any) -> None:
     add("--map-format", choices=("npy", "tiff", "png8", "png16"),
         help="npy and tiff hold float32 distances, png one scale for the lot (default: npy)")  # fmt: skip
     add("--overlays", action="store_true", help="also write each image with its heatmap over it")
-    resources = parser.add_argument_group("resources")
-    add = resources.add_argument
-    add("--batch", type=cli.batch, default=8, help="images per run of the ViT (default: 8)")
-    add("--threads", type=cli.threads,
-        help="threads for files, the ViT and mutual scoring (default: all cores)")  # fmt: skip
-    add("--scorer", choices=("auto", "numba", "numpy"), default="auto",
-        help="what compares the images (default: numba where it is installed, else numpy)")  # fmt: skip
-    add("--memory-budget", type=cli.memory, metavar="SIZE",
-        help="memory for the whole program, such as 2G; beyond it scratch files beside the results are "
-        "used (default: half of what is free)")  # fmt: skip
-    add("--resume", action="store_true",
+    cli.add_resources(parser).add_argument("--resume", action="store_true",
         help="keep finished work beside the results until they are complete; after an interruption of any "
         "kind the same command goes on from there")  # fmt: skip
     cli.add_common(parser)
@@ -109,7 +97,9 @@ def _infer(args: argparse.Namespace) -> int:
             scored = _score(args, root, images, bundle, folder, kept)
     except KeyboardInterrupt:
         if kept and kept.is_dir():
-            cli.show_error(f"interrupted; what was done is kept in {kept}. The same command goes on from there.")
+            cli.show_error(
+                f"interrupted; what was done is kept in {kept}. The same command goes on from there."
+            )
             return cli.INTERRUPTED
         raise
     if kept:
@@ -172,7 +162,7 @@ def _score_one(
         scorer=args.scorer,
         memory_budget=args.memory_budget,
         scratch=folder,
-        keep=kept / place if kept else None,
+        keep=kept / (place or "lot") if kept else None,
         progress=progress,
         announce=lambda forecast: None if args.json else cli.show(forecast_text(forecast)),
     )

@@ -54,9 +54,7 @@ class ProgressLine:
             self._stream.write("\n")
 
 
-def progress_text(
-    name: str, done: float, total: float, unit: str, seconds: float, kept: float = 0.0
-) -> str:
+def progress_text(name: str, done: float, total: float, unit: str, seconds: float, kept: float = 0.0) -> str:
     """One line: name, bar, share, rate, and the time left or, at the end, the time taken.
 
     ``kept`` of what is done was not done in these ``seconds``.

@@ -82,7 +82,10 @@ def forecast_text(forecast: Forecast) -> str:
         f"{plan.threads} threads{time}"
     ]
     budget = f" of {_size(plan.budget)}" if plan.budget >= 0 else ""
-    lines.append(f"      memory at most {_size(plan.memory_bytes)}{budget}, {_size(plan.fixed_bytes)} of it the program")
+    lines.append(
+        f"      memory at most {_size(plan.memory_bytes)}{budget}, the program itself "
+        f"{_size(plan.fixed_bytes)}"
+    )
     on_disk = [
         f"{what} ({_size(size)})"
         for what, size, there in (

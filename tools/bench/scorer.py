@@ -1,9 +1,9 @@
 """Case ``scorer``: mutual scoring from tokens to patch scores, against its limits and the authors' form.
 
 ``floor`` is the matrix products that the scorer cannot do without, one per pair of images and layer, by
-the same threads, with nothing around them.  ``floor, a product per degree`` is the limit of any form that pools
-the tokens first.  ``reference`` is the authors' form, written from the published formula in torch: pooled
-features, ``cdist`` from each image to all others, minimum, top-k, mean.
+the same threads, with nothing around them.  ``floor, a product per degree`` is the limit of any form that
+pools the tokens first.  ``reference`` is the authors' form, written from the published formula in torch:
+pooled features, ``cdist`` from each image to all others, minimum, top-k, mean.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ...runtime.interval import interval_bounds
 from ...runtime.mutual import CpuScorer, load_filter
 from ...runtime.parallel import in_order
 from ...runtime.store import HostStore
-from ...runtime.types import Array, FloatArray
+from ...runtime.types import FloatArray
 from .harness import Samples, alternate
 
 INTERVAL = (0.0, 0.3)

@@ -1,0 +1,45 @@
+"""``musc-edge plan``: what scoring a lot would take on this machine, without doing it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from typing import Any
+
+from . import cli
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to a parser's ``commands``."""
+    parser = commands.add_parser("plan", help="say what scoring a lot of some size would take here")
+    add = parser.add_argument
+    add("images", metavar="IMAGES", type=cli.positive, help="number of images in the lot")
+    add("-b", "--bundle", help="bundle folder (default: as for infer)")
+    add("--resume", action="store_true", help="as for infer: work is kept in files")
+    cli.add_scoring(parser)
+    cli.add_resources(parser)
+    cli.add_common(parser)
+    parser.set_defaults(run=_plan)
+
+
+def _plan(args: argparse.Namespace) -> int:
+    from ..runtime.bundle import find_bundle, open_bundle
+    from ..runtime.forecast import forecast
+    from ..runtime.interval import interval_bounds
+    from ..runtime.mutual import CpuScorer, load_filter
+    from ..runtime.onnx_backend import OnnxBackend
+    from ..runtime.pipeline import plan_lot, store_shape
+    from .summary import forecast_json, forecast_text
+
+    bundle = open_bundle(find_bundle(args.bundle))
+    interval_bounds(args.images, args.interval)
+    scorer = CpuScorer(
+        bundle.manifest.grid, args.degrees, args.interval, args.group_size, load_filter(args.scorer).name
+    )
+    threads = args.threads or os.cpu_count() or 1
+    shape = store_shape(args.images, bundle)
+    with OnnxBackend(bundle, threads):
+        plan = plan_lot(shape, bundle, scorer, args.memory_budget, args.batch, threads, keep=args.resume)
+    found = forecast(scorer, shape, plan, measure=True)
+    cli.show(forecast_json(found) if args.json else forecast_text(found))
+    return 0
