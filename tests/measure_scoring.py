@@ -27,10 +27,10 @@ import numpy as np
 from musc_edge.export.parity import rank_correlation
 from musc_edge.runtime.anomaly_map import raw_scores
 from musc_edge.runtime.bundle import open_bundle
+from musc_edge.runtime.features import extract
 from musc_edge.runtime.lot import list_lot
 from musc_edge.runtime.mutual import CpuScorer
 from musc_edge.runtime.onnx_backend import OnnxBackend
-from musc_edge.runtime.pipeline import extract
 from musc_edge.runtime.rescore import in_distance_units, rescore
 from musc_edge.runtime.store import HostStore
 from musc_edge.runtime.survey import ReadOptions, survey_lot

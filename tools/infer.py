@@ -65,9 +65,9 @@ def add_parser(commands: Any) -> None:
 
 def _infer(args: argparse.Namespace) -> int:
     from ..runtime.bundle import find_bundle, open_bundle
+    from ..runtime.compare import load_filter
     from ..runtime.errors import OutputError
     from ..runtime.lot import list_lot
-    from ..runtime.mutual import load_filter
     from ..runtime.onnx_backend import import_onnxruntime
     from ..runtime.output import new_folder
     from ..runtime.results import LOT, NAMES

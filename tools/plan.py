@@ -24,11 +24,13 @@ def add_parser(commands: Any) -> None:
 
 def _plan(args: argparse.Namespace) -> int:
     from ..runtime.bundle import find_bundle, open_bundle
+    from ..runtime.compare import load_filter
+    from ..runtime.features import store_shape
     from ..runtime.forecast import forecast
     from ..runtime.interval import interval_bounds
-    from ..runtime.mutual import CpuScorer, load_filter
+    from ..runtime.mutual import CpuScorer
     from ..runtime.onnx_backend import OnnxBackend
-    from ..runtime.pipeline import plan_lot, store_shape
+    from ..runtime.pipeline import plan_lot
     from .summary import forecast_json, forecast_text
 
     bundle = open_bundle(find_bundle(args.bundle))

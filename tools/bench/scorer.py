@@ -16,8 +16,9 @@ import numpy as np
 
 from ...runtime.aggregate import centre
 from ...runtime.blas import one_thread_per_product
+from ...runtime.compare import load_filter
 from ...runtime.interval import interval_bounds
-from ...runtime.mutual import CpuScorer, load_filter
+from ...runtime.mutual import CpuScorer
 from ...runtime.parallel import in_order
 from ...runtime.store import HostStore
 from ...runtime.types import FloatArray

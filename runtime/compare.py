@@ -1,0 +1,89 @@
+"""Compare one pair of images: one matrix product of their tokens for both images and all degrees."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+from .errors import DeviceError
+from .gram_numpy import NumpyFilter
+from .types import Array, FloatArray
+
+
+class GramFilter(Protocol):
+    """Pools and reduces one Gram; each thread has its own.  Twins: NumpyFilter, NumbaFilter."""
+
+    name: str
+    version: str
+
+    def __init__(self, grid: tuple[int, int], degrees: Sequence[int]) -> None: ...
+
+    def maxima(
+        self, gram: FloatArray, own: FloatArray, others: FloatArray, rows: FloatArray, columns: FloatArray
+    ) -> None:
+        """Write the largest cosines of rows and columns (R,P) of ``gram`` (P,P); see NumpyFilter."""
+        ...
+
+
+def load_filter(name: str) -> type[GramFilter]:
+    """The filter called "numpy" or "numba"; "auto" is numba where it can be imported.
+
+    Raises
+    ------
+    DeviceError
+        If numba is asked for and cannot be imported.
+    """
+    if name == "numpy":
+        return NumpyFilter
+    try:
+        from .gram_numba import NumbaFilter, compile_now
+    except ImportError as error:
+        if name == "auto":
+            return NumpyFilter
+        raise DeviceError(
+            f"the scorer numba was asked for and cannot be imported ({error}). "
+            "Install it with: pip install 'musc-edge[fast]', or use --scorer numpy."
+        ) from error
+    compile_now()
+    return NumbaFilter
+
+
+class Comparer:
+    """Compares one pair of images after the other; each thread has its own."""
+
+    def __init__(self, gram_filter: GramFilter, patches: int, degrees: int) -> None:
+        self._filter = gram_filter
+        self._gram = np.empty((patches, patches), np.float32)
+        self._rows, self._columns = np.empty((2, degrees, patches), np.float32)
+
+    def compare(
+        self, a: FloatArray, b: FloatArray, inverse_a: FloatArray, inverse_b: FloatArray
+    ) -> tuple[FloatArray, FloatArray]:
+        """Largest cosines (R,P) of the patches of a in b and of b in a; valid until the next call.
+
+        ``a`` and ``b`` (P,C) are tokens, ``inverse_a`` and ``inverse_b`` (R,P) their inverse lengths.
+        """
+        np.matmul(a, b.T, out=self._gram)
+        self._filter.maxima(self._gram, inverse_a, inverse_b, self._rows, self._columns)
+        return self._rows, self._columns
+
+
+def distance(cosines: FloatArray, content: Array, hollow: Array) -> FloatArray:
+    """Distances (K,R,P) of an image's patches to the nearest patch of each judge, from the cosines.
+
+    A patch without content has no angle: it lies at distance 1 from every other and at 0 from its like.
+
+    Parameters
+    ----------
+    cosines : (K,R,P), the largest with a patch of the judge; taken as workspace where it can be.
+    content : (R,P) bool, whether the image's own patch has content.
+    hollow : (K,R) bool, whether the judge has patches without content.
+    """
+    own = content.astype(np.float32)
+    squared = own + np.float32(1) - np.float32(2) * cosines
+    if hollow.any():
+        squared = np.where(hollow[:, :, None], np.minimum(squared, own), squared)
+    np.maximum(squared, np.float32(0), out=squared)
+    return np.sqrt(squared, out=squared)

@@ -1,0 +1,115 @@
+"""The ViT over a lot: images are decoded ahead of it, and its tokens fill a store."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import closing
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from .checkpoint import Batch, Checkpoint
+from .errors import DeviceError
+from .images import ImageError
+from .rows import FileRows
+from .store import FileStore, HostStore
+from .survey import Survey, decode_ahead
+from .timing import StageTimer
+from .types import (
+    Bundle,
+    FeatureBackend,
+    FeatureStore,
+    LotImage,
+    Plan,
+    PreprocessSpec,
+    Progress,
+    SkippedImage,
+    Slot,
+    no_progress,
+)
+
+BATCH = 8
+
+
+def store_shape(images: int, bundle: Bundle) -> tuple[int, int, int, int]:
+    """(S, N, P, C) of the features of a lot."""
+    m = bundle.manifest
+    return len(m.layers), images, m.patches, m.token_width
+
+
+def allocate(
+    shape: tuple[int, int, int, int],
+    bundle: Bundle,
+    plan: Plan,
+    scratch: Path | None = None,
+    kept: Checkpoint | None = None,
+) -> HostStore | FileStore:
+    """An empty store for tokens of ``shape`` (S,N,P,C), in memory or in a file as the plan says."""
+    layers, images, patches, width = shape
+    dtype = bundle.manifest.tokens[0].dtype
+    cls = np.empty((images, bundle.manifest.cls_width), np.float32)
+    if not plan.tokens_on_disk:
+        return HostStore(np.empty(shape, dtype), cls)
+    rows = layers * images, patches * width
+    file = kept.open_tokens(rows, dtype) if kept else FileRows(rows, dtype, scratch)
+    return FileStore(file, shape, dtype, cls, room=images)
+
+
+def extract(
+    survey: Survey,
+    backend: FeatureBackend,
+    spec: PreprocessSpec,
+    store: FeatureStore,
+    batch: int = BATCH,
+    threads: int = 1,
+    timer: StageTimer | None = None,
+    progress: Progress = no_progress,
+    kept: Checkpoint | None = None,
+) -> tuple[tuple[LotImage, ...], tuple[SkippedImage, ...]]:
+    """Decode a lot's images ahead of the ViT and fill ``store`` with the features of those that can be read.
+
+    Batches that ``kept`` work holds are taken from there, and new ones are added to it.
+    Returns the images in the order of their rows in the store, and those that failed.
+
+    Raises
+    ------
+    DeviceError
+        If the backend fails, or gives tokens that are not finite.
+    """
+    timer = timer or StageTimer()
+    by_name = {image.name: image for image in survey.images}
+    with timer.stage("check"):
+        batches = kept.batches(store, progress) if kept else []
+    read = [by_name[name] for part in batches for name in part.read]
+    failed = [skipped for part in batches for skipped in part.failed]
+    total, first = len(survey.images), len(batches) * batch
+    progress("extract", min(first, total), total, "images")
+    with closing(decode_ahead(survey, spec, threads, 2 * batch, first)) as stream:
+        for done in range(first, total, batch):
+            with timer.stage("wait for images"):
+                chunk = list(islice(stream, batch))
+            good = [(image, pixels) for image, pixels in chunk if not isinstance(pixels, ImageError)]
+            bad = [(image, error) for image, error in chunk if isinstance(error, ImageError)]
+            unread = [SkippedImage(image.name, error.status, str(error)) for image, error in bad]
+            rows = len(read), len(read) + len(good)
+            if good:
+                with timer.stage("extract"):
+                    slot = store.slot(*rows)
+                    backend.extract_into(np.stack([pixels for _, pixels in good]), slot)
+                    _require_finite(slot, [image for image, _ in good])
+                    store.store(*rows)
+            if kept:
+                kept.keep_batch(done // batch, store, rows, Batch([image.name for image, _ in good], unread))
+            read += [image for image, _ in good]
+            failed += unread
+            progress("extract", done + len(chunk), total, "images")
+    return tuple(read), tuple(failed)
+
+
+def _require_finite(slot: Slot, images: Sequence[LotImage]) -> None:
+    """Raise DeviceError with the images' names if the backend gave infinities or NaN."""
+    finite = np.isfinite(slot.tokens).all(axis=(0, 2, 3)) & np.isfinite(slot.cls).all(axis=1)
+    if not np.all(finite):
+        names = ", ".join(images[int(i)].name for i in np.flatnonzero(~finite))
+        raise DeviceError(f"the ViT gave values that are not finite for {names}. Try a bundle in fp32.")
