@@ -105,6 +105,7 @@ class CpuScorer:
         *,
         threads: int = 1,
         fixed_bytes: int = 0,
+        vit_bytes: int = 0,
         keep: bool = False,
     ) -> Plan:
         """The memory plan for tokens of ``shape`` (S,N,P,C); see ``plan.make_plan``."""
@@ -116,6 +117,7 @@ class CpuScorer:
             threads=threads,
             scratch_bytes=2 * patches**2 * 4,  # NumpyFilter's; NumbaFilter needs less
             fixed_bytes=fixed_bytes,
+            vit_bytes=vit_bytes,
             keep=keep,
         )
 

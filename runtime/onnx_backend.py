@@ -49,6 +49,7 @@ class OnnxBackend:
         options = ort.SessionOptions()
         options.intra_op_num_threads = self._threads
         options.log_severity_level = 3
+        options.enable_mem_pattern = False  # with it a second run allocates anew what the first one had
         # Idle threads must not spin: the cores are needed for decoding the next images.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         path = self._bundle.model_path

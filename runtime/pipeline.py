@@ -50,6 +50,8 @@ from .types import (
 
 _DEFAULTS = ScoreSettings()
 _READING = ReadOptions()
+_LEFT_BY_VIT = 24_000_000
+"""Bytes that stay when a ViT is closed: ONNX Runtime's own, and what the allocator cannot give back."""
 
 
 def score_lot(
@@ -114,10 +116,14 @@ def score_lot(
         backend = OnnxBackend(opened, threads)
         kept = _open_kept(keep, survey, opened, backend, scores_by, batch, threads) if keep else None
     with closing(kept) if kept else nullcontext():
+        program = process_memory()
         with backend:
             with timer.stage("plan"):
                 shape = store_shape(len(survey.images), opened)
-                plan = plan_lot(shape, opened, scores_by, memory_budget, batch, threads, keep=bool(kept))
+                plan = plan_lot(
+                    shape, opened, scores_by, memory_budget, program, batch, threads,
+                    largest_image=max(h.width * h.height for h in survey.headers.values()), keep=bool(kept),
+                )  # fmt: skip
                 announce(forecast(scores_by, shape, plan))
                 require_room(keep or scratch or Path(tempfile.gettempdir()), plan.disk_bytes)
                 store = allocate(shape, opened, plan, scratch, kept)
@@ -161,16 +167,31 @@ def plan_lot(
     bundle: Bundle,
     scorer: CpuScorer,
     memory_budget: int | None,
+    program: int,
     batch: int,
     threads: int,
+    *,
+    largest_image: int = 0,
     keep: bool = False,
 ) -> Plan:
-    """The memory plan for tokens of ``shape`` (S,N,P,C), made when the ViT is loaded but has not run."""
+    """The memory plan for tokens of ``shape`` (S,N,P,C), made when the ViT is loaded but has not run.
+
+    ``program`` is what the process held before that, in bytes; ``largest_image`` counts pixels.
+    """
+    release_memory()  # what loading the ViT took
     m = bundle.manifest
-    itemsize = np.dtype(m.tokens[0].dtype).itemsize
-    fixed = process_memory() + _running_bytes(bundle, batch)
+    decoding = threads * 2 * 3 * largest_image
+    vit = process_memory() - program + decoding + _running_bytes(bundle, batch)
     budget = default_budget() if memory_budget is None else memory_budget
-    return scorer.plan(shape, itemsize, budget, threads=threads, fixed_bytes=fixed, keep=keep)
+    return scorer.plan(
+        shape,
+        np.dtype(m.tokens[0].dtype).itemsize,
+        budget,
+        threads=threads,
+        fixed_bytes=program + _LEFT_BY_VIT,
+        vit_bytes=max(vit - _LEFT_BY_VIT, 0),
+        keep=keep,
+    )
 
 
 def _running_bytes(bundle: Bundle, batch: int) -> int:

@@ -4,7 +4,8 @@ What a lot needs on the CPU, in bytes:
     tokens     S*N*P*C * itemsize           written once by the ViT, read twice or more per layer
     minima     N*K*R*P * 4                  one layer at a time; K judges per image
     workspace  resident blocks of centred tokens, lengths, and the scratch of each thread
-    fixed      the program itself and the ViT, measured, not planned
+    fixed      the program itself, measured, not planned
+    vit        the ViT and a batch of images, gone before the images are compared
 
 Within the budget everything stays in memory.  Beyond it first the minima and then the tokens move
 to a file, and then fewer images keep their tokens in memory at once.  How the images are cut into blocks
@@ -58,6 +59,7 @@ def make_plan(
     threads: int = 1,
     scratch_bytes: int = 0,
     fixed_bytes: int = 0,
+    vit_bytes: int = 0,
     keep: bool = False,
 ) -> Plan:
     """Plan within ``budget`` bytes for the whole process; None means unlimited: everything in memory.
@@ -66,6 +68,7 @@ def make_plan(
     ----------
     threads : threads that compare images, each with ``scratch_bytes`` of its own.
     fixed_bytes : what the process holds besides.
+    vit_bytes : what the ViT holds while it runs.
     keep : tokens and minima are kept in files, to resume from, whatever the budget.
 
     Raises
@@ -91,6 +94,7 @@ def make_plan(
             + size.images * size.patches * (4 * size.degrees + 24)  # lengths, scores of a layer and of all
             + threads * max(per_thread, _selecting(size)),
             fixed_bytes=fixed_bytes,
+            vit_bytes=vit_bytes,
         )
 
     everything = max(1, -(-size.images // block))
@@ -105,7 +109,11 @@ def make_plan(
         if candidate.memory_bytes <= budget:
             return candidate
     least = min(candidate.memory_bytes for candidate in candidates)
-    fixed = f", {fixed_bytes / 1e6:.0f} MB of it for the program and the ViT" if fixed_bytes else ""
+    fixed = (
+        f"; the program takes {fixed_bytes / 1e6:.0f} MB, and first the ViT {vit_bytes / 1e6:.0f} MB"
+        if fixed_bytes
+        else ""
+    )
     raise LotError(
         f"a memory budget of {budget / 1e6:.0f} MB is too small for {size.images} images of {size.patches} "
         f"patches: the smallest that works is {least / 1e6 + 1:.0f} MB{fixed}."

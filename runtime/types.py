@@ -188,13 +188,14 @@ class Plan:
     minima_bytes: int
     workspace_bytes: int
     fixed_bytes: int
+    vit_bytes: int
 
     @property
     def memory_bytes(self) -> int:
-        """What the process holds at most: what is fixed, and what this plan keeps in memory."""
+        """What the process holds at most: program, tokens, and first the ViT, then the comparison."""
         tokens = 0 if self.tokens_on_disk else self.token_bytes
         minima = 0 if self.minima_on_disk else self.minima_bytes
-        return self.fixed_bytes + tokens + minima + self.workspace_bytes
+        return self.fixed_bytes + tokens + max(self.vit_bytes, minima + self.workspace_bytes)
 
     @property
     def disk_bytes(self) -> int:

@@ -54,7 +54,7 @@ def features(bundle: Bundle, lot: Path) -> tuple[HostStore, list[str]]:
 
 
 def score(bundle: Bundle, store: HostStore, group: int | None) -> tuple[FloatArray, float, float]:
-    """Maps (N,Gh,Gw), seconds, and how far the time left was off at most, from a tenth of the work on."""
+    """Maps (N,Gh,Gw), seconds, and how far the time foretold was off at most, from a tenth of the work on."""
     scorer = CpuScorer(bundle.manifest.grid, group=group)
     plan = scorer.plan(store.shape, 4, None, threads=THREADS)
     marks: list[tuple[float, float]] = []
@@ -66,10 +66,8 @@ def score(bundle: Bundle, store: HostStore, group: int | None) -> tuple[FloatArr
     maps = scorer.score(store, plan, note).reshape(-1, *bundle.manifest.grid)
     seconds = time.perf_counter() - start
     begun = marks[0][0]
-    guesses = [(at, (at - begun) * (1 - share) / share) for at, share in marks if 0.1 <= share < 1]
-    off = max(
-        abs(at + left - seconds) / (seconds - at) for at, left in guesses if seconds - at > 0.02 * seconds
-    )
+    guesses = [begun + (at - begun) / share for at, share in marks if 0.1 <= share < 1]
+    off = max(abs(guess - seconds) / seconds for guess in guesses)
     return maps, seconds, off
 
 
@@ -91,7 +89,7 @@ def measure_groups(bundle: Bundle, lot: Path, labels: dict[str, bool], plot: Pat
             "map": float(np.abs(maps - exact_maps).mean()),
         })  # fmt: skip
     print("| M | seconds | AUROC raw | AUROC rescored | rank correlation with all | mean change of a raw "
-          "score | of a patch | time left off by at most |\n|" + "---|" * 8)  # fmt: skip
+          "score | of a patch | time foretold off by at most |\n|" + "---|" * 8)  # fmt: skip
     for r in rows[::-1]:
         print(f"| {r['M']} | {r['s']:.1f} | {r['raw']:.4f} | {r['rescored']:.4f} | {r['rank']:.4f} | "
               f"{r['change']:.4f} | {r['map']:.4f} | {r['off']:.0%} |")  # fmt: skip
@@ -109,9 +107,10 @@ def draw(rows: list[dict[str, Any]], images: int, path: Path) -> None:
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
     left.plot(sizes, [r["s"] for r in rows], "o-", color="#1b6ca8")
     left.set(xlabel="other images that score an image", ylabel="seconds of mutual scoring", xlim=0, ylim=0)
-    right.plot(sizes, [r["raw"] for r in rows], "o-", color="#1b6ca8", label="raw score")
-    right.plot(sizes, [r["rescored"] for r in rows], "s--", color="#c8553d", label="score (rescored)")
-    right.set(xlabel="other images that score an image", ylabel="AUROC", xlim=0)
+    right.plot(sizes, [r["rank"] for r in rows], "^:", color="#555555", label="rank correlation with all")
+    right.plot(sizes, [r["raw"] for r in rows], "o-", color="#1b6ca8", label="AUROC of the raw score")
+    right.plot(sizes, [r["rescored"] for r in rows], "s--", color="#c8553d", label="AUROC of the score")
+    right.set(xlabel="other images that score an image", xlim=0, ylim=(0.85, 1.005))
     right.legend(frameon=False)
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)

@@ -28,8 +28,9 @@ def _plan(args: argparse.Namespace) -> int:
     from ..runtime.features import store_shape
     from ..runtime.forecast import forecast
     from ..runtime.interval import interval_bounds
+    from ..runtime.memory import process_memory
     from ..runtime.mutual import CpuScorer
-    from ..runtime.onnx_backend import OnnxBackend
+    from ..runtime.onnx_backend import OnnxBackend, import_onnxruntime
     from ..runtime.pipeline import plan_lot
     from .summary import forecast_json, forecast_text
 
@@ -40,8 +41,12 @@ def _plan(args: argparse.Namespace) -> int:
     )
     threads = args.threads or os.cpu_count() or 1
     shape = store_shape(args.images, bundle)
+    import_onnxruntime()
+    program = process_memory()
     with OnnxBackend(bundle, threads):
-        plan = plan_lot(shape, bundle, scorer, args.memory_budget, args.batch, threads, keep=args.resume)
+        plan = plan_lot(
+            shape, bundle, scorer, args.memory_budget, program, args.batch, threads, keep=args.resume
+        )
     found = forecast(scorer, shape, plan, measure=True)
     cli.show(forecast_json(found) if args.json else forecast_text(found))
     return 0

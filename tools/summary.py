@@ -83,8 +83,8 @@ def forecast_text(forecast: Forecast) -> str:
     ]
     budget = f" of {_size(plan.budget)}" if plan.budget >= 0 else ""
     lines.append(
-        f"      memory at most {_size(plan.memory_bytes)}{budget}, the program itself "
-        f"{_size(plan.fixed_bytes)}"
+        f"      memory at most {_size(plan.memory_bytes)}{budget}: the program {_size(plan.fixed_bytes)}, "
+        f"and first the ViT {_size(plan.vit_bytes)}"
     )
     on_disk = [
         f"{what} ({_size(size)})"
