@@ -23,12 +23,13 @@ def one_thread_per_product(threads: int) -> Iterator[None]:
     256 x 384 x 256 ran three times slower in a virtual machine, for as long as the process lived.
     """
     start = Barrier(threads)
-    square = np.ones((_WARM, _WARM), np.float32)
 
     def warm(_: int) -> None:
+        square = np.ones((_WARM, _WARM), np.float32)
         start.wait()  # at once, so that each takes a buffer of its own
         np.matmul(square, square)
 
-    with threadpool_limits(1, "blas"), ThreadPoolExecutor(threads) as pool:
-        list(pool.map(warm, range(threads)))
+    with threadpool_limits(1, "blas"):
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(warm, range(threads)))
         yield

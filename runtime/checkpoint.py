@@ -20,6 +20,7 @@ import io
 import json
 import os
 import zlib
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,7 +31,7 @@ import numpy.typing as npt
 from .errors import OutputError
 from .journal import Journal
 from .judges import Cell
-from .rows import FileRows, checksum
+from .rows import FileRows, checksum, writing
 from .types import Array, FeatureStore, Progress, SkippedImage
 
 _ABOUT = "about.json"
@@ -96,7 +97,7 @@ class Checkpoint:
 
     def batches(self, store: FeatureStore, progress: Progress) -> list[Batch]:
         """Finished batches from the first on, up to one that is missing or damaged; fills ``store.cls``."""
-        latest = {entry["batch"]: entry for entry in self._batches.entries}
+        latest = self._latest_batches()
         found: list[Batch] = []
         while entry := latest.get(len(found)):
             start, stop = entry["rows"]
@@ -104,13 +105,17 @@ class Checkpoint:
                 self.notes.append(f"kept features of images {start} to {stop} were damaged: made again")
                 break
             cls = np.frombuffer(base64.b64decode(entry["cls"]), np.float32)
-            store.cls[start:stop] = cls.reshape(stop - start, -1)
+            store.cls[start:stop] = cls.reshape(stop - start, store.cls.shape[1])
             found.append(Batch(entry["read"], [SkippedImage(**skipped) for skipped in entry["failed"]]))
             progress("check", len(found), len(latest), "batches")
         if found:
             images = sum(len(batch.read) for batch in found)
             self.notes.append(f"features of {images} images are of an earlier, interrupted run")
         return found
+
+    def _latest_batches(self) -> dict[int, dict[str, Any]]:
+        """What the journal says last of each batch, by number."""
+        return {entry["batch"]: entry for entry in self._batches.entries}
 
     def keep_batch(self, number: int, store: FeatureStore, rows: tuple[int, int], batch: Batch) -> None:
         """Note that a batch of images is in ``store``."""
@@ -130,7 +135,7 @@ class Checkpoint:
     def open_minima(self, shape: tuple[int, int]) -> FileRows:
         """The file of cosines, (images, items)."""
         self._batches.commit()
-        made_of = {"made_of": _digest([(e["read"], e["checksum"]) for e in self._batches.entries])}
+        made_of = {"made_of": _digest([(e["read"], e["checksum"]) for e in self._latest_batches().values()])}
         rows = FileRows(shape, np.float32, path=self._folder / "minima.bin")
         self._cells.speak_of(rows)
         if self._cells.entries[:1] != [made_of]:
@@ -169,9 +174,9 @@ class Checkpoint:
 
     def close(self) -> None:
         """Keep what was done up to now."""
-        for journal in (self._batches, self._cells):
-            journal.commit()
-            journal.close()
+        with closing(self._batches), closing(self._cells):
+            self._batches.commit()
+            self._cells.commit()
 
 
 def _checksum(store: FeatureStore, start: int, stop: int) -> int:
@@ -193,8 +198,9 @@ def _digest(content: object) -> str:
 def _write_whole(path: Path, content: bytes) -> None:
     """Write a file that is there as a whole or not at all, also after a loss of power."""
     partial = path.with_suffix(".partial")
-    with partial.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    with writing(path):
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)

@@ -9,7 +9,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-from .rows import FileRows
+from .rows import FileRows, writing
 
 COMMIT_S = 2.0
 """Seconds of work that a loss of power may cost: each commit waits for the disk."""
@@ -62,9 +62,10 @@ class Journal:
                 self._data.sync()
             content = b"".join(self._pending)
             done = 0
-            while done < len(content):  # from the known end on: an interrupted commit is written again
-                done += os.pwrite(self._file.fileno(), content[done:], self._end + done)
-            os.fdatasync(self._file.fileno())
+            with writing(self._file.name):
+                while done < len(content):  # from the known end on: an interrupted commit is written again
+                    done += os.pwrite(self._file.fileno(), content[done:], self._end + done)
+                os.fdatasync(self._file.fileno())
             self._end += len(content)
             self._pending.clear()
         self._committed = time.monotonic()

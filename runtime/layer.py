@@ -109,7 +109,8 @@ class Layer:
         """One over the length of every pooled token (N,R,P); 0 for a patch without content."""
 
         def measure(place: int) -> FloatArray:
-            return pooled_lengths(self.read_tokens(place), self.grid, self.degrees)
+            with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is named below
+                return pooled_lengths(self.read_tokens(place), self.grid, self.degrees)
 
         lengths = np.empty((self.judges.images, len(self.degrees), self.store.shape[2]), np.float32)
         for place, values in self.in_parallel(range(self.judges.images), measure):

@@ -9,7 +9,10 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import weakref
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -42,6 +45,17 @@ def require_room(folder: Path, size: int) -> None:
             f"{(free + there) / 1e9:.1f} GB. Free room there, raise the memory budget, or score each image "
             "by fewer others with a group size."
         )
+
+
+@contextmanager
+def writing(what: object) -> Iterator[None]:
+    """Within the block, a disk that refuses raises OutputError instead of OSError."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"{what} could not be written: {error.strerror}. Free room there, or look after the disk."
+        ) from error
 
 
 def checksum(values: Array, before: int = 0) -> int:
@@ -85,11 +99,13 @@ class FileRows:
         self._row_bytes = shape[1] * self._dtype.itemsize
         size = shape[0] * self._row_bytes
         place = path or folder or Path(tempfile.gettempdir())
+        self._name = str(path or f"a scratch file in {place}")
         try:
             if path:
                 self._file = path.open("r+b" if path.exists() else "w+b")
             else:
                 self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115, open as long as the table
+            self._close = weakref.finalize(self, self._file.close)
             if size > os.fstat(self._file.fileno()).st_size:
                 os.posix_fallocate(self._file.fileno(), 0, size)
         except OSError as error:
@@ -106,7 +122,7 @@ class FileRows:
         while done < len(view):
             got = os.preadv(self._file.fileno(), [view[done:]], position + done)
             if got == 0:
-                raise OutputError(f"a scratch file ends at {position + done} bytes: it was cut from outside.")
+                raise OutputError(f"{self._name} ends at {position + done} bytes: it was cut from outside.")
             done += got
         return items
 
@@ -115,18 +131,15 @@ class FileRows:
         view = np.ascontiguousarray(values, self._dtype).reshape(-1).view(np.uint8).data
         position = row * self._row_bytes + start * self._dtype.itemsize
         done = 0
-        try:
+        with writing(self._name):
             while done < len(view):
                 done += os.pwrite(self._file.fileno(), view[done:], position + done)
-        except OSError as error:
-            raise OutputError(
-                f"a scratch file could not be written: {error.strerror}. Free room there."
-            ) from error
 
     def sync(self) -> None:
         """Return when the content would survive a loss of power."""
-        os.fdatasync(self._file.fileno())
+        with writing(self._name):
+            os.fdatasync(self._file.fileno())
 
     def close(self) -> None:
-        """Give up the file."""
-        self._file.close()
+        """Give up the file; a table that is dropped does so too."""
+        self._close()

@@ -15,13 +15,16 @@ import numpy.typing as npt
 from PIL import Image
 
 from musc_edge.runtime.bundle import write_manifest
+from musc_edge.runtime.errors import LotError
 from musc_edge.runtime.lot_result import LotResult
-from musc_edge.runtime.plan import make_plan
+from musc_edge.runtime.mutual import CpuScorer
+from musc_edge.runtime.store import HostStore
 from musc_edge.runtime.survey import ReadOptions, survey_lot
 from musc_edge.runtime.types import (
     Bundle,
     LotImage,
     Manifest,
+    Plan,
     PreprocessSpec,
     ScoreSettings,
     SkippedImage,
@@ -135,9 +138,30 @@ def lot_result(
         settings=ScoreSettings((1, 3), (0.0, 0.5), (1, 2)),
         bundle=Bundle(folder, MANIFEST, "ab" * 32),
         backend="cpu",
-        plan=make_plan((2, n, MANIFEST.patches, MANIFEST.token_width), 4, None),
+        scorer="numpy",
+        judges=n - 1,
+        plan=CpuScorer(MANIFEST.grid, (1, 3)).plan((2, n, MANIFEST.patches, MANIFEST.token_width), 4, None),
         timings={"extract": 1.25, "score": 0.123456},
     )
+
+
+# ---- scoring ---------------------------------------------------------------------------------
+
+
+def random_store(seed: int, shape: tuple[int, int, int, int]) -> HostStore:
+    """A lot of random tokens of ``shape`` (S,N,P,C), without CLS embeddings."""
+    tokens = np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+    return HostStore(tokens, np.empty((shape[1], 0), np.float32))
+
+
+def every_plan(scorer: CpuScorer, shape: tuple[int, int, int, int], threads: int = 1) -> list[Plan]:
+    """All plans that differ for a lot, from the largest to the smallest, found by lowering the budget."""
+    plans = [scorer.plan(shape, 4, None, threads=threads)]
+    while True:
+        try:
+            plans.append(scorer.plan(shape, 4, plans[-1].memory_bytes - 1, threads=threads))
+        except LotError:
+            return plans
 
 
 # ---- folders ---------------------------------------------------------------------------------

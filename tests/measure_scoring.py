@@ -146,13 +146,17 @@ def measure_budgets(bundle: Path, lot: Path) -> None:
 def measure_doubling(bundle: Bundle, lot: Path) -> None:
     """Time of N and 2N images, in turn."""
     store, _ = features(bundle, lot)
-    print("| judges | N | seconds: smallest, median, largest | ratio, round by round |\n|" + "---|" * 4)
-    for group, sizes in ((None, (100, 200)), (24, (200, 400))):
+    print("| judges | N | seconds: smallest, median, largest | time foretold off by at most | ratio |")
+    print("|" + "---|" * 5)
+    for group, sizes in ((None, (80, 160)), (24, (160, 320))):
         times: dict[int, list[float]] = {size: [] for size in sizes}
+        off: dict[int, list[float]] = {size: [] for size in sizes}
         score(bundle, store.first(sizes[0]), group)
-        for _ in range(5):
+        for _ in range(3):
             for size in sizes:
-                times[size].append(score(bundle, store.first(size), group)[1])
+                _, seconds, error = score(bundle, store.first(size), group)
+                times[size].append(seconds)
+                off[size].append(error)
         ratios = [b / a for a, b in zip(*times.values(), strict=True)]
         for size, taken in times.items():
             spread = (
@@ -160,8 +164,12 @@ def measure_doubling(bundle: Bundle, lot: Path) -> None:
                 if size == sizes[1]
                 else ""
             )
-            times_text = f"{min(taken):.1f}, {np.median(taken):.1f}, {max(taken):.1f}"
-            print(f"| {group or 'all'} | {size} | {times_text} | {spread} |", flush=True)
+            row = [
+                str(group or "all"),
+                str(size),
+                f"{min(taken):.1f}, {np.median(taken):.1f}, {max(taken):.1f}",
+            ]
+            print("| " + " | ".join([*row, f"{max(off[size]):.0%}", spread]) + " |", flush=True)
 
 
 def main() -> None:

@@ -18,8 +18,8 @@ import numpy as np
 from musc_edge import mutual_scores, open_bundle
 from musc_edge.runtime.anomaly_map import raw_scores
 from musc_edge.runtime.cautions import STAND_OUT, separate_group, stand_out
+from musc_edge.runtime.features import extract, store_shape
 from musc_edge.runtime.onnx_backend import OnnxBackend
-from musc_edge.runtime.pipeline import allocate, extract, plan_lot
 from musc_edge.runtime.store import HostStore
 from musc_edge.runtime.survey import ReadOptions, survey_lot
 from musc_edge.runtime.types import Bundle, LotImage
@@ -33,9 +33,11 @@ def pool(bundle: Bundle, paths: Sequence[Path], count: int, seed: int) -> HostSt
     """Features of ``count`` of the images, drawn at random."""
     chosen = [paths[i] for i in np.random.default_rng(seed).permutation(len(paths))[:count]]
     survey = survey_lot([LotImage(path.name, path) for path in chosen], ReadOptions(), threads=2)
-    store = allocate(count, bundle, plan_lot(count, bundle, 1 << 34))
+    m = bundle.manifest
+    tokens = np.empty(store_shape(count, bundle), m.tokens[0].dtype)
+    store = HostStore(tokens, np.empty((count, m.cls_width), np.float32))
     with OnnxBackend(bundle) as backend:
-        extract(survey, backend, bundle.manifest.preprocess, store, threads=2)
+        extract(survey, backend, m.preprocess, store, threads=2)
     return store
 
 

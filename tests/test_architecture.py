@@ -17,7 +17,10 @@ MAY_IMPORT = {
     "export": {"export", "runtime", "kernels", "_version"},
     "tools": {"tools", "export", "runtime", "kernels", "_version"},
 }
-HEAVY = ("torch", "onnx", "open_clip", "timm", "onnxruntime", "tensorrt", "tensorrt_rtx", "pycuda")
+HEAVY = (
+    *("torch", "onnx", "open_clip", "timm", "onnxruntime", "tensorrt", "tensorrt_rtx", "pycuda"),
+    *("numba", "llvmlite", "matplotlib"),
+)
 
 
 def modules(part: str) -> list[Path]:
@@ -71,7 +74,12 @@ def import_with_blocked(names: list[str], blocked: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize("part", ["kernels", "runtime", "tools"])
 def test_lean_parts_import_without_heavy_libraries(part: str) -> None:
-    import_with_blocked(module_names(part), HEAVY)
+    import_with_blocked(module_names(part, leave_out=("runtime.gram_numba",)), HEAVY)
+
+
+def test_the_faster_scorer_needs_numba_alone() -> None:
+    others = tuple(name for name in HEAVY if name not in ("numba", "llvmlite"))
+    import_with_blocked(["musc_edge.runtime.gram_numba"], others)
 
 
 def test_verify_needs_no_onnx() -> None:
@@ -79,12 +87,12 @@ def test_verify_needs_no_onnx() -> None:
 
 
 def test_the_package_itself_imports_nothing() -> None:
-    import_with_blocked(["musc_edge", "musc_edge._version"], (*HEAVY, "numpy", "cv2", "PIL"))
+    import_with_blocked(["musc_edge", "musc_edge._version"], (*HEAVY, "numpy", "cv2", "PIL", "threadpoolctl"))
 
 
 def test_command_lines_start_without_numpy() -> None:
     names = ["musc_edge.tools.edge", "musc_edge.tools.export", "musc_edge.tools.bench.cli"]
-    import_with_blocked(names, (*HEAVY, "numpy", "cv2", "PIL"))
+    import_with_blocked(names, (*HEAVY, "numpy", "cv2", "PIL", "threadpoolctl"))
 
 
 def test_public_names_resolve_and_unknown_ones_do_not() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email
+import re
 import shutil
 import subprocess
 import sys
@@ -62,10 +63,22 @@ def test_sdist_holds_tests_and_what_they_need(built: Path) -> None:
     assert {"Makefile", "constraints.txt", "tools/demo_packages.txt", "LICENSE", "CHANGELOG.md"} <= names
 
 
-def test_bare_install_needs_numpy_opencv_and_pillow_only(built: Path) -> None:
+def requirements(built: Path) -> list[str]:
     (wheel,) = built.glob("*.whl")
     archive = zipfile.ZipFile(wheel)
     (name,) = (n for n in archive.namelist() if n.endswith("METADATA"))
-    requires = email.message_from_bytes(archive.read(name)).get_all("Requires-Dist") or []
-    bare = {r.split(">")[0].strip().lower() for r in requires if "extra ==" not in r}
-    assert bare == {"numpy", "opencv-python-headless", "pillow"}
+    return email.message_from_bytes(archive.read(name)).get_all("Requires-Dist") or []
+
+
+def names(requires: list[str]) -> set[str]:
+    return {r.split(">")[0].strip().lower() for r in requires}
+
+
+def test_bare_install_needs_little(built: Path) -> None:
+    bare = [r for r in requirements(built) if "extra ==" not in r]
+    assert names(bare) == {"numpy", "opencv-python-headless", "pillow", "threadpoolctl"}
+
+
+def test_numba_is_an_extra_of_its_own(built: Path) -> None:
+    fast = [r for r in requirements(built) if re.search(r"extra == ['\"]fast['\"]", r)]
+    assert names(fast) == {"numba"}

@@ -34,6 +34,7 @@ class ProgressLine:
             self.close()
             self._stage, self._started, self._drawn, self._finished = stage, now, 0.0, ""
             self._kept = done
+        self._kept = min(self._kept, done)  # less, if what an earlier run did turns out damaged
         finished = done >= total
         if now - self._drawn < _REDRAW_S and not finished:
             return

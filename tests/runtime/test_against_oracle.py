@@ -111,11 +111,36 @@ def test_mutual_scores_match_for_other_intervals(N: int, interval: Interval) -> 
         (5, (9, 11), 8),  # few images of many patches
         (7, (20, 30), 6),  # so many that the pairs of images need several matrix products
         (6, (3, 4), 1024),  # wide tokens
-        (6, (3, 4), 2),
     ],
 )
 def test_mutual_scores_match_for_lots_of_any_shape(N: int, grid: Grid, C: int) -> None:
     check_mutual(random_tokens(N, grid, C, seed=3), grid, (3,))
+
+
+@pytest.mark.parametrize("degree", [1, 3])
+@pytest.mark.parametrize("seed", range(8))
+def test_squares_match_where_patches_nearly_coincide(seed: int, degree: int) -> None:
+    """Two channels leave little room: many distances are near 0, where the root magnifies rounding.
+
+    The square of a distance is then what keeps its precision, to 8 units in the last place of 1; times what
+    is lost where the tokens of a window nearly cancel: the rounding is theirs, the length that of their sum.
+    """
+    tokens, grid = random_tokens(6, (3, 4), C=2, seed=seed), (3, 4)
+    nearest = mutual_scores(tokens, grid, (degree,))  # of six images: only one distance is averaged
+    squares = nearest.astype(np.float64).ravel() ** 2
+    images = [oracle.layer_norm(image.astype(np.float64)) for image in tokens[0]]
+    sums = np.concatenate([oracle.aggregate(image, grid, degree) for image in images])
+    lengths = [np.linalg.norm(image, axis=1, keepdims=True) for image in images]
+    lost = np.concatenate([oracle.aggregate(length, grid, degree)[:, 0] for length in lengths])
+    lost /= np.linalg.norm(sums, axis=1)
+    units = oracle.normalise(sums)
+    expected = ((units[:, None] - units) ** 2).sum(axis=2)
+    own = np.kron(np.eye(6), np.ones((12, 12)))
+    expected[own > 0] = np.inf
+    assert (expected.min(axis=1) < 0.05**2).sum() > 10
+    error = 8 * np.finfo(np.float32).eps * lost[:, None] * lost
+    assert np.all(squares >= (expected - error).min(axis=1))
+    assert np.all(squares <= (expected + error).min(axis=1))
 
 
 def test_mutual_scores_are_averaged_over_many_layers() -> None:

@@ -5,19 +5,23 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from musc_edge.runtime import memory
-from musc_edge.runtime.memory import available_memory, default_budget
+from musc_edge.runtime.memory import available_memory, default_budget, process_memory, release_memory
 
 MB = 10**6
 FREE = 800 * 1024 * 1000
+HELD = 120 * 1024 * 1000
 
 
 @pytest.fixture
 def cgroup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cgroup folder without files, on a machine with ``FREE`` bytes available."""
+    """A cgroup folder without files, on a machine with ``FREE`` bytes available; this process holds HELD."""
     monkeypatch.setattr(memory, "_CGROUP", tmp_path)
+    monkeypatch.setattr(memory, "_STATUS", tmp_path / "status")
+    (tmp_path / "status").write_text(f"VmSize: 9 kB\nVmRSS:\t  {HELD // 1024} kB\n", encoding="ascii")
     monkeypatch.setattr(memory, "_MEMINFO", tmp_path / "meminfo")
     (tmp_path / "meminfo").write_text(f"MemAvailable: {FREE // 1024} kB\n", encoding="ascii")
     return tmp_path
@@ -69,9 +73,17 @@ def test_unreadable_limit_is_none(cgroup: Path, text: str) -> None:
 
 
 @pytest.mark.parametrize(("kilobytes", "budget"), [(1000, 512_000), (7, 3584), (0, 0)])
-def test_default_budget_is_half_of_it(cgroup: Path, kilobytes: int, budget: int) -> None:
+def test_default_budget_is_what_is_held_and_half_of_the_rest(
+    cgroup: Path, kilobytes: int, budget: int
+) -> None:
     (cgroup / "meminfo").write_text(f"MemAvailable: {kilobytes} kB\n", encoding="ascii")
-    assert default_budget() == budget
+    assert default_budget() == HELD + budget
+
+
+def test_a_process_without_a_status_counts_as_none(cgroup: Path) -> None:
+    assert process_memory() == HELD
+    (cgroup / "status").unlink()
+    assert process_memory() == 0
 
 
 MEMINFO = """\
@@ -92,6 +104,15 @@ def test_without_its_line_half_of_the_machine(cgroup: Path, there: bool) -> None
     if not there:
         (cgroup / "meminfo").unlink()
     assert available_memory() == os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+
+
+def test_this_process_holds_what_it_takes() -> None:
+    before = process_memory()
+    held = np.ones(50 * MB, np.uint8)
+    assert 45 * MB < process_memory() - before < 60 * MB
+    del held
+    release_memory()
+    assert process_memory() - before < 10 * MB
 
 
 def test_this_machine_has_some() -> None:

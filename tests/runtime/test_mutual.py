@@ -1,4 +1,4 @@
-"""Mutual scoring in blocks: whatever the plan, the same bytes; and what it refuses."""
+"""Mutual scoring: whatever the plan or the threads, the same bytes; by all or by a few; what it refuses."""
 
 from __future__ import annotations
 
@@ -10,76 +10,160 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import oracle
+from helpers_runtime import every_plan, random_store
 from musc_edge.runtime.errors import LotError
-from musc_edge.runtime.mutual import NumpyScorer, interval_bounds, interval_mean, mutual_scores, smallest_lot
-from musc_edge.runtime.plan import make_plan
-from musc_edge.runtime.store import HostStore
-from musc_edge.runtime.types import FloatArray, Plan
+from musc_edge.runtime.interval import interval_bounds, interval_mean, smallest_lot
+from musc_edge.runtime.judges import choose
+from musc_edge.runtime.mutual import CpuScorer, mutual_scores
+from musc_edge.runtime.types import FloatArray
+
+Shape = tuple[int, int, int, int]
+GRIDS = {6: (2, 3), 12: (3, 4), 30: (5, 6), 1024: (32, 32)}
 
 
-def store_of(seed: int, shape: tuple[int, int, int, int]) -> HostStore:
-    tokens = np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
-    return HostStore(tokens, np.empty((shape[1], 0), np.float32))
+def scorer_of(
+    shape: Shape, kind: str = "auto", group: int | None = None, scratch: Path | None = None
+) -> CpuScorer:
+    return CpuScorer(GRIDS[shape[2]], group=group, kind=kind, scratch=scratch)
 
 
-def every_plan(shape: tuple[int, int, int, int]) -> list[Plan]:
-    """All plans that differ for a lot, found by lowering the budget to the smallest that works."""
-    plans = [make_plan(shape, 4, None)]
-    while True:
-        try:
-            plans.append(make_plan(shape, 4, plans[-1].memory_bytes - 1))
-        except LotError:
-            return plans
+def score(scorer: CpuScorer, shape: Shape, threads: int = 1) -> FloatArray:
+    return scorer.score(random_store(1, shape), scorer.plan(shape, 4, None, threads=threads))
 
 
-def score(store: HostStore, plan: Plan, scratch: Path | None = None) -> FloatArray:
-    grid = {12: (3, 4), 1024: (32, 32), 30: (5, 6)}[store.shape[2]]
-    return NumpyScorer(grid, scratch=scratch).score(store, plan)
+# ---- the same bytes --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("shape", [(2, 7, 12, 8), (1, 9, 1024, 4), (1, 200, 30, 4)])
-def test_plan_changes_no_byte(shape: tuple[int, int, int, int], tmp_path: Path) -> None:
-    store = store_of(1, shape)
-    plans = every_plan(shape)
+@pytest.mark.parametrize("kind", ["numpy", "numba"])
+@pytest.mark.parametrize(
+    ("shape", "group"),
+    [((2, 7, 12, 8), None), ((1, 7, 1024, 4), None), ((1, 60, 30, 4), None), ((2, 90, 12, 8), 9)],
+)
+def test_plan_changes_no_byte(shape: Shape, group: int | None, kind: str, tmp_path: Path) -> None:
+    scorer = scorer_of(shape, kind, group, tmp_path)
+    store = random_store(1, shape)
+    plans = every_plan(scorer, shape, threads=2)
     assert len({(p.resident, p.tokens_on_disk, p.minima_on_disk) for p in plans}) >= 3
-    expected = score(store, plans[0])
+    expected = scorer.score(store, plans[0])
     for plan in plans[1:]:
-        assert score(store, plan, tmp_path).tobytes() == expected.tobytes()
+        assert scorer.score(store, plan).tobytes() == expected.tobytes()
     assert not list(tmp_path.iterdir())  # scratch files have no name
 
 
-def test_repeated_runs_give_the_same_bytes() -> None:
-    store = store_of(2, (2, 20, 30, 16))
-    plan = make_plan(store.shape, 4, None)
-    assert len({score(store, plan).tobytes() for _ in range(3)}) == 1
+@pytest.mark.parametrize("kind", ["numpy", "numba"])
+@pytest.mark.parametrize(("shape", "group"), [((2, 40, 30, 16), None), ((1, 41, 30, 16), 7)])
+def test_threads_and_repeated_runs_change_no_byte(shape: Shape, group: int | None, kind: str) -> None:
+    scorer = scorer_of(shape, kind, group)
+    assert len({score(scorer, shape, threads).tobytes() for threads in (1, 1, 2, 3)}) == 1
+
+
+def test_twins_agree() -> None:
+    shape = (2, 20, 30, 16)
+    one, other = (score(scorer_of(shape, kind), shape) for kind in ("numpy", "numba"))
+    np.testing.assert_allclose(one, other, rtol=0, atol=1e-6)
 
 
 def test_plan_changes_no_byte_on_another_core(tmp_path: Path) -> None:
     """OpenBLAS picks other kernels on other processors; some change results with the shapes."""
     code = (
-        "import numpy as np, sys\n"
-        "sys.path.insert(0, sys.argv[1])\n"
-        "import test_mutual as t\n"
-        "store = t.store_of(3, (1, 9, 1024, 64))\n"
-        "print(len({t.score(store, p).tobytes() for p in t.every_plan(store.shape)}))\n"
+        "import sys\n"
+        "sys.path[:0] = sys.argv[1:]\n"
+        "from helpers_runtime import every_plan, random_store\n"
+        "from musc_edge.runtime.mutual import CpuScorer\n"
+        "shape = (1, 7, 1024, 64)\n"
+        "scorer, store = CpuScorer((32, 32)), random_store(3, shape)\n"
+        "print(len({scorer.score(store, p).tobytes() for p in every_plan(scorer, shape, threads=2)}))\n"
     )
     env = {**os.environ, "OPENBLAS_CORETYPE": "Haswell"}
-    folder = str(Path(__file__).parent)
+    folder = str(Path(__file__).parent.parent)
     run = subprocess.run(
         [sys.executable, "-c", code, folder], env=env, capture_output=True, text=True, check=True
     )
     assert run.stdout.strip() == "1"
 
 
-def test_progress_counts_pairs_up_to_all_of_them() -> None:
-    store = store_of(4, (2, 11, 12, 4))
+# ---- by a few --------------------------------------------------------------------------------
+
+
+def scores_by_judges(tokens: oracle.Numbers, grid: tuple[int, int], degree: int, group: int) -> oracle.Floats:
+    """Mutual scores (N,P) of tokens (N,P,C) as the oracle's, but over each image's judges only."""
+    N = len(tokens)
+    judges = choose(N, group)
+    images = [oracle.layer_norm(image.astype(np.float64)) for image in tokens]
+    units = [oracle.normalise(oracle.aggregate(image, grid, degree)) for image in images]
+    scores = np.zeros(tokens.shape[:2])
+    for place, i in enumerate(judges.order):
+        nearest = np.sort(
+            [
+                np.sqrt(((units[i][:, None] - units[j]) ** 2).sum(axis=2).min(axis=1))
+                for j in judges.order[judges.of(place)]
+            ],
+            axis=0,
+        )
+        scores[i] = nearest[int(0.1 * judges.count) : int(0.6 * judges.count)].mean(axis=0)
+    return scores
+
+
+@pytest.mark.parametrize(
+    ("images", "group"), [(12, 4), (12, 5), (13, 4), (13, 5), (13, 12), (40, 7), (40, 38)]
+)
+def test_a_group_scores_as_the_oracle_by_its_judges(images: int, group: int) -> None:
+    shape = (1, images, 12, 8)
+    store = random_store(6, shape)
+    scorer = CpuScorer((3, 4), (3,), (0.1, 0.6), group=group)
+    scores = scorer.score(store, scorer.plan(shape, 4, None))
+    expected = scores_by_judges(store.tokens[0], (3, 4), 3, group)
+    np.testing.assert_allclose(scores, expected, rtol=0, atol=1e-5)
+
+
+def test_a_group_as_large_as_the_lot_scores_as_the_lot() -> None:
+    shape = (2, 11, 12, 8)
+    expected = score(scorer_of(shape), shape)
+    for group in (10, 11, 1000):
+        assert score(scorer_of(shape, group=group), shape).tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize(("interval", "least"), [((0.0, 0.3), 4), ((0.0, 1.0), 4), ((0.0, 0.1), 10)])
+def test_groups_that_are_too_small_for_the_interval_are_refused(
+    interval: tuple[float, float], least: int
+) -> None:
+    CpuScorer((2, 3), interval=interval, group=least)
+    message = f"group size of {least - 1} is too small.*at least {least} other images"
+    with pytest.raises(LotError, match=message):
+        CpuScorer((2, 3), interval=interval, group=least - 1)
+
+
+# ---- progress, and what is refused -----------------------------------------------------------
+
+
+@pytest.mark.parametrize(("group", "pairs"), [(None, 45 * 44 // 2), (6, 45 * 6 // 2)])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_progress_counts_pairs_up_to_all_of_them(group: int | None, pairs: int, threads: int) -> None:
+    shape = (2, 45, 12, 4)
+    scorer = CpuScorer((3, 4), (1, 3), group=group)
     seen: list[tuple[str, float, float, str]] = []
-    NumpyScorer((3, 4), (1, 3)).score(store, make_plan(store.shape, 4, None), lambda *args: seen.append(args))
-    pairs = 11 * 10 // 2 * 2 * 2
-    assert list(seen[-1]) == ["score", pairs, pairs, "pairs"]
-    done = [s[1] for s in seen]
+    plan = scorer.plan(shape, 4, None, threads=threads)
+    scorer.score(random_store(4, shape), plan, lambda *args: seen.append(args))
+    assert {(stage, total, unit) for stage, _, total, unit in seen} == {("score", 2 * pairs, "pairs")}
+    done = [d for _, d, _, _ in seen]
+    assert done[0] == 0
+    assert done[-1] == 2 * pairs
     assert done == sorted(done)
-    assert max(np.diff([0, *done])) <= 10  # one image against the rest: bars move steadily
+    assert max(np.diff(done)) <= 16 * 16  # bars move by a cell at most
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("group", [None, 4])
+def test_images_that_are_not_finite_are_named_before_any_is_compared(value: float, group: int | None) -> None:
+    shape = (1, 9, 6, 4)
+    store = random_store(5, shape)
+    store.tokens[0, 3, 2, 1] = store.tokens[0, 7, 5, 3] = value
+    scorer = CpuScorer((2, 3), group=group)
+    seen: list[float] = []
+    with pytest.raises(LotError, match=r"layer 0 .*not finite, in images 3, 7 \(counted from 0\)"):
+        scorer.score(store, scorer.plan(shape, 4, None, threads=2), lambda stage, done, *_: seen.append(done))
+    assert seen == [0]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import tracemalloc
 from itertools import pairwise
@@ -10,30 +11,31 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from helpers_runtime import every_plan, random_store
+from musc_edge.runtime.compare import load_filter
 from musc_edge.runtime.errors import LotError
-from musc_edge.runtime.mutual import NumpyScorer
-from musc_edge.runtime.plan import TILE_COLUMNS, make_plan
-from musc_edge.runtime.store import HostStore
+from musc_edge.runtime.mutual import CpuScorer
+from musc_edge.runtime.plan import LotSize, block_images, make_plan
 from musc_edge.runtime.types import Plan
 
-Shape = tuple[int, int, int, int]
-
-SHAPES: list[Shape] = [
-    (4, 90, 1369, 1024),  # ViT-L/14-336 at 518
-    (4, 500, 256, 384),
-    (1, 5, 1, 1),
-    (2, 129, 16, 384),  # one image more than a tile
-    (2, 300, 1024, 8),
-    (3, 7, 4096, 16),
+SIZES = [
+    LotSize(4, 90, 1369, 1024, 2, 3, 89),  # ViT-L/14-336 at 518
+    LotSize(4, 500, 256, 384, 4, 3, 499),
+    LotSize(4, 5000, 256, 384, 4, 3, 200),
+    LotSize(1, 5, 1, 1, 4, 1, 4),
+    LotSize(2, 33, 16, 384, 4, 2, 32),  # one image more than two blocks
+    LotSize(2, 300, 1024, 8, 2, 1, 299),
+    LotSize(3, 7, 4096, 16, 4, 3, 6),
 ]
+BY_HAND = LotSize(layers=2, images=20, patches=1024, width=4, itemsize=2, degrees=1, judges=19)
 
 
-def every_plan(shape: Shape, itemsize: int = 4) -> list[Plan]:
+def plans_of(size: LotSize) -> list[Plan]:
     """All plans that a budget can lead to, from the largest to the smallest."""
-    plans = [make_plan(shape, itemsize, None)]
+    plans = [make_plan(size, None)]
     while True:
         try:
-            plans.append(make_plan(shape, itemsize, plans[-1].memory_bytes - 1))
+            plans.append(make_plan(size, plans[-1].memory_bytes - 1))
         except LotError:
             return plans
 
@@ -48,13 +50,15 @@ def smallest_named(message: str) -> int:
 
 
 def test_bytes_when_everything_fits() -> None:
-    plan = make_plan((2, 5, 1024, 4), 2, None)
-    assert (plan.tile, plan.resident) == (2, 6)  # 2048 // 1024; 5 images are three tiles
-    assert plan.token_bytes == 2 * 5 * 1024 * 4 * 2 == 81_920
-    assert plan.minima_bytes == 5 * 5 * 1024 * 4 == 102_400
-    # one block of five features, one product of an image by a tile, five tiles of features in the making
-    assert plan.workspace_bytes == 81_920 + 8_388_608 + 163_840
-    assert plan.memory_bytes == 81_920 + 102_400 + 8_634_368
+    plan = make_plan(BY_HAND, None)
+    assert (plan.block, plan.resident) == (2, 10)  # 2048 // 1024; 20 images are ten blocks
+    assert plan.token_bytes == 2 * 20 * 1024 * 4 * 2 == 327_680
+    assert plan.minima_bytes == 20 * 19 * 1024 * 4 == 1_556_480
+    # all images as float32; a length and three scores (24 bytes) per patch; an image with two sums of it; and
+    # a product of two images
+    assert plan.workspace_bytes == 327_680 + 20 * 1024 * (4 + 24) + 57_344 + 4_194_304 == 5_152_768
+    assert plan.memory_bytes == 327_680 + 1_556_480 + 5_152_768
+    assert plan.disk_bytes == 0
     assert not plan.tokens_on_disk
     assert not plan.minima_on_disk
 
@@ -62,49 +66,65 @@ def test_bytes_when_everything_fits() -> None:
 @pytest.mark.parametrize(
     ("budget", "resident", "tokens_on_disk", "minima_on_disk", "memory"),
     [
-        (8_818_688, 6, False, False, 8_818_688),
-        (8_818_687, 6, False, True, 8_716_288),
-        (8_716_288, 6, False, True, 8_716_288),
-        (8_716_287, 6, True, True, 8_634_368),
-        (8_634_367, 2, True, True, 8_617_984),  # two blocks of two images instead of one of five
+        (7_036_928, 10, False, False, 7_036_928),
+        (7_036_927, 10, False, True, 5_480_448),
+        (5_480_448, 10, False, True, 5_480_448),
+        (5_480_447, 10, True, True, 5_152_768),
+        (5_152_767, 3, True, True, 5_021_696),  # 5 blocks on either side are still all of them
+        (5_021_695, 2, True, True, 4_956_160),
     ],
 )
 def test_what_moves_to_disk_first(
     budget: int, resident: int, tokens_on_disk: bool, minima_on_disk: bool, memory: int
 ) -> None:
-    plan = make_plan((2, 5, 1024, 4), 2, budget)
+    plan = make_plan(BY_HAND, budget)
     assert plan.budget == budget
     assert plan.resident == resident
     assert (plan.tokens_on_disk, plan.minima_on_disk) == (tokens_on_disk, minima_on_disk)
     assert plan.memory_bytes == memory
+    assert plan.disk_bytes == 327_680 * tokens_on_disk + 1_556_480 * minima_on_disk
+
+
+def test_each_thread_has_its_own_scratch() -> None:
+    one = make_plan(BY_HAND, None, threads=1, scratch_bytes=1000)
+    three = make_plan(BY_HAND, None, threads=3, scratch_bytes=1000)
+    assert three.threads == 3
+    assert three.memory_bytes - one.memory_bytes == 2 * (1000 + 57_344 + 4_194_304)
+
+
+def test_averaging_may_need_more_than_comparing() -> None:
+    size = LotSize(1, 1000, 4, 8, 4, 3, 999)
+    few, many = make_plan(dataclasses.replace(size, judges=10), None), make_plan(size, None)
+    one_judge = 3 * 4 * 4
+    assert many.minima_bytes - few.minima_bytes == 1000 * 989 * one_judge
+    assert many.workspace_bytes - few.workspace_bytes == 4 * 989 * one_judge
 
 
 def test_bytes_of_the_papers_model() -> None:
-    plan = make_plan((4, 200, 1369, 1024), 2, None)
+    plan = make_plan(LotSize(4, 200, 1369, 1024, 2, 3, 199), None)
+    assert (plan.block, plan.resident) == (2, 100)
     assert plan.token_bytes == 2_242_969_600
-    assert plan.minima_bytes == 219_040_000
-    feature, product = 5_607_424, 7_496_644
-    assert plan.workspace_bytes == 200 * feature + product + 5 * feature
+    assert plan.minima_bytes == 200 * 199 * 3 * 1369 * 4
+    image, product = 5_607_424, 7_496_644
+    assert plan.workspace_bytes == 200 * image + 200 * 1369 * (3 * 4 + 24) + image * 7 // 2 + product
 
 
 # ---- promises --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_no_budget_keeps_all_in_memory(shape: Shape) -> None:
-    plan = make_plan(shape, 4, None)
-    assert plan.resident >= shape[1]
-    assert not plan.tokens_on_disk
-    assert not plan.minima_on_disk
+@pytest.mark.parametrize("size", SIZES)
+def test_no_budget_keeps_all_in_memory(size: LotSize) -> None:
+    plan = make_plan(size, None)
+    assert plan.resident * plan.block >= size.images
+    assert (plan.tokens_on_disk, plan.minima_on_disk, plan.disk_bytes) == (False, False, 0)
     assert plan.memory_bytes == plan.token_bytes + plan.minima_bytes + plan.workspace_bytes
-    enough = make_plan(shape, 4, plan.memory_bytes)
+    enough = make_plan(size, plan.memory_bytes)
     assert (enough.resident, enough.memory_bytes) == (plan.resident, plan.memory_bytes)
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("itemsize", [2, 4])
-def test_every_plan_fits_its_budget(shape: Shape, itemsize: int) -> None:
-    plans = every_plan(shape, itemsize)
+@pytest.mark.parametrize("size", SIZES)
+def test_every_plan_fits_its_budget(size: LotSize) -> None:
+    plans = plans_of(size)
     assert len(plans) >= 3
     for plan in plans[1:]:
         assert plan.memory_bytes <= plan.budget
@@ -112,16 +132,18 @@ def test_every_plan_fits_its_budget(shape: Shape, itemsize: int) -> None:
             (0 if plan.tokens_on_disk else plan.token_bytes)
             + (0 if plan.minima_on_disk else plan.minima_bytes)
         )
-        assert plan.resident % plan.tile == 0
-        assert plan.resident >= plan.tile
+        assert plan.memory_bytes + plan.disk_bytes == (
+            plan.token_bytes + plan.minima_bytes + plan.workspace_bytes
+        )
+        assert plan.resident >= 1
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_larger_budgets_never_give_less(shape: Shape) -> None:
-    plans = every_plan(shape)
+@pytest.mark.parametrize("size", SIZES)
+def test_larger_budgets_never_give_less(size: LotSize) -> None:
+    plans = plans_of(size)
     least, most = plans[-1].memory_bytes, plans[0].memory_bytes
     budgets = [int(budget) for budget in np.linspace(least, most * 1.1, 60)]
-    found = [make_plan(shape, 4, budget) for budget in budgets]
+    found = [make_plan(size, budget) for budget in budgets]
     for small, large in pairwise(found):
         assert small.resident <= large.resident
         assert small.tokens_on_disk >= large.tokens_on_disk
@@ -129,59 +151,100 @@ def test_larger_budgets_never_give_less(shape: Shape) -> None:
         assert small.memory_bytes <= large.memory_bytes
 
 
-@pytest.mark.parametrize("patches", [1, 6, 256, 1024, 1369, 2048, 2049, 5000])
-def test_tile_depends_on_the_patches_alone(patches: int) -> None:
-    tiles = {
-        plan.tile
-        for images, width, layers in [(5, 8, 1), (50, 384, 4), (333, 1024, 2)]
-        for plan in every_plan((layers, images, patches, width))
-    }
-    assert tiles == {max(1, TILE_COLUMNS // patches)}
+@pytest.mark.parametrize(
+    ("patches", "block"),
+    [(1, 16), (6, 16), (128, 16), (129, 15), (256, 8), (1024, 2), (1369, 2), (2049, 2), (5000, 2)],
+)
+def test_blocks_depend_on_the_patches_alone(patches: int, block: int) -> None:
+    assert block_images(patches) == block
+    for images, width, layers, judges in [(5, 8, 1, 4), (50, 384, 4, 49), (333, 1024, 2, 20)]:
+        plans = plans_of(LotSize(layers, images, patches, width, 4, 3, judges))
+        assert {plan.block for plan in plans} == {block}
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_what_is_fixed_is_part_of_the_budget(size: LotSize) -> None:
+    bare = make_plan(size, None)
+    fixed = make_plan(size, bare.memory_bytes + 10**8, fixed_bytes=10**8)
+    assert fixed.fixed_bytes == 10**8
+    assert fixed.memory_bytes == fixed.budget
+    assert dataclasses.replace(fixed, fixed_bytes=0, budget=-1) == bare
+
+
+def test_the_vit_is_gone_before_images_are_compared() -> None:
+    bare = make_plan(BY_HAND, None)
+    comparing = bare.minima_bytes + bare.workspace_bytes
+    for vit, more in [(1, 0), (comparing, 0), (comparing + 7, 7)]:
+        plan = make_plan(BY_HAND, None, vit_bytes=vit)
+        assert plan.vit_bytes == vit
+        assert plan.memory_bytes == bare.memory_bytes + more
+    in_files = make_plan(BY_HAND, comparing + 7, vit_bytes=comparing + 7)
+    assert (in_files.tokens_on_disk, in_files.memory_bytes) == (True, comparing + 7)
+    with pytest.raises(LotError):
+        make_plan(BY_HAND, comparing + 6, vit_bytes=comparing + 7)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("budget", [None, 10**12])
+def test_kept_work_is_in_files_whatever_the_budget(size: LotSize, budget: int | None) -> None:
+    plan = make_plan(size, budget, keep=True)
+    assert plan.tokens_on_disk
+    assert plan.minima_on_disk
+    assert plan.resident == make_plan(size, None).resident
+    assert plan.memory_bytes == plan.workspace_bytes
+    assert plan.disk_bytes == plan.token_bytes + plan.minima_bytes
 
 
 # ---- too small -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("itemsize", [2, 4])
-def test_smallest_budget_that_is_named_works_and_is_the_smallest(shape: Shape, itemsize: int) -> None:
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(("fixed", "vit"), [(0, 0), (123_456_789, 0), (123_456_789, 8_765_432_198)])
+def test_smallest_budget_that_is_named_works_and_is_the_smallest(size: LotSize, fixed: int, vit: int) -> None:
     with pytest.raises(LotError) as caught:
-        make_plan(shape, itemsize, 1)
+        make_plan(size, 1, fixed_bytes=fixed, vit_bytes=vit)
     named = smallest_named(str(caught.value))
-    assert make_plan(shape, itemsize, named).memory_bytes <= named
+    assert make_plan(size, named, fixed_bytes=fixed, vit_bytes=vit).memory_bytes <= named
     with pytest.raises(LotError):
-        make_plan(shape, itemsize, max(named - 2 * 10**6, 1))
+        make_plan(size, max(named - 2 * 10**6, 1), fixed_bytes=fixed, vit_bytes=vit)
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_same_smallest_budget_is_named_whatever_was_asked(shape: Shape) -> None:
-    least = every_plan(shape)[-1].memory_bytes
+@pytest.mark.parametrize("size", SIZES)
+def test_same_smallest_budget_is_named_whatever_was_asked(size: LotSize) -> None:
+    least = plans_of(size)[-1].memory_bytes
     named = set()
     for budget in (0, 1, least // 2, least - 1):
         with pytest.raises(LotError) as caught:
-            make_plan(shape, 4, budget)
+            make_plan(size, budget)
         named.add(smallest_named(str(caught.value)))
     assert len(named) == 1
 
 
-def test_message_says_what_was_asked_of_what(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(LotError, match=r"budget of 20 MB.*90 images of 1369 patches.*smallest that works"):
-        make_plan((4, 90, 1369, 1024), 4, 20 * 10**6)
+def test_message_says_what_was_asked_of_what() -> None:
+    size = SIZES[0]
+    with pytest.raises(LotError, match=r"budget of 20 MB.*90 images of 1369 patches.*works is \d+ MB\.$"):
+        make_plan(size, 20 * 10**6)
+    with pytest.raises(LotError, match=r"the program takes 300 MB, and first the ViT 90 MB\.$"):
+        make_plan(size, 20 * 10**6, fixed_bytes=300 * 10**6, vit_bytes=90 * 10**6)
 
 
 # ---- kept ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("resident", [8, 2, 1])  # two blocks of 4 take as much as one of 8
-def test_scorer_keeps_to_the_plan(resident: int, tmp_path: Path) -> None:
-    shape = (1, 8, 1369, 128)
-    plan = next(plan for plan in reversed(every_plan(shape)) if plan.resident == resident)
+@pytest.mark.parametrize("kind", ["numpy", "numba"])
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("resident", [8, 2])
+def test_scorer_keeps_to_the_plan(kind: str, threads: int, resident: int, tmp_path: Path) -> None:
+    shape = (1, 40, 400, 64)
+    scorer = CpuScorer((20, 20), (3,), (0.0, 0.5), group=8, kind=kind, scratch=tmp_path)
+    plans = every_plan(scorer, shape, threads=threads)
+    plan = next(plan for plan in reversed(plans) if plan.resident == resident)
     assert plan.minima_on_disk
-    tokens = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
-    store = HostStore(tokens, np.empty((shape[1], 0), np.float32))
+    store = random_store(0, shape)
+    load_filter(kind)
     tracemalloc.start()
     try:
-        NumpyScorer((37, 37), (3,), (0.0, 0.5), tmp_path).score(store, plan)
+        scorer.score(store, plan)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

@@ -1,27 +1,28 @@
-"""The features of a lot: in memory or on disk they are the same, and a full disk is said so in time."""
+"""The features of a lot: in memory or in a file they are the same."""
 
 from __future__ import annotations
 
-import errno
-import gc
-import os
-import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from musc_edge.runtime.errors import OutputError
-from musc_edge.runtime.store import HostStore, host_array
+from musc_edge.runtime.rows import FileRows
+from musc_edge.runtime.store import FileStore, HostStore
 
 SHAPE = (2, 7, 6, 5)  # S, N, P, C
 
 
-def store_in(on_disk: bool, scratch: Path | None, dtype: type[np.generic] = np.float32) -> HostStore:
-    return HostStore(host_array(SHAPE, dtype, on_disk, scratch), np.zeros((SHAPE[1], 3), np.float32))
+def memory_store(dtype: type[np.generic] = np.float32) -> HostStore:
+    return HostStore(np.empty(SHAPE, dtype), np.zeros((SHAPE[1], 3), np.float32))
 
 
-def fill(store: HostStore, batch: int, seed: int = 0) -> None:
+def file_store(folder: Path, dtype: type[np.generic] = np.float32, room: int = SHAPE[1]) -> FileStore:
+    rows = FileRows((SHAPE[0] * room, SHAPE[2] * SHAPE[3]), dtype, folder)
+    return FileStore(rows, SHAPE, dtype, np.zeros((SHAPE[1], 3), np.float32), room)
+
+
+def fill(store: HostStore | FileStore, batch: int, seed: int = 0) -> None:
     """Write random features batch by batch, as a backend does."""
     generator = np.random.default_rng(seed)
     tokens = generator.standard_normal((SHAPE[1], SHAPE[0], *SHAPE[2:]))  # image by image
@@ -31,110 +32,66 @@ def fill(store: HostStore, batch: int, seed: int = 0) -> None:
         slot = store.slot(i0, i1)
         slot.tokens[:] = tokens[i0:i1].swapaxes(0, 1)
         slot.cls[:] = cls[i0:i1]
+        store.store(i0, i1)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 @pytest.mark.parametrize("batch", [1, 3, 7])
-def test_memory_and_disk_hold_the_same(tmp_path: Path, dtype: type[np.generic], batch: int) -> None:
-    memory, disk = store_in(False, None, dtype), store_in(True, tmp_path, dtype)
-    for store in (memory, disk):
+@pytest.mark.parametrize("room", [7, 20])
+def test_memory_and_file_hold_the_same(
+    tmp_path: Path, dtype: type[np.generic], batch: int, room: int
+) -> None:
+    memory, file = memory_store(dtype), file_store(tmp_path, dtype, room)
+    for store in (memory, file):
         fill(store, batch)
         assert store.shape == SHAPE
-        assert store.tokens.dtype == dtype
-    assert not isinstance(memory.tokens, np.memmap)
-    assert isinstance(disk.tokens, np.memmap)
     for layer in range(SHAPE[0]):
         for i0, i1 in [(0, 7), (0, 1), (2, 5), (6, 7)]:
             expected = memory.block(layer, i0, i1)
             assert expected.shape == (i1 - i0, *SHAPE[2:])
             assert np.any(expected)
-            np.testing.assert_array_equal(disk.block(layer, i0, i1), expected)
-    np.testing.assert_array_equal(disk.cls, memory.cls)
+            found = file.block(layer, i0, i1)
+            assert found.dtype == dtype
+            np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(file.cls, memory.cls)
+    file.rows.close()
 
 
-@pytest.mark.parametrize("on_disk", [False, True])
-def test_slots_are_views_and_blocks_are_contiguous(tmp_path: Path, on_disk: bool) -> None:
-    store = store_in(on_disk, tmp_path)
+def test_slots_are_contiguous_layer_by_layer(tmp_path: Path) -> None:
+    file = file_store(tmp_path)
+    for store in (memory_store(), file):
+        slot = store.slot(2, 5)
+        assert slot.tokens.shape == (2, 3, 6, 5)
+        assert slot.cls.shape == (3, 3)
+        assert all(layer.flags.c_contiguous for layer in slot.tokens)
+        assert slot.cls.flags.c_contiguous
+        slot.cls[:] = 4
+        assert np.all(store.cls[2:5] == 4)
+    file.rows.close()
+
+
+def test_what_is_stored_stays_when_the_next_slot_is_filled(tmp_path: Path) -> None:
+    store = file_store(tmp_path)
     fill(store, 7)
+    before = store.block(1, 0, 7)
     slot = store.slot(2, 5)
-    assert slot.tokens.shape == (2, 3, 6, 5)
-    assert slot.cls.shape == (3, 3)
-    for layer in range(SHAPE[0]):
-        assert slot.tokens[layer].flags.c_contiguous
-        assert store.block(layer, 2, 5).flags.c_contiguous
-        slot.tokens[layer] = layer + 10
-        assert np.all(store.block(layer, 2, 5) == layer + 10)
-        assert not np.any(store.block(layer, 0, 2) == layer + 10)
-        assert not np.any(store.block(layer, 5, 7) == layer + 10)
-    slot.cls[:] = 4
-    assert np.all(store.cls[2:5] == 4)
+    slot.tokens[:] = 9
+    np.testing.assert_array_equal(store.block(1, 0, 7), before)  # not stored yet
+    store.store(2, 5)
+    assert np.all(store.block(1, 2, 5) == 9)
+    np.testing.assert_array_equal(store.block(1, 0, 2), before[:2])
+    np.testing.assert_array_equal(store.block(1, 5, 7), before[5:])
+    store.rows.close()
 
 
 def test_first_images_are_the_same_store(tmp_path: Path) -> None:
-    store = store_in(True, tmp_path)
-    fill(store, 7)
-    cut = store.first(4)
-    assert cut.shape == (2, 4, 6, 5)
-    assert cut.cls.shape == (4, 3)
-    np.testing.assert_array_equal(cut.block(1, 0, 4), store.block(1, 0, 4))
-    assert np.shares_memory(cut.tokens, store.tokens)
-
-
-def open_files() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
-
-
-def test_scratch_file_has_no_name_and_goes_with_its_array(tmp_path: Path) -> None:
-    gc.collect()
-    before = open_files()
-    array = host_array((1000,), np.float32, True, tmp_path)
-    array[:] = 3
-    assert list(tmp_path.iterdir()) == []
-    assert np.all(array == 3)
-    del array
-    gc.collect()
-    assert open_files() == before
-
-
-def test_scratch_is_in_the_temporary_folder_by_default(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
-    with pytest.raises(OutputError) as caught:
-        host_array((10,), np.float32, True, None)
-    assert str(tmp_path / "gone") in str(caught.value)
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    assert host_array((10,), np.float32, True, None).shape == (10,)
-
-
-@pytest.mark.parametrize(
-    ("error", "text"), [(errno.ENOSPC, "No space left"), (errno.EFBIG, "File too large")]
-)
-def test_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int, text: str) -> None:
-    asked: list[tuple[int, int]] = []
-
-    def no_room(file: int, offset: int, size: int) -> None:
-        asked.append((offset, size))
-        raise OSError(error, os.strerror(error))
-
-    monkeypatch.setattr(os, "posix_fallocate", no_room)
-    before = open_files()
-    with pytest.raises(OutputError, match=text) as caught:
-        host_array((70_000, 10_000, 2), np.float16, True, tmp_path)
-    assert asked == [(0, 2_800_000_000)]  # all of it at once: later is too late
-    message = str(caught.value)
-    assert str(tmp_path) in message
-    assert "2.8 GB" in message
-    assert "memory budget" in message
-    assert list(tmp_path.iterdir()) == []
-    assert open_files() == before
-
-
-def test_scratch_folder_that_is_missing(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="No such file or directory") as caught:
-        host_array((10,), np.float32, True, tmp_path / "gone")
-    assert str(tmp_path / "gone") in str(caught.value)
-
-
-def test_memory_needs_no_scratch_folder(tmp_path: Path) -> None:
-    assert host_array((2, 3), np.float16, False, tmp_path / "gone").shape == (2, 3)
+    memory, file = memory_store(), file_store(tmp_path)
+    for store in (memory, file):
+        fill(store, 7)
+        cut = store.first(4)
+        assert cut.shape == (2, 4, 6, 5)
+        assert cut.cls.shape == (4, 3)
+        for layer in range(2):
+            np.testing.assert_array_equal(cut.block(layer, 0, 4), store.block(layer, 0, 4))
+    assert np.shares_memory(memory.first(4).tokens, memory.tokens)
+    file.rows.close()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
 import os
+import re
 import resource
 import shutil
 import signal
@@ -20,7 +20,6 @@ from bad_input import Place
 from musc_edge import open_bundle, score_lot
 from musc_edge.runtime.lot import list_lot
 from musc_edge.runtime.output import new_folder
-from musc_edge.runtime.plan import make_plan
 from musc_edge.runtime.survey import ReadOptions, survey_lot
 from places import listen_to_interrupts
 
@@ -71,13 +70,20 @@ def test_full_disk_leaves_nothing_and_keeps_earlier_results(place: Place, comman
     assert sorted(p.name for p in place.root.iterdir()) == ["lot", "out"]
 
 
-def test_full_disk_for_the_scratch_file(place: Place, commands: Path) -> None:
-    shape = (1, 8, 64, 384)
-    budget = make_plan(shape, 4, None).workspace_bytes  # no room for tokens and distances
-    run = infer(commands, place, "--memory-budget", str(budget), limit=math.prod(shape) * 4 - 1)
+@pytest.mark.parametrize("kept", [False, True])
+def test_full_disk_for_the_scratch_file(place: Place, real_bundle: Path, commands: Path, kept: bool) -> None:
+    place = Place(place.root, place.lot, real_bundle)
+    tokens = 4 * 8 * 256 * 384 * 4
+    refused = infer(commands, place, "--memory-budget", "1M").stderr
+    (least,) = re.findall(r"smallest that works is (\d+) MB", refused)
+    budget = f"{int(least) + 4}M"  # no room for the 13 MB of tokens
+    options = ["--resume"] if kept else ["--memory-budget", budget]
+    run = infer(commands, place, *options, limit=tokens - 1)
     assert run.returncode == 7, run.stdout + run.stderr
     assert "scratch file" in run.stderr
-    assert sorted(p.name for p in place.root.iterdir()) == ["lot"]
+    assert sorted(p.name for p in place.root.iterdir()) == [".out.kept", "lot"] if kept else ["lot"]
+    assert infer(commands, place, *options, limit=tokens).returncode == 0
+    assert sorted(p.name for p in place.root.iterdir()) == ["lot", "out"]
 
 
 def test_second_run_on_one_output_is_refused(place: Place, commands: Path) -> None:

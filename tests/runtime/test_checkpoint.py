@@ -1,0 +1,416 @@
+"""Kept work: an interrupted run goes on, with the same bytes; what is damaged or of other work is redone."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import zlib
+from collections.abc import Callable
+from contextlib import closing, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from helpers_runtime import MANIFEST, SPEC, write_png
+from musc_edge.runtime import journal
+from musc_edge.runtime.checkpoint import Checkpoint
+from musc_edge.runtime.errors import OutputError
+from musc_edge.runtime.features import allocate, extract
+from musc_edge.runtime.judges import choose
+from musc_edge.runtime.mutual import CpuScorer
+from musc_edge.runtime.survey import ReadOptions, Survey, survey_lot
+from musc_edge.runtime.types import Bundle, FloatArray, LotImage, Slot
+
+N, GROUP, BATCH, BLOCK = 40, 8, 8, 16
+LAYER = N * GROUP // 2  # pairs
+FIRST_CELL = 8  # its report: after six of the batches, what is kept, and what of it is damaged
+TOKEN_ROW = 6 * 8 * 4  # bytes of an image's tokens in one layer
+BUNDLE = Bundle(Path(), MANIFEST, "")
+
+
+class FakeViT:
+    """A backend whose features depend on an image's pixels alone; it counts images."""
+
+    name = "fake"
+
+    def __init__(self) -> None:
+        self.images = 0
+
+    def __enter__(self) -> FakeViT:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+    def extract_into(self, images: FloatArray, slot: Slot) -> None:
+        self.images += len(images)
+        for k, image in enumerate(images):
+            generator = np.random.default_rng(zlib.crc32(image.tobytes()))
+            slot.tokens[:, k] = generator.standard_normal((2, 6, 8))
+            slot.cls[k] = generator.standard_normal(5)
+
+
+@dataclass
+class Run:
+    """What one run did: its results as bytes, images that the ViT saw, and all reports."""
+
+    results: bytes = b""
+    extracted: int = 0
+    failed: list[str] = field(default_factory=list)
+    reports: list[tuple[str, float]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def compared(self) -> list[float]:
+        """Reports of finished comparisons."""
+        return [done for stage, done in self.reports if stage == "score"]
+
+    def new_comparisons(self) -> float:
+        return float(np.maximum(np.diff(self.compared()), 0).sum())
+
+
+class StopError(Exception):
+    """Raised where a run is interrupted."""
+
+
+def run(
+    survey: Survey,
+    folder: Path | None,
+    degrees: tuple[int, ...] = (1, 3),
+    bundle: str = "one",
+    threads: int = 2,
+    at_report: Callable[[Run], None] = lambda run: None,
+) -> Run:
+    """Extract and score the lot of ``survey``, keeping work in ``folder``."""
+    seen = Run()
+    backend = FakeViT()
+    scorer = CpuScorer(MANIFEST.grid, degrees, group=GROUP)
+    shape = 2, len(survey.images), 6, 8
+
+    def progress(stage: str, done: float, total: float, unit: str) -> None:
+        seen.reports.append((stage, done))
+        seen.extracted = backend.images
+        at_report(seen)
+
+    kept = Checkpoint(folder, {"bundle": bundle, "images": N}, {"degrees": degrees}) if folder else None
+    with closing(kept) if kept else nullcontext():
+        plan = scorer.plan(shape, 4, None, threads=threads, keep=bool(kept))
+        store = allocate(shape, BUNDLE, plan, kept=kept)
+        read, failed = extract(survey, backend, SPEC, store, BATCH, threads, progress=progress, kept=kept)
+        store = store.first(len(read))
+        scores = scorer.score(store, plan, progress, kept)
+        seen.results = scores.tobytes() + store.cls.tobytes() + repr(read).encode()
+    seen.failed = [skipped.name for skipped in failed]
+    seen.notes = kept.notes if kept else []
+    return seen
+
+
+def interrupted(survey: Survey, folder: Path, number: int, threads: int = 2) -> Run:
+    """A run that is interrupted at a report, the first being 0."""
+    runs: list[Run] = []
+
+    def interrupt(seen: Run) -> None:
+        if len(seen.reports) > number:
+            runs.append(seen)
+            raise StopError
+
+    with pytest.raises(StopError):
+        run(survey, folder, threads=threads, at_report=interrupt)
+    return runs[0]
+
+
+def flip(path: Path, at: int) -> None:
+    """Flip one bit of the byte at a place."""
+    content = bytearray(path.read_bytes())
+    content[at] ^= 4
+    path.write_bytes(content)
+
+
+@pytest.fixture(scope="module")
+def survey(tmp_path_factory: pytest.TempPathFactory) -> Survey:
+    folder = tmp_path_factory.mktemp("lot")
+    images = [LotImage(f"{k}.png", write_png(folder / f"{k}.png", seed=k)) for k in range(N)]
+    return survey_lot(images, ReadOptions(), threads=1)
+
+
+@pytest.fixture(scope="module")
+def plain(survey: Survey) -> Run:
+    """An undisturbed run that keeps nothing."""
+    return run(survey, None)
+
+
+@pytest.fixture(scope="module")
+def finished(survey: Survey, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The kept work of a run that was interrupted when all was scored."""
+    folder = tmp_path_factory.mktemp("finished") / "kept"
+    run(survey, folder)
+    return folder
+
+
+@pytest.fixture
+def kept(finished: Path, tmp_path: Path) -> Path:
+    """A copy of it that may be damaged."""
+    return Path(shutil.copytree(finished, tmp_path / "kept"))
+
+
+@pytest.fixture(scope="module")
+def stopped(survey: Survey, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The kept work of a run that was interrupted after four of six cells of the first layer."""
+    folder = tmp_path_factory.mktemp("stopped") / "kept"
+    interrupted(survey, folder, number=FIRST_CELL + 3)
+    return folder
+
+
+@pytest.fixture
+def halfway(stopped: Path, tmp_path: Path) -> Path:
+    """A copy of it that may be damaged."""
+    return Path(shutil.copytree(stopped, tmp_path / "halfway"))
+
+
+# ---- interrupted -----------------------------------------------------------------------------
+
+
+def test_kept_work_changes_no_byte(survey: Survey, plain: Run, tmp_path: Path) -> None:
+    first = run(survey, tmp_path)
+    assert first.results == plain.results
+    assert first.reports == plain.reports
+    assert first.notes == []
+    assert plain.compared()[-1] == 2 * LAYER
+    assert len(plain.reports) == FIRST_CELL + 6 + 1 + 6
+    again = run(survey, tmp_path)
+    assert again.results == plain.results
+    assert again.extracted == 0
+    assert again.compared() == [2 * LAYER]
+    assert again.notes == [
+        "features of 40 images are of an earlier, interrupted run",
+        "320 comparisons of images are of an earlier, interrupted run",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("number", "threads"),
+    [(0, 1), (1, 3), (4, 1), (5, 3), (6, 3), (8, 1), (11, 3), (13, 1), (14, 3), (17, 1), (20, 3)],
+)
+def test_nothing_is_done_twice(survey: Survey, plain: Run, tmp_path: Path, number: int, threads: int) -> None:
+    first = interrupted(survey, tmp_path, number, threads)
+    second = run(survey, tmp_path, threads=threads)
+    assert second.results == plain.results
+    assert first.extracted + second.extracted == N
+    assert second.compared()[0] == (first.compared() or [0])[-1]
+    assert second.compared() == sorted(second.compared())
+    assert second.compared()[-1] == 2 * LAYER
+    assert (f"features of {first.extracted} images are of" in str(second.notes)) == (first.extracted > 0)
+
+
+def test_interrupted_again_and_again(survey: Survey, plain: Run, tmp_path: Path) -> None:
+    extracted = compared = 0.0
+    for _ in range(5):  # each run does a batch or a cell or two
+        once = interrupted(survey, tmp_path, number=10 if extracted == N else 4)
+        extracted += once.extracted
+        compared += once.new_comparisons()
+    last = run(survey, tmp_path)
+    assert last.results == plain.results
+    assert extracted + last.extracted == N
+    assert compared + last.new_comparisons() == 2 * LAYER
+
+
+@pytest.mark.parametrize("commit_s", [0.0, 1e9])
+@pytest.mark.parametrize("number", [3, 6, 9, 14, 16])
+def test_killed_at_any_moment(
+    survey: Survey,
+    plain: Run,
+    tmp_path: Path,
+    number: int,
+    commit_s: float,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The folder as a kill leaves it: nobody closes anything."""
+    monkeypatch.setattr(journal, "COMMIT_S", commit_s)
+    left = tmp_path / "left"
+
+    def copy(seen: Run) -> None:
+        if len(seen.reports) == number + 1:
+            shutil.copytree(tmp_path / "kept", left)
+
+    whole = run(survey, tmp_path / "kept", at_report=copy)
+    second = run(survey, left)
+    assert second.results == plain.results
+    before = whole.reports[: number + 1]
+    committed = commit_s == 0
+    if committed or number > 5:  # the batches are committed before the first comparison
+        assert second.extracted == N - max(done for stage, done in before if stage == "extract")
+    else:
+        assert second.extracted == N
+    done = max((done for stage, done in before if stage == "score"), default=0)
+    assert second.compared()[0] == (done if committed else done // LAYER * LAYER)
+
+
+# ---- damaged ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layer", [0, 1])
+def test_damaged_tokens_are_made_again(survey: Survey, plain: Run, kept: Path, layer: int) -> None:
+    flip(kept / "tokens.bin", (layer * N + 20) * TOKEN_ROW + 5)
+    second = run(survey, kept)
+    assert second.results == plain.results
+    assert second.extracted == N - 16
+    assert "kept features of images 16 to 24 were damaged: made again" in second.notes
+    assert second.compared() == [2 * LAYER]  # the features are as they were, and so are the comparisons
+
+
+def test_features_that_were_made_again_are_kept(survey: Survey, plain: Run, kept: Path) -> None:
+    flip(kept / "tokens.bin", 20 * TOKEN_ROW)
+    run(survey, kept)
+    third = run(survey, kept)
+    assert third.results == plain.results
+    assert (third.extracted, third.compared()) == (0, [2 * LAYER])
+    assert "damaged" not in str(third.notes)
+
+
+def test_damaged_cosines_are_compared_again(survey: Survey, plain: Run, halfway: Path) -> None:
+    flip(halfway / "minima.bin", 7)  # of the first place, with its first judge
+    lost = len(list(choose(N, GROUP).pairs_of((0, 0), BLOCK)))
+    second = run(survey, halfway)
+    assert second.results == plain.results
+    assert second.extracted == 0
+    kept_pairs = second.compared()[0]
+    assert 0 < lost < kept_pairs < LAYER
+    assert min(second.compared()) == kept_pairs - lost
+    assert second.new_comparisons() == 2 * LAYER - kept_pairs + lost
+    assert second.compared()[-1] == 2 * LAYER
+
+
+@pytest.mark.parametrize("name", ["layer_0.npy", "layer_1.npy"])
+@pytest.mark.parametrize("how", ["flipped", "cut", "gone"])
+def test_damaged_scores_are_made_again(survey: Survey, plain: Run, kept: Path, name: str, how: str) -> None:
+    path = kept / name
+    if how == "flipped":
+        flip(path, path.stat().st_size - 9)
+    elif how == "cut":
+        os.truncate(path, path.stat().st_size // 2)
+    else:
+        path.unlink()
+    second = run(survey, kept)
+    assert second.results == plain.results
+    assert second.extracted == 0
+    # the last layer's cosines are still there; those of the first were written over
+    assert second.new_comparisons() == (LAYER if name == "layer_0.npy" else 0)
+    assert second.compared()[-1] == 2 * LAYER
+
+
+@pytest.mark.parametrize("line", [0, 2, 4])
+def test_damaged_journal_of_batches(survey: Survey, plain: Run, kept: Path, line: int) -> None:
+    lines = (kept / "batches.journal").read_bytes().splitlines(keepends=True)
+    assert len(lines) == N // BATCH
+    flip(kept / "batches.journal", len(b"".join(lines[:line])) + 30)
+    second = run(survey, kept)
+    assert second.results == plain.results
+    assert second.extracted == N - line * BATCH
+    assert second.compared() == [2 * LAYER]
+
+
+@pytest.mark.parametrize("line", [0, 1, 3])
+def test_damaged_journal_of_cells(survey: Survey, plain: Run, halfway: Path, line: int) -> None:
+    path = halfway / "cells.journal"
+    lines = path.read_bytes().splitlines(keepends=True)
+    assert len(lines) == 1 + 4  # what they are made of, and cells
+    flip(path, len(b"".join(lines[:line])) + 12)
+    second = run(survey, halfway)
+    assert second.results == plain.results
+    assert second.extracted == 0
+    assert second.compared()[0] == plain.compared()[line]
+
+
+@pytest.mark.parametrize(
+    "name", ["tokens.bin", "minima.bin", "batches.journal", "cells.journal", "about.json"]
+)
+@pytest.mark.parametrize("content", [None, b"{"])
+def test_files_that_are_gone_or_cut(
+    survey: Survey, plain: Run, halfway: Path, name: str, content: bytes | None
+) -> None:
+    (halfway / name).unlink()
+    if content is not None:
+        (halfway / name).write_bytes(content)
+    second = run(survey, halfway)
+    assert second.results == plain.results
+    assert second.extracted == (0 if name in ("minima.bin", "cells.journal") else N)
+
+
+# ---- other work ------------------------------------------------------------------------------
+
+
+def test_other_scoring_settings_keep_the_features(survey: Survey, kept: Path) -> None:
+    second = run(survey, kept, degrees=(3,))
+    assert second.results == run(survey, None, degrees=(3,)).results
+    assert second.extracted == 0
+    assert second.compared()[0] == 0
+    assert second.notes[0] == "an earlier run was of other degrees: only its features are used"
+    back = run(survey, kept)
+    assert back.compared()[0] == 0  # what was dropped is gone
+
+
+def test_another_bundle_keeps_nothing(survey: Survey, plain: Run, kept: Path) -> None:
+    second = run(survey, kept, degrees=(3,), bundle="two")
+    assert second.extracted == N
+    assert second.compared()[0] == 0
+    assert second.notes == ["an earlier run was of other bundle: nothing of it is used"]
+
+
+def test_settings_that_are_gone_or_new_are_other_settings(tmp_path: Path) -> None:
+    settings: list[dict[str, Any]] = [
+        {"a": 1},
+        {"a": 1, "b": 2},
+        {"b": 2},
+        {"b": [2, (3, None)]},
+        {"b": [2, [3, None]]},
+    ]
+    notes = []
+    for features in settings:
+        with closing(Checkpoint(tmp_path, features, {})) as checkpoint:
+            notes += checkpoint.notes or ["-"]
+    assert [note.removeprefix("an earlier run was of other ").partition(":")[0] for note in notes] == [
+        "-", "b", "a", "b", "-",
+    ]  # fmt: skip
+
+
+def test_a_batch_of_which_no_image_can_be_read(tmp_path: Path) -> None:
+    images = [LotImage(f"{k}.png", write_png(tmp_path / "lot" / f"{k}.png", seed=k)) for k in range(N)]
+    survey = survey_lot(images, ReadOptions(), threads=1)
+    for image in images[8:16]:
+        image.path.unlink()
+    expected = run(survey, None)
+    assert expected.failed == [image.name for image in images[8:16]]
+    interrupted(survey, tmp_path / "kept", number=FIRST_CELL)
+    second = run(survey, tmp_path / "kept")
+    assert second.results == expected.results
+    assert second.failed == expected.failed
+    assert second.extracted == 0
+
+
+# ---- disks -----------------------------------------------------------------------------------
+
+
+def test_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match=r"work cannot be kept in .*file/kept: Not a directory"):
+        Checkpoint(tmp_path / "file" / "kept", {}, {})
+
+
+@pytest.mark.parametrize("call", ["fdatasync", "fsync"])
+def test_disk_that_is_full_when_work_is_noted(
+    survey: Survey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    def fail(file: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def fill_the_disk(seen: Run) -> None:
+        monkeypatch.setattr(os, call, fail)
+
+    with pytest.raises(OutputError, match="No space left on device"):
+        run(survey, tmp_path, at_report=fill_the_disk)

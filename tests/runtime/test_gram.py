@@ -1,0 +1,165 @@
+"""The pooled products of two images, with numpy and with numba, against sums in plain float64."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+import oracle
+from musc_edge.runtime.aggregate import centre, pooled_lengths
+from musc_edge.runtime.compare import GramFilter, load_filter
+from musc_edge.runtime.errors import DeviceError
+from musc_edge.runtime.gram_numpy import NumpyFilter
+
+Array = npt.NDArray[Any]
+Grid = tuple[int, int]
+
+GRIDS = [(1, 1), (1, 6), (5, 1), (3, 7), (16, 16)]
+DEGREES = [(1,), (3,), (7, 1, 3), (15, 999), (5, 41)]
+KINDS = ["numpy", "numba"]
+
+
+def two_images(grid: Grid, C: int = 24, seed: int = 0) -> tuple[Array, Array]:
+    """Centred tokens (P,C) float32 of two images."""
+    tokens = np.random.default_rng(seed).normal(size=(2, grid[0] * grid[1], C)).astype(np.float32)
+    a, b = centre(tokens)
+    return a, b
+
+
+def windows(grid: Grid, degree: int) -> list[tuple[slice, slice]]:
+    """The part of the grid that each patch's neighborhood covers."""
+    reach = degree // 2
+    return [
+        (slice(max(y - reach, 0), y + reach + 1), slice(max(x - reach, 0), x + reach + 1))
+        for y in range(grid[0])
+        for x in range(grid[1])
+    ]
+
+
+def box_filter(gram: Array, grid: Grid, degree: int) -> Array:
+    """The Gram (P,P) summed over both patches' neighborhoods, in float64."""
+    P = len(gram)
+    axes = gram.astype(np.float64).reshape(*grid, P)
+    rows = np.array([axes[window].sum(axis=(0, 1)) for window in windows(grid, degree)])
+    axes = rows.reshape(P, *grid)
+    return np.array([axes[:, v, u].sum(axis=(1, 2)) for v, u in windows(grid, degree)]).T
+
+
+def inverse_lengths(tokens: Array, grid: Grid, degrees: Sequence[int]) -> Array:
+    lengths = pooled_lengths(tokens, grid, degrees)
+    return np.divide(1, lengths, out=np.zeros_like(lengths), where=lengths > 0)
+
+
+def maxima(
+    kind: type[GramFilter], a: Array, b: Array, grid: Grid, degrees: Sequence[int]
+) -> tuple[Array, Array]:
+    """Largest cosines (R,P) of the rows and the columns."""
+    rows, columns = np.full((2, len(degrees), grid[0] * grid[1]), np.nan, np.float32)
+    own, others = (inverse_lengths(tokens, grid, degrees) for tokens in (a, b))
+    gram = a @ b.T
+    before = gram.copy()
+    kind(grid, degrees).maxima(gram, own, others, rows, columns)
+    np.testing.assert_array_equal(gram, before)
+    return rows, columns
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("grid", GRIDS)
+@pytest.mark.parametrize("degrees", DEGREES)
+def test_maxima_are_those_of_the_box_filter(kind: str, grid: Grid, degrees: tuple[int, ...]) -> None:
+    a, b = two_images(grid)
+    rows, columns = maxima(load_filter(kind), a, b, grid, degrees)
+    own, others = (inverse_lengths(tokens, grid, degrees).astype(np.float64) for tokens in (a, b))
+    for t, degree in enumerate(degrees):
+        cosines = box_filter(a @ b.T, grid, degree) * own[t][:, None] * others[t]
+        np.testing.assert_allclose(rows[t], cosines.max(axis=1), rtol=0, atol=1e-6)
+        np.testing.assert_allclose(columns[t], cosines.max(axis=0), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("degrees", [(1, 3), (7,), (999,)])
+def test_maxima_are_the_cosines_of_pooled_tokens(kind: str, degrees: tuple[int, ...]) -> None:
+    grid = (3, 7)
+    a, b = two_images(grid, seed=1)
+    rows, columns = maxima(load_filter(kind), a, b, grid, degrees)
+    for t, degree in enumerate(degrees):
+        units = [
+            oracle.normalise(oracle.aggregate(tokens.astype(np.float64), grid, degree)) for tokens in (a, b)
+        ]
+        cosines = units[0] @ units[1].T
+        np.testing.assert_allclose(rows[t], cosines.max(axis=1), rtol=0, atol=1e-6)
+        np.testing.assert_allclose(columns[t], cosines.max(axis=0), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("grid", [*GRIDS, (9, 31)])
+def test_twins_agree(grid: Grid) -> None:
+    degrees = (1, 3, 5, 9)
+    a, b = two_images(grid, C=64, seed=2)
+    for one, other in zip(
+        maxima(load_filter("numpy"), a, b, grid, degrees),
+        maxima(load_filter("numba"), a, b, grid, degrees),
+        strict=True,
+    ):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_filter_serves_pair_after_pair(kind: str) -> None:
+    grid, degrees = (3, 7), (7, 1, 3)
+    filters = load_filter(kind)(grid, degrees)
+    for seed in range(3):
+        a, b = two_images(grid, seed=seed)
+        rows, columns = np.empty((2, 3, 21), np.float32)
+        own, others = (inverse_lengths(tokens, grid, degrees) for tokens in (a, b))
+        filters.maxima(a @ b.T, own, others, rows, columns)
+        fresh = maxima(load_filter(kind), a, b, grid, degrees)
+        assert (rows.tobytes(), columns.tobytes()) == (fresh[0].tobytes(), fresh[1].tobytes())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("degree", [1, 3, 5])
+@pytest.mark.parametrize("large", [0, 100, 255])
+def test_a_large_token_does_not_reach_windows_without_it(kind: str, degree: int, large: int) -> None:
+    grid = (16, 16)
+    a, b = two_images(grid, C=64, seed=3)
+    a[large] *= 1000
+    without = [
+        p
+        for p, window in enumerate(windows(grid, degree))
+        if large not in np.arange(256).reshape(grid)[window]
+    ]
+    units = [oracle.normalise(oracle.aggregate(x.astype(np.float64), grid, degree)) for x in (a, b)]
+    expected = (units[0] @ units[1].T).max(axis=1)[without]
+    rows, _ = maxima(load_filter(kind), a, b, grid, (degree,))
+    np.testing.assert_allclose(rows[0][without], expected, rtol=0, atol=1e-6)
+    _, columns = maxima(load_filter(kind), b, a, grid, (degree,))
+    np.testing.assert_allclose(columns[0][without], expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_patches_without_content_have_cosine_zero(kind: str) -> None:
+    grid, degrees = (3, 4), (1, 3)
+    a, b = two_images(grid, seed=4)
+    b[:] = -np.abs(b)
+    a[:] = np.abs(a)
+    a[:6] = 0  # a whole row of windows of degree 3 is empty
+    rows, columns = maxima(load_filter(kind), a, b, grid, degrees)
+    assert np.all(rows[0][:6] == 0)
+    assert np.all(rows[1][:1] == 0)
+    assert rows[1][11] < 0
+    assert np.all(columns == 0)  # nothing is nearer than a patch without content
+
+
+def test_auto_takes_numba_where_it_can_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_filter("auto").name == "numba"
+    monkeypatch.delitem(sys.modules, "musc_edge.runtime.gram_numba")
+    monkeypatch.setitem(sys.modules, "numba", None)
+    assert load_filter("auto") is NumpyFilter
+    assert load_filter("numpy") is NumpyFilter
+    with pytest.raises(DeviceError, match=r"musc-edge\[fast\]"):
+        load_filter("numba")

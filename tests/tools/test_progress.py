@@ -1,0 +1,87 @@
+"""The progress line: what was done by an earlier run counts as done, and not for the rate."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from musc_edge.tools.progress import ProgressLine, duration, progress_text
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_rate_is_that_of_the_whole_stage() -> None:
+    text = progress_text("ViT", 30, 120, "images", 15.0)
+    assert text == "  ViT              [###.........]  25%  30/120 images  2.0/s  45.0 s left"
+    assert progress_text("ViT", 120, 120, "images", 60.0).endswith("120/120 images  2.0/s  in 1 min 0 s")
+
+
+def test_what_was_kept_counts_as_done_but_not_for_the_rate() -> None:
+    text = progress_text("ViT", 90, 120, "images", 15.0, kept=60)
+    assert text == "  ViT              [#########...]  75%  90/120 images  2.0/s  15.0 s left"
+    assert progress_text("ViT", 120, 120, "images", 15.0, kept=120).endswith("0.0/s  in 15.0 s")
+
+
+def test_no_rate_and_no_guess_before_anything_is_done() -> None:
+    assert progress_text("ViT", 60, 120, "images", 0.0, kept=60).rstrip().endswith("0.0/s")
+    assert progress_text("ViT", 60, 120, "images", 5.0, kept=60).rstrip().endswith("0.0/s")
+    assert "100%" in progress_text("ViT", 0, 0, "images", 0.0)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(8.44, "8.4 s"), (200, "3 min 20 s"), (7500, "2 h 05 min"), (0, "0.0 s")]
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_a_stages_first_report_says_what_was_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = 50.0
+    monkeypatch.setattr("time.monotonic", lambda: clock)
+    monkeypatch.setenv("COLUMNS", "120")
+    stream = Terminal()
+    show = ProgressLine(stream, {"score": "mutual scoring"})
+    show("score", 600, 1000, "pairs")
+    clock += 10
+    show("score", 700, 1000, "pairs")
+    clock += 20
+    show("score", 1000, 1000, "pairs")
+    clock += 5
+    show("extract", 0, 10, "images")  # another stage begins anew
+    clock += 5
+    show("extract", 5, 10, "images")
+    show.close()
+    lines = stream.getvalue().replace("\r\x1b[K", "\n").splitlines()
+    assert [line.partition("]")[2].rstrip() for line in lines if line] == [
+        "  60%  600/1,000 pairs  0.0/s",
+        "  70%  700/1,000 pairs  10.0/s  30.0 s left",
+        " 100%  1,000/1,000 pairs  13.3/s  in 30.0 s",
+        "   0%  0/10 images  0.0/s",
+        "  50%  5/10 images  1.0/s  5.0 s left",
+    ]
+
+
+def test_work_that_turns_out_damaged_shows_less_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = 50.0
+    monkeypatch.setattr("time.monotonic", lambda: clock)
+    monkeypatch.setenv("COLUMNS", "120")
+    stream = Terminal()
+    show = ProgressLine(stream, {})
+    show("score", 600, 1000, "pairs")
+    clock += 10
+    show("score", 500, 1000, "pairs")
+    shown = stream.getvalue()
+    assert "500/1,000 pairs" in shown
+    assert "-" not in shown.partition("500/1,000")[2]  # neither a rate nor a time below zero
+
+
+def test_silent_where_nobody_watches() -> None:
+    stream = io.StringIO()
+    for show in (ProgressLine(stream, {}), ProgressLine(None, {})):
+        show("score", 1, 2, "pairs")
+        show.close()
+    assert stream.getvalue() == ""
