@@ -85,7 +85,7 @@ def extract(
     failed = [skipped for part in batches for skipped in part.failed]
     total, first = len(survey.images), len(batches) * batch
     progress("extract", min(first, total), total, "images")
-    with closing(decode_ahead(survey, spec, threads, 2 * batch, first)) as stream:
+    with closing(decode_ahead(survey, spec, threads, 2 * batch, first, timer)) as stream:
         for done in range(first, total, batch):
             with timer.stage("wait for images"):
                 chunk = list(islice(stream, batch))

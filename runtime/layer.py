@@ -21,6 +21,7 @@ from .judges import Cell, Judges
 from .parallel import in_order
 from .rows import FileRows, Rows
 from .rows import checksum as checksum_of
+from .timing import StageTimer
 from .types import Array, FeatureStore, FloatArray, Plan, Progress
 
 Item = TypeVar("Item")
@@ -79,6 +80,7 @@ class Layer:
     minima: Rows
     kept: KeptCells | None
     report: Report
+    timer: StageTimer
 
     def kept_pairs(self) -> int:
         """Pairs that need not be compared again, if what was kept of them is whole."""
@@ -108,6 +110,7 @@ class Layer:
     def _inverse_lengths(self) -> FloatArray:
         """One over the length of every pooled token (N,R,P); 0 for a patch without content."""
 
+        @self.timer.work("aggregate")
         def measure(place: int) -> FloatArray:
             with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is named below
                 return pooled_lengths(self.read_tokens(place), self.grid, self.degrees)
@@ -140,6 +143,7 @@ class Layer:
             comparers.put(Comparer(self.kind(self.grid, self.degrees), patches, degrees))
         resident = Resident(self, width)
 
+        @self.timer.work("compare")
         def compare(cell: Cell) -> tuple[int, int]:
             checksum = pairs = 0
             mine, others = (resident.tokens(i) for i in cell)
@@ -188,6 +192,7 @@ class Layer:
         bounds = interval_bounds(count + 1, self.interval)
         hollow = (inverse == 0).any(axis=2)
 
+        @self.timer.work("select")
         def average(place: int) -> Array:
             cosines = self.minima.read(place, 0, count * degrees * patches)
             distances = distance(
@@ -238,6 +243,7 @@ class Resident:
                 stop = min((block + 1) * size, images)
                 loads += [(place, row + place - block * size) for place in range(block * size, stop)]
 
+        @self._layer.timer.work("load")
         def load(item: tuple[int, int]) -> None:
             place, row = item
             self._room[row] = self._layer.read_tokens(place)

@@ -33,6 +33,7 @@ from .layer import KeptCells, Layer, Report
 from .plan import LotSize, make_plan
 from .rows import FileRows, MemoryRows, Rows
 from .store import HostStore
+from .timing import StageTimer
 from .types import Array, FeatureStore, FloatArray, Plan, Progress, no_progress
 
 
@@ -127,6 +128,7 @@ class CpuScorer:
         plan: Plan,
         progress: Progress = no_progress,
         kept: KeptCells | None = None,
+        timer: StageTimer | None = None,
     ) -> FloatArray:
         """Mutual scores (N,P) of the images in ``store``, averaged over layers and degrees.
 
@@ -146,7 +148,8 @@ class CpuScorer:
             minima = MemoryRows(shape, np.float32) if in_memory else FileRows(shape, np.float32, self.scratch)
         report = Report(progress, layers * judges.pairs)
         method = self.grid, self.degrees, self.interval, load_filter(self.kind)
-        work = [Layer(*method, store, i, plan, judges, minima, kept, report) for i in range(layers)]
+        timer = timer or StageTimer()
+        work = [Layer(*method, store, i, plan, judges, minima, kept, report, timer) for i in range(layers)]
         kept_pairs = sum(layer.kept_pairs() for layer in work)
         if kept and kept_pairs:
             kept.notes.append(f"{kept_pairs:,} comparisons of images are of an earlier, interrupted run")

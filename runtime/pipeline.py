@@ -68,6 +68,7 @@ def score_lot(
     keep: Path | None = None,
     progress: Progress = no_progress,
     announce: Callable[[Forecast], None] = lambda forecast: None,
+    timer: StageTimer | None = None,
 ) -> LotResult:
     """Score every image of a lot by the others.
 
@@ -85,6 +86,7 @@ def score_lot(
     keep : folder in which finished work is kept, and from which that of an interrupted run is taken up.
     progress : called with the stage, the work done, the work in all, and its unit.
     announce : called with the forecast before the work begins.
+    timer : records when each stage and the work within it ran.
 
     Returns
     -------
@@ -101,7 +103,7 @@ def score_lot(
     """
     if batch < 1 or (threads is not None and threads < 1):
         raise LotError(f"batch {batch} and threads {threads}: expected 1 or more.")
-    timer = StageTimer()
+    timer = timer or StageTimer()
     threads = threads or os.cpu_count() or 1
     with timer.stage("survey"):
         images = list_lot(lot) if isinstance(lot, str | os.PathLike) else tuple(lot)
@@ -133,7 +135,7 @@ def score_lot(
         _require_enough(len(read), skipped, settings)
         store = store.first(len(read))
         with timer.stage("score"):
-            maps = scores_by.score(store, plan, progress, kept).reshape(-1, *grid)
+            maps = scores_by.score(store, plan, progress, kept, timer).reshape(-1, *grid)
     with timer.stage("map"):
         raw = raw_scores(maps, spec.size)
     with timer.stage("rescore"):

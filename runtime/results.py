@@ -38,6 +38,7 @@ def write_results(
     root: Path,
     options: OutputOptions,
     progress: Progress = no_progress,
+    timer: StageTimer | None = None,
 ) -> tuple[dict[str, Any], dict[str, list[str]]]:
     """Write all results of a lot into ``folder``, which exists.
 
@@ -49,7 +50,7 @@ def write_results(
     -------
     The content of lot.json, and the rows of scores.csv by image.
     """
-    timer = StageTimer()
+    timer = timer or StageTimer()
     with timer.stage("write"):
         written = write_image_files(result, folder, options, progress)
         draw_contact_sheet(result, folder / CONTACT_SHEET)

@@ -24,6 +24,7 @@ from .images import (
     read_image,
 )
 from .parallel import Item, Result, in_order
+from .timing import StageTimer
 from .types import FloatArray, LotImage, PreprocessSpec, Progress, SkippedImage, no_progress
 
 
@@ -104,12 +105,23 @@ def survey_lot(
 
 
 def decode_ahead(
-    survey: Survey, spec: PreprocessSpec, threads: int, ahead: int, first: int = 0
+    survey: Survey,
+    spec: PreprocessSpec,
+    threads: int,
+    ahead: int,
+    first: int = 0,
+    timer: StageTimer | None = None,
 ) -> Generator[tuple[LotImage, FloatArray | ImageError], None, None]:
     """Yield the images from the ``first`` on with their graph input (3,H,W), or why they cannot be read."""
-    return run_ahead(
-        survey.images[first:], lambda image: preprocess(survey.read(image), spec), threads, ahead
-    )
+    clock = timer or StageTimer()
+
+    def decode(image: LotImage) -> FloatArray:
+        with clock.work("decode"):
+            pixels = survey.read(image)
+        with clock.work("resize"):
+            return preprocess(pixels, spec)
+
+    return run_ahead(survey.images[first:], decode, threads, ahead)
 
 
 def run_ahead(

@@ -1,17 +1,28 @@
-"""The one stage timer: wall seconds per named stage, shared by inference and benchmark."""
+"""The one stage timer, shared by inference and benchmark: when named work ran, on any thread."""
 
 from __future__ import annotations
 
 import time
+from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
+
+from .types import Array
+
 
 class StageTimer:
-    """Adds up the wall time of named stages; a stage may be entered many times, stages may not nest."""
+    """Records the spans of named stages and of the work within them.
+
+    Stages follow one another on the thread that runs the lot, so their ``seconds`` add up to its time;
+    a stage may be entered many times, stages may not nest.  Work runs within a stage on any thread,
+    also while the stage only waits for it.
+    """
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
+        self._spans: dict[str, array[float]] = {}
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -20,4 +31,23 @@ class StageTimer:
         try:
             yield
         finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+            stop = time.perf_counter()
+            self.seconds[name] = self.seconds.get(name, 0.0) + stop - start
+            self._record(name, start, stop)
+
+    @contextmanager
+    def work(self, name: str) -> Iterator[None]:
+        """Time the enclosed block as work called ``name``, from any thread."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._record(name, start, time.perf_counter())
+
+    def spans(self) -> dict[str, Array]:
+        """Starts and stops (n,2) in seconds, by the name of stage or work, in the order of their ends."""
+        return {name: np.array(values).reshape(-1, 2) for name, values in self._spans.items()}
+
+    def _record(self, name: str, start: float, stop: float) -> None:
+        # One call each, which Python's threads do not interrupt; 16 bytes for a span, for lots of any size.
+        self._spans.setdefault(name, array("d")).extend((start, stop))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
@@ -60,3 +61,34 @@ def test_seconds_are_those_of_a_real_clock() -> None:
     with timer.stage("a"):
         pass
     assert timer.seconds["a"] >= 0
+
+
+# ---- spans -----------------------------------------------------------------------------------
+
+
+def test_spans_are_kept_of_stages_and_of_the_work_within(clock: Clock) -> None:
+    timer = StageTimer()
+    with timer.stage("score"):
+        clock.now += 1
+        with timer.work("compare"):
+            clock.now += 2
+        with timer.work("compare"):
+            clock.now += 4
+    assert timer.seconds == {"score": 7.0}  # work is within a stage, and not added to it
+    spans = timer.spans()
+    assert spans["score"].tolist() == [[100.0, 107.0]]
+    assert spans["compare"].tolist() == [[101.0, 103.0], [103.0, 107.0]]
+
+
+def test_work_on_many_threads_loses_no_span() -> None:
+    timer = StageTimer()
+
+    @timer.work("compare")
+    def work(_: int) -> None:
+        pass
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, range(5000)))
+    spans = timer.spans()["compare"]
+    assert spans.shape == (5000, 2)
+    assert (spans[:, 0] <= spans[:, 1]).all()
