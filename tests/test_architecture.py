@@ -19,7 +19,7 @@ MAY_IMPORT = {
 }
 HEAVY = (
     *("torch", "onnx", "open_clip", "timm", "onnxruntime", "tensorrt", "tensorrt_rtx", "pycuda"),
-    *("numba", "llvmlite", "matplotlib"),
+    *("numba", "llvmlite", "matplotlib", "scipy"),
 )
 
 

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import cli
+from .commands import CASES, Case
 
 if TYPE_CHECKING:
-    from .harness import Samples
+    pass
+
+_NOT_SETTINGS = ("run", "json", "debug", "out", "overwrite", "usage_error")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -23,97 +29,64 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = cli.new_parser("musc-bench", "Measure where the time goes, and how far it is from the limit.")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    startup = commands.add_parser("startup", help="start of the package and its commands, above bare Python")
-    startup.set_defaults(run=_startup)
-    scorer = commands.add_parser("scorer", help="mutual scoring, against its matrix products")
-    scorer.add_argument("--images", type=cli.positive, default=90, help="N (default: 90)")
-    scorer.add_argument("--layers", type=cli.positive, default=1, help="S (default: 1)")
-    scorer.add_argument(
-        "--grid", type=cli.image_size, default=(16, 16), metavar="G|GhxGw", help="patches (default: 16)"
-    )
-    scorer.add_argument("--width", type=cli.positive, default=384, help="C (default: 384)")
-    scorer.add_argument("--degrees", type=cli.degrees, default=(1, 3, 5), help="r (default: 1,3,5)")
-    scorer.add_argument("--threads", type=cli.threads, help="of every case (default: all cores)")
-    scorer.add_argument(
-        "--scorers", type=_scorers, default=("numpy", "numba"), help="what to time (default: numpy,numba)"
-    )
-    scorer.add_argument("--against", choices=("reference",), help="in turn with the authors' form in torch")
-    scorer.set_defaults(run=_scorer)
-    for command in (startup, scorer):
-        command.add_argument("--rounds", type=cli.positive, default=5, help="counted rounds (default: 5)")
+    for case in CASES:
+        command = commands.add_parser(case.name, help=case.help)
+        case.add_options(command)
+        command.add_argument(
+            "-o", "--out", help="folder for report.json, samples.csv, report.txt, report.png"
+        )
+        command.add_argument("--overwrite", action="store_true", help="replace an earlier report")
+        command.set_defaults(run=partial(_measure, case))
         cli.add_common(command)
+    compare = commands.add_parser("compare", help="what got slower or faster beyond the noise")
+    compare.add_argument("before", metavar="A.json", type=Path, help="report.json of the one")
+    compare.add_argument("after", metavar="B.json", type=Path, help="report.json of the other")
+    compare.set_defaults(run=_compare)
+    cli.add_common(compare)
     return parser
 
 
-def _scorers(text: str) -> tuple[str, ...]:
-    names = tuple(text.split(","))
-    if not set(names) <= {"numpy", "numba"}:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected numpy, numba or both, as in numpy,numba")
-    return names
+def _measure(case: Case, args: argparse.Namespace) -> int:
+    from ...runtime.output import new_folder
+    from . import report as reports
+    from .resources import Monitor
+    from .texts import table_of
+
+    settings = {name: _plain(value) for name, value in vars(args).items() if name not in _NOT_SETTINGS}
+    report = reports.Report(case.name, settings)
+    names = frozenset({reports.REPORT, reports.SAMPLES, reports.TABLE, reports.PICTURE})
+    out = new_folder(Path(args.out), args.overwrite, reports.REPORT, names) if args.out else nullcontext()
+    cli.clean_up_on_sigterm()
+    with out as folder:
+        with Monitor() as monitor:
+            try:
+                case.measure(args, report)
+            except KeyboardInterrupt:
+                report.partial = True
+        report.resources = asdict(monitor.usage())
+        table = table_of(report)
+        if folder:
+            reports.write(report, table, folder)
+    cli.show(json.dumps(report.content(), indent=1) if args.json else table)
+    if report.partial:
+        cli.show_error("interrupted: this is what was measured before, marked partial.")
+    return cli.INTERRUPTED if report.partial else 0
 
 
-def _startup(args: argparse.Namespace) -> int:
-    from .harness import table
-    from .startup import measure
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
 
-    samples = measure(args.rounds)
-    bare = samples[0].median
-    extra = {s.name: s.median - bare for s in samples[1:]}
+
+def _compare(args: argparse.Namespace) -> int:
+    from .compare import compare, compare_text, differences, read_report
+
+    before, after = read_report(args.before), read_report(args.after)
+    remarks, changes = differences(before, after), compare(before, after)
     if args.json:
-        _print_json("startup", vars(args), samples, {"above_bare_python_s": extra})
-        return 0
-    print(table(samples, 1e-3, "ms"))
-    print(
-        "above bare Python (medians): " + ", ".join(f"{name} {t * 1e3:.0f} ms" for name, t in extra.items())
-    )
+        cli.show(json.dumps({"remarks": remarks, "changes": [asdict(c) for c in changes]}, indent=1))
+    else:
+        cli.show(compare_text(changes, remarks))
     return 0
-
-
-def _scorer(args: argparse.Namespace) -> int:
-    from ...runtime.errors import DeviceError
-    from .harness import ratios, table
-    from .scorer import FLOOR, REFERENCE, Size, measure
-
-    size = Size(args.images, args.layers, args.grid, args.width, args.degrees)
-    threads = args.threads or len(os.sched_getaffinity(0))
-    try:
-        samples, differences = measure(
-            size, args.rounds, threads, args.scorers, reference=args.against == "reference"
-        )
-    except ImportError as error:
-        raise DeviceError(
-            f"the reference needs torch ({error}). Install it with: pip install 'musc-edge[bench]'"
-        ) from error
-    by_name = {s.name: s for s in samples}
-    over_floor = {kind: ratios(by_name[kind], by_name[FLOOR]) for kind in args.scorers}
-    reference = by_name.get(REFERENCE)
-    over_ours = {kind: ratios(reference, by_name[kind]) for kind in args.scorers} if reference else {}
-    if args.json:
-        extra = {"over_floor": over_floor, "reference_over": over_ours, "max_difference": differences}
-        _print_json("scorer", {**vars(args), "threads": threads}, samples, extra)
-        return 0
-    grid = "x".join(map(str, size.grid))
-    sizes = f"N={size.images} grid={grid} C={size.width} layers={size.layers} degrees={size.degrees}"
-    print(f"{sizes}, {threads} threads: {size.flop / 1e9:.0f} GFLOP")
-    print(table(samples))
-    print(f"floor runs at {size.flop / by_name[FLOOR].median / 1e9:.0f} GFLOP/s")
-    for names, found in (("{} / floor", over_floor), ("reference / {}", over_ours)):
-        for kind, (low, mid, high) in found.items():
-            print(f"{names.format(kind):<18} {mid:.2f} ({low:.2f} to {high:.2f})")
-    print("largest differences of scores: " + ", ".join(f"{k} {d:.1e}" for k, d in differences.items()))
-    return 0
-
-
-def _print_json(case: str, args: dict[str, Any], samples: list[Samples], extra: dict[str, Any]) -> None:
-    from .harness import machine
-
-    settings = {k: v for k, v in args.items() if k not in ("run", "json", "debug")}
-    seconds = {s.name: list(s.seconds) for s in samples}
-    print(
-        json.dumps(
-            {"case": case, "settings": settings, "seconds": seconds, **extra, "machine": machine()}, indent=2
-        )
-    )
 
 
 if __name__ == "__main__":

@@ -6,13 +6,18 @@ comes with its smallest and largest value.
 
 from __future__ import annotations
 
-import os
-import platform
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
+
+import numpy as np
+
+STEADY = 0.05
+"""Two rounds in succession that differ by less end the warm-up."""
+LEAST, MOST, MOST_S = 5, 30, 120.0
+SPREAD = 0.02
+"""Half the width of the median's 95 % interval, as a share of it, below which rounds are enough."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +33,18 @@ class Samples:
         return median(self.seconds)
 
 
-def alternate(cases: Mapping[str, Callable[[], object]], rounds: int, warm_up: int = 1) -> list[Samples]:
-    """Time every case once per round, all cases in turn, after ``warm_up`` rounds that are not counted."""
-    seconds: dict[str, list[float]] = {name: [] for name in cases}
+def alternate(
+    cases: Mapping[str, Callable[[], object]],
+    rounds: int,
+    warm_up: int = 1,
+    into: dict[str, list[float]] | None = None,
+) -> list[Samples]:
+    """Time every case once per round, all cases in turn, after ``warm_up`` rounds that are not counted.
+
+    ``into`` receives the seconds as they are measured, by case.
+    """
+    seconds = {} if into is None else into
+    seconds.update({name: [] for name in cases})
     for number in range(warm_up + rounds):
         for name, case in cases.items():
             start = time.perf_counter()
@@ -39,6 +53,32 @@ def alternate(cases: Mapping[str, Callable[[], object]], rounds: int, warm_up: i
             if number >= warm_up:
                 seconds[name].append(taken)
     return [Samples(name, tuple(values)) for name, values in seconds.items()]
+
+
+def warm_up(case: Callable[[], float], most: int = 3) -> int:
+    """Run ``case`` until two runs in succession take about as long, or ``most`` times; returns how often."""
+    before = case()
+    for count in range(2, most + 1):
+        now = case()
+        if abs(now - before) < STEADY * before:
+            return count
+        before = now
+    return most
+
+
+def enough(seconds: list[float], rounds: int | None) -> bool:
+    """Whether these rounds suffice: as many as were asked for, or a median that is sure to SPREAD."""
+    if rounds is not None or len(seconds) < LEAST:
+        return len(seconds) >= (rounds or LEAST)
+    return len(seconds) >= MOST or sum(seconds) >= MOST_S or sureness(seconds) < SPREAD
+
+
+def sureness(seconds: list[float]) -> float:
+    """Half the width of the median's 95 % interval (by order statistics), as a share of the median."""
+    ordered = np.sort(seconds)
+    reach = 0.98 * len(ordered) ** 0.5
+    low, high = int(max(len(ordered) / 2 - reach, 0)), int(min(len(ordered) / 2 + reach, len(ordered) - 1))
+    return float((ordered[high] - ordered[low]) / 2 / np.median(ordered))
 
 
 def ratios(slow: Samples, fast: Samples) -> tuple[float, float, float]:
@@ -55,23 +95,3 @@ def table(samples: list[Samples], unit: float = 1.0, unit_name: str = "s") -> st
         low, mid, high = (value / unit for value in (min(s.seconds), s.median, max(s.seconds)))
         lines.append(f"{s.name:<{width}}  {low:>9.3f} {mid:>9.3f} {high:>9.3f}")
     return "\n".join(lines)
-
-
-def machine() -> dict[str, object]:
-    """What the figures were measured on."""
-    return {
-        "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)),
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        "load_1min": os.getloadavg()[0],
-    }
-
-
-def _processor() -> str:
-    try:
-        with Path("/proc/cpuinfo").open(encoding="utf-8") as file:
-            names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
-    except OSError:
-        names = []
-    return names[0] if names else platform.machine()

@@ -22,7 +22,8 @@ from ...runtime.mutual import CpuScorer
 from ...runtime.parallel import in_order
 from ...runtime.store import HostStore
 from ...runtime.types import FloatArray
-from .harness import Samples, alternate
+from .harness import Samples, alternate, ratios
+from .report import Report
 
 INTERVAL = (0.0, 0.3)
 FLOOR, FLOOR_PER_DEGREE, REFERENCE = "floor", "floor, a product per degree", "reference"
@@ -45,13 +46,18 @@ class Size:
         pairs = self.images * (self.images - 1) / 2
         return pairs * self.layers * 2 * patches**2 * self.width
 
+    @property
+    def moved(self) -> float:
+        """Bytes that are read or written at least: the tokens once, the cosines twice."""
+        patches = self.grid[0] * self.grid[1]
+        cosines = self.images * (self.images - 1) * len(self.degrees) * patches * 4
+        return self.layers * (self.images * patches * self.width * 4.0 + 2.0 * cosines)
+
 
 def measure(
-    size: Size, rounds: int, threads: int, scorers: tuple[str, ...], reference: bool
-) -> tuple[list[Samples], dict[str, float]]:
+    size: Size, rounds: int, threads: int, scorers: tuple[str, ...], reference: bool, report: Report
+) -> None:
     """Time scorers and floors, and the reference on request, in turn, all with ``threads`` threads.
-
-    Returns also how far each result is from that of the first scorer, or from the reference's, at most.
 
     Raises
     ------
@@ -76,9 +82,32 @@ def measure(
         cases[kind] = lambda kind=kind: score(kind)  # type: ignore[misc]
     if reference:
         cases[REFERENCE] = lambda: results.update({REFERENCE: reference_scores(tokens, size, threads)})
-    samples = alternate(cases, rounds)
-    first = results[REFERENCE if reference else scorers[0]]
-    return samples, {name: float(np.abs(scores - first).max()) for name, scores in results.items()}
+    name = f"N={size.images}"
+    seconds: dict[str, list[float]] = {}
+    try:
+        alternate(cases, rounds, into=seconds)
+    finally:
+        report.samples |= {f"{name} {case}": found for case, found in seconds.items()}
+        report.facts[name] = _facts(size, threads, seconds, results)
+
+
+def _facts(
+    size: Size, threads: int, seconds: dict[str, list[float]], results: dict[str, FloatArray]
+) -> dict[str, Any]:
+    """FLOP and bytes, ratios to the floor and of the reference, and how far results are from the first."""
+    rounds = min(map(len, seconds.values()), default=0)
+    facts: dict[str, Any] = {"threads": threads, "flop": size.flop, "bytes": size.moved}
+    if rounds == 0:
+        return facts
+    whole = {name: Samples(name, tuple(found[:rounds])) for name, found in seconds.items()}
+    kinds = [name for name in whole if name not in (FLOOR, FLOOR_PER_DEGREE, REFERENCE)]
+    facts["floor_flops"] = size.flop / whole[FLOOR].median
+    facts["over_floor"] = {kind: ratios(whole[kind], whole[FLOOR]) for kind in kinds}
+    if REFERENCE in whole:
+        facts["reference_over"] = {kind: ratios(whole[REFERENCE], whole[kind]) for kind in kinds}
+    first = results.get(REFERENCE, results[kinds[0]])
+    facts["max_difference"] = {kind: float(np.abs(found - first).max()) for kind, found in results.items()}
+    return facts
 
 
 def synthetic_tokens(size: Size) -> FloatArray:

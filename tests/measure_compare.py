@@ -1,0 +1,83 @@
+"""How often ``musc-bench compare`` finds a slow-down, and how often it cries out where nothing changed.
+
+    python tests/measure_compare.py BUNDLE LOT [--trials 20] [--rounds 10] [--images 16]
+
+Each trial measures the lot twice, as ``musc-bench lot`` does.  In half of the trials the second time is
+slower: after every run of the ViT the pipeline sleeps for 20 % of the time that the run took.  Found is a
+slow-down that is said of ``extract``; a false alarm is any stage called slower or faster without a change, or
+any but ``extract`` and the lot as a whole with it.  Prints a line for docs/benchmarks.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from musc_edge.runtime.onnx_backend import OnnxBackend
+from musc_edge.runtime.types import FloatArray, ScoreSettings, Slot
+from musc_edge.tools.bench import lot
+from musc_edge.tools.bench.compare import compare
+from musc_edge.tools.bench.report import Report
+
+PLANTED = 0.2
+_extract = OnnxBackend.extract_into
+
+
+def slow_extract(self: OnnxBackend, images: FloatArray, slot: Slot) -> None:
+    """The ViT, PLANTED slower."""
+    start = time.perf_counter()
+    _extract(self, images, slot)
+    time.sleep(PLANTED * (time.perf_counter() - start))
+
+
+def measure(job: lot.Job, rounds: int) -> dict[str, Any]:
+    """The report of so many rounds."""
+    measured = lot.Measured()
+    for _ in range(rounds):
+        lot.run_once(job, measured)
+    return Report("lot", {}, measured.samples()).content()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("lot", type=Path)
+    parser.add_argument("--trials", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--images", type=int, default=16)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        few = Path(folder) / "lot"
+        few.mkdir()
+        for path in sorted(args.lot.iterdir())[: args.images]:
+            shutil.copy(path, few)
+        job = lot.Job(few, args.bundle, ScoreSettings(), 2, 8, "auto", None)
+        lot.run_once(job)
+        lot.run_once(job)
+        found = alarms = beside = 0
+        for trial in range(2 * args.trials):
+            planted = trial % 2 == 1
+            before = measure(job, args.rounds)
+            if planted:
+                OnnxBackend.extract_into = slow_extract  # type: ignore[method-assign]
+            after = measure(job, args.rounds)
+            OnnxBackend.extract_into = _extract  # type: ignore[method-assign]
+            said = {c.name: c for c in compare(before, after) if c.verdict in ("slower", "faster")}
+            found += planted and "extract" in said and said["extract"].verdict == "slower"
+            alarms += not planted and bool(said)
+            beside += planted and bool(said.keys() - {"extract", "lot"})
+            text = ", ".join(f"{name} {c.verdict} {c.ratio:.2f}" for name, c in said.items()) or "nothing"
+            print(f"{'planted' if planted else 'the same':<9} {text}", flush=True)
+    print(
+        f"\n{args.rounds} rounds each, {args.images} images: slow-downs of {PLANTED:.0%} found in {found} of "
+        f"{args.trials}; false alarms in {alarms} of {args.trials} without a change, of other stages in {beside}"
+        f" of {args.trials} with one"
+    )
+
+
+if __name__ == "__main__":
+    main()

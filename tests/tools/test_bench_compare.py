@@ -1,0 +1,313 @@
+"""``musc-bench compare``: changes are found, and two runs of the same code raise no alarm."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from musc_edge.runtime.errors import MuscEdgeError
+from musc_edge.tools.bench.compare import (
+    MIN_EFFECT,
+    Change,
+    _holm,
+    compare,
+    compare_text,
+    differences,
+    read_report,
+)
+
+STAGES = {"decode": 0.8, "extract": 6.0, "score": 2.5, "maps": 0.3, "write": 0.05}
+
+
+def report(samples: Mapping[str, Sequence[float]], **other: Any) -> dict[str, Any]:
+    return {
+        "schema": 1,
+        "case": "lot",
+        "settings": {"images": 60, "threads": 2},
+        "samples": {name: list(seconds) for name, seconds in samples.items()},
+        "machine": {"processor": "a", "cores": 2, "system": "Linux", "python": "3.11.2", "load_1min": 0.3},
+        "versions": {"musc-edge": "0.1", "numpy": "2.1"},
+        "partial": False,
+        **other,
+    }
+
+
+def run(seed: Sequence[int], rounds: int, factor: Mapping[str, float] | None = None) -> dict[str, Any]:
+    """Rounds with 5 % noise, 3 % drift of the whole run and, in one run of two, a burst in one round."""
+    rng = np.random.default_rng(seed)
+    seconds = np.array(list(STAGES.values())) * np.exp(0.05 * rng.standard_normal((rounds, len(STAGES))))
+    seconds *= np.exp(0.03 * rng.standard_normal())
+    if rng.random() < 0.5:
+        seconds[rng.integers(rounds)] *= 1.5
+    for name, by in (factor or {}).items():
+        seconds[:, list(STAGES).index(name)] *= by
+    return report(dict(zip(STAGES, seconds.T.tolist(), strict=True)))
+
+
+def steady(median: float, rounds: int = 10) -> list[float]:
+    """Seconds within 1 % of a median, all different."""
+    return [median * (0.99 + 0.02 * k / (rounds - 1)) for k in range(rounds)]
+
+
+def verdicts(changes: list[Change]) -> dict[str, str]:
+    return {c.name: c.verdict for c in changes}
+
+
+# ---- the statistics --------------------------------------------------------------------------
+
+
+def test_a_stage_slower_by_a_fifth_is_found_through_noise_drift_and_bursts() -> None:
+    found, false = 0, 0
+    for k in range(20):
+        name, rounds = list(STAGES)[k % 5], 8 + k % 5
+        changes = verdicts(compare(run([k, 0], rounds), run([k, 1], rounds, {name: 1.2})))
+        found += changes.pop(name) == "slower"
+        false += not {"slower", "faster"}.isdisjoint(changes.values())
+    assert found >= 18
+    assert false <= 1
+
+
+def test_runs_of_the_same_code_raise_no_alarm() -> None:
+    alarms = 0
+    for k in range(20):
+        changes = verdicts(compare(run([k, 2], 8 + k % 5), run([k, 3], 8 + k % 5)))
+        alarms += not {"slower", "faster"}.isdisjoint(changes.values())
+    assert alarms <= 1
+
+
+def test_a_change_is_the_same_from_either_side_and_every_time() -> None:
+    a, b = run([1, 0], 10), run([1, 1], 10, {"score": 1.4})
+    forth, back = compare(a, b), compare(b, a)
+    assert forth == compare(a, b)
+    assert verdicts(forth)["score"] == "slower"
+    assert verdicts(back)["score"] == "faster"
+    for one, other in zip(forth, back, strict=True):
+        assert one.ratio == pytest.approx(1 / other.ratio)
+        assert one.p == pytest.approx(other.p)
+        assert one.low <= one.ratio <= one.high
+
+
+def test_medians_ratio_and_interval() -> None:
+    samples = {name: steady(seconds) for name, seconds in STAGES.items()}
+    (decode, *_, write) = compare(report(samples), report({**samples, "write": steady(0.1)}))
+    assert (write.before, write.after) == pytest.approx((0.05, 0.1))
+    assert write.ratio == pytest.approx(2)
+    assert 1 + MIN_EFFECT < write.low < 2 < write.high
+    assert write.p < 0.001
+    assert decode == Change("decode", decode.before, decode.before, 1, decode.low, decode.high, 1, "same")
+    assert decode.low < 1 < decode.high
+
+
+def test_a_change_below_the_smallest_effect_is_none_however_certain() -> None:
+    samples = {name: [v * 0.1 + s * 0.9 for v in steady(s, 30)] for name, s in STAGES.items()}
+    changes = compare(report(samples), report({**samples, "write": [1.04 * s for s in samples["write"]]}))
+    assert changes[-1].p < 1e-6
+    assert changes[-1].verdict == "same"
+
+
+def test_one_burst_hides_no_change() -> None:
+    samples = {name: steady(seconds, 8) for name, seconds in STAGES.items()}
+    before = {name: [1.5 * s[0], *s[1:]] for name, s in samples.items()}
+    changes = compare(report(before), report({**samples, "maps": [1.2 * s for s in samples["maps"]]}))
+    assert verdicts(changes) == {**dict.fromkeys(STAGES, "same"), "maps": "slower"}
+
+
+def test_what_moves_all_names_alike_is_unsure_and_remarked() -> None:
+    a = report({name: steady(seconds) for name, seconds in STAGES.items()})
+    b = report({name: steady(1.2 * seconds) for name, seconds in STAGES.items()})
+    changes, remarks = compare(a, b), differences(a, b)
+    assert set(verdicts(changes).values()) == {"unsure"}
+    assert changes[0].note == "+0 % beside the +20 % that the names share"
+    assert len(remarks) == 1
+    assert remarks[0].startswith("the names moved by +20 % together (median): probably the machine")
+
+
+def test_a_name_that_stood_still_while_the_others_moved_has_not_changed() -> None:
+    a = report({name: steady(seconds) for name, seconds in STAGES.items()})
+    b = report({name: steady(seconds * (1 if name == "maps" else 1.2)) for name, seconds in STAGES.items()})
+    assert verdicts(compare(a, b)) == {**dict.fromkeys(STAGES, "unsure"), "maps": "same"}
+
+
+@pytest.mark.parametrize(
+    ("by", "verdict"), [(1.0, "same"), (1.1, "unsure"), (1.3, "slower"), (0.7, "faster")]
+)
+def test_a_single_name_must_change_by_more_than_runs_drift(by: float, verdict: str) -> None:
+    (change,) = compare(report({"whole": steady(5)}), report({"whole": steady(5 * by)}))
+    assert change.verdict == verdict
+    assert differences(report({"whole": steady(5)}), report({"whole": steady(5 * by)})) == []
+
+
+@pytest.mark.parametrize(
+    ("names", "rounds", "needed"), [(5, 4, 5), (5, 5, None), (7, 5, 6), (1, 3, 4), (1, 1, 4)]
+)
+def test_too_few_rounds_are_unsure_and_say_how_many_are_needed(
+    names: int, rounds: int, needed: int | None
+) -> None:
+    samples = {f"stage {k}": steady(1, max(rounds, 2))[:rounds] for k in range(names)}
+    changes = compare(report(samples), report({**samples, "stage 0": [2 * s for s in samples["stage 0"]]}))
+    if needed is None:
+        assert changes[0].verdict == "slower"
+        return
+    assert {c.verdict for c in changes} == {"unsure"}
+    assert changes[0].note == (
+        f"{rounds} and {rounds} rounds without bursts are too few: {needed} in each are needed"
+    )
+
+
+def test_stages_below_a_millisecond_are_the_same_and_do_not_count() -> None:
+    samples = {"extract": steady(2, 4), "open": steady(4e-4, 4), "close": [0.0] * 4}
+    after = {"extract": steady(3, 4), "open": steady(9e-4, 4), "close": [0.0] * 4}
+    changes = compare(report(samples), report(after))
+    assert verdicts(changes) == {"extract": "slower", "open": "same", "close": "same"}  # 4 rounds do for one
+    assert changes[1].note == "below 1 ms"
+    assert changes[2].ratio == 1
+
+
+def test_rounds_that_are_all_alike_are_compared_too() -> None:
+    a = report({name: [seconds] * 10 for name, seconds in STAGES.items()})
+    assert {c.verdict for c in compare(a, a)} == {"same"}
+    b = report({**a["samples"], "maps": [0.6] * 10})
+    assert verdicts(compare(a, b))["maps"] == "slower"
+
+
+def test_reports_may_have_different_rounds_and_names() -> None:
+    a, b = run([5, 0], 8), run([5, 1], 12, {"decode": 1.5})
+    a["samples"]["old"] = b["samples"]["new"] = [1.0]
+    a["samples"]["cut short"], b["samples"]["cut short"] = [], [1.0]
+    changes = compare(a, b)
+    assert [c.name for c in changes] == list(STAGES)
+    assert changes[0].verdict == "slower"
+    remarks = differences(a, b)
+    assert "only in the first report: old" in remarks
+    assert "only in the second report: new, cut short" in remarks
+    assert compare(report({"x": [1.0]}), report({"y": [1.0]})) == []
+
+
+def test_holm_by_hand() -> None:
+    np.testing.assert_allclose(_holm([0.04, 0.01, 0.03, 0.5]), [0.09, 0.04, 0.09, 0.5])
+    assert _holm([]).shape == (0,)
+
+
+# ---- remarks and text ------------------------------------------------------------------------
+
+
+def test_differences_name_what_else_changed() -> None:
+    a = run([6, 0], 8)
+    assert differences(a, a) == []
+    b = {
+        **a,
+        "settings": {"images": 90, "threads": 2},
+        "machine": {**a["machine"], "processor": "b", "cores": 4, "load_1min": 2.0},
+        "versions": {"musc-edge": "0.1", "numpy": "2.2", "numba": "0.61"},
+        "partial": True,
+    }
+    assert differences(a, b) == [
+        "settings: images was 60, is 90",
+        "machine: processor was 'a', is 'b'",
+        "machine: cores was 2, is 4",
+        "versions: numpy was '2.1', is '2.2'",
+        "versions: numba was None, is '0.61'",
+        "the second report is partial: its run was cut short",
+    ]
+
+
+@pytest.mark.parametrize("function", [compare, differences])
+def test_different_cases_are_refused(function: Any) -> None:
+    a = run([7, 0], 8)
+    with pytest.raises(MuscEdgeError, match=r"different cases, 'lot' and 'scorer'; expected one case"):
+        function(a, {**a, "case": "scorer"})
+
+
+def test_text_lists_changes_first_and_concludes() -> None:
+    changes = [
+        Change("decode", 0.8, 0.9, 1.125, 0.99, 1.2, 0.2, "same"),
+        Change("write", 0.05, 0.04, 0.8, 0.75, 0.85, 0.001, "faster"),
+        Change("maps", 0.3, 0.6, 2.0, 0.9, 3.0, 1.0, "unsure", "too few"),
+        Change("extract", 6.0, 9.0, 1.5, 1.4, 1.6, 0.001, "slower"),
+    ]
+    lines = compare_text(changes, ["settings: images was 60, is 90"]).splitlines()
+    assert [line.split()[0] for line in lines[1:5]] == ["extract", "write", "maps", "decode"]
+    assert lines[1] == "extract     6.000 s     9.000 s     +50 %        +40 % to +60 %  0.0010  slower"
+    assert lines[3].endswith("unsure (too few)")
+    assert len({line.index("0.0010") for line in lines[1:3]}) == 1
+    assert lines[5:] == [
+        "note: settings: images was 60, is 90",
+        "slower beyond the noise: extract (+50 %); faster beyond the noise: write (-20 %); unsure: maps",
+    ]
+
+
+def test_text_when_there_is_nothing_to_say() -> None:
+    same, unsure = (Change("x", 1, 1, 1, 0.9, 1.1, 1, verdict) for verdict in ("same", "unsure"))
+    assert compare_text([same], []).splitlines()[-1] == "nothing changed beyond the noise"
+    assert compare_text([same, unsure], []).endswith("nothing changed beyond the noise; unsure: x")
+    assert compare_text([unsure], []).splitlines()[-1] == "unsure: x"
+    assert compare_text([], ["why"]) == "note: why\nnothing to compare: the reports share no name"
+
+
+# ---- files -----------------------------------------------------------------------------------
+
+
+def test_a_report_is_read_as_written(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(run([8, 0], 8)), encoding="utf-8")
+    assert read_report(path) == run([8, 0], 8)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "is not JSON"),
+        ("\xff", "is not JSON"),
+        ("[" * 100_000, "is not JSON"),
+        ("[]", "it names no schema"),
+        ('{"case": "lot"}', "it names no schema"),
+        ('{"schema": 2}', "has schema 2; this musc-bench reads 1"),
+        ('{"schema": 1, "case": 3}', "case is 3, expected a text"),
+        (
+            '{"schema": 1, "case": "lot", "settings": {}, "samples": []}',
+            r"samples is \[\], expected an object",
+        ),
+    ],
+)
+def test_what_is_no_report_is_refused(tmp_path: Path, content: str, message: str) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(content, encoding="latin-1")
+    with pytest.raises(MuscEdgeError, match=message) as caught:
+        read_report(path)
+    assert str(path) in str(caught.value)
+    assert "Make one" in str(caught.value) or "Measure both again" in str(caught.value)
+
+
+@pytest.mark.parametrize("seconds", ["1.5", "[1, null]", "[-1]", "[NaN]", "[1e999]", "[true]", '["1"]'])
+def test_samples_that_are_no_seconds_are_refused(tmp_path: Path, seconds: str) -> None:
+    text = json.dumps(report({"extract": []})).replace('"extract": []', f'"extract": {seconds}')
+    (tmp_path / "a.json").write_text(text, encoding="utf-8")
+    with pytest.raises(MuscEdgeError, match=r"the samples of 'extract' are .* expected a list of seconds"):
+        read_report(tmp_path / "a.json")
+
+
+def test_a_missing_file_or_a_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(MuscEdgeError, match=r"a.json cannot be read: No such file or directory. Make one"):
+        read_report(tmp_path / "a.json")
+    with pytest.raises(MuscEdgeError, match="cannot be read: Is a directory"):
+        read_report(tmp_path)
+
+
+def test_without_scipy_the_module_imports_and_comparing_says_what_to_install() -> None:
+    code = (
+        "import sys; sys.modules['scipy'] = None\n"
+        "from musc_edge.tools.bench.compare import compare\n"
+        f"report = {report({'x': [1.0] * 5})!r}\n"
+        "try: compare(report, report)\n"
+        "except Exception as error: print(type(error).__name__, error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.startswith("MuscEdgeError comparing reports needs scipy"), done.stderr
+    assert "pip install 'musc-edge[bench]'" in done.stdout

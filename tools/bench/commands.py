@@ -1,0 +1,209 @@
+"""The cases of ``musc-bench``: their options, and the measurement that these lead to.
+
+Each is a ``Case``; the command line (cli.py) knows no more of it than that.  Imports that cost time are
+made where they are used.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .. import cli
+
+if TYPE_CHECKING:
+    from .report import Report
+
+
+@dataclass(frozen=True)
+class Case:
+    """One thing to measure.
+
+    ``measure`` fills the report as it goes, so that what was measured before an interrupt is there.
+    """
+
+    name: str
+    help: str
+    add_options: Callable[[Any], None]
+    measure: Callable[[argparse.Namespace, Report], None]
+
+
+def all_threads(args: argparse.Namespace) -> int:
+    """Threads that were asked for, or one for each core."""
+    return args.threads or len(os.sched_getaffinity(0))
+
+
+# ---- lot -------------------------------------------------------------------------------------
+
+
+def _lot_options(parser: Any) -> None:
+    add = parser.add_argument
+    add("lot", metavar="LOT_DIR", nargs="?", help="folder of images")
+    add("--synthetic", type=cli.positive, metavar="N", help="N made-up images instead of a folder")
+    add("-b", "--bundle", help="bundle folder (default: as for musc-edge infer)")
+    cli.add_scoring(parser)
+    cli.add_resources(parser)
+    add("--cold-rounds", type=cli.positive, default=3, help="processes started anew (default: 3)")
+    _add_rounds(parser)
+    parser.set_defaults(usage_error=parser.error)
+
+
+def _measure_lot(args: argparse.Namespace, report: Report) -> None:
+    if (args.lot is None) == (args.synthetic is None):
+        args.usage_error("give either LOT_DIR or --synthetic N")
+    import tempfile
+    from pathlib import Path
+
+    from ...runtime.bundle import find_bundle, open_bundle
+    from ...runtime.lot import list_lot
+    from ...runtime.types import ScoreSettings
+    from . import lot, peak
+    from .harness import enough, warm_up
+
+    bundle = open_bundle(find_bundle(args.bundle))
+    with tempfile.TemporaryDirectory(prefix="musc-bench-lot-") as folder:
+        root = Path(args.lot) if args.lot else lot.synthetic_lot(Path(folder) / "lot", args.synthetic)
+        images = list_lot(root)
+        settings = ScoreSettings(args.degrees, args.interval, group_size=args.group_size)
+        job = lot.Job(
+            root, bundle.root, settings, all_threads(args), args.batch, args.scorer, args.memory_budget
+        )
+        measured = lot.Measured()
+        report.facts["warm_up_rounds"] = warm_up(lambda: lot.run_once(job))
+        try:
+            while not enough(measured.lot, args.rounds):
+                lot.run_once(job, measured)
+            report.facts["cold"] = lot.cold_starts(job, images[0].path, args.cold_rounds)
+        finally:
+            report.samples, report.calls = measured.samples(), dict(measured.calls)
+            if measured.lot:
+                peaks = peak.measure(job.threads)
+                report.facts |= lot.lot_facts(measured)
+                report.facts["stages"] = lot.stage_facts(measured, job, bundle, peaks)
+                report.facts["peaks"] = peak.facts(peaks)
+                report.facts["timer"] = lot.timer_cost(measured.spans, report.facts["lot_s"])
+
+
+# ---- backbone --------------------------------------------------------------------------------
+
+
+def _backbone_options(parser: Any) -> None:
+    add = parser.add_argument
+    add("-b", "--bundle", help="bundle folder (default: as for musc-edge infer)")
+    add("--batches", type=_batches, default=(1, 2, 4, 8, 16), metavar="B,B,...",
+        help="images in a run (default: 1,2,4,8,16)")  # fmt: skip
+    add(
+        "--backend",
+        choices=("cpu",),
+        default="cpu",
+        help="cpu is ONNX Runtime (the only one in this version)",
+    )
+    add("--threads", type=cli.threads, help="threads of the ViT (default: all cores)")
+    _add_rounds(parser, 10)
+
+
+def _batches(text: str) -> tuple[int, ...]:
+    return tuple(cli.batch(part) for part in text.split(","))
+
+
+def _measure_backbone(args: argparse.Namespace, report: Report) -> None:
+    from ...runtime.bundle import find_bundle, open_bundle
+    from . import backbone, peak
+
+    bundle = open_bundle(find_bundle(args.bundle))
+    threads = all_threads(args)
+    peaks = peak.measure(threads)
+    try:
+        backbone.measure(bundle, args.batches, threads, args.rounds, report.samples)
+    finally:
+        report.facts = backbone.facts(bundle, report.samples, peaks)
+        report.facts["peaks"] = peak.facts(peaks)
+
+
+# ---- scorer ----------------------------------------------------------------------------------
+
+
+def _scorer_options(parser: Any) -> None:
+    add = parser.add_argument
+    add(
+        "--images", type=cli.integers, default=(90,), metavar="N,N,...", help="lots of N images (default: 90)"
+    )
+    add("--layers", type=cli.positive, default=1, help="S (default: 1)")
+    add("--grid", type=cli.image_size, default=(16, 16), metavar="G|GhxGw", help="patches (default: 16)")
+    add("--width", type=cli.positive, default=384, help="C (default: 384)")
+    add("--degrees", type=cli.degrees, default=(1, 3, 5), help="r (default: 1,3,5)")
+    add("--threads", type=cli.threads, help="of every case (default: all cores)")
+    add("--scorers", type=_scorers, default=("numpy", "numba"), help="what to time (default: numpy,numba)")
+    add("--against", choices=("reference",), help="in turn with the authors' form in torch")
+    _add_rounds(parser, 5)
+
+
+def _scorers(text: str) -> tuple[str, ...]:
+    names = tuple(text.split(","))
+    if not set(names) <= {"numpy", "numba"}:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected numpy, numba or both, as in numpy,numba")
+    return names
+
+
+def _measure_scorer(args: argparse.Namespace, report: Report) -> None:
+    from ...runtime.errors import DeviceError
+    from . import scorer
+
+    try:
+        for images in args.images:
+            size = scorer.Size(images, args.layers, args.grid, args.width, args.degrees)
+            scorer.measure(
+                size, args.rounds, all_threads(args), args.scorers, args.against == "reference", report
+            )
+    except ImportError as error:
+        raise DeviceError(
+            f"the reference needs torch ({error}). Install it with: pip install 'musc-edge[reference]'"
+        ) from error
+
+
+# ---- peak, startup ---------------------------------------------------------------------------
+
+
+def _peak_options(parser: Any) -> None:
+    parser.add_argument("--threads", type=cli.threads, help="threads (default: all cores)")
+    _add_rounds(parser, 10)
+
+
+def _measure_peak(args: argparse.Namespace, report: Report) -> None:
+    from . import peak
+
+    peaks = peak.measure(all_threads(args), args.rounds)
+    report.samples = peak.samples(peaks)
+    report.facts["peaks"] = peak.facts(peaks)
+
+
+def _startup_options(parser: Any) -> None:
+    _add_rounds(parser, 10)
+
+
+def _measure_startup(args: argparse.Namespace, report: Report) -> None:
+    from .startup import measure
+
+    measure(args.rounds, report)
+
+
+# ---- all of them -----------------------------------------------------------------------------
+
+
+def _add_rounds(parser: Any, default: int | None = None) -> None:
+    shown = default or "until the median is sure to 2 %%, or two minutes"
+    parser.add_argument(
+        "--rounds", type=cli.positive, default=default, help=f"counted rounds (default: {shown})"
+    )
+
+
+CASES = (
+    Case("lot", "the whole job and every stage of it, cold and warm", _lot_options, _measure_lot),
+    Case("backbone", "the ViT over batch sizes", _backbone_options, _measure_backbone),
+    Case("scorer", "mutual scoring, against its matrix products", _scorer_options, _measure_scorer),
+    Case("peak", "what this machine can do at most: products and copies", _peak_options, _measure_peak),
+    Case("startup", "start of the commands, above bare Python", _startup_options, _measure_startup),
+)

@@ -1,0 +1,84 @@
+"""How much each stage of a lot must do at least: FLOP of its products, bytes that it must read and write.
+
+    extract    the products of the ViT's graph, counted from the graph
+    resize     pixels of the model's size as float32, written
+    aggregate  the tokens, read once
+    load       the tokens, read once and written once as float32
+    compare    a product of 2*P*P*C FLOP for each pair of images and layer
+    select     the cosines, read once
+    map        the maps, read once
+
+Stages that no such count bounds (decoding, opening files, writing) have no limit here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ...runtime.types import Bundle
+from .peak import Peaks
+
+
+@dataclass(frozen=True)
+class Least:
+    """What a stage must do at least in a whole lot."""
+
+    flop: float = 0.0
+    moved: float = 0.0
+
+    def seconds(self, peaks: Peaks) -> float:
+        """Time at this machine's peaks, with all threads."""
+        return max(self.flop / peaks.flops, self.moved / peaks.bandwidth)
+
+
+def least_work(
+    bundle: Bundle, images: int, pairs: int, judges: int, degrees: int, itemsize: int
+) -> dict[str, Least]:
+    """The least that each stage of a lot must do, by stage."""
+    m = bundle.manifest
+    layers, patches = len(m.layers), m.patches
+    tokens = layers * images * patches * m.token_width
+    least = {
+        "resize": Least(moved=images * 3.0 * math.prod(m.preprocess.size) * 4),
+        "aggregate": Least(moved=float(tokens) * itemsize),
+        "load": Least(moved=float(tokens) * (itemsize + 4)),
+        "compare": Least(flop=layers * pairs * 2.0 * patches**2 * m.token_width),
+        "select": Least(moved=float(layers) * images * judges * degrees * patches * 4),
+        "map": Least(moved=images * patches * 4.0),
+    }
+    flop = graph_flop(bundle.model_path)
+    return {**least, "extract": Least(flop=images * flop)} if flop else least
+
+
+def graph_flop(model: Path) -> float | None:
+    """FLOP of an ONNX graph's products and convolutions for one image; None if a shape is not known."""
+    import onnx
+
+    graph = onnx.load(model, load_external_data=False)
+    for node in graph.graph.input:
+        node.type.tensor_type.shape.dim[0].dim_value = 1
+    graph = onnx.shape_inference.infer_shapes(graph, data_prop=True)
+    shapes: dict[str, tuple[int, ...]] = {w.name: tuple(w.dims) for w in graph.graph.initializer}
+    for value in [*graph.graph.input, *graph.graph.value_info, *graph.graph.output]:
+        shapes[value.name] = tuple(d.dim_value for d in value.type.tensor_type.shape.dim)
+    found = [_node_flop(node, shapes) for node in graph.graph.node]
+    return None if any(flop is None for flop in found) else sum(flop for flop in found if flop)
+
+
+def _node_flop(node: Any, shapes: Mapping[str, tuple[int, ...]]) -> float | None:
+    """FLOP of one node: 0 but for products; None if a shape is not known."""
+    if node.op_type not in ("MatMul", "Gemm", "Conv"):
+        return 0.0
+    first, second, out = (shapes.get(name, ()) for name in (*node.input[:2], node.output[0]))
+    if not (first and second and out and all((*first, *second, *out))):
+        return None
+    if node.op_type == "Conv":
+        summed = math.prod(second[1:])
+    else:
+        transposed = any(a.name == "transA" and a.i for a in node.attribute)
+        summed = first[0] if transposed else first[-1]
+    return 2.0 * math.prod(out) * summed

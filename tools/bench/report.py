@@ -1,0 +1,95 @@
+"""A benchmark's report: what was measured and on what, as JSON (schema.json), CSV and a picture."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import platform
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from .picture import DRAWN, draw
+
+SCHEMA = 1
+REPORT, SAMPLES, PICTURE, TABLE = "report.json", "samples.csv", "report.png", "report.txt"
+_VERSIONS = ("musc-edge", "numpy", "onnxruntime", "numba", "torch", "opencv-python-headless", "pillow")
+
+
+@dataclass
+class Report:
+    """What one command measured.
+
+    ``samples`` holds the seconds of every round by what was timed, ``calls`` those of single calls
+    within the rounds, ``facts`` what follows from them, ``partial`` whether it was cut off.
+    """
+
+    case: str
+    settings: dict[str, Any]
+    samples: dict[str, list[float]] = field(default_factory=dict)
+    calls: dict[str, list[float]] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
+    resources: dict[str, Any] = field(default_factory=dict)
+    partial: bool = False
+
+    def content(self) -> dict[str, Any]:
+        """The report as JSON, of the form that schema.json describes."""
+        return {
+            "schema": SCHEMA,
+            "case": self.case,
+            "partial": self.partial,
+            "settings": self.settings,
+            "machine": machine(),
+            "versions": versions(),
+            "samples": self.samples,
+            "calls": self.calls,
+            "facts": self.facts,
+            "resources": self.resources,
+        }
+
+
+def write(report: Report, table: str, folder: Path) -> None:
+    """Write report.json, samples.csv, report.txt and, where there is something to draw, report.png."""
+    (folder / REPORT).write_text(json.dumps(report.content(), indent=1) + "\n", encoding="ascii")
+    (folder / TABLE).write_text(table + "\n", encoding="utf-8")
+    if report.case in DRAWN and report.samples:
+        draw(report, folder / PICTURE)
+    with (folder / SAMPLES).open("w", encoding="utf-8", newline="") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(("case", "kind", "name", "number", "seconds"))
+        for kind, found in (("round", report.samples), ("call", report.calls)):
+            for name, seconds in found.items():
+                rows.writerows((report.case, kind, name, k, f"{s:.9f}") for k, s in enumerate(seconds))
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were measured on."""
+    return {
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_bytes": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of what is installed of that which computes."""
+    found = {}
+    for name in _VERSIONS:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()

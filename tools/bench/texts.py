@@ -1,0 +1,141 @@
+"""The tables of ``musc-bench``, one for each case, made of whatever a report holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from .harness import Samples, table
+from .report import Report, machine
+from .resources import Usage, usage_text
+
+Facts = dict[str, Any]
+
+
+def table_of(report: Report) -> str:
+    """The table for people: what was measured, on what, and what it took."""
+    where = machine()
+    lines = [f"musc-bench {report.case} on {where['processor']}, {where['cores']} cores"]
+    lines += _TABLES[report.case](report) if report.samples else ["nothing was measured"]
+    lines += ["", *(f"{name:<22} {value}" for name, value in usage_text(Usage(**report.resources)))]
+    return "\n".join(lines)
+
+
+def _lot(report: Report) -> list[str]:
+    f = report.facts
+    if "lot_s" not in f:
+        return ["no round was finished"]
+    line, rounds = f["timeline"], report.samples["lot"]
+    lines = [
+        f"{f['images']} images, {len(rounds)} rounds after {f['warm_up_rounds']} to warm up, "
+        f"{f['plan']['threads']} threads, scorer {f['scorer']}, backend {f['backend']}",
+        "",
+        f"lot        {f['lot_s']:8.3f} s   ({min(rounds):.3f} to {max(rounds):.3f})",
+        f"per image  {f['per_image_s'] * 1e3:8.2f} ms  {f['images_per_s']:.2f} images/s; "
+        f"holds a takt of {f['takt_s'] * 1e3:.1f} ms (by the slowest round)",
+        f"stages     {line['busy_s']:8.3f} s   of which {line['overlap_s']:.3f} s ran beside others, and "
+        f"{line['idle_s']:.3f} s are no stage's: {line['explained']:.1%} explained",
+        "",
+        f"{'stage':<18} {'busy s':>8} {'share':>6} {'limit s':>8} {'of limit':>8}"
+        f"   {'calls':>6} {'p50 ms':>9} {'p90 ms':>9} {'p99 ms':>9} {'max ms':>9}",
+    ]
+    for name, stage in sorted(f["stages"].items(), key=lambda item: -item[1]["busy_s"]):
+        c = stage["calls"]
+        times = " ".join(f"{c[key] * 1e3:>9.2f}" for key in ("p50", "p90", "p99", "longest"))
+        lines.append(
+            f"{name:<18} {stage['busy_s']:>8.3f} {stage['share_of_busy']:>6.1%} "
+            f"{_or_dash(stage['limit_s'], '8.3f'):>8} {_or_dash(stage['share_of_limit'], '.0%'):>8}   "
+            f"{c['count']:>6} {times}"
+        )
+    cold = {
+        name: sorted(seconds)[len(seconds) // 2] for name, seconds in f.get("cold", {}).items() if seconds
+    }
+    if cold:
+        parts = ", ".join(f"{name} {seconds:.2f}" for name, seconds in cold.items())
+        lines += ["", f"cold: first image after {sum(cold.values()):.2f} s ({parts})"]
+    timer = f["timer"]
+    return [
+        *lines,
+        _peaks(f),
+        f"timer: {timer['span_s'] * 1e6:.2f} us a span, {timer['spans']} of them: {timer['share']:.3%}",
+    ]
+
+
+def _backbone(report: Report) -> list[str]:
+    f = report.facts
+    lines = [
+        "",
+        f"{'':<10} {'images/s':>9} {'of peak':>8}   {'runs':>5} {'p50 ms':>9} {'p90 ms':>9} {'p99 ms':>9} "
+        f"{'max ms':>9}",
+    ]
+    for name in report.samples:
+        c = f[name]
+        times = " ".join(f"{c[key] * 1e3:>9.2f}" for key in ("p50", "p90", "p99", "longest"))
+        share = _or_dash(c["share_of_limit"], ".0%")
+        lines.append(f"{name:<10} {c['images_per_s']:>9.2f} {share:>8}   {c['count']:>5} {times}")
+    flop = f["flop_per_image"]
+    counted = f"{flop / 1e9:.1f} GFLOP an image" if flop else "FLOP of this graph could not be counted"
+    return [*lines, counted, _peaks(f)]
+
+
+def _scorer(report: Report) -> list[str]:
+    s = report.settings
+    grid = "x".join(map(str, s["grid"]))
+    lines = []
+    for name, f in report.facts.items():
+        found = [
+            Samples(key.removeprefix(f"{name} "), tuple(seconds))
+            for key, seconds in report.samples.items()
+            if key.startswith(f"{name} ") and seconds
+        ]
+        lines += [
+            "",
+            f"{name} grid={grid} C={s['width']} layers={s['layers']} degrees={tuple(s['degrees'])}, "
+            f"{f['threads']} threads: {f['flop'] / 1e9:.0f} GFLOP, {f['bytes'] / 1e9:.2f} GB",
+        ]
+        if "floor_flops" not in f:
+            lines.append("no round was finished")
+            continue
+        lines += [table(found), f"floor runs at {f['floor_flops'] / 1e9:.0f} GFLOP/s"]
+        for names, ratio in (
+            ("{} / floor", f["over_floor"]),
+            ("reference / {}", f.get("reference_over", {})),
+        ):
+            for kind, (low, mid, high) in ratio.items():
+                lines.append(f"{names.format(kind):<18} {mid:.2f} ({low:.2f} to {high:.2f})")
+        differences = ", ".join(f"{kind} {d:.1e}" for kind, d in f["max_difference"].items())
+        lines.append(f"largest differences of scores: {differences}")
+    return lines
+
+
+def _peak(report: Report) -> list[str]:
+    found = [Samples(name, tuple(seconds)) for name, seconds in report.samples.items()]
+    return ["", table(found, 1e-3, "ms"), _peaks(report.facts)]
+
+
+def _startup(report: Report) -> list[str]:
+    found = [Samples(name, tuple(seconds)) for name, seconds in report.samples.items() if seconds]
+    above = report.facts.get("above_bare_python_s", {})
+    text = ", ".join(f"{name} {seconds * 1e3:.0f} ms" for name, seconds in above.items())
+    return ["", table(found, 1e-3, "ms"), f"above bare Python (medians): {text}"] if found else []
+
+
+def _peaks(facts: Facts) -> str:
+    p = facts["peaks"]
+    return (
+        f"limits: {p['flops'] / 1e9:.0f} GFLOP/s of products, {p['bytes_per_s'] / 1e9:.1f} GB/s copied, "
+        f"{p['threads']} threads"
+    )
+
+
+def _or_dash(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
+
+
+_TABLES: dict[str, Callable[[Report], Sequence[str]]] = {
+    "lot": _lot,
+    "backbone": _backbone,
+    "scorer": _scorer,
+    "peak": _peak,
+    "startup": _startup,
+}
