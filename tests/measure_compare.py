@@ -74,8 +74,8 @@ def main() -> None:
             print(f"{'planted' if planted else 'the same':<9} {text}", flush=True)
     print(
         f"\n{args.rounds} rounds each, {args.images} images: slow-downs of {PLANTED:.0%} found in {found} of "
-        f"{args.trials}; false alarms in {alarms} of {args.trials} without a change, of other stages in {beside}"
-        f" of {args.trials} with one"
+        f"{args.trials}; false alarms in {alarms} of {args.trials} without a change, of other stages in "
+        f"{beside} of {args.trials} with one"
     )
 
 
