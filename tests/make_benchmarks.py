@@ -3,7 +3,7 @@
     python tests/make_benchmarks.py DOWNLOADS WORK DOCS
 
 DOWNLOADS holds the data packages that make downloads, WORK is a folder for bundles (1.5 GB) and reports,
-which are made only if they are not there, DOCS is the folder docs/.  Takes half an hour on two cores, and torch.
+which are made only if they are not there, DOCS is docs/.  Takes half an hour on two cores, and torch.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ worth nothing. No GPU was at hand, so there are no rows of one.
 
 How to read it: *busy* is added over threads; *limit* is what this machine needs at its measured peaks of
 matrix products or copies for the least that a stage must do; *of limit* is how near the stage comes to it. A
-shared machine gives its peaks at one moment and not at another, so shares above 100 % occur, and ratios are worth
-more than seconds.
+shared machine gives its peaks at one moment and not at another, so shares above 100 % occur, and ratios are
+worth more than seconds.
 """
 
 
