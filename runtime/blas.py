@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from threading import Barrier
+from contextlib import contextmanager, suppress
+from threading import Barrier, BrokenBarrierError
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -26,7 +26,8 @@ def one_thread_per_product(threads: int) -> Iterator[None]:
 
     def warm(_: int) -> None:
         square = np.ones((_WARM, _WARM), np.float32)
-        start.wait()  # at once, so that each takes a buffer of its own
+        with suppress(BrokenBarrierError):  # where a thread cannot start, the others go on
+            start.wait(timeout=5)  # at once, so that each takes a buffer of its own
         np.matmul(square, square)
 
     with threadpool_limits(1, "blas"):

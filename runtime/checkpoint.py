@@ -15,10 +15,12 @@ verified before anything is used.
 from __future__ import annotations
 
 import base64
+import fcntl
 import hashlib
 import io
 import json
 import os
+import weakref
 import zlib
 from contextlib import closing
 from dataclasses import asdict
@@ -31,11 +33,13 @@ import numpy.typing as npt
 from .errors import OutputError
 from .journal import Journal
 from .judges import Cell
-from .rows import FileRows, checksum, writing
+from .rows import MINIMA, TOKENS, FileRows, checksum, writing
 from .types import Array, FeatureStore, Progress, SkippedImage
 
-_ABOUT = "about.json"
-_OF_SCORING = ("minima.bin", "cells.journal", "layer_*.npy")
+_ABOUT, _BATCHES, _CELLS, _PARTIAL = "about.json", "batches.journal", "cells.journal", ".partial"
+_NAMES = (_ABOUT, TOKENS, _BATCHES, MINIMA, _CELLS)
+_OF_SCORING = (MINIMA, _CELLS, "layer_*.npy")
+_ELSEWHERE = "Keep the work in another folder."
 
 
 class Batch(NamedTuple):
@@ -56,7 +60,7 @@ class Checkpoint:
     Raises
     ------
     OutputError
-        If the folder cannot be written.
+        If the folder cannot be written, is in use, holds other files, or work with other features.
     """
 
     def __init__(self, folder: Path, features: dict[str, Any], scoring: dict[str, Any]) -> None:
@@ -64,34 +68,44 @@ class Checkpoint:
         self._folder = folder
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            self._unlock = weakref.finalize(self, os.close, _lock(folder))
+            self._require_ours()
             self._discard_other_work({"features": features, "scoring": scoring})
-            self._batches = Journal(folder / "batches.journal")
-            self._cells = Journal(folder / "cells.journal")
+            self._batches = Journal(folder / _BATCHES)
+            self._cells = Journal(folder / _CELLS)
         except OSError as error:
-            raise OutputError(f"work cannot be kept in {folder}: {error.strerror}.") from error
+            raise OutputError(f"work cannot be kept in {folder}: {error.strerror}. {_ELSEWHERE}") from error
+
+    def _require_ours(self) -> None:
+        """Raise OutputError if the folder holds anything but kept work."""
+        for path in sorted(self._folder.iterdir()):
+            ours = path.name in _NAMES or path.match("layer_*.npy") or path.suffix == _PARTIAL
+            if not ours or not path.is_file():
+                raise OutputError(f"{self._folder} holds {path.name}, which is no kept work. {_ELSEWHERE}")
 
     def _discard_other_work(self, about: dict[str, dict[str, Any]]) -> None:
-        """Remove what was kept of other images or settings, and note why."""
+        """Refuse to go on from other features; remove what was kept of other scoring, and note why."""
         about = json.loads(json.dumps(about))
-        try:
-            before = json.loads((self._folder / _ABOUT).read_bytes())
-        except (OSError, ValueError):
-            before = {}
-        features, scoring = (_changed(before.get(part, {}), about[part]) for part in ("features", "scoring"))
-        for pattern in ("*",) if features else _OF_SCORING if scoring else ():
-            for old in self._folder.glob(pattern):
-                old.unlink()
-        if before and features:
-            self.notes.append(f"an earlier run was of other {', '.join(features)}: nothing of it is used")
-        elif before and scoring:
-            self.notes.append(f"an earlier run was of other {', '.join(scoring)}: only its features are used")
+        before = _read_about(self._folder / _ABOUT)
+        if before is None:
+            if any(self._folder.iterdir()):
+                self.notes.append("what an earlier run was of cannot be read: nothing of it is used")
+                _remove(self._folder, "*")
+        elif changes := _changes(before["features"], about["features"]):
+            raise OutputError(
+                f"the work kept in {self._folder} is of other {'; '.join(changes)}. Go on with what it "
+                f"was made with, or begin anew: rm -r {self._folder}"
+            )
+        elif changes := _changes(before["scoring"], about["scoring"]):
+            self.notes.append(f"an earlier run was of other {'; '.join(changes)}: only its features are used")
+            _remove(self._folder, *_OF_SCORING)
         _write_whole(self._folder / _ABOUT, json.dumps(about).encode("ascii"))
 
     # ---- features
 
     def open_tokens(self, shape: tuple[int, int], dtype: npt.DTypeLike) -> FileRows:
         """The file of tokens, (rows, items)."""
-        rows = FileRows(shape, dtype, path=self._folder / "tokens.bin")
+        rows = FileRows(shape, dtype, path=self._folder / TOKENS)
         self._batches.speak_of(rows)
         return rows
 
@@ -102,7 +116,9 @@ class Checkpoint:
         while entry := latest.get(len(found)):
             start, stop = entry["rows"]
             if _checksum(store, start, stop) != entry["checksum"]:
-                self.notes.append(f"kept features of images {start} to {stop} were damaged: made again")
+                self.notes.append(
+                    f"kept features of images {start} to {stop} were damaged: made again from there on"
+                )
                 break
             cls = np.frombuffer(base64.b64decode(entry["cls"]), np.float32)
             store.cls[start:stop] = cls.reshape(stop - start, store.cls.shape[1])
@@ -133,10 +149,10 @@ class Checkpoint:
     # ---- scoring
 
     def open_minima(self, shape: tuple[int, int]) -> FileRows:
-        """The file of cosines, (images, items)."""
+        """The file of cosines, (images, items); cells are forgotten if they are of other features."""
         self._batches.commit()
         made_of = {"made_of": _digest([(e["read"], e["checksum"]) for e in self._latest_batches().values()])}
-        rows = FileRows(shape, np.float32, path=self._folder / "minima.bin")
+        rows = FileRows(shape, np.float32, path=self._folder / MINIMA)
         self._cells.speak_of(rows)
         if self._cells.entries[:1] != [made_of]:
             self._cells.restart()
@@ -177,6 +193,7 @@ class Checkpoint:
         with closing(self._batches), closing(self._cells):
             self._batches.commit()
             self._cells.commit()
+        self._unlock()
 
 
 def _checksum(store: FeatureStore, start: int, stop: int) -> int:
@@ -187,8 +204,48 @@ def _checksum(store: FeatureStore, start: int, stop: int) -> int:
     return value
 
 
-def _changed(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    return sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
+def _lock(folder: Path) -> int:
+    """A descriptor of ``folder``, locked until it is closed; OutputError if another run holds it."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise OutputError(
+            f"another run is using the work kept in {folder}. Wait for it. {_ELSEWHERE}"
+        ) from error
+    return descriptor
+
+
+def _remove(folder: Path, *patterns: str) -> None:
+    for pattern in patterns:
+        for path in folder.glob(pattern):
+            path.unlink()
+
+
+def _read_about(path: Path) -> dict[str, dict[str, Any]] | None:
+    """What kept work is of, or None if that is not there or damaged."""
+    try:
+        about = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    whole = isinstance(about, dict) and all(isinstance(about.get(p), dict) for p in ("features", "scoring"))
+    return about if whole else None
+
+
+def _changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What differs between two sets of JSON values, by name, with the values where they are short."""
+    names = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
+    return [f"{name}{_values(before.get(name), now.get(name))}" for name in names]
+
+
+def _values(before: Any, now: Any) -> str:
+    """' (2, now 1)'; of lists of files the first that differ; empty for what is too long to say."""
+    if all(isinstance(value, list) and value and isinstance(value[0], list) for value in (before, now)):
+        names = sorted({str(entry[0]) for entry in set(map(tuple, before)) ^ set(map(tuple, now))})
+        return f" ({len(names)} came, went or changed: {', '.join(names[:3])}{', ...' if names[3:] else ''})"
+    text = f" ({before}, now {now})"
+    return text if len(text) < 120 else ""
 
 
 def _digest(content: object) -> str:
@@ -197,7 +254,7 @@ def _digest(content: object) -> str:
 
 def _write_whole(path: Path, content: bytes) -> None:
     """Write a file that is there as a whole or not at all, also after a loss of power."""
-    partial = path.with_suffix(".partial")
+    partial = path.with_suffix(_PARTIAL)
     with writing(path):
         with partial.open("wb") as file:
             file.write(content)

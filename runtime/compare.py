@@ -11,6 +11,12 @@ from .errors import DeviceError
 from .gram_numpy import NumpyFilter
 from .types import Array, FloatArray
 
+_BROKEN = (
+    "numba is installed and does not work ({}). If its cache is damaged or its disk full, delete the files "
+    "gram_numba.*.nb* in the package's __pycache__, in the user's cache folder or in $NUMBA_CACHE_DIR; "
+    "--scorer numpy works without it."
+)
+
 
 class GramFilter(Protocol):
     """Pools and reduces one Gram; each thread has its own.  Twins: NumpyFilter, NumbaFilter."""
@@ -28,26 +34,50 @@ class GramFilter(Protocol):
 
 
 def load_filter(name: str) -> type[GramFilter]:
-    """The filter called "numpy" or "numba"; "auto" is numba where it can be imported.
+    """The filter called "numpy" or "numba", ready to work.
 
     Raises
     ------
     DeviceError
-        If numba is asked for and cannot be imported.
+        If there is no filter of that name, or numba is not installed or does not work.
     """
     if name == "numpy":
         return NumpyFilter
+    if name != "numba":
+        raise DeviceError(f"there is no scorer {name!r}: expected numpy, numba or auto.")
     try:
         from .gram_numba import NumbaFilter, compile_now
-    except ImportError as error:
-        if name == "auto":
-            return NumpyFilter
+    except ModuleNotFoundError as error:
         raise DeviceError(
-            f"the scorer numba was asked for and cannot be imported ({error}). "
+            f"the scorer numba was asked for and is not installed ({error}). "
             "Install it with: pip install 'musc-edge[fast]', or use --scorer numpy."
         ) from error
-    compile_now()
+    except Exception as error:  # a library that does not fit, a switch of numba's own
+        raise DeviceError(_BROKEN.format(f"{type(error).__name__}: {error}")) from error
+    try:
+        compile_now()
+    except Exception as error:  # a damaged cache, a full disk
+        raise DeviceError(_BROKEN.format(f"{type(error).__name__}: {error}")) from error
     return NumbaFilter
+
+
+def best_filter(name: str) -> tuple[str, str]:
+    """The name of the filter for ``name``, and why a better one was passed over, if it was.
+
+    "auto" is numba where it is installed and works, else numpy; other names are loaded or refused.
+
+    Raises
+    ------
+    DeviceError
+        As ``load_filter``, for a name that is not "auto".
+    """
+    if name != "auto":
+        return load_filter(name).name, ""
+    try:
+        return load_filter("numba").name, ""
+    except DeviceError as error:
+        absent = isinstance(error.__cause__, ModuleNotFoundError) and error.__cause__.name == "numba"
+        return NumpyFilter.name, "" if absent else f"numpy compares the images: {error}"
 
 
 class Comparer:
@@ -77,7 +107,7 @@ def distance(cosines: FloatArray, content: Array, hollow: Array) -> FloatArray:
 
     Parameters
     ----------
-    cosines : (K,R,P), the largest with a patch of the judge; taken as workspace where it can be.
+    cosines : (K,R,P), the largest with a patch of the judge.
     content : (R,P) bool, whether the image's own patch has content.
     hollow : (K,R) bool, whether the judge has patches without content.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from contextlib import closing
 from itertools import islice
@@ -105,6 +106,18 @@ def extract(
             failed += unread
             progress("extract", done + len(chunk), total, "images")
     return tuple(read), tuple(failed)
+
+
+def seconds_per_image(backend: FeatureBackend, bundle: Bundle, batch: int) -> float:
+    """Time of the ViT for an image, from one batch after another that warms it up."""
+    m = bundle.manifest
+    pixels = np.zeros((batch, 3, *m.preprocess.size), np.float32)
+    tokens = np.empty((len(m.layers), batch, m.patches, m.token_width), m.tokens[0].dtype)
+    slot = Slot(tokens, np.empty((batch, m.cls_width), np.float32))
+    backend.extract_into(pixels, slot)
+    start = time.perf_counter()
+    backend.extract_into(pixels, slot)
+    return (time.perf_counter() - start) / batch
 
 
 def _require_finite(slot: Slot, images: Sequence[LotImage]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .judges import choose
 from .mutual import CpuScorer
 from .types import Plan
 
@@ -14,9 +13,10 @@ _WORTH_MEASURING_FLOP = 5e11
 
 @dataclass(frozen=True)
 class Forecast:
-    """``pairs`` in each of ``layers``, ``judges`` per image, ``seconds`` (None: soon), and the plan.
+    """``pairs`` in each of ``layers``, ``judges`` per image, by which ``scorer``, and the plan.
 
-    ``reads`` is how often an image's tokens are read per layer.
+    ``seconds`` is the time to compare them (None: soon), ``vit_seconds`` that of the ViT before (None: not
+    measured), ``reads`` how often an image's tokens are read per layer.
     """
 
     images: int
@@ -26,15 +26,28 @@ class Forecast:
     reads: float
     seconds: float | None
     plan: Plan
+    scorer: str
+    vit_seconds: float | None = None
 
 
 def forecast(
-    scorer: CpuScorer, shape: tuple[int, int, int, int], plan: Plan, *, measure: bool = False
+    scorer: CpuScorer,
+    shape: tuple[int, int, int, int],
+    plan: Plan,
+    *,
+    measure: bool = False,
+    vit_seconds: float | None = None,
 ) -> Forecast:
-    """The forecast for tokens of ``shape`` (S,N,P,C); the time is measured for large lots, or on request."""
+    """The forecast for tokens of ``shape`` (S,N,P,C).
+
+    The time to compare is measured for large lots, or on request; that of the ViT is the caller's.
+    """
     layers, images, patches, width = shape
-    judges = choose(images, scorer.group)
+    judges = scorer.judges(images)
     loads = judges.loads(plan.block, plan.resident) * plan.block
     large = layers * judges.pairs * 2.0 * patches**2 * width > _WORTH_MEASURING_FLOP
     seconds = scorer.seconds(shape, plan) if large or measure else None
-    return Forecast(images, judges.count, judges.pairs, layers, 1 + loads / images, seconds, plan)
+    reads = 1 + loads / images
+    return Forecast(
+        images, judges.count, judges.pairs, layers, reads, seconds, plan, scorer.kind, vit_seconds
+    )

@@ -15,12 +15,15 @@ from .anomaly_map import upsample
 from .heatmap import Scale, legend, lot_scale, overlay
 from .images import ImageError
 from .lot_result import LotResult
+from .memory import process_memory, size_text
 from .survey import run_ahead
 from .types import Array, FloatArray, LotImage, Progress, no_progress
 
 MAP_FORMATS = {"npy": ".npy", "tiff": ".tiff", "png8": ".png", "png16": ".png"}
 MAPS, OVERLAYS = "maps", "overlays"
 _AHEAD = 8
+_MAP_BYTES, _OVERLAY_BYTES = 16, 56
+"""For a pixel of the original image, while its map or its overlay is made."""
 _LONGEST = 255 - len(".tiff")  # bytes of a file name, on every common file system
 _JPEG_QUALITY = 90
 
@@ -76,14 +79,29 @@ def write_image_files(
             target = _new_file(folder, f"{OVERLAYS}/{names[image.name]}.jpg")
             Image.fromarray(picture).save(target, quality=_JPEG_QUALITY)
 
-    problems = []
+    threads, problems = _threads(result, options)
     if targets or options.overlays:
-        stream = run_ahead(range(len(result.images)), write, options.threads, _AHEAD)
+        stream = run_ahead(range(len(result.images)), write, threads, _AHEAD)
         for row, outcome in stream:
             if isinstance(outcome, ImageError):
                 problems.append(f"no overlay of {result.images[row].name}: {outcome}")
             progress("write", row + 1, len(result.images), "images")
     return Written(targets, tuple(problems))
+
+
+def _threads(result: LotResult, options: OutputOptions) -> tuple[int, list[str]]:
+    """As many threads as the memory budget has room for, and what to say if that is none."""
+    each = _OVERLAY_BYTES * options.overlays or _MAP_BYTES * (options.maps == "original")
+    needed = each * max((h.width * h.height for h in result.survey.headers.values()), default=0)
+    if result.plan.budget < 0 or not needed:
+        return options.threads, []
+    room = result.plan.budget - process_memory()
+    if room >= needed:
+        return min(options.threads, room // needed), []
+    return 1, [
+        f"writing took about {size_text(needed)} for the largest image, more than the memory budget of "
+        f"{size_text(result.plan.budget)} had left"
+    ]
 
 
 def file_names(images: tuple[LotImage, ...]) -> dict[str, str]:

@@ -25,15 +25,15 @@ def interval_bounds(images: int, interval: tuple[float, float]) -> tuple[int, in
     if stop <= start:
         raise LotError(
             f"{images} images are too few: the interval {lo}, {hi} of the distances to {max(images - 1, 0)} "
-            f"other images is empty. Score at least {smallest_lot(interval)} images together."
+            f"other images is empty. Score at least {smallest_lot(interval, images)} images together."
         )
     return start, stop
 
 
-def smallest_lot(interval: tuple[float, float]) -> int:
-    """Least number of images for which ``interval`` is not empty, never below MIN_IMAGES."""
+def smallest_lot(interval: tuple[float, float], above: int = 0) -> int:
+    """Least number of images, from ``above`` on and never below MIN_IMAGES, that fills ``interval``."""
     lo, hi = _checked(interval)
-    size = MIN_IMAGES
+    size = max(MIN_IMAGES, above)
     while int(lo * (size - 1)) >= int(hi * (size - 1)):
         size += 1
     return size

@@ -82,8 +82,16 @@ class Judges:
         for number, first in enumerate(sides):
             for second in sides[number:]:
                 if self._meet((first[0], first[-1]), (second[0], second[-1]), block):
-                    cells = [(i, j) for i in first for j in second if i <= j]
-                    yield [(i, j) for i, j in cells if self._meet((i, i), (j, j), block)]
+                    yield [(i, j) for i in first for j in self._facing(i, second, block)]
+
+    def _facing(self, i: int, blocks: range, block: int) -> list[int]:
+        """Those of ``blocks``, none before ``i``, that hold judges of images in block ``i``."""
+        start, side = i * block, self.count // 2
+        around = (start + self.images - side) // block - 1
+        opposite = (start + self.images // 2) // block
+        near = range(i, (start + block - 1 + side) // block + 1)
+        candidates = {*near, *range(around, blocks.stop), *range(opposite - 1, opposite + 3)}
+        return sorted(j for j in candidates if j in blocks and j >= i and self._meet((i, i), (j, j), block))
 
     def loads(self, block: int, resident: int) -> int:
         """Blocks that are read in all while the groups are gone through, each keeping what it can."""

@@ -55,14 +55,20 @@ class KeptCells(Protocol):
 
 
 class Report:
-    """Counts compared pairs."""
+    """Counts compared pairs, and of them those that an ``earlier`` run has compared."""
 
     def __init__(self, progress: Progress, total: int) -> None:
         self._progress, self._total, self._done = progress, total, 0
+        self.earlier = 0
 
     def __call__(self, pairs: int) -> None:
         self._done += pairs
         self._progress("score", self._done, self._total, "pairs")
+
+    def from_earlier(self, pairs: int) -> None:
+        """Count pairs of an earlier run; fewer than none, if what it kept of them is damaged."""
+        self.earlier += pairs
+        self(pairs)
 
 
 @dataclass(frozen=True)
@@ -182,7 +188,7 @@ class Layer:
 
         kept = self.kept.cells(self.layer) if self.kept else {}
         whole = {cell for cell, found in self.in_parallel(list(kept), checksum) if found == kept[cell]}
-        self.report(-sum(map(self._count, kept.keys() - whole)))
+        self.report.from_earlier(-sum(map(self._count, kept.keys() - whole)))
         return whole
 
     def _select(self, inverse: FloatArray) -> Array:

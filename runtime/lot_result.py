@@ -19,6 +19,7 @@ class LotResult:
     maps, ``scores`` (N,) the same after RsCIN in distance units, ``lot_scores`` (N,) the paper's
     0-1 value, ``cls`` (N,D) the CLS embeddings.  ``warnings`` say what to know before trusting them,
     ``notes`` what else happened.  ``judges`` other images scored each image.
+    ``computed_by`` names the versions of what made the features and the scores.
     """
 
     images: tuple[LotImage, ...]
@@ -38,6 +39,7 @@ class LotResult:
     plan: Plan
     timings: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    computed_by: tuple[str, ...] = ()
 
     def order(self) -> list[int]:
         """Row numbers from the most to the least suspicious image; equal scores keep the lot's order."""

@@ -40,6 +40,14 @@ def available_memory() -> int:
     return available
 
 
+def size_text(count: float) -> str:
+    """'340 MB', '2.1 GB': a number of bytes for people."""
+    for unit, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if count >= unit:
+            return f"{count / unit:.1f} {name}" if name == "GB" else f"{count / unit:.0f} {name}"
+    return f"{count:.0f} bytes"
+
+
 def _read_field(path: Path, name: str) -> int | None:
     """The number behind ``name`` in a file of names and numbers, or None where there is none."""
     try:

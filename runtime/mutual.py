@@ -15,6 +15,7 @@ Cost per layer: N*K/2 products of 2*P*P*C FLOP, N*K*R*P*4 bytes of cosines.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,10 +26,10 @@ import numpy as np
 
 from .aggregate import centre, check_degrees, rescale
 from .blas import one_thread_per_product
-from .compare import Comparer, load_filter
+from .compare import Comparer, GramFilter, best_filter, load_filter
 from .errors import LotError
 from .interval import interval_bounds, smallest_lot
-from .judges import choose
+from .judges import Judges, choose
 from .layer import KeptCells, Layer, Report
 from .plan import LotSize, make_plan
 from .rows import FileRows, MemoryRows, Rows
@@ -42,6 +43,7 @@ def mutual_scores(
     grid: tuple[int, int],
     degrees: Sequence[int] = (1, 3, 5),
     interval: tuple[float, float] = (0.0, 0.3),
+    threads: int | None = None,
 ) -> FloatArray:
     """Mutual score of every patch of a lot.
 
@@ -53,6 +55,7 @@ def mutual_scores(
         With Gh * Gw = P.
     degrees : odd sides r of the aggregation neighborhoods.
     interval : (lo, hi), the part of the sorted distances that is averaged.
+    threads : threads that compare images; None for all cores.
 
     Returns
     -------
@@ -61,7 +64,7 @@ def mutual_scores(
     Raises
     ------
     LotError
-        If the lot is too small for the interval, or a setting or shape is not usable.
+        If the lot is too small for the interval, tokens are not finite, or a setting or shape is not usable.
     """
     tokens = np.asarray(tokens)
     sizes = (*tokens.shape[:1], *tokens.shape[2:], *grid)  # the number of images is judged by the interval
@@ -69,9 +72,11 @@ def mutual_scores(
         raise LotError(
             f"tokens have shape {tokens.shape}, expected (S, N, P, C) with P = {grid[0]} x {grid[1]}."
         )
-    scorer = CpuScorer(grid, tuple(degrees), interval)
+    _require_finite(tokens)
+    scorer = CpuScorer((int(grid[0]), int(grid[1])), tuple(degrees), interval)
     store = HostStore(tokens, np.empty((tokens.shape[1], 0), np.float32))
-    return scorer.score(store, scorer.plan(store.shape, tokens.dtype.itemsize, None))
+    cores = threads or os.cpu_count() or 1
+    return scorer.score(store, scorer.plan(store.shape, tokens.dtype.itemsize, None, threads=cores))
 
 
 @dataclass(frozen=True)
@@ -122,6 +127,18 @@ class CpuScorer:
             keep=keep,
         )
 
+    def judges(self, images: int) -> Judges:
+        """Who judges whom among ``images``; LotError if the interval of so many distances is empty."""
+        judges = choose(images, self.group)
+        whole = smallest_lot(self.interval, judges.count + 1) - 1
+        if whole > judges.count and judges.count < images - 1:
+            raise LotError(
+                f"the interval {self.interval} of the distances to {judges.count} other images is empty: "
+                f"choose a group size of {whole}, or a wider interval."
+            )
+        interval_bounds(judges.count + 1, self.interval)
+        return judges
+
     def score(
         self,
         store: FeatureStore,
@@ -138,8 +155,7 @@ class CpuScorer:
             If the lot is too small for the interval, or tokens are not finite.
         """
         layers, images, patches, _ = store.shape
-        judges = choose(images, self.group)
-        interval_bounds(judges.count + 1, self.interval)
+        judges = self.judges(images)
         shape = images, judges.count * len(self.degrees) * patches
         if kept:
             minima: Rows = kept.open_minima(shape)
@@ -147,26 +163,28 @@ class CpuScorer:
             in_memory = not plan.minima_on_disk
             minima = MemoryRows(shape, np.float32) if in_memory else FileRows(shape, np.float32, self.scratch)
         report = Report(progress, layers * judges.pairs)
-        method = self.grid, self.degrees, self.interval, load_filter(self.kind)
+        method = self.grid, self.degrees, self.interval, self._filter()
         timer = timer or StageTimer()
         work = [Layer(*method, store, i, plan, judges, minima, kept, report, timer) for i in range(layers)]
-        kept_pairs = sum(layer.kept_pairs() for layer in work)
-        if kept and kept_pairs:
-            kept.notes.append(f"{kept_pairs:,} comparisons of images are of an earlier, interrupted run")
-        report(kept_pairs)
+        report.from_earlier(sum(layer.kept_pairs() for layer in work))
         total = np.zeros((images, patches), np.float64)
         with one_thread_per_product(plan.threads):
             for layer in work:
                 total += layer.scores()
+        if kept and report.earlier:
+            kept.notes.append(f"{report.earlier:,} comparisons of images are of an earlier, interrupted run")
         scores = np.empty((images, patches), np.float32)
         scores[judges.order] = total / layers
         return scores
+
+    def _filter(self) -> type[GramFilter]:
+        return load_filter(best_filter(self.kind)[0])
 
     def seconds(self, shape: tuple[int, int, int, int], plan: Plan) -> float:
         """Time that ``score`` will take here, from a measurement of a few pairs and a few loads of tokens."""
         layers, images, patches, width = shape
         judges, degrees = choose(images, self.group), len(self.degrees)
-        kind = load_filter(self.kind)
+        kind = self._filter()
         lengths = np.ones((degrees, patches), np.float32)
 
         def measure(seed: int) -> tuple[float, float]:
@@ -181,6 +199,16 @@ class CpuScorer:
             comparing, loading = np.mean(list(pool.map(measure, range(plan.threads))), axis=0)
         loads = images + judges.loads(plan.block, plan.resident) * plan.block
         return float(layers * (judges.pairs * comparing + loads * loading) / plan.threads)
+
+
+def _require_finite(tokens: Array) -> None:
+    """Raise LotError with the numbers of the images whose tokens (S,N,P,C) are not all finite."""
+    broken = [i for i in range(tokens.shape[1]) if not np.isfinite(tokens[:, i]).all()]
+    if broken:
+        raise LotError(
+            f"the tokens hold values that are not finite, in images {', '.join(map(str, broken))} "
+            "(counted from 0)."
+        )
 
 
 def _seconds_of(work: Callable[[], object]) -> float:

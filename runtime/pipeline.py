@@ -23,7 +23,7 @@ from .anomaly_map import raw_scores
 from .bundle import open_bundle
 from .cautions import cautions
 from .checkpoint import Checkpoint
-from .compare import load_filter
+from .compare import best_filter, load_filter
 from .errors import LotError
 from .features import BATCH, allocate, extract, store_shape
 from .forecast import Forecast, forecast
@@ -50,6 +50,9 @@ from .types import (
 
 _DEFAULTS = ScoreSettings()
 _READING = ReadOptions()
+DECODED = 14
+"""Bytes for a pixel of an image while it is decoded; those with alpha or 16 bits take most."""
+
 _LEFT_BY_VIT = 24_000_000
 """Bytes that stay when a ViT is closed: ONNX Runtime's own, and what the allocator cannot give back."""
 
@@ -64,8 +67,8 @@ def score_lot(
     threads: int | None = None,
     scorer: str = "auto",
     memory_budget: int | None = None,
-    scratch: Path | None = None,
-    keep: Path | None = None,
+    scratch: str | os.PathLike[str] | None = None,
+    keep: str | os.PathLike[str] | None = None,
     progress: Progress = no_progress,
     announce: Callable[[Forecast], None] = lambda forecast: None,
     timer: StageTimer | None = None,
@@ -95,14 +98,17 @@ def score_lot(
     Raises
     ------
     LotError
-        If the folder has no images, fewer can be read than the interval needs, or the budget is too small.
+        If the folder has no images, fewer can be read than the interval needs, the budget is too small, or a
+        setting is not usable.
     BundleError, DeviceError
         If the bundle, the backend or the scorer cannot be used.
     OutputError
         If a scratch file or kept work cannot be written.
     """
-    if batch < 1 or (threads is not None and threads < 1):
-        raise LotError(f"batch {batch} and threads {threads}: expected 1 or more.")
+    if batch < 1 or (threads is not None and threads < 1) or min(settings.neighbors, default=0) < 1:
+        raise LotError(
+            f"batch {batch}, threads {threads} and neighbors {settings.neighbors}: expected 1 or more."
+        )
     timer = timer or StageTimer()
     threads = threads or os.cpu_count() or 1
     with timer.stage("survey"):
@@ -112,11 +118,12 @@ def score_lot(
     with timer.stage("open"):
         opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
         grid, spec = opened.manifest.grid, opened.manifest.preprocess
-        scores_by = CpuScorer(
-            grid, settings.degrees, settings.interval, settings.group_size, load_filter(scorer).name, scratch
-        )
+        kind, passed_over = best_filter(scorer)
+        method = settings.degrees, settings.interval, settings.group_size
+        scores_by = CpuScorer(grid, *method, kind, Path(scratch) if scratch else None)
+        scores_by.judges(len(survey.images))
         backend = OnnxBackend(opened, threads)
-        kept = _open_kept(keep, survey, opened, backend, scores_by, batch, threads) if keep else None
+        kept = _open_kept(Path(keep), survey, opened, backend, scores_by, batch, threads) if keep else None
     with closing(kept) if kept else nullcontext():
         program = process_memory()
         with ExitStack() as vit:
@@ -129,8 +136,8 @@ def score_lot(
                     largest_image=max(h.width * h.height for h in survey.headers.values()), keep=bool(kept),
                 )  # fmt: skip
                 announce(forecast(scores_by, shape, plan))
-                require_room(keep or scratch or Path(tempfile.gettempdir()), plan.disk_bytes)
-                store = allocate(shape, opened, plan, scratch, kept)
+                require_room(Path(keep or scratch or tempfile.gettempdir()), plan.disk_bytes)
+                store = allocate(shape, opened, plan, scores_by.scratch, kept)
             read, failed = extract(survey, backend, spec, store, batch, threads, timer, progress, kept)
             with timer.stage("unload ViT"):
                 vit.close()
@@ -164,7 +171,8 @@ def score_lot(
         judges=choose(len(read), settings.group_size).count,
         plan=plan,
         timings=timer.seconds,
-        notes=tuple(kept.notes) if kept else (),
+        computed_by=(backend.version, load_filter(kind).version),
+        notes=(*([passed_over] if passed_over else ()), *(kept.notes if kept else ())),
     )
 
 
@@ -186,7 +194,7 @@ def plan_lot(
     """
     release_memory()  # what loading the ViT took
     m = bundle.manifest
-    decoding = threads * 2 * 3 * largest_image
+    decoding = threads * DECODED * largest_image
     vit = process_memory() - program + decoding + _running_bytes(bundle, batch)
     budget = default_budget() if memory_budget is None else memory_budget
     return scorer.plan(
@@ -243,8 +251,8 @@ def _open_kept(
 
 def _require_enough(images: int, skipped: Sequence[SkippedImage], settings: ScoreSettings) -> None:
     """Raise LotError if ``images`` are too few for the interval."""
-    least = smallest_lot(settings.interval)
-    if images >= least:
+    least = smallest_lot(settings.interval, images)
+    if images == least:
         return
     reasons = "".join(f"\n  {s.name}: {s.status} ({s.reason})" for s in skipped[:10])
     unread = f"; {len(skipped)} could not be read:{reasons}" if skipped else ""

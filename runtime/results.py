@@ -20,7 +20,7 @@ from .images import BACKGROUND
 from .lot import natural_key
 from .lot_result import LotResult
 from .timing import StageTimer
-from .types import Progress, no_progress
+from .types import Plan, Progress, no_progress
 
 COLUMNS = ("image", "status", "raw_score", "score", "lot_score", "map", "error")
 MAP_COLUMN = COLUMNS.index("map")
@@ -117,10 +117,20 @@ def describe(result: LotResult, root: Path, options: OutputOptions) -> dict[str,
             "image_size": list(manifest.preprocess.size),
             "layers": list(manifest.layers),
         },
-        "plan": {**asdict(result.plan), "memory_bytes": result.plan.memory_bytes},
+        "plan": plan_facts(result.plan),
         "timings_s": {stage: round(seconds, 4) for stage, seconds in result.timings.items()},
-        "versions": {"musc-edge": __version__, "python": platform.python_version(), "numpy": np.__version__},
+        "versions": {
+            "musc-edge": __version__,
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            "computed_by": list(result.computed_by),
+        },
     }
+
+
+def plan_facts(plan: Plan) -> dict[str, Any]:
+    """A memory plan as JSON, with what follows from it."""
+    return {**asdict(plan), "memory_bytes": plan.memory_bytes, "disk_bytes": plan.disk_bytes}
 
 
 def score_rows(result: LotResult, maps: dict[str, str]) -> dict[str, list[str]]:

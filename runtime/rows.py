@@ -20,7 +20,11 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import OutputError
+from .memory import size_text
 from .types import Array
+
+TOKENS, MINIMA = KEPT = "tokens.bin", "minima.bin"
+"""Tables that outlive a run (checkpoint.py)."""
 
 
 class Rows(Protocol):
@@ -36,14 +40,19 @@ class Rows(Protocol):
 
 
 def require_room(folder: Path, size: int) -> None:
-    """Raise OutputError unless the disk of ``folder`` has ``size`` bytes, free or in tables that it holds."""
-    there = sum(path.stat().st_blocks * 512 for path in folder.glob("*.bin"))
-    free = shutil.disk_usage(folder).free
+    """Raise OutputError unless the disk of ``folder`` has ``size`` bytes, free or in what is kept there."""
+    if size == 0:
+        return
+    there = sum(path.stat().st_blocks * 512 for name in KEPT if (path := folder / name).exists())
+    try:
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        raise OutputError(f"{folder} is no place for scratch files: {error.strerror}.") from error
     if free + there < size:
         raise OutputError(
-            f"features and distances need files of {size / 1e9:.1f} GB, and the disk of {folder} has "
-            f"{(free + there) / 1e9:.1f} GB. Free room there, raise the memory budget, or score each image "
-            "by fewer others with a group size."
+            f"features and distances need files of {size_text(size)}, and the disk of {folder} has "
+            f"{size_text(free + there)}. Free room there, raise the memory budget where nothing is kept, or "
+            "score each image by fewer others with a group size."
         )
 
 
@@ -110,7 +119,7 @@ class FileRows:
                 os.posix_fallocate(self._file.fileno(), 0, size)
         except OSError as error:
             raise OutputError(
-                f"a scratch file of {size / 1e9:.1f} GB could not be made in {place}: {error.strerror}. "
+                f"a file of {size_text(size)} could not be made in {place}: {error.strerror}. "
                 "Free room there, or raise the memory budget."
             ) from error
 

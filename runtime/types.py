@@ -203,14 +203,6 @@ class Plan:
         return self.tokens_on_disk * self.token_bytes + self.minima_on_disk * self.minima_bytes
 
 
-class MutualScorer(Protocol):
-    """Mutual scores of a lot; the CPU and GPU scorers are twins behind this call."""
-
-    def score(self, store: FeatureStore, plan: Plan, progress: Progress = no_progress) -> FloatArray:
-        """Mutual scores (N,P), averaged over layers and degrees."""
-        ...
-
-
 # ---- results ---------------------------------------------------------------------------------
 
 

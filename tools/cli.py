@@ -8,14 +8,16 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from .._version import __version__
 from ..runtime.errors import MuscEdgeError
 
 INTERRUPTED = 130
-MAX_THREADS, MAX_BATCH = 256, 1024
+MAX_THREADS, MAX_BATCH, MAX_IMAGES = 256, 1024, 10**7
 Say = Callable[[str], None]
+_HELD_BACK = {signal.SIGINT, signal.SIGTERM}
 
 
 def new_parser(prog: str, description: str) -> argparse.ArgumentParser:
@@ -99,6 +101,20 @@ def show_error(text: str) -> None:
     print(f"\n{text}", file=sys.stderr)
 
 
+@contextmanager
+def without_interrupts() -> Iterator[None]:
+    """Hold back ctrl-C and SIGTERM until the block ends.
+
+    Libraries that are being imported turn what a signal raises into other errors, and what has just been
+    made could not be removed yet.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, _HELD_BACK)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD_BACK)
+
+
 def clean_up_on_sigterm() -> None:
     """From here on let SIGTERM end the program through the clean-up of an interrupt, with exit code 143."""
     signal.signal(signal.SIGTERM, _terminate)
@@ -160,6 +176,11 @@ def threads(text: str) -> int:
 def batch(text: str) -> int:
     """Images in one run of the ViT."""
     return _at_most(positive(text), MAX_BATCH, "images")
+
+
+def images(text: str) -> int:
+    """Images of a lot."""
+    return _at_most(positive(text), MAX_IMAGES, "images")
 
 
 def _at_most(value: int, limit: int, what: str) -> int:

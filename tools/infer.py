@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,7 +66,7 @@ def add_parser(commands: Any) -> None:
 
 def _infer(args: argparse.Namespace) -> int:
     from ..runtime.bundle import find_bundle, open_bundle
-    from ..runtime.compare import load_filter
+    from ..runtime.compare import best_filter
     from ..runtime.errors import OutputError
     from ..runtime.lot import list_lot
     from ..runtime.onnx_backend import import_onnxruntime
@@ -88,23 +89,26 @@ def _infer(args: argparse.Namespace) -> int:
     bundle = open_bundle(find_bundle(args.bundle))
     if not args.json:
         cli.show(f"{len(images)} images in {root}; {bundle.manifest.backbone}, backend cpu")
-    import_onnxruntime()  # before signals are handled: an import hides what a handler raises
-    load_filter(args.scorer)
+    with cli.without_interrupts():
+        import_onnxruntime()
+        best_filter(args.scorer)
     cli.clean_up_on_sigterm()
     kept = out.resolve().with_name(f".{out.resolve().name}.kept") if args.resume else None
     try:
-        with new_folder(out, args.overwrite, marker=LOT, ours=NAMES) as folder:
+        with ExitStack() as output:
+            with cli.without_interrupts():
+                folder = output.enter_context(new_folder(out, args.overwrite, marker=LOT, ours=NAMES))
             scored = _score(args, root, images, bundle, folder, kept)
-    except KeyboardInterrupt:
+    except BaseException as error:
         if kept and kept.is_dir():
-            cli.show_error(
-                f"interrupted; what was done is kept in {kept}. The same command goes on from there."
-            )
-            return cli.INTERRUPTED
+            cli.show_error(f"What was done is kept in {kept}; the same command goes on from there.")
+            if isinstance(error, KeyboardInterrupt):
+                return cli.INTERRUPTED
         raise
-    if kept:
-        shutil.rmtree(kept, ignore_errors=True)
-    cli.show(summary_json(scored, out) if args.json else summary_text(scored, out))
+    with cli.without_interrupts():  # the results stand
+        if kept:
+            shutil.rmtree(kept, ignore_errors=True)
+        cli.show(summary_json(scored, out) if args.json else summary_text(scored, out))
     return SKIPPED_EXIT if any(part.result.skipped for part in scored) else 0
 
 

@@ -13,7 +13,7 @@ def add_parser(commands: Any) -> None:
     """Add the command to a parser's ``commands``."""
     parser = commands.add_parser("plan", help="say what scoring a lot of some size would take here")
     add = parser.add_argument
-    add("images", metavar="IMAGES", type=cli.positive, help="number of images in the lot")
+    add("images", metavar="IMAGES", type=cli.images, help="number of images in the lot")
     add("-b", "--bundle", help="bundle folder (default: as for infer)")
     add("--resume", action="store_true", help="as for infer: work is kept in files")
     cli.add_scoring(parser)
@@ -24,10 +24,9 @@ def add_parser(commands: Any) -> None:
 
 def _plan(args: argparse.Namespace) -> int:
     from ..runtime.bundle import find_bundle, open_bundle
-    from ..runtime.compare import load_filter
-    from ..runtime.features import store_shape
+    from ..runtime.compare import best_filter
+    from ..runtime.features import seconds_per_image, store_shape
     from ..runtime.forecast import forecast
-    from ..runtime.interval import interval_bounds
     from ..runtime.memory import process_memory
     from ..runtime.mutual import CpuScorer
     from ..runtime.onnx_backend import OnnxBackend, import_onnxruntime
@@ -35,18 +34,20 @@ def _plan(args: argparse.Namespace) -> int:
     from .summary import forecast_json, forecast_text
 
     bundle = open_bundle(find_bundle(args.bundle))
-    interval_bounds(args.images, args.interval)
-    scorer = CpuScorer(
-        bundle.manifest.grid, args.degrees, args.interval, args.group_size, load_filter(args.scorer).name
-    )
+    kind, passed_over = best_filter(args.scorer)
+    scorer = CpuScorer(bundle.manifest.grid, args.degrees, args.interval, args.group_size, kind)
+    scorer.judges(args.images)
     threads = args.threads or os.cpu_count() or 1
     shape = store_shape(args.images, bundle)
     import_onnxruntime()
     program = process_memory()
-    with OnnxBackend(bundle, threads):
+    with OnnxBackend(bundle, threads) as backend:
         plan = plan_lot(
             shape, bundle, scorer, args.memory_budget, program, args.batch, threads, keep=args.resume
         )
-    found = forecast(scorer, shape, plan, measure=True)
+        vit = args.images * seconds_per_image(backend, bundle, args.batch)
+    found = forecast(scorer, shape, plan, measure=True, vit_seconds=vit)
+    if passed_over:
+        cli.show_error(passed_over)
     cli.show(forecast_json(found) if args.json else forecast_text(found))
     return 0

@@ -11,7 +11,8 @@ from typing import Any
 
 from ..runtime.forecast import Forecast
 from ..runtime.lot_result import LotResult
-from ..runtime.results import CONTACT_SHEET, SCORES
+from ..runtime.memory import size_text
+from ..runtime.results import CONTACT_SHEET, SCORES, plan_facts
 from ..runtime.types import Bundle
 from .progress import duration
 
@@ -76,18 +77,20 @@ def forecast_text(forecast: Forecast) -> str:
     """For people: what the scoring will take."""
     f, plan = forecast, forecast.plan
     who = f"{f.judges} others each" if f.judges < f.images - 1 else "all others"
-    time = f", about {duration(f.seconds)}" if f.seconds is not None else ""
+    time = f", about {duration(f.seconds)} to compare them" if f.seconds is not None else ""
+    if f.vit_seconds is not None:
+        time += f" after {duration(f.vit_seconds)} of the ViT"
     lines = [
         f"plan: {f.images} images scored by {who}: {f.pairs:,} pairs in {f.layers} layers, "
-        f"{plan.threads} threads{time}"
+        f"{plan.threads} threads, {f.scorer}{time}"
     ]
-    budget = f" of {_size(plan.budget)}" if plan.budget >= 0 else ""
+    budget = f" of {size_text(plan.budget)}" if plan.budget >= 0 else ""
     lines.append(
-        f"      memory at most {_size(plan.memory_bytes)}{budget}: the program {_size(plan.fixed_bytes)}, "
-        f"and first the ViT {_size(plan.vit_bytes)}"
+        f"      memory at most {size_text(plan.memory_bytes)}{budget}: "
+        f"the program {size_text(plan.fixed_bytes)}, and first the ViT {size_text(plan.vit_bytes)}"
     )
     on_disk = [
-        f"{what} ({_size(size)})"
+        f"{what} ({size_text(size)})"
         for what, size, there in (
             ("features", plan.token_bytes, plan.tokens_on_disk),
             ("distances", plan.minima_bytes, plan.minima_on_disk),
@@ -103,13 +106,8 @@ def forecast_text(forecast: Forecast) -> str:
 def forecast_json(forecast: Forecast) -> str:
     """For machines: the forecast with its plan."""
     content = dataclasses.asdict(forecast)
-    content["plan"] |= {"memory_bytes": forecast.plan.memory_bytes, "disk_bytes": forecast.plan.disk_bytes}
+    content["plan"] = plan_facts(forecast.plan)
     return json.dumps(content, indent=2)
-
-
-def _size(count: int) -> str:
-    """'340 MB', '2.1 GB'."""
-    return f"{count / 1e6:.0f} MB" if count < 1e9 else f"{count / 1e9:.1f} GB"
 
 
 def bundle_text(bundle: Bundle) -> str:

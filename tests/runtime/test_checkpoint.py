@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from helpers_runtime import MANIFEST, SPEC, write_png
+from helpers_runtime import MANIFEST, SPEC, tree, write_png
 from musc_edge.runtime import journal
 from musc_edge.runtime.checkpoint import Checkpoint
 from musc_edge.runtime.errors import OutputError
@@ -260,7 +260,7 @@ def test_damaged_tokens_are_made_again(survey: Survey, plain: Run, kept: Path, l
     second = run(survey, kept)
     assert second.results == plain.results
     assert second.extracted == N - 16
-    assert "kept features of images 16 to 24 were damaged: made again" in second.notes
+    assert "kept features of images 16 to 24 were damaged: made again from there on" in second.notes
     assert second.compared() == [2 * LAYER]  # the features are as they were, and so are the comparisons
 
 
@@ -350,33 +350,71 @@ def test_other_scoring_settings_keep_the_features(survey: Survey, kept: Path) ->
     assert second.results == run(survey, None, degrees=(3,)).results
     assert second.extracted == 0
     assert second.compared()[0] == 0
-    assert second.notes[0] == "an earlier run was of other degrees: only its features are used"
+    assert (
+        second.notes[0] == "an earlier run was of other degrees ([1, 3], now [3]): only its features are used"
+    )
     back = run(survey, kept)
     assert back.compared()[0] == 0  # what was dropped is gone
 
 
-def test_another_bundle_keeps_nothing(survey: Survey, plain: Run, kept: Path) -> None:
-    second = run(survey, kept, degrees=(3,), bundle="two")
+def test_work_of_another_bundle_is_refused_and_stays(survey: Survey, plain: Run, kept: Path) -> None:
+    before = tree(kept)
+    with pytest.raises(OutputError, match=rf"of other bundle \(one, now two\)\. .*rm -r {kept}"):
+        run(survey, kept, degrees=(3,), bundle="two")
+    assert tree(kept) == before
+    assert run(survey, kept).results == plain.results
+
+
+@pytest.mark.parametrize(
+    ("now", "says"),
+    [
+        ({"a": 1, "b": 2}, r"of other b \(None, now 2\)"),
+        ({}, r"of other a \(1, now None\)"),
+        ({"a": [2, (3, None)]}, r"of other a \(1, now "),
+        ({"a": 1.5, "c": 0}, r"of other a \(1, now 1.5\); c \(None, now 0\)"),
+    ],
+)
+def test_what_is_other_is_said(tmp_path: Path, now: dict[str, Any], says: str) -> None:
+    Checkpoint(tmp_path, {"a": 1}, {}).close()
+    with pytest.raises(OutputError, match=says):
+        Checkpoint(tmp_path, now, {})
+    with closing(Checkpoint(tmp_path, {"a": 1}, {})) as checkpoint:
+        assert checkpoint.notes == []
+
+
+def test_files_that_changed_are_named(tmp_path: Path) -> None:
+    files = [[f"{k}.png", 5, 6] for k in range(10)]
+    Checkpoint(tmp_path, {"images": files}, {}).close()
+    changed = [*files[1:7], ["7.png", 5, 7], *files[8:]]
+    with pytest.raises(OutputError, match=r"images \(2 came, went or changed: 0\.png, 7\.png\)"):
+        Checkpoint(tmp_path, {"images": changed}, {})
+
+
+def test_a_folder_of_other_files_is_refused_and_stays(tmp_path: Path) -> None:
+    for name in ("thesis.txt", ".secret"):
+        (tmp_path / name).touch()
+        with pytest.raises(OutputError, match=rf"holds {name}, which is no kept work"):
+            Checkpoint(tmp_path, {}, {})
+        (tmp_path / name).unlink()
+    (tmp_path / "layer_1.npy").mkdir()
+    with pytest.raises(OutputError, match=r"holds layer_1\.npy"):
+        Checkpoint(tmp_path, {}, {})
+    assert [path.name for path in tmp_path.iterdir()] == ["layer_1.npy"]
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"null", b'{"features": []}', b'{"features": {}}'])
+def test_an_about_file_that_is_not_ours(survey: Survey, plain: Run, kept: Path, content: bytes) -> None:
+    (kept / "about.json").write_bytes(content)
+    second = run(survey, kept)
+    assert second.results == plain.results
     assert second.extracted == N
-    assert second.compared()[0] == 0
-    assert second.notes == ["an earlier run was of other bundle: nothing of it is used"]
+    assert second.notes == ["what an earlier run was of cannot be read: nothing of it is used"]
 
 
-def test_settings_that_are_gone_or_new_are_other_settings(tmp_path: Path) -> None:
-    settings: list[dict[str, Any]] = [
-        {"a": 1},
-        {"a": 1, "b": 2},
-        {"b": 2},
-        {"b": [2, (3, None)]},
-        {"b": [2, [3, None]]},
-    ]
-    notes = []
-    for features in settings:
-        with closing(Checkpoint(tmp_path, features, {})) as checkpoint:
-            notes += checkpoint.notes or ["-"]
-    assert [note.removeprefix("an earlier run was of other ").partition(":")[0] for note in notes] == [
-        "-", "b", "a", "b", "-",
-    ]  # fmt: skip
+def test_two_runs_on_one_folder(tmp_path: Path) -> None:
+    with closing(Checkpoint(tmp_path, {}, {})), pytest.raises(OutputError, match="another run is using"):
+        Checkpoint(tmp_path, {}, {})
+    Checkpoint(tmp_path, {}, {}).close()
 
 
 def test_a_batch_of_which_no_image_can_be_read(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 import oracle
 from musc_edge.runtime.aggregate import centre, pooled_lengths
-from musc_edge.runtime.compare import GramFilter, load_filter
+from musc_edge.runtime.compare import GramFilter, best_filter, load_filter
 from musc_edge.runtime.errors import DeviceError
 from musc_edge.runtime.gram_numpy import NumpyFilter
 
@@ -156,10 +156,31 @@ def test_patches_without_content_have_cosine_zero(kind: str) -> None:
 
 
 def test_auto_takes_numba_where_it_can_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert load_filter("auto").name == "numba"
+    assert best_filter("auto") == ("numba", "")
     monkeypatch.delitem(sys.modules, "musc_edge.runtime.gram_numba")
     monkeypatch.setitem(sys.modules, "numba", None)
-    assert load_filter("auto") is NumpyFilter
+    assert best_filter("auto") == ("numpy", "")
     assert load_filter("numpy") is NumpyFilter
     with pytest.raises(DeviceError, match=r"musc-edge\[fast\]"):
         load_filter("numba")
+
+
+@pytest.mark.parametrize("error", [EOFError("Ran out of input"), OSError(28, "No space left on device")])
+def test_a_numba_that_does_not_work_is_said(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setattr("musc_edge.runtime.gram_numba.compile_now", fail)
+    with pytest.raises(DeviceError, match=rf"does not work \({type(error).__name__}: .*NUMBA_CACHE_DIR"):
+        load_filter("numba")
+    name, passed_over = best_filter("auto")
+    assert name == "numpy"
+    assert str(error) in passed_over
+    with pytest.raises(DeviceError):
+        best_filter("numba")
+
+
+@pytest.mark.parametrize("name", ["cuda", "", "Numba"])
+def test_unknown_filters_are_refused(name: str) -> None:
+    with pytest.raises(DeviceError, match="expected numpy, numba or auto"):
+        best_filter(name)

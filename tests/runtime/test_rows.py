@@ -203,7 +203,7 @@ def test_room_is_required_before_the_work(
     if enough:
         require_room(tmp_path, 5000)
         return
-    with pytest.raises(OutputError, match="Free room there, raise the memory budget, or score each image"):
+    with pytest.raises(OutputError, match=r"files of 5 kB, .*has 5 kB\. Free room there, raise the memory"):
         require_room(tmp_path, 5000)
     FileRows((1, 4096), np.uint8, path=tmp_path / "tokens.bin").close()
     require_room(tmp_path, 5000)  # what an earlier run has taken will be used again

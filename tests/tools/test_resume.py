@@ -16,6 +16,7 @@ import pytest
 
 from bad_input import Place
 from musc_edge import open_bundle, score_lot
+from musc_edge.runtime.errors import OutputError
 from musc_edge.runtime.types import ScoreSettings
 from musc_edge.tools.demo import read_scores
 from places import listen_to_interrupts
@@ -113,8 +114,8 @@ def test_stopped_again_and_again(lot: Path, undisturbed: Path, quick_bundle: Pat
         assert kept_lines(kept) == lines
         assert not out.exists()
         assert "Traceback" not in run.stderr
-        if sent == signal.SIGINT:
-            assert f"kept in {kept}. The same command goes on from there." in run.stderr
+        if sent != signal.SIGKILL:
+            assert f"kept in {kept}; the same command goes on from there." in run.stderr
         if sent != signal.SIGKILL:
             assert sorted(p.name for p in tmp_path.iterdir()) == [".out.kept"]
     run = infer(stopping("nothing", 0, 0), lot, quick_bundle, out, "--resume")
@@ -178,16 +179,23 @@ def test_what_a_changed_command_can_use(place: Place, quick_bundle: Path, tmp_pa
 
     assert score() == ()
     settings = ScoreSettings((1,), (0.0, 0.5), group_size=5)
-    only_features = "an earlier run was of other degrees, group size, interval: only its features are used"
+    only_features = (
+        "an earlier run was of other degrees ([1, 3, 5], now [1]); group size (None, now 5); "
+        "interval ([0.0, 0.3], now [0.0, 0.5]): only its features are used"
+    )
     features = "features of 8 images are of an earlier, interrupted run"
     assert score(settings=settings) == (only_features, features)
-    assert score(settings=settings, scorer="numpy")[0].startswith("an earlier run was of other scorer: only")
-    assert score(settings=settings, scorer="numpy")[1].startswith("20 comparisons")
-    assert score(settings=settings, scorer="numpy", batch=4) == (
-        "an earlier run was of other batch: nothing of it is used",
+    assert score(settings=settings, scorer="numpy")[0].startswith(
+        "an earlier run was of other scorer (numba "
     )
+    assert score(settings=settings, scorer="numpy")[1].startswith("20 comparisons")
+    with pytest.raises(OutputError, match=r"of other batch \(8, now 4\).*rm -r"):
+        score(batch=4)
     (place.lot / "one more.png").write_bytes(place.an_image().read_bytes())
-    assert score() == ("an earlier run was of other batch, images: nothing of it is used",)
+    with pytest.raises(OutputError, match=r"images \(1 came, went or changed: one more\.png\)"):
+        score()
+    shutil.rmtree(keep)
+    assert score() == ()
 
 
 # ---- groups and scorers through the command line ---------------------------------------------

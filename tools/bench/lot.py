@@ -23,7 +23,7 @@ from PIL import Image
 from ...runtime.image_files import OutputOptions
 from ...runtime.lot_result import LotResult
 from ...runtime.pipeline import score_lot
-from ...runtime.results import write_results
+from ...runtime.results import plan_facts, write_results
 from ...runtime.timing import StageTimer
 from ...runtime.types import Bundle, ScoreSettings
 from .limits import least_work
@@ -160,7 +160,7 @@ def lot_facts(measured: Measured) -> dict[str, Any]:
         },
         "scorer": result.scorer,
         "backend": result.backend,
-        "plan": {**asdict(result.plan), "memory_bytes": result.plan.memory_bytes},
+        "plan": plan_facts(result.plan),
     }
 
 

@@ -16,7 +16,6 @@ import numpy as np
 
 from ...runtime.aggregate import centre
 from ...runtime.blas import one_thread_per_product
-from ...runtime.compare import load_filter
 from ...runtime.interval import interval_bounds
 from ...runtime.mutual import CpuScorer
 from ...runtime.parallel import in_order
@@ -75,7 +74,7 @@ def measure(
     }
 
     def score(kind: str) -> None:
-        scorer = CpuScorer(size.grid, size.degrees, INTERVAL, kind=load_filter(kind).name)
+        scorer = CpuScorer(size.grid, size.degrees, INTERVAL, kind=kind)
         results[kind] = scorer.score(store, scorer.plan(store.shape, 4, None, threads=threads))
 
     for kind in scorers:
