@@ -15,7 +15,6 @@ Cost per layer: N*K/2 products of 2*P*P*C FLOP, N*K*R*P*4 bytes of cosines.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -31,6 +30,7 @@ from .errors import LotError
 from .interval import interval_bounds, smallest_lot
 from .judges import Judges, choose
 from .layer import KeptCells, Layer, Report
+from .parallel import cores
 from .plan import LotSize, make_plan
 from .rows import FileRows, MemoryRows, Rows
 from .store import HostStore
@@ -75,8 +75,9 @@ def mutual_scores(
     _require_finite(tokens)
     scorer = CpuScorer((int(grid[0]), int(grid[1])), tuple(degrees), interval)
     store = HostStore(tokens, np.empty((tokens.shape[1], 0), np.float32))
-    cores = threads or os.cpu_count() or 1
-    return scorer.score(store, scorer.plan(store.shape, tokens.dtype.itemsize, None, threads=cores))
+    return scorer.score(
+        store, scorer.plan(store.shape, tokens.dtype.itemsize, None, threads=threads or cores())
+    )
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ from .lot_result import LotResult
 from .memory import default_budget, process_memory, release_memory
 from .mutual import CpuScorer
 from .onnx_backend import OnnxBackend
+from .parallel import cores
 from .rescore import in_distance_units, rescore
 from .rows import require_room
 from .survey import ReadOptions, Survey, survey_lot
@@ -110,7 +111,7 @@ def score_lot(
             f"batch {batch}, threads {threads} and neighbors {settings.neighbors}: expected 1 or more."
         )
     timer = timer or StageTimer()
-    threads = threads or os.cpu_count() or 1
+    threads = threads or cores()
     with timer.stage("survey"):
         images = list_lot(lot) if isinstance(lot, str | os.PathLike) else tuple(lot)
         survey = survey_lot(images, reading, threads, progress)

@@ -7,11 +7,12 @@ end of the report.
 from __future__ import annotations
 
 import json
-import os
 import platform
 import subprocess
 import sys
 from dataclasses import asdict, dataclass
+
+from ..runtime.parallel import cores
 
 _TIMEOUT_S = 60
 
@@ -90,7 +91,7 @@ def report_text(findings: list[Finding]) -> str:
     """For people."""
     lines = [
         f"{platform.system()} {platform.machine()}, Python {platform.python_version()}, "
-        f"{_cores()} cores, {_memory()}",
+        f"{cores()} cores, {_memory()}",
         "",
     ]
     for f in findings:
@@ -107,7 +108,7 @@ def report_json(findings: list[Finding]) -> str:
         "system": platform.system(),
         "machine": platform.machine(),
         "python": platform.python_version(),
-        "cores": _cores(),
+        "cores": cores(),
         "can_infer": can_infer(findings),
         "findings": [asdict(f) for f in findings],
     }
@@ -153,10 +154,6 @@ def _verdict(findings: list[Finding]) -> str:
         return "This machine can run musc-edge infer on the CPU. A GPU is not used by this version."
     broken = ", ".join(f.name for f in findings if f.required and f.status != "ok")
     return f"This machine cannot run musc-edge infer yet: see {broken} above."
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _memory() -> str:

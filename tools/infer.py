@@ -182,9 +182,8 @@ def _reading(args: argparse.Namespace) -> Any:
 
 
 def _output(args: argparse.Namespace) -> OutputOptions:
-    import os
-
     from ..runtime.image_files import OutputOptions
+    from ..runtime.parallel import cores
 
-    threads = args.threads or os.cpu_count() or 1
+    threads = args.threads or cores()
     return OutputOptions(args.maps, args.map_format or "npy", args.overlays, threads)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from typing import Any
 
 from . import cli
@@ -30,6 +29,7 @@ def _plan(args: argparse.Namespace) -> int:
     from ..runtime.memory import process_memory
     from ..runtime.mutual import CpuScorer
     from ..runtime.onnx_backend import OnnxBackend, import_onnxruntime
+    from ..runtime.parallel import cores
     from ..runtime.pipeline import plan_lot
     from .summary import forecast_json, forecast_text
 
@@ -37,7 +37,7 @@ def _plan(args: argparse.Namespace) -> int:
     kind, passed_over = best_filter(args.scorer)
     scorer = CpuScorer(bundle.manifest.grid, args.degrees, args.interval, args.group_size, kind)
     scorer.judges(args.images)
-    threads = args.threads or os.cpu_count() or 1
+    threads = args.threads or cores()
     shape = store_shape(args.images, bundle)
     import_onnxruntime()
     program = process_memory()

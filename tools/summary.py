@@ -77,9 +77,9 @@ def forecast_text(forecast: Forecast) -> str:
     """For people: what the scoring will take."""
     f, plan = forecast, forecast.plan
     who = f"{f.judges} others each" if f.judges < f.images - 1 else "all others"
-    time = f", about {duration(f.seconds)} to compare them" if f.seconds is not None else ""
-    if f.vit_seconds is not None:
-        time += f" after {duration(f.vit_seconds)} of the ViT"
+    stages = ((f.vit_seconds, "the ViT"), (f.seconds, "comparing"))
+    known = [f"{duration(seconds)} of {what}" for seconds, what in stages if seconds is not None]
+    time = f", about {' and then '.join(known)}" if known else ""
     lines = [
         f"plan: {f.images} images scored by {who}: {f.pairs:,} pairs in {f.layers} layers, "
         f"{plan.threads} threads, {f.scorer}{time}"

@@ -352,7 +352,8 @@ def test_plan_says_what_a_lot_would_take(commands: Path, real_bundle: Path) -> N
     assert plan["disk_bytes"] == 4 * 1000 * 256 * 384 * 4 + 1000 * 20 * 3 * 256 * 4
     assert plan["memory_bytes"] <= plan["budget"] == 10**9
     text = subprocess.run([*command, "1000"], capture_output=True, text=True, check=True).stdout
-    assert "1000 images scored by all others: 499,500 pairs in 4 layers, 2 threads, about" in text
+    assert "1000 images scored by all others: 499,500 pairs in 4 layers, 2 threads, numba, about" in text
+    assert " of the ViT and then " in text
     refused = [(["4"], 6, "too few"), (["1000", "--memory-budget", "1M"], 6, "that works is")]
     for options, code, message in refused:
         run = subprocess.run([*command, *options], capture_output=True, text=True, check=False)

@@ -7,7 +7,6 @@ made where they are used.
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -33,7 +32,10 @@ class Case:
 
 def all_threads(args: argparse.Namespace) -> int:
     """Threads that were asked for, or one for each core."""
-    return args.threads or len(os.sched_getaffinity(0))
+    from ...runtime.parallel import cores
+
+    threads: int = args.threads or cores()
+    return threads
 
 
 # ---- lot -------------------------------------------------------------------------------------
