@@ -140,6 +140,7 @@ def _scorer_options(parser: Any) -> None:
     add("--threads", type=cli.threads, help="of every case (default: all cores)")
     add("--scorers", type=_scorers, default=("numpy", "numba"), help="what to time (default: numpy,numba)")
     add("--against", choices=("reference",), help="in turn with the authors' form in torch")
+    add("--no-warm-up", action="store_true", help="count the first round: for sizes that take minutes")
     _add_rounds(parser, 5)
 
 
@@ -158,8 +159,9 @@ def _measure_scorer(args: argparse.Namespace, report: Report) -> None:
         for images in args.images:
             size = scorer.Size(images, args.layers, args.grid, args.width, args.degrees)
             scorer.measure(
-                size, args.rounds, all_threads(args), args.scorers, args.against == "reference", report
-            )
+                size, args.rounds, all_threads(args), args.scorers, args.against == "reference", report,
+                warm_up=0 if args.no_warm_up else 1,
+            )  # fmt: skip
     except ImportError as error:
         raise DeviceError(
             f"the reference needs torch ({error}). Install it with: pip install 'musc-edge[reference]'"

@@ -54,7 +54,13 @@ class Size:
 
 
 def measure(
-    size: Size, rounds: int, threads: int, scorers: tuple[str, ...], reference: bool, report: Report
+    size: Size,
+    rounds: int,
+    threads: int,
+    scorers: tuple[str, ...],
+    reference: bool,
+    report: Report,
+    warm_up: int = 1,
 ) -> None:
     """Time scorers and floors, and the reference on request, in turn, all with ``threads`` threads.
 
@@ -84,7 +90,7 @@ def measure(
     name = f"N={size.images}"
     seconds: dict[str, list[float]] = {}
     try:
-        alternate(cases, rounds, into=seconds)
+        alternate(cases, rounds, warm_up, into=seconds)
     finally:
         report.samples |= {f"{name} {case}": found for case, found in seconds.items()}
         report.facts[name] = _facts(size, threads, seconds, results)
