@@ -92,16 +92,16 @@ class Layer:
         """Pairs that need not be compared again, if what was kept of them is whole."""
         if not self.kept:
             return 0
-        if self.kept.scores(self.layer) is not None:
+        if self.finished() is not None:
             return self.judges.pairs
         return sum(map(self._count, self.kept.cells(self.layer)))
 
-    def scores(self) -> Array:
-        """Mutual scores (N,P) by place, averaged over degrees."""
-        finished = self.kept.scores(self.layer) if self.kept else None
-        if finished is not None:
-            return finished
-        inverse = self._inverse_lengths()
+    def finished(self) -> Array | None:
+        """Mutual scores (N,P) by place that an earlier run has kept, or None."""
+        return self.kept.scores(self.layer) if self.kept else None
+
+    def scores(self, inverse: FloatArray) -> Array:
+        """Mutual scores (N,P) by place, averaged over degrees; ``inverse`` as from ``inverse_lengths``."""
         self._compare(inverse, done=self._verified_cells())
         scores = self._select(inverse)
         if self.kept:
@@ -113,8 +113,11 @@ class Layer:
         image = int(self.judges.order[place])
         return rescale(centre(self.store.block(self.layer, image, image + 1))[0])
 
-    def _inverse_lengths(self) -> FloatArray:
-        """One over the length of every pooled token (N,R,P); 0 for a patch without content."""
+    def inverse_lengths(self, tick: Callable[[], None]) -> FloatArray:
+        """One over the length of every pooled token (N,R,P); 0 for a patch without content.
+
+        ``tick`` is called after each image.  LotError with their numbers if images hold what is not finite.
+        """
 
         @self.timer.work("aggregate")
         def measure(place: int) -> FloatArray:
@@ -124,6 +127,7 @@ class Layer:
         lengths = np.empty((self.judges.images, len(self.degrees), self.store.shape[2]), np.float32)
         for place, values in self.in_parallel(range(self.judges.images), measure):
             lengths[place] = values
+            tick()
         broken = np.flatnonzero(~np.isfinite(lengths).all(axis=(1, 2)))
         if len(broken):
             names = ", ".join(str(i) for i in sorted(self.judges.order[broken]))

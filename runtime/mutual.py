@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -167,16 +168,18 @@ class CpuScorer:
         method = self.grid, self.degrees, self.interval, self._filter()
         timer = timer or StageTimer()
         work = [Layer(*method, store, i, plan, judges, minima, kept, report, timer) for i in range(layers)]
-        report.from_earlier(sum(layer.kept_pairs() for layer in work))
         total = np.zeros((images, patches), np.float64)
         with one_thread_per_product(plan.threads):
+            lengths = _all_lengths([layer for layer in work if layer.finished() is None], progress)
+            report.from_earlier(sum(layer.kept_pairs() for layer in work))
             for layer in work:
-                total += layer.scores()
+                scores = layer.finished()
+                total += layer.scores(lengths.pop(layer.layer)) if scores is None else scores
         if kept and report.earlier:
             kept.notes.append(f"{report.earlier:,} comparisons of images are of an earlier, interrupted run")
-        scores = np.empty((images, patches), np.float32)
-        scores[judges.order] = total / layers
-        return scores
+        by_image = np.empty((images, patches), np.float32)
+        by_image[judges.order] = total / layers
+        return by_image
 
     def _filter(self) -> type[GramFilter]:
         return load_filter(best_filter(self.kind)[0])
@@ -202,6 +205,16 @@ class CpuScorer:
         return float(layers * (judges.pairs * comparing + loads * loading) / plan.threads)
 
 
+def _all_lengths(layers: Sequence[Layer], progress: Progress) -> dict[int, FloatArray]:
+    """Inverse lengths (N,R,P) of layers, by layer: before any comparison, so that bad tokens cost none."""
+    done, total = count(1), sum(layer.judges.images for layer in layers)
+
+    def tick() -> None:
+        progress("describe", next(done), total, "images")
+
+    return {layer.layer: layer.inverse_lengths(tick) for layer in layers}
+
+
 def _require_finite(tokens: Array) -> None:
     """Raise LotError with the numbers of the images whose tokens (S,N,P,C) are not all finite."""
     broken = [i for i in range(tokens.shape[1]) if not np.isfinite(tokens[:, i]).all()]
@@ -215,8 +228,8 @@ def _require_finite(tokens: Array) -> None:
 def _seconds_of(work: Callable[[], object]) -> float:
     """Seconds that ``work`` takes, the mean of as many runs as fit into a tenth of a second."""
     work()
-    start, count = time.perf_counter(), 0
-    while count < 1 or time.perf_counter() - start < 0.1:
+    start, runs = time.perf_counter(), 0
+    while runs < 1 or time.perf_counter() - start < 0.1:
         work()
-        count += 1
-    return (time.perf_counter() - start) / count
+        runs += 1
+    return (time.perf_counter() - start) / runs

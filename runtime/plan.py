@@ -91,7 +91,8 @@ def make_plan(
             token_bytes=size.token_bytes,
             minima_bytes=size.minima_bytes,
             workspace_bytes=held * size.patches * size.width * 4
-            + size.images * size.patches * (4 * size.degrees + 24)  # lengths, scores of a layer and of all
+            # lengths of all layers, scores of one and of all
+            + size.images * size.patches * (4 * size.degrees * size.layers + 24)
             + threads * max(per_thread, _selecting(size)),
             fixed_bytes=fixed_bytes,
             vit_bytes=vit_bytes,

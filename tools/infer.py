@@ -25,6 +25,7 @@ _STAGES = {
     "survey": "looking at files",
     "check": "checking",
     "extract": "ViT",
+    "describe": "describing",
     "score": "mutual scoring",
     "write": "writing",
 }

@@ -94,6 +94,8 @@ def run(
     shape = 2, len(survey.images), 6, 8
 
     def progress(stage: str, done: float, total: float, unit: str) -> None:
+        if stage == "describe":
+            return
         seen.reports.append((stage, done))
         seen.extracted = backend.images
         at_report(seen)

@@ -145,6 +145,9 @@ def test_progress_counts_pairs_up_to_all_of_them(group: int | None, pairs: int, 
     seen: list[tuple[str, float, float, str]] = []
     plan = scorer.plan(shape, 4, None, threads=threads)
     scorer.score(random_store(4, shape), plan, lambda *args: seen.append(args))
+    described = [call for call in seen if call[0] == "describe"]
+    assert described == [("describe", k + 1, 90, "images") for k in range(90)]
+    seen = seen[90:]
     assert {(stage, total, unit) for stage, _, total, unit in seen} == {("score", 2 * pairs, "pairs")}
     done = [d for _, d, _, _ in seen]
     assert done[0] == 0
@@ -156,14 +159,14 @@ def test_progress_counts_pairs_up_to_all_of_them(group: int | None, pairs: int, 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 @pytest.mark.parametrize("group", [None, 4])
 def test_images_that_are_not_finite_are_named_before_any_is_compared(value: float, group: int | None) -> None:
-    shape = (1, 9, 6, 4)
+    shape = (2, 9, 6, 4)
     store = random_store(5, shape)
-    store.tokens[0, 3, 2, 1] = store.tokens[0, 7, 5, 3] = value
+    store.tokens[1, 3, 2, 1] = store.tokens[1, 7, 5, 3] = value
     scorer = CpuScorer((2, 3), group=group)
-    seen: list[float] = []
-    with pytest.raises(LotError, match=r"layer 0 .*not finite, in images 3, 7 \(counted from 0\)"):
-        scorer.score(store, scorer.plan(shape, 4, None, threads=2), lambda stage, done, *_: seen.append(done))
-    assert seen == [0]
+    seen: list[str] = []
+    with pytest.raises(LotError, match=r"layer 1 .*not finite, in images 3, 7 \(counted from 0\)"):
+        scorer.score(store, scorer.plan(shape, 4, None, threads=2), lambda stage, *_: seen.append(stage))
+    assert set(seen) == {"describe"}
 
 
 @pytest.mark.parametrize(

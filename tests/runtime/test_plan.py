@@ -54,10 +54,10 @@ def test_bytes_when_everything_fits() -> None:
     assert (plan.block, plan.resident) == (2, 10)  # 2048 // 1024; 20 images are ten blocks
     assert plan.token_bytes == 2 * 20 * 1024 * 4 * 2 == 327_680
     assert plan.minima_bytes == 20 * 19 * 1024 * 4 == 1_556_480
-    # all images as float32; a length and three scores (24 bytes) per patch; an image with two sums of it; and
-    # a product of two images
-    assert plan.workspace_bytes == 327_680 + 20 * 1024 * (4 + 24) + 57_344 + 4_194_304 == 5_152_768
-    assert plan.memory_bytes == 327_680 + 1_556_480 + 5_152_768
+    # all images as float32; a length for each layer and three scores (24 bytes) per patch; an image with two
+    # sums of it; and a product of two images
+    assert plan.workspace_bytes == 327_680 + 20 * 1024 * (2 * 4 + 24) + 57_344 + 4_194_304 == 5_234_688
+    assert plan.memory_bytes == 327_680 + 1_556_480 + 5_234_688
     assert plan.disk_bytes == 0
     assert not plan.tokens_on_disk
     assert not plan.minima_on_disk
@@ -66,12 +66,12 @@ def test_bytes_when_everything_fits() -> None:
 @pytest.mark.parametrize(
     ("budget", "resident", "tokens_on_disk", "minima_on_disk", "memory"),
     [
-        (7_036_928, 10, False, False, 7_036_928),
-        (7_036_927, 10, False, True, 5_480_448),
-        (5_480_448, 10, False, True, 5_480_448),
-        (5_480_447, 10, True, True, 5_152_768),
-        (5_152_767, 3, True, True, 5_021_696),  # 5 blocks on either side are still all of them
-        (5_021_695, 2, True, True, 4_956_160),
+        (7_118_848, 10, False, False, 7_118_848),
+        (7_118_847, 10, False, True, 5_562_368),
+        (5_562_368, 10, False, True, 5_562_368),
+        (5_562_367, 10, True, True, 5_234_688),
+        (5_234_687, 3, True, True, 5_103_616),  # 5 blocks on either side are still all of them
+        (5_103_615, 2, True, True, 5_038_080),
     ],
 )
 def test_what_moves_to_disk_first(
@@ -106,7 +106,7 @@ def test_bytes_of_the_papers_model() -> None:
     assert plan.token_bytes == 2_242_969_600
     assert plan.minima_bytes == 200 * 199 * 3 * 1369 * 4
     image, product = 5_607_424, 7_496_644
-    assert plan.workspace_bytes == 200 * image + 200 * 1369 * (3 * 4 + 24) + image * 7 // 2 + product
+    assert plan.workspace_bytes == 200 * image + 200 * 1369 * (4 * 3 * 4 + 24) + image * 7 // 2 + product
 
 
 # ---- promises --------------------------------------------------------------------------------

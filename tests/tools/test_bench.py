@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,9 @@ from musc_edge.tools import bench
 from musc_edge.tools.bench.harness import enough, sureness, warm_up
 from musc_edge.tools.bench.limits import graph_flop
 from musc_edge.tools.bench.lot import synthetic_lot
+from musc_edge.tools.bench.report import Report
+from musc_edge.tools.bench.resources import Usage
+from musc_edge.tools.bench.texts import table_of
 from places import listen_to_interrupts
 
 Run = subprocess.CompletedProcess[str]
@@ -196,6 +200,24 @@ def test_interrupt_keeps_what_was_measured(commands: Path, quick_bundle: Path, t
     assert report["partial"]
     assert len(report["samples"]["batch 1"]) >= 1
     assert "batch 1" in stdout
+
+
+def test_what_disturbed_a_measurement_is_said() -> None:
+    quiet = Usage(
+        wall_s=9.0, cpu_s=8.0, cpu_cores=0.9, others_cores=0.01, peak_rss=10**8, peak_device_memory=None,
+        energy_j=90.0, power_w=10.0, power_source="VDD_IN", cpu_clock_mhz=(1000, 2000), gpu_clock_mhz=None,
+        throttled=False, nvpmodel=None,
+    )  # fmt: skip
+    peaks = {"peaks": {"flops": 1e12, "bytes_per_s": 1e10, "threads": 2}, "per_image_s": 0.25}
+    report = Report("peak", {}, {"product": [0.1]}, facts=peaks, resources=asdict(quiet))
+    text = table_of(report)
+    assert "energy per image       2.50 J" in text
+    assert "warning" not in text
+    report.resources = asdict(replace(quiet, others_cores=1.5, throttled=True, power_w=None))
+    text = table_of(report)
+    assert "other processes used 1.5 cores" in text
+    assert "throttled; cool it" in text
+    assert "energy per image" not in text
 
 
 # ---- counts and rounds -----------------------------------------------------------------------

@@ -20,8 +20,8 @@ from musc_edge.tools.bench.compare import (
     compare,
     compare_text,
     differences,
-    read_report,
 )
+from musc_edge.tools.bench.report import read_report
 
 STAGES = {"decode": 0.8, "extract": 6.0, "score": 2.5, "maps": 0.3, "write": 0.05}
 

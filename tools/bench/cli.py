@@ -78,7 +78,8 @@ def _plain(value: Any) -> Any:
 
 
 def _compare(args: argparse.Namespace) -> int:
-    from .compare import compare, compare_text, differences, read_report
+    from .compare import compare, compare_text, differences
+    from .report import read_report
 
     before, after = read_report(args.before), read_report(args.after)
     remarks, changes = differences(before, after), compare(before, after)

@@ -16,18 +16,16 @@ is widened by the drift that a run can have instead.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from ...runtime.errors import MuscEdgeError
-from .report import SCHEMA
+from .report import shortly
 
 MIN_EFFECT = 0.05  # of the ratio of medians
 FAMILY_ERROR = 0.05  # chance of any false alarm among the names, as far as rounds are independent
@@ -38,7 +36,6 @@ MIN_NAMES = 3  # from which on a movement can be called common
 
 _RESAMPLES = 2000
 _ORDER = {"slower": 0, "faster": 0, "unsure": 1, "same": 2}
-_PARTS: dict[str, type] = {"case": str, "settings": dict, "samples": dict, "machine": dict, "versions": dict}
 Floats = npt.NDArray[np.float64]
 Verdict = Literal["slower", "faster", "same", "unsure"]
 
@@ -61,49 +58,6 @@ class Change:
     p: float
     verdict: Verdict
     note: str = ""
-
-
-# ---- reading ---------------------------------------------------------------------------------
-
-
-def read_report(path: Path) -> dict[str, Any]:
-    """Read a report of ``musc-bench``; MuscEdgeError if there is none, or none that this version reads."""
-    make_one = "Make one with: musc-bench CASE --out FOLDER, which writes report.json."
-    try:
-        report = json.loads(path.read_bytes())
-    except OSError as error:
-        raise MuscEdgeError(f"{path} cannot be read: {error.strerror}. {make_one}") from error
-    except (ValueError, RecursionError) as error:
-        raise MuscEdgeError(f"{path} is not JSON ({error}); expected a report. {make_one}") from error
-    if not isinstance(report, dict) or "schema" not in report:
-        raise MuscEdgeError(f"{path} is not a report of musc-bench: it names no schema. {make_one}")
-    if report["schema"] != SCHEMA:
-        raise MuscEdgeError(
-            f"{path} has schema {report['schema']!r}; this musc-bench reads {SCHEMA}. "
-            "Measure both again with one version."
-        )
-    for part, kind in _PARTS.items():
-        if not isinstance(report.get(part), kind):
-            raise MuscEdgeError(
-                f"{path} is not a report of musc-bench: {part} is {_shortly(report.get(part))}, expected "
-                f"{'a text' if kind is str else 'an object'}. {make_one}"
-            )
-    for name, seconds in report["samples"].items():
-        if not isinstance(seconds, list) or not all(map(_is_seconds, seconds)):
-            raise MuscEdgeError(
-                f"{path}: the samples of {name!r} are {_shortly(seconds)}, expected a list of seconds. "
-                f"{make_one}"
-            )
-    return report
-
-
-def _is_seconds(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e9
-
-
-def _shortly(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 # ---- comparing -------------------------------------------------------------------------------
@@ -260,7 +214,7 @@ def differences(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
     """Remarks on what, other than the code, may make the reports differ; MuscEdgeError for two cases."""
     _check_case(a, b)
     remarks = [
-        f"{part}: {key} was {_shortly(a[part].get(key))}, is {_shortly(b[part].get(key))}"
+        f"{part}: {key} was {shortly(a[part].get(key))}, is {shortly(b[part].get(key))}"
         for part, keys in (
             ("settings", dict.fromkeys((*a["settings"], *b["settings"]))),
             ("machine", ("processor", "cores", "system", "python")),

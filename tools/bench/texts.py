@@ -9,6 +9,8 @@ from .harness import Samples, table
 from .report import Report, machine
 from .resources import Usage, usage_text
 
+BUSY_MACHINE = 0.1
+"""Cores that other processes use on average, from which a measurement is not trusted."""
 Facts = dict[str, Any]
 
 
@@ -17,7 +19,18 @@ def table_of(report: Report) -> str:
     where = machine()
     lines = [f"musc-bench {report.case} on {where['processor']}, {where['cores']} cores"]
     lines += _TABLES[report.case](report) if report.samples else ["nothing was measured"]
-    lines += ["", *(f"{name:<22} {value}" for name, value in usage_text(Usage(**report.resources)))]
+    usage = Usage(**report.resources)
+    lines += ["", *(f"{name:<22} {value}" for name, value in usage_text(usage))]
+    per_image = report.facts.get("per_image_s")
+    if per_image and usage.power_w is not None:
+        lines.append(f"{'energy per image':<22} {usage.power_w * per_image:.2f} J, at the mean power")
+    if (usage.others_cores or 0) > BUSY_MACHINE:
+        lines.append(
+            f"warning: other processes used {usage.others_cores:.1f} cores meanwhile; "
+            "measure again on a quiet machine"
+        )
+    if usage.throttled:
+        lines.append("warning: the machine was throttled; cool it, or these are the figures of a hot one")
     return "\n".join(lines)
 
 
