@@ -61,7 +61,8 @@ def score(bundle: Bundle, store: HostStore, group: int | None) -> tuple[FloatArr
     start = time.perf_counter()
 
     def note(stage: str, done: float, total: float, unit: str) -> None:
-        marks.append((time.perf_counter() - start, done / total))
+        if stage == "score":
+            marks.append((time.perf_counter() - start, done / total))
 
     maps = scorer.score(store, plan, note).reshape(-1, *bundle.manifest.grid)
     seconds = time.perf_counter() - start
