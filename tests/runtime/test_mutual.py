@@ -203,3 +203,19 @@ def test_interval_mean_is_the_mean_of_the_sorted_slice(start: int, stop: int) ->
 def test_unusable_degrees_are_refused(degrees: tuple[int, ...]) -> None:
     with pytest.raises(LotError, match="odd"):
         mutual_scores(np.zeros((1, 5, 4, 2), np.float32), (2, 2), degrees)
+
+
+def test_interval_that_this_lot_leaves_empty_and_a_smaller_one_does_not() -> None:
+    """8 images have 7 distances: from 0.3 to 0.4 of them there is none, with 6 images there was one."""
+    with pytest.raises(LotError, match=r"8 images are too few.*at least 9 images"):
+        interval_bounds(8, (0.3, 0.4))
+    interval_bounds(6, (0.3, 0.4))
+    with pytest.raises(LotError, match="choose a group size of 8"):
+        CpuScorer((2, 3), interval=(0.3, 0.4), group=7).judges(100)
+
+
+def test_grids_and_threads_of_any_kind() -> None:
+    tokens = random_store(7, (1, 6, 12, 4)).tokens
+    expected = mutual_scores(tokens, (3, 4), threads=1)
+    for grid in ([3, 4], np.array([3, 4])):
+        assert mutual_scores(tokens, grid, threads=2).tobytes() == expected.tobytes()  # type: ignore[arg-type]

@@ -17,7 +17,13 @@ from PIL import Image
 from helpers_runtime import MANIFEST, Array, lot_result
 from musc_edge import upsample
 from musc_edge.runtime.heatmap import Scale
-from musc_edge.runtime.image_files import MAP_FORMATS, OutputOptions, file_names, save_map
+from musc_edge.runtime.image_files import (
+    MAP_FORMATS,
+    OutputOptions,
+    file_names,
+    save_map,
+    write_image_files,
+)
 from musc_edge.runtime.lot_result import LotResult
 from musc_edge.runtime.results import COLUMNS, combine, write_results
 from musc_edge.runtime.types import LotImage, SkippedImage
@@ -321,3 +327,14 @@ def test_overlay_that_cannot_be_drawn_is_a_warning_and_the_rest_is_there(
     with Image.open(out / overlays[0]) as picture:
         assert picture.width == 9
         assert picture.height > 6
+
+
+@pytest.mark.parametrize(("budget", "room"), [(1, False), (10**12, True), (-1, True)])
+def test_writing_says_if_it_takes_more_than_the_budget(tmp_path: Path, budget: int, room: bool) -> None:
+    result = lot_result(tmp_path / "lot", ["a.png", "b.png", "c.png", "d.png", "e.png"])
+    result = dataclasses.replace(result, plan=dataclasses.replace(result.plan, budget=budget))
+    (tmp_path / "out").mkdir()
+    written = write_image_files(result, tmp_path / "out", OutputOptions(overlays=True, threads=3))
+    assert len(list((tmp_path / "out" / "overlays").iterdir())) == 5
+    assert (written.problems == ()) == room
+    assert room or "more than the memory budget of 1 bytes had left" in written.problems[0]

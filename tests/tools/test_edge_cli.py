@@ -195,6 +195,8 @@ def test_damaged_images_are_listed_and_never_scored(lot: Path, infer: Any, tmp_p
         (["--group-size", "0"], 2, "1 or more"),
         (["--group-size", "few"], 2, "1 or more"),
         (["--group-size", "3"], 6, "needs at least 4 other images"),
+        (["--group-size", "7", "--interval", "0.3,0.4"], 6, "choose a group size of 8"),
+        (["--neighbors", "0,1"], 2, "1 or more"),
         (["--scorer", "cuda"], 2, "invalid choice"),
         (["--memory-budget", "1M"], 6, "smallest that works"),
         (["--interval", "0,0.05"], 6, "at least 21"),
@@ -354,7 +356,12 @@ def test_plan_says_what_a_lot_would_take(commands: Path, real_bundle: Path) -> N
     text = subprocess.run([*command, "1000"], capture_output=True, text=True, check=True).stdout
     assert "1000 images scored by all others: 499,500 pairs in 4 layers, 2 threads, numba, about" in text
     assert " of the ViT and then " in text
-    refused = [(["4"], 6, "too few"), (["1000", "--memory-budget", "1M"], 6, "that works is")]
+    refused = [
+        (["4"], 6, "too few"),
+        (["1000", "--memory-budget", "1M"], 6, "that works is"),
+        (["100", "--group-size", "7", "--interval", "0.3,0.4"], 6, "choose a group size of 8"),
+        (["99999999999999999999"], 2, "at most"),
+    ]
     for options, code, message in refused:
         run = subprocess.run([*command, *options], capture_output=True, text=True, check=False)
         assert (run.returncode, message in run.stderr) == (code, True), run.stderr
