@@ -13,7 +13,6 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 
 from musc_edge.tools.bench import power
