@@ -5,7 +5,7 @@
 Each trial measures the lot twice, as ``musc-bench lot`` does.  In half of the trials the second time is
 slower: after every run of the ViT the pipeline sleeps for 20 % of the time that the run took.  Found is a
 slow-down that is said of ``extract``; a false alarm is any stage called slower or faster without a change, or
-any but ``extract`` and the lot as a whole with it.  Prints a line for docs/benchmarks.md.
+any but ``extract`` and the lot as a whole with it.  Prints the line of docs/compare.md.
 """
 
 from __future__ import annotations

@@ -75,6 +75,7 @@ def _measure_lot(args: argparse.Namespace, report: Report) -> None:
         )
         measured = lot.Measured()
         report.facts["warm_up_rounds"] = warm_up(lambda: lot.run_once(job))
+        before = peak.measure(job.threads)
         try:
             while not enough(measured.lot, args.rounds):
                 lot.run_once(job, measured)
@@ -82,7 +83,7 @@ def _measure_lot(args: argparse.Namespace, report: Report) -> None:
         finally:
             report.samples, report.calls = measured.samples(), dict(measured.calls)
             if measured.lot:
-                peaks = peak.measure(job.threads)
+                peaks = peak.merged(before, peak.measure(job.threads))
                 report.facts |= lot.lot_facts(measured)
                 report.facts["stages"] = lot.stage_facts(measured, job, bundle, peaks)
                 report.facts["peaks"] = peak.facts(peaks)
@@ -117,10 +118,11 @@ def _measure_backbone(args: argparse.Namespace, report: Report) -> None:
 
     bundle = open_bundle(find_bundle(args.bundle))
     threads = all_threads(args)
-    peaks = peak.measure(threads)
+    before = peak.measure(threads)
     try:
         backbone.measure(bundle, args.batches, threads, args.rounds, report.samples)
     finally:
+        peaks = peak.merged(before, peak.measure(threads))
         report.facts = backbone.facts(bundle, report.samples, peaks)
         report.facts["peaks"] = peak.facts(peaks)
 

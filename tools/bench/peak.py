@@ -55,6 +55,11 @@ def measure(threads: int, rounds: int = 5, seconds: float = 0.2) -> Peaks:
     return Peaks(threads, tuple(flops[1:]), tuple(bandwidth[1:]))
 
 
+def merged(a: Peaks, b: Peaks) -> Peaks:
+    """The rounds of both, as of before and after a measurement: a shared machine is not always at its best."""
+    return Peaks(a.threads, a.rounds_flops + b.rounds_flops, a.rounds_bandwidth + b.rounds_bandwidth)
+
+
 def samples(peaks: Peaks) -> dict[str, list[float]]:
     """Seconds for a product of 1024 x 1024 x 1024 and for a copy of 64 MB, by what was timed."""
     return {

@@ -33,7 +33,7 @@ def draw(report: Report, path: Path) -> None:
     stages = report.facts.get("stages", {})
     if stages:
         _bars(left, {name: s["busy_s"] for name, s in stages.items()}, "seconds of a lot, added over threads")
-        _spread(middle, report.calls, "milliseconds of a call")
+        _spread(middle, report.calls, "ms of a call")
         _shares(right, {name: s["share_of_limit"] for name, s in stages.items()})
     else:
         rounds = {name: seconds for name, seconds in report.samples.items() if seconds}
@@ -42,7 +42,7 @@ def draw(report: Report, path: Path) -> None:
             {name: sorted(seconds)[len(seconds) // 2] for name, seconds in rounds.items()},
             "seconds, median",
         )
-        _spread(middle, rounds, "milliseconds of a round")
+        _spread(middle, rounds, "ms of a round")
         _shares(right, _shares_of(report))
     for axes in (left, middle, right):
         axes.spines[["top", "right"]].set_visible(False)
@@ -73,7 +73,7 @@ def _spread(axes: Any, calls: dict[str, list[float]], label: str) -> None:
     values = [[seconds * 1e3 for seconds in calls[name]] for name in names]
     axes.boxplot(values, orientation="horizontal", whis=(1, 99), showfliers=False, tick_labels=names,
         medianprops={"color": _RED})  # fmt: skip
-    axes.set(xscale="log", xlabel=f"{label} (box: quartiles; whiskers: 1 to 99 %)")
+    axes.set(xscale="log", xlabel=f"{label}: quartiles, 1 to 99 %")
 
 
 def _shares(axes: Any, shares: dict[str, float | None]) -> None:
