@@ -56,7 +56,7 @@ def measure(threads: int, rounds: int = 5, seconds: float = 0.2) -> Peaks:
 
 
 def merged(a: Peaks, b: Peaks) -> Peaks:
-    """The rounds of both, as of before and after a measurement: a shared machine is not always at its best."""
+    """The rounds of both, as of before and after a measurement: a shared machine is at its best at times."""
     return Peaks(a.threads, a.rounds_flops + b.rounds_flops, a.rounds_bandwidth + b.rounds_bandwidth)
 
 
