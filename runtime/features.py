@@ -108,12 +108,18 @@ def extract(
     return tuple(read), tuple(failed)
 
 
+def empty_slot(bundle: Bundle, images: int) -> Slot:
+    """Room for the features of some images, outside of any store."""
+    m = bundle.manifest
+    return Slot(
+        np.empty(store_shape(images, bundle), m.tokens[0].dtype), np.empty((images, m.cls_width), np.float32)
+    )
+
+
 def seconds_per_image(backend: FeatureBackend, bundle: Bundle, batch: int) -> float:
     """Time of the ViT for an image, from one batch after another that warms it up."""
-    m = bundle.manifest
-    pixels = np.zeros((batch, 3, *m.preprocess.size), np.float32)
-    tokens = np.empty((len(m.layers), batch, m.patches, m.token_width), m.tokens[0].dtype)
-    slot = Slot(tokens, np.empty((batch, m.cls_width), np.float32))
+    pixels = np.zeros((batch, 3, *bundle.manifest.preprocess.size), np.float32)
+    slot = empty_slot(bundle, batch)
     backend.extract_into(pixels, slot)
     start = time.perf_counter()
     backend.extract_into(pixels, slot)

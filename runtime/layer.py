@@ -90,11 +90,7 @@ class Layer:
 
     def kept_pairs(self) -> int:
         """Pairs that need not be compared again, if what was kept of them is whole."""
-        if not self.kept:
-            return 0
-        if self.finished() is not None:
-            return self.judges.pairs
-        return sum(map(self._count, self.kept.cells(self.layer)))
+        return sum(map(self._count, self.kept.cells(self.layer))) if self.kept else 0
 
     def finished(self) -> Array | None:
         """Mutual scores (N,P) by place that an earlier run has kept, or None."""

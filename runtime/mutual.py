@@ -170,10 +170,13 @@ class CpuScorer:
         work = [Layer(*method, store, i, plan, judges, minima, kept, report, timer) for i in range(layers)]
         total = np.zeros((images, patches), np.float64)
         with one_thread_per_product(plan.threads):
-            lengths = _all_lengths([layer for layer in work if layer.finished() is None], progress)
-            report.from_earlier(sum(layer.kept_pairs() for layer in work))
-            for layer in work:
-                scores = layer.finished()
+            finished = [layer.finished() for layer in work]
+            left = [layer for layer, scores in zip(work, finished, strict=True) if scores is None]
+            lengths = _all_lengths(left, progress)
+            report.from_earlier(
+                (layers - len(left)) * judges.pairs + sum(layer.kept_pairs() for layer in left)
+            )
+            for layer, scores in zip(work, finished, strict=True):
                 total += layer.scores(lengths.pop(layer.layer)) if scores is None else scores
         if kept and report.earlier:
             kept.notes.append(f"{report.earlier:,} comparisons of images are of an earlier, interrupted run")

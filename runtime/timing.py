@@ -21,19 +21,22 @@ class StageTimer:
     """
 
     def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
+        self._stages: list[str] = []
         self._spans: dict[str, array[float]] = {}
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Seconds of each stage, in the order of their first use."""
+        spans = self.spans()
+        return {name: float(np.diff(spans[name]).sum()) for name in self._stages if name in spans}
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Time the enclosed block as part of stage ``name``."""
-        start = time.perf_counter()
-        try:
+        if name not in self._stages:
+            self._stages.append(name)
+        with self.work(name):
             yield
-        finally:
-            stop = time.perf_counter()
-            self.seconds[name] = self.seconds.get(name, 0.0) + stop - start
-            self._record(name, start, stop)
 
     @contextmanager
     def work(self, name: str) -> Iterator[None]:

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from ...runtime.features import empty_slot
 from ...runtime.onnx_backend import OnnxBackend
-from ...runtime.types import Bundle, Slot
+from ...runtime.types import Bundle
 from .limits import graph_flop
 from .peak import Peaks
 from .stages import calls
@@ -22,13 +23,11 @@ def measure(
     bundle: Bundle, batches: Iterable[int], threads: int, rounds: int, samples: dict[str, list[float]]
 ) -> None:
     """Add to ``samples`` the seconds of ``rounds`` runs for each batch size, all sizes in turn."""
-    m = bundle.manifest
     generator = np.random.default_rng(0)
     work = {}
     for batch in batches:
-        images = generator.standard_normal((batch, 3, *m.preprocess.size), np.float32)
-        tokens = np.empty((len(m.layers), batch, m.patches, m.token_width), m.tokens[0].dtype)
-        work[name_of(batch)] = images, Slot(tokens, np.empty((batch, m.cls_width), np.float32))
+        images = generator.standard_normal((batch, 3, *bundle.manifest.preprocess.size), np.float32)
+        work[name_of(batch)] = images, empty_slot(bundle, batch)
     with OnnxBackend(bundle, threads) as backend:
         for number in range(WARM + rounds):
             for name, (images, slot) in work.items():

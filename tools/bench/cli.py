@@ -10,13 +10,10 @@ from contextlib import nullcontext
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .. import cli
 from .commands import CASES, Case
-
-if TYPE_CHECKING:
-    pass
 
 _NOT_SETTINGS = ("run", "json", "debug", "out", "overwrite", "usage_error")
 

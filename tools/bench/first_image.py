@@ -14,23 +14,20 @@ def main() -> None:
     marks = [time.monotonic()]
     from pathlib import Path
 
-    import numpy as np
-
     from ...runtime.bundle import open_bundle
+    from ...runtime.features import empty_slot
     from ...runtime.images import preprocess, read_image
     from ...runtime.onnx_backend import OnnxBackend, import_onnxruntime
-    from ...runtime.types import Slot
 
     import_onnxruntime()
     marks.append(time.monotonic())
     bundle = open_bundle(Path(sys.argv[1]))
     marks.append(time.monotonic())
-    m = bundle.manifest
-    tokens = np.empty((len(m.layers), 1, m.patches, m.token_width), m.tokens[0].dtype)
+    slot = empty_slot(bundle, 1)
     with OnnxBackend(bundle, int(sys.argv[3])) as backend:
         marks.append(time.monotonic())
-        pixels = preprocess(read_image(Path(sys.argv[2])), m.preprocess)
-        backend.extract_into(pixels[None], Slot(tokens, np.empty((1, m.cls_width), np.float32)))
+        pixels = preprocess(read_image(Path(sys.argv[2])), bundle.manifest.preprocess)
+        backend.extract_into(pixels[None], slot)
         marks.append(time.monotonic())
     print(*marks)
 
