@@ -1,1 +1,4 @@
-"""CUDA kernels and their launches.  Empty so far: mutual scoring runs on the CPU (runtime/mutual.py)."""
+"""Mutual scoring on a GPU: the CUDA kernels (musc.cu), how they are launched, and the GPU they run on.
+
+Knows arrays, pointers and launches, not lots.  What fails raises KernelError.
+"""

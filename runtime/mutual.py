@@ -24,13 +24,13 @@ from pathlib import Path
 
 import numpy as np
 
-from .aggregate import centre, check_degrees, rescale
+from .aggregate import centre, rescale
 from .blas import one_thread_per_product
 from .compare import Comparer, GramFilter, best_filter, load_filter
 from .errors import LotError
-from .interval import interval_bounds, smallest_lot
-from .judges import Judges, choose
+from .judges import choose
 from .layer import KeptCells, Layer, Report
+from .method import Method
 from .parallel import cores
 from .plan import LotSize, make_plan
 from .rows import FileRows, MemoryRows, Rows
@@ -82,28 +82,14 @@ def mutual_scores(
 
 
 @dataclass(frozen=True)
-class CpuScorer:
+class CpuScorer(Method):
     """Mutual scores on the CPU.
 
-    ``group`` is the number of judges of an image, None for all others; ``kind`` is the filter, "numpy",
-    "numba" or "auto"; ``scratch`` is the folder for what the plan puts on disk.
+    ``kind`` is the filter, "numpy", "numba" or "auto"; ``scratch`` is the folder for what goes to disk.
     """
 
-    grid: tuple[int, int]
-    degrees: tuple[int, ...] = (1, 3, 5)
-    interval: tuple[float, float] = (0.0, 0.3)
-    group: int | None = None
     kind: str = "auto"
     scratch: Path | None = None
-
-    def __post_init__(self) -> None:
-        check_degrees(self.degrees)
-        least = smallest_lot(self.interval) - 1
-        if self.group is not None and self.group < least:
-            raise LotError(
-                f"a group size of {self.group} is too small: the interval {self.interval} needs at least "
-                f"{least} other images to score an image by."
-            )
 
     def plan(
         self,
@@ -128,18 +114,6 @@ class CpuScorer:
             vit_bytes=vit_bytes,
             keep=keep,
         )
-
-    def judges(self, images: int) -> Judges:
-        """Who judges whom among ``images``; LotError if the interval of so many distances is empty."""
-        judges = choose(images, self.group)
-        whole = smallest_lot(self.interval, judges.count + 1) - 1
-        if whole > judges.count and judges.count < images - 1:
-            raise LotError(
-                f"the interval {self.interval} of the distances to {judges.count} other images is empty: "
-                f"choose a group size of {whole}, or a wider interval."
-            )
-        interval_bounds(judges.count + 1, self.interval)
-        return judges
 
     def score(
         self,

@@ -171,6 +171,32 @@ class ScoreSettings:
 
 
 @dataclass(frozen=True)
+class DevicePlan:
+    """What of a lot is on a GPU at once, decided before any work (runtime/device_plan.py).
+
+    Sizes are in bytes.  Tokens are copied to the device by ``block`` images, and ``ring`` blocks have room
+    there.  Distances are there for ``panel`` images at once, and half-precision features for all, or for
+    those of the panel and one block (``streamed``).  ``comparisons`` is how often a pair is compared.
+    """
+
+    budget: int
+    block: int
+    ring: int
+    panel: int
+    streamed: bool
+    comparisons: float
+    token_bytes: int
+    feature_bytes: int
+    distance_bytes: int
+    other_bytes: int
+
+    @property
+    def memory_bytes(self) -> int:
+        """What the plan needs of the device."""
+        return self.token_bytes + self.feature_bytes + self.distance_bytes + self.other_bytes
+
+
+@dataclass(frozen=True)
 class Plan:
     """Where a lot's arrays live and how they are cut, decided before any work (runtime/plan.py).
 
@@ -189,6 +215,7 @@ class Plan:
     workspace_bytes: int
     fixed_bytes: int
     vit_bytes: int
+    device: DevicePlan | None = None
 
     @property
     def memory_bytes(self) -> int:

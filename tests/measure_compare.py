@@ -1,16 +1,18 @@
 """How often ``musc-bench compare`` finds a slow-down, and how often it cries out where nothing changed.
 
-    python tests/measure_compare.py BUNDLE LOT [--trials 20] [--rounds 10] [--images 16]
+    python tests/measure_compare.py BUNDLE LOT [--trials 20] [--rounds 10] [--images 16] [--keep FOLDER]
 
 Each trial measures the lot twice, as ``musc-bench lot`` does.  In half of the trials the second time is
 slower: after every run of the ViT the pipeline sleeps for 20 % of the time that the run took.  Found is a
 slow-down that is said of ``extract``; a false alarm is any stage called slower or faster without a change, or
-any but ``extract`` and the lot as a whole with it.  Prints the line of docs/compare.md.
+any but ``extract`` and the lot as a whole with it.  Prints the line of docs/compare.md.  ``--keep`` writes
+the reports of every trial, so that another way to compare them can be judged without measuring again.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import tempfile
 import time
@@ -49,6 +51,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--images", type=int, default=16)
+    parser.add_argument("--keep", type=Path)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         few = Path(folder) / "lot"
@@ -66,6 +69,9 @@ def main() -> None:
                 OnnxBackend.extract_into = slow_extract  # type: ignore[method-assign]
             after = measure(job, args.rounds)
             OnnxBackend.extract_into = _extract  # type: ignore[method-assign]
+            if args.keep:
+                args.keep.mkdir(parents=True, exist_ok=True)
+                (args.keep / f"{trial:02}.json").write_text(json.dumps([before, after]))
             said = {c.name: c for c in compare(before, after) if c.verdict in ("slower", "faster")}
             found += planted and "extract" in said and said["extract"].verdict == "slower"
             alarms += not planted and bool(said)

@@ -1,0 +1,117 @@
+"""What the scorer asks of a GPU: memory, copies, launches and the order among them.
+
+Two classes answer: ``PycudaGpu`` (pycuda_gpu.py), and in the tests one that runs the kernels' own source on
+the CPU and performs what was queued as late, and in as odd an order, as the streams and events allow.
+
+Copies and launches are queued in a stream and return at once; streams do not wait for each other unless
+told so.  All calls are made by one thread (thread.py), which frees what it allocated.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+Stream = int
+Event = int
+"""Numbers, so that no object of the driver's can outlive its context or be collected in another thread."""
+
+
+@dataclass(frozen=True)
+class DeviceArray:
+    """Memory of a device, C-contiguous: its address, shape and dtype."""
+
+    address: int
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    @property
+    def nbytes(self) -> int:
+        return prod(self.shape) * self.dtype.itemsize
+
+    def rows(self, start: int, stop: int) -> DeviceArray:
+        """Items ``start`` to ``stop`` of the first axis, in the same memory."""
+        if not 0 <= start <= stop <= self.shape[0]:
+            raise IndexError(f"rows {start} to {stop} of {self.shape[0]}")
+        row = prod(self.shape[1:]) * self.dtype.itemsize
+        return replace(self, address=self.address + start * row, shape=(stop - start, *self.shape[1:]))
+
+
+@dataclass(frozen=True)
+class Launch:
+    """Which kernel runs how often: ``grid`` blocks of ``block`` threads with ``shared`` bytes each."""
+
+    kernel: str
+    grid: tuple[int, int, int]
+    block: tuple[int, int, int]
+    shared: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.kernel} (grid {self.grid}, block {self.block}, {self.shared} bytes of shared memory)"
+
+
+class Gpu(Protocol):
+    """One GPU, opened.  Methods raise KernelError."""
+
+    name: str
+    arch: str
+    """Such as "sm_87"."""
+    integrated: bool
+    """Whether it shares the processor's memory, as a Jetson's does."""
+
+    def free_memory(self) -> int:
+        """Bytes of device memory that can be allocated now."""
+        ...
+
+    def load(self, cubin: bytes) -> None:
+        """Load the module whose kernels are launched from now on."""
+        ...
+
+    def empty(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> DeviceArray:
+        """Allocate; DeviceMemoryError if there is not as much."""
+        ...
+
+    def free(self, array: DeviceArray) -> None:
+        """Give back what ``empty`` gave, after all work that uses it."""
+        ...
+
+    def stream(self) -> Stream:
+        """A new queue of work."""
+        ...
+
+    def upload(self, array: DeviceArray, values: Array, stream: Stream) -> None:
+        """Queue a copy to the device; ``values`` may be changed as soon as this returns."""
+        ...
+
+    def fill(self, array: DeviceArray, bits: int, stream: Stream) -> None:
+        """Queue writing the same four bytes everywhere."""
+        ...
+
+    def launch(self, launch: Launch, arguments: tuple[DeviceArray | np.int32, ...], stream: Stream) -> None:
+        """Queue a kernel."""
+        ...
+
+    def download(self, array: DeviceArray, stream: Stream) -> Array:
+        """A copy of ``array``, after all that was queued in ``stream``."""
+        ...
+
+    def event(self) -> Event:
+        """A new event; it can be recorded again and again."""
+        ...
+
+    def record(self, event: Event, stream: Stream) -> None:
+        """Let ``event`` happen when all that is queued in ``stream`` so far is done."""
+        ...
+
+    def wait(self, stream: Stream, event: Event) -> None:
+        """Let what is queued in ``stream`` from now on wait for ``event`` as last recorded."""
+        ...
+
+    def finish(self, event: Event) -> None:
+        """Return when ``event`` as last recorded has happened; at once if it never was."""
+        ...

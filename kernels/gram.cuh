@@ -1,0 +1,184 @@
+// gram_min: MSM's inner step (paper, section 3.3, equation 3) for a list of pairs of images.
+//
+//   distances[to_a][m] = min over n of |f_a[m] - f_b[n]|^2        patches m of image a, n of image b
+//   distances[to_b][n] = min over m of the same
+//
+// with |f_a[m] - f_b[n]|^2 = q_a[m] + q_b[n] - 2 <f_a[m], f_b[n]>.  One Gram block serves both images, and
+// it is never written: each 128 x 128 tile of it lives in the registers of one CTA, which takes the
+// minima of its rows and columns from there.
+//
+// Shapes
+//   features   (images, P, pitch) halves, pool.cuh's; pitch a multiple of 32, zeros behind the width
+//   squares    (images, P) float, the rows' squared norms
+//   pairs      (count) of {a, b, to_a, to_b}; a row of distances that is not wanted is -1
+//   distances  (rows, P) bits of float, holding infinity at the start.  Floats that are not negative are
+//              ordered as their bits are, and a minimum does not depend on the order in which it is taken:
+//              the result is the same, bit for bit, however the work is cut and scheduled.
+// Geometry
+//   grid       count * tiles * tiles with tiles = ceil(P / 128), block 256 = 8 warps in 2 x 4, each warp
+//              64 x 32 of the tile; shared memory STAGES * 16 KB, reused for the minima of the tile
+// Cost
+//   2 P^2 pitch FLOP a pair on tensor cores; read from L2, P / 128 times the features of both images.
+//
+// A tile's depth is walked in steps of 32 halves.  STAGES - 1 steps are on their way from L2 while one is
+// multiplied.  Rows of 64 bytes are stored with their four 16-byte chunks permuted (see ``chunk``), so that
+// neither the copies nor load_matrices meet a bank twice.
+#pragma once
+#include "device_ops.cuh"
+
+constexpr int TILE = 128, STEP = 32, STAGES = 3, GRAM_THREADS = 256;
+constexpr int ROW_BYTES = STEP * 2, SIDE_BYTES = TILE * ROW_BYTES, STAGE_BYTES = 2 * SIDE_BYTES;
+constexpr int WARP_ROWS = 64, WARP_COLUMNS = 32;
+#if defined(HAS_ASYNC_COPY)
+constexpr int GRAM_CTAS = 2;  // on a multiprocessor at once: at most 128 registers a thread
+#else
+constexpr int GRAM_CTAS = 1;  // Turing has shared memory for one
+#endif
+constexpr int RASTER = 8;  // rows of tiles that are walked down together
+
+// Address of 16-byte chunk ``index`` (0..3) of a row of a tile's side.
+DEVICE unsigned char* chunk(unsigned char* side, int row, int index) {
+  return side + row * ROW_BYTES + (index ^ ((row >> 1) & 3)) * 16;
+}
+
+// One step of one side, 128 rows of 64 bytes by 256 threads; rows behind the last patch become zeros.
+DEVICE void load_side(unsigned char* side, const half_bits* features, int first, int patches, int pitch, int
+step) {
+  UNROLL
+  for (int part = 0; part < 2; part++) {
+    int row = (threadIdx.x >> 2) + part * 64, index = threadIdx.x & 3, patch = first + row;
+    bool valid = patch < patches;
+    const half_bits* from = features + (size_t)(valid ? patch : 0) * pitch + step * STEP + index * 8;
+    copy_async_16(chunk(side, row, index), from, valid);
+  }
+}
+
+// The products of one step: 64 x 32 of the tile for this warp, as 4 x 4 fragments of 16 x 8. DEVICE void
+multiply_step(float (&sums)[4][4][4], unsigned char* stage, int warp_row, int warp_column, int lane) {
+  UNROLL
+  for (int k = 0; k < STEP / 16; k++) {
+    unsigned a[4][4], b[4][2];
+    UNROLL
+    for (int i = 0; i < 4; i++)
+      load_matrices(a[i], chunk(stage, warp_row + i * 16 + (lane & 15), 2 * k + (lane >> 4)));
+    UNROLL
+    for (int j = 0; j < 4; j += 2) {  // 16 columns at once, each a row in memory
+      unsigned both[4];
+      int row = warp_column + j * 8 + (lane & 7) + ((lane >> 4) << 3);
+      load_matrices(both, chunk(stage + SIDE_BYTES, row, 2 * k + ((lane >> 3) & 1)));
+      b[j][0] = both[0], b[j][1] = both[1], b[j + 1][0] = both[2], b[j + 1][1] = both[3];
+    }
+    UNROLL
+    for (int i = 0; i < 4; i++) {
+      UNROLL
+      for (int j = 0; j < 4; j++) multiply_add(sums[i][j], a[i], b[j]);
+    }
+  }
+}
+
+DEVICE float smallest_of(float value, int lanes) {  // over lanes that differ in the bits of ``lanes``
+  for (int bit = 16; bit; bit >>= 1)
+    if (bit & lanes) value = fminf(value, __shfl_xor_sync(~0u, value, bit));
+  return value;
+}
+
+DEVICE float square_of(const float* squares, int patch, int patches) {
+  return patch < patches ? squares[patch] : __uint_as_float(INFINITY_BITS);  // never the nearest
+}
+
+// Minima of the warp's part of the tile, into those of the tile. DEVICE void take_minima(const float
+(&sums)[4][4][4], const float* squares_a, const float* squares_b, int first_a,
+                        int first_b, int patches, int warp_row, int warp_column, int lane, unsigned* rows,
+                        unsigned* columns) {
+  const int g = lane >> 2, t = lane & 3;
+  float square_b[4][2], column_min[4][2];
+  UNROLL
+  for (int j = 0; j < 4; j++) {
+    UNROLL
+    for (int e = 0; e < 2; e++) {
+      square_b[j][e] = square_of(squares_b, first_b + warp_column + j * 8 + 2 * t + e, patches);
+      column_min[j][e] = __uint_as_float(INFINITY_BITS);
+    }
+  }
+  UNROLL
+  for (int i = 0; i < 4; i++) {
+    UNROLL
+    for (int half = 0; half < 2; half++) {
+      const int row = warp_row + i * 16 + half * 8 + g;
+      const float square_a = square_of(squares_a, first_a + row, patches);
+      float row_min = __uint_as_float(INFINITY_BITS);
+      UNROLL
+      for (int j = 0; j < 4; j++) {
+        UNROLL
+        for (int e = 0; e < 2; e++) {
+          float square = fmaxf(square_a + square_b[j][e] - 2.f * sums[i][j][half * 2 + e], 0.f);
+          row_min = fminf(row_min, square);
+          column_min[j][e] = fminf(column_min[j][e], square);
+        }
+      }
+      row_min = smallest_of(row_min, 3);
+      if (t == 0) atomicMin(&rows[row], __float_as_uint(row_min));
+    }
+  }
+  UNROLL
+  for (int j = 0; j < 4; j++) {
+    UNROLL
+    for (int e = 0; e < 2; e++) {
+      float smallest = smallest_of(column_min[j][e], 28);
+      if (g == 0) atomicMin(&columns[warp_column + j * 8 + 2 * t + e], __float_as_uint(smallest));
+    }
+  }
+}
+
+// The tile of the Gram that CTA ``number`` of a pair has: bands of RASTER rows of tiles, each band walked
+// down its columns, so that CTAs which run at the same time share rows and columns in L2.
+DEVICE void place_tile(int number, int tiles, int* tile_row, int* tile_column) {
+  int band = number / (RASTER * tiles), within = number % (RASTER * tiles);
+  int height = tiles - band * RASTER < RASTER ? tiles - band * RASTER : RASTER;
+  *tile_row = band * RASTER + within % height;
+  *tile_column = within / height;
+}
+
+KERNEL __launch_bounds__(GRAM_THREADS, GRAM_CTAS) gram_min(const half_bits* __restrict__ features, const
+float* __restrict__ squares, const int4* __restrict__ pairs,
+         unsigned* __restrict__ distances, int patches, int pitch) {
+  const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+  const int warp_row = (warp >> 2) * WARP_ROWS, warp_column = (warp & 3) * WARP_COLUMNS;
+  const int tiles = (patches + TILE - 1) / TILE;
+  const int4 pair = pairs[blockIdx.x / (tiles * tiles)];
+  int tile_row, tile_column;
+  place_tile(blockIdx.x % (tiles * tiles), tiles, &tile_row, &tile_column);
+  const int first_a = tile_row * TILE, first_b = tile_column * TILE;
+  const half_bits* features_a = features + (size_t)pair.x * patches * pitch;
+  const half_bits* features_b = features + (size_t)pair.y * patches * pitch;
+
+  auto load = [&](int step) {
+    unsigned char* stage = dynamic_shared + (step % STAGES) * STAGE_BYTES;
+    load_side(stage, features_a, first_a, patches, pitch, step);
+    load_side(stage + SIDE_BYTES, features_b, first_b, patches, pitch, step);
+  };
+  const int steps = pitch / STEP;
+  float sums[4][4][4] = {};
+  UNROLL
+  for (int step = 0; step < STAGES - 1; step++) {
+    if (step < steps) load(step);
+    copy_async_commit();  // a group per step, empty ones too, so that the waits below can count
+  }
+  for (int step = 0; step < steps; step++) {
+    copy_async_wait<STAGES - 2>();
+    __syncthreads();  // this step is there for all, and all are done with the one that is overwritten next
+    if (step + STAGES - 1 < steps) load(step + STAGES - 1);
+    copy_async_commit();
+    multiply_step(sums, dynamic_shared + (step % STAGES) * STAGE_BYTES, warp_row, warp_column, lane);
+  }
+
+  unsigned* rows = (unsigned*)dynamic_shared; unsigned* columns = rows + TILE; __syncthreads();  // nobody
+  reads the last step any more rows[threadIdx.x] = INFINITY_BITS;  // 256 threads for the 128 rows and the
+  128 columns behind them __syncthreads(); take_minima(sums, squares + (size_t)pair.x * patches, squares +
+  (size_t)pair.y * patches, first_a, first_b, patches,
+              warp_row, warp_column, lane, rows, columns);
+  __syncthreads();
+  const int side = threadIdx.x / TILE, of_tile = threadIdx.x % TILE;
+  const int patch = (side ? first_b : first_a) + of_tile, to = side ? pair.w : pair.z;
+  if (to >= 0 && patch < patches) atomicMin(&distances[(size_t)to * patches + patch], rows[threadIdx.x]);
+}

@@ -1,0 +1,10 @@
+// The kernels of mutual scoring, as one module: compiled once for each architecture (compiler.py) and
+// launched by launches.py, in this order for every layer and degree.
+//   centre_*       each image's mean and scale                              pool.cuh
+//   pool_*         tokens -> rows in half precision and their squares       pool.cuh
+//   column_mean    the rows' common part, from a few images                 pool.cuh
+//   gram_min       squared distances to the nearest patch, pair by pair     gram.cuh
+//   interval_mean  mutual scores of a layer and degree                      interval.cuh
+#include "gram.cuh"
+#include "interval.cuh"
+#include "pool.cuh"

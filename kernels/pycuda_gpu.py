@@ -1,0 +1,195 @@
+"""A GPU through pycuda: the primary context, which TensorRT and ONNX Runtime share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from math import prod
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .errors import DeviceMemoryError, KernelError
+from .gpu import Array, DeviceArray, Event, Launch, Stream
+
+_STAGES = 2
+"""Buffers of page-locked memory that uploads go through: one is filled while the other is copied."""
+
+
+def import_driver() -> Any:
+    """The module pycuda.driver; KernelError if it cannot be used, without touching a device."""
+    try:
+        from pycuda import driver
+    except ImportError as error:
+        installed = "No module named" not in str(error)
+        cure = (
+            "Check that the NVIDIA driver is installed (nvidia-smi)"
+            if installed
+            else "Install it with: pip install 'musc-edge[cuda]'"
+        )
+        raise KernelError(f"pycuda cannot be used ({error}). {cure}.") from error
+    return driver
+
+
+class PycudaGpu:
+    """The GPU of number ``ordinal``; a context manager, to be entered, used and left in one thread."""
+
+    def __init__(self, ordinal: int = 0) -> None:
+        self._ordinal = ordinal
+
+    def __enter__(self) -> PycudaGpu:
+        self._driver = import_driver()
+        with self._errors("opening the GPU"):
+            self._driver.init()
+            count = self._driver.Device.count()
+            if self._ordinal >= count:
+                raise KernelError(f"there is no GPU {self._ordinal}: the driver knows {count}.")
+            device = self._driver.Device(self._ordinal)
+            self._context = device.retain_primary_context()
+            self._context.push()
+        major, minor = device.compute_capability()
+        self.name, self.arch = device.name(), f"sm_{major}{minor}"
+        self.integrated = bool(device.get_attribute(self._driver.device_attribute.INTEGRATED))
+        self._functions: dict[str, Any] = {}
+        self._module: Any = None
+        self._memory: dict[int, Any] = {}
+        self._streams: list[Any] = []
+        self._events: list[Any] = []
+        self._staging: list[tuple[Array, Event]] = []
+        self._queued: list[Launch] = []
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            with self._errors("ending the work on the GPU"):
+                self._context.synchronize()
+        finally:
+            for memory in self._memory.values():
+                memory.free()
+            for buffer, _ in self._staging:
+                buffer.base.free()
+            self._memory.clear()
+            self._staging.clear()
+            self._streams.clear()
+            self._events.clear()
+            self._functions.clear()
+            self._module = None
+            self._context.pop()
+            self._context.detach()
+
+    # ---- memory ----------------------------------------------------------------------------------
+
+    def free_memory(self) -> int:
+        free, _ = self._driver.mem_get_info()
+        return int(free)
+
+    def empty(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> DeviceArray:
+        dtype = np.dtype(dtype)
+        size = prod(shape) * dtype.itemsize
+        with self._errors(f"allocating {size / 1e6:.0f} MB"):
+            memory = self._driver.mem_alloc(max(size, 1))
+        self._memory[int(memory)] = memory
+        return DeviceArray(int(memory), shape, dtype)
+
+    def free(self, array: DeviceArray) -> None:
+        self._memory.pop(array.address).free()
+
+    # ---- work ------------------------------------------------------------------------------------
+
+    def load(self, cubin: bytes) -> None:
+        with self._errors(f"loading the kernels for {self.arch}"):
+            self._module = self._driver.module_from_buffer(cubin)
+        self._functions = {}
+
+    def stream(self) -> Stream:
+        self._streams.append(self._driver.Stream())
+        return len(self._streams) - 1
+
+    def event(self) -> Event:
+        self._events.append(self._driver.Event(self._driver.event_flags.DISABLE_TIMING))
+        return len(self._events) - 1
+
+    def upload(self, array: DeviceArray, values: Array, stream: Stream) -> None:
+        if values.nbytes != array.nbytes:
+            raise KernelError(f"{values.nbytes} bytes do not fit an array of {array.nbytes}.")
+        with self._errors(f"copying {array.nbytes / 1e6:.0f} MB to the device"):
+            buffer, copied = self._page_locked(array.nbytes)
+            staged = buffer[: array.nbytes].view(values.dtype).reshape(values.shape)
+            np.copyto(staged, values)
+            self._driver.memcpy_htod_async(array.address, staged, self._streams[stream])
+            self.record(copied, stream)
+
+    def _page_locked(self, size: int) -> tuple[Array, Event]:
+        """Page-locked memory that no copy reads any more, and the event to record after the next copy."""
+        if len(self._staging) < _STAGES:
+            event = self.event()
+        else:
+            buffer, event = self._staging.pop(0)
+            self.finish(event)
+            if buffer.nbytes >= size:
+                self._staging.append((buffer, event))
+                return buffer, event
+            buffer.base.free()
+        buffer = self._driver.pagelocked_empty(size, np.uint8)
+        self._staging.append((buffer, event))
+        return buffer, event
+
+    def fill(self, array: DeviceArray, bits: int, stream: Stream) -> None:
+        with self._errors("filling memory"):
+            self._driver.memset_d32_async(array.address, bits, array.nbytes // 4, self._streams[stream])
+
+    def launch(self, launch: Launch, arguments: tuple[DeviceArray | np.int32, ...], stream: Stream) -> None:
+        values = [np.uintp(a.address) if isinstance(a, DeviceArray) else a for a in arguments]
+        self._queued = [*self._queued[-7:], launch]
+        with self._errors("launching a kernel"):
+            if launch.kernel not in self._functions:
+                self._functions[launch.kernel] = self._module.get_function(launch.kernel)
+            self._functions[launch.kernel](
+                *values,
+                grid=launch.grid,
+                block=launch.block,
+                shared=launch.shared,
+                stream=self._streams[stream],
+            )
+
+    def download(self, array: DeviceArray, stream: Stream) -> Array:
+        values = np.empty(array.shape, array.dtype)
+        with self._errors(f"copying {array.nbytes / 1e6:.0f} MB from the device"):
+            self._driver.memcpy_dtoh_async(values, array.address, self._streams[stream])
+            self._streams[stream].synchronize()
+        return values
+
+    def record(self, event: Event, stream: Stream) -> None:
+        self._events[event].record(self._streams[stream])
+
+    def wait(self, stream: Stream, event: Event) -> None:
+        self._streams[stream].wait_for_event(self._events[event])
+
+    def finish(self, event: Event) -> None:
+        with self._errors("waiting for the GPU"):
+            self._events[event].synchronize()
+
+    @contextmanager
+    def _errors(self, what: str) -> Iterator[None]:
+        """Turn pycuda's errors into KernelError, with the launches that may have caused them."""
+        try:
+            yield
+        except self._driver.MemoryError as error:
+            raise DeviceMemoryError(
+                f"{self._name()} has too little memory for {what}: {error}. Close what else uses the GPU, or "
+                "give a smaller --device-memory."
+            ) from error
+        except self._driver.Error as error:
+            launches = ", ".join(map(str, getattr(self, "_queued", [])))
+            after = f" after {launches}" if launches else ""
+            raise KernelError(
+                f"{what} failed on {self._name()}{after}: {error}. The error may be of an earlier launch: "
+                "CUDA_LAUNCH_BLOCKING=1 finds which, and --scorer numpy works without the GPU."
+            ) from error
+
+    def _name(self) -> str:
+        return getattr(self, "name", f"GPU {self._ordinal}")

@@ -1,0 +1,173 @@
+"""A lot on the GPU: its tokens pass through a ring of blocks, its features and distances have their places.
+
+Tokens are copied in a stream of their own, ahead of the kernels that read them.  Two events order each
+place of the ring: ``copied``, for which the kernels wait, and ``used``, for which the next copy into it
+waits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import islice
+from types import TracebackType
+
+import numpy as np
+
+from ..kernels import launches
+from ..kernels.gpu import DeviceArray, Gpu
+from .device_plan import SAMPLES, pairs_per_launch
+from .plan import LotSize
+from .types import Array, DevicePlan
+
+Use = tuple[int, int]
+"""A layer and a block of places whose tokens are needed."""
+
+
+class DeviceLot:
+    """The arrays of a plan, allocated when it is entered and freed when it is left.
+
+    Parameters
+    ----------
+    gpu : used in the thread that owns it.
+    read : tokens (n,P,C) of places i0..i1 of a layer.
+    uses : whose tokens will be asked for, in this order.
+    """
+
+    def __init__(
+        self,
+        gpu: Gpu,
+        size: LotSize,
+        plan: DevicePlan,
+        grid: tuple[int, int],
+        read: Callable[[int, int, int], Array],
+        uses: Sequence[Use],
+    ) -> None:
+        self.gpu, self.size, self.plan = gpu, size, plan
+        self._grid, self._read, self._uses = grid, read, uses
+        self._next = 0
+        self._allocated: list[DeviceArray] = []
+
+    def __enter__(self) -> DeviceLot:
+        try:
+            self._allocate()
+        except BaseException:
+            self._free()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._free()
+
+    def _allocate(self) -> None:
+        gpu, size, plan = self.gpu, self.size, self.plan
+        pitch = launches.pitch_of(size.width)
+        held = min(plan.panel + plan.block, size.images) if plan.streamed else size.images
+        samples = min(SAMPLES, size.images)
+        token = np.float16 if size.itemsize == 2 else np.float32
+        self._ring = self._empty((plan.ring, plan.block, size.patches, size.width), token)
+        self.features = self._empty((held, size.patches, pitch), np.uint16)
+        self.squares = self._empty((held, size.patches), np.float32)
+        self.distances = self._empty((plan.panel * size.judges, size.patches), np.uint32)
+        self.scores = self._empty((size.images, size.patches), np.float32)
+        self.centres = self._empty((size.images, 4), np.float32)
+        self.pairs = self._empty((pairs_per_launch(size), 4), np.int32)
+        self.shift = self._empty((pitch,), np.float32)
+        self._sample_tokens = self._empty((samples, size.patches, size.width), token)
+        self._sample_features = self._empty((samples, size.patches, pitch), np.uint16)
+        self._sample_squares = self._empty((samples, size.patches), np.float32)
+        self._sample_centres = self._empty((samples, 4), np.float32)
+        self.compute, self._copies = gpu.stream(), gpu.stream()
+        self._copied = [gpu.event() for _ in range(plan.ring)]
+        self._used = [gpu.event() for _ in range(plan.ring)]
+        self._places: dict[Use, int] = {}
+
+    def _empty(self, shape: tuple[int, ...], dtype: type) -> DeviceArray:
+        array = self.gpu.empty(shape, dtype)
+        self._allocated.append(array)
+        return array
+
+    def _free(self) -> None:
+        while self._allocated:
+            self.gpu.free(self._allocated.pop())
+
+    # ---- tokens in, features made ----------------------------------------------------------------
+
+    def sample(self, layer: int) -> None:
+        """Bring the tokens of a few images, from all over the lot, from which the shift is taken."""
+        places = np.linspace(0, self.size.images - 1, self._sample_tokens.shape[0]).astype(int)
+        for row, place in enumerate(places):
+            tokens = self._read(layer, int(place), int(place) + 1)
+            self.gpu.upload(self._sample_tokens.rows(row, row + 1), tokens, self.compute)
+        launches.centre(self.gpu, self._sample_tokens, self._sample_centres, self.compute)
+
+    def find_shift(self, degree: int) -> None:
+        """Make the mean of the sample's rows the shift of all rows of this layer and degree."""
+        self.gpu.fill(self.shift, 0, self.compute)
+        launches.pool(
+            self.gpu, self._sample_tokens, self._sample_centres, self.shift, self._sample_features,
+            self._sample_squares, self._grid, degree, self.compute,
+        )  # fmt: skip
+        launches.column_mean(self.gpu, self._sample_features, self.shift, self.compute)
+
+    def pool_block(self, block: int, degree: int, row: int) -> None:
+        """Make the features of the next block of ``uses``, which is ``block``, into rows from ``row`` on."""
+        place = self._place_of(self._uses[self._next])
+        self._next += 1
+        start = block * self.plan.block
+        count = min(self.plan.block, self.size.images - start)
+        tokens = self._slot(place).rows(0, count)
+        centres = self.centres.rows(start, start + count)
+        self.gpu.wait(self.compute, self._copied[place])
+        launches.centre(self.gpu, tokens, centres, self.compute)
+        launches.pool(
+            self.gpu, tokens, centres, self.shift, self.features.rows(row, row + count),
+            self.squares.rows(row, row + count), self._grid, degree, self.compute,
+        )  # fmt: skip
+        self.gpu.record(self._used[place], self.compute)
+        self.copy_ahead()
+
+    def open_panel(self, images: int) -> None:
+        """Forget the distances of so many images."""
+        rows = self.distances.rows(0, images * self.size.judges)
+        self.gpu.fill(rows, launches.INFINITY_BITS, self.compute)
+
+    def compare(self, pairs: Array) -> None:
+        """Compare pairs (count,4), at most as many as one launch takes."""
+        on_device = self.pairs.rows(0, len(pairs))
+        self.gpu.upload(on_device, pairs, self.compute)
+        launches.gram_min(self.gpu, self.features, self.squares, on_device, self.distances, self.compute)
+
+    def average(self, start: int, stop: int, first: int, last: int) -> None:
+        """Average the sorted distances ``first`` to ``last`` of a panel into the scores of its places."""
+        count, judges, patches = stop - start, self.size.judges, self.size.patches
+        panel = DeviceArray(self.distances.address, (count, judges, patches), self.distances.dtype)
+        scores = self.scores.rows(start, stop)
+        launches.interval_mean(self.gpu, panel, scores, first, last, self.compute)
+
+    def copy_ahead(self, most: int = 1) -> None:
+        """Queue copies of tokens that are needed next, into places that are not needed before them."""
+        needed = list(islice(dict.fromkeys(self._uses[self._next :]), self.plan.ring))
+        free = [p for p in range(self.plan.ring) if p not in self._places.values()]
+        free += [p for use, p in self._places.items() if use not in needed]
+        missing = [use for use in needed if use not in self._places]
+        for use, place in islice(zip(missing, free, strict=False), most):
+            self._copy(use, place)
+
+    def _place_of(self, use: Use) -> int:
+        if use not in self._places:
+            self.copy_ahead()
+        return self._places[use]
+
+    def _copy(self, use: Use, place: int) -> None:
+        self._places = {u: p for u, p in self._places.items() if p != place} | {use: place}
+        layer, start = use[0], use[1] * self.plan.block
+        tokens = self._read(layer, start, min(start + self.plan.block, self.size.images))
+        self.gpu.wait(self._copies, self._used[place])
+        self.gpu.upload(self._slot(place).rows(0, len(tokens)), tokens, self._copies)
+        self.gpu.record(self._copied[place], self._copies)
+
+    def _slot(self, place: int) -> DeviceArray:
+        ring = self._ring.rows(place, place + 1)
+        return DeviceArray(ring.address, ring.shape[1:], ring.dtype)

@@ -1,0 +1,152 @@
+"""The GPU's part of the memory plan: what of a lot is on the device at once.  Pure arithmetic.
+
+What a lot needs there, in bytes, one layer and degree at a time:
+    tokens     ring * block * P*C * itemsize     as the ViT gave them, two blocks at least
+    features   N * P*pitch * 2                   pooled rows in half precision, and their squares
+    distances  panel * K*P * 4                   of the images of a panel to all their judges
+    other      pairs, scores, and eight images from which the rows' common part is taken
+
+If all fits, tokens are copied once and every pair is compared once.  Beyond that the tokens are copied anew
+for each degree; then the distances are made for a panel of images after the other, so that pairs across
+panels are compared twice; and then only the panel's features stay on the device, and the others' pass by.
+No plan changes a result: a minimum has no order, and each patch's distances are averaged by one thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..kernels.launches import most_pairs, pitch_of
+from .errors import LotError
+from .memory import available_memory, size_text
+from .plan import LotSize
+from .types import DevicePlan, Plan
+
+BLOCK_BYTES = 32_000_000
+"""Tokens that are copied at once: enough to be fast, little enough to wait for."""
+SAMPLES = 8
+"""Images from which the common part of all rows is taken."""
+PAIR_BYTES = 16
+LAUNCH_FLOP = 2e13
+"""Work of one launch: about a second on the smallest boards, so that ctrl-C is heard."""
+
+
+def make_device_plan(size: LotSize, budget: int) -> DevicePlan:
+    """The fastest plan within ``budget`` bytes of device memory.
+
+    Raises
+    ------
+    LotError
+        If the smallest plan needs more.
+    """
+    least = None
+    for plan in _candidates(size, budget):
+        if plan.memory_bytes <= budget:
+            return plan
+        least = min(least or plan.memory_bytes, plan.memory_bytes)
+    raise LotError(
+        f"{size_text(budget)} of device memory are too few for {size.images} images of {size.patches} "
+        f"patches: the smallest plan needs {size_text(least or 0)}. Close what else uses the GPU, let fewer "
+        "images score each (--group-size), or use --scorer numpy."
+    )
+
+
+def device_budget(host: Plan, free: int, wanted: int | None, *, integrated: bool) -> int:
+    """Bytes of device memory that a plan may take.
+
+    Of what is ``free`` a tenth is left to others.  An ``integrated`` GPU shares the processor's memory, of
+    which the driver counts what is only cached as taken: there it is what the system can give beyond the
+    host's plan.
+    """
+    if wanted is not None:
+        return wanted
+    if integrated:
+        free = max(available_memory() - host.memory_bytes + host.fixed_bytes, 0)
+    return free * 9 // 10
+
+
+def host_plan(
+    size: LotSize, budget: int | None, threads: int, fixed_bytes: int, vit_bytes: int, keep: bool
+) -> Plan:
+    """The host's part: tokens in memory or in a file, and what it takes to copy them to the device.
+
+    Raises
+    ------
+    LotError
+        If ``budget`` is below what the smallest plan needs.
+    """
+    block = _block(size)
+    workspace = 3 * block * size.patches * size.width * size.itemsize + size.images * size.patches * 36
+
+    def plan(tokens_on_disk: bool) -> Plan:
+        return Plan(
+            budget=-1 if budget is None else budget,
+            threads=threads,
+            block=block,
+            resident=1,
+            tokens_on_disk=tokens_on_disk or keep,
+            minima_on_disk=False,
+            token_bytes=size.token_bytes,
+            minima_bytes=0,
+            workspace_bytes=workspace,
+            fixed_bytes=fixed_bytes,
+            vit_bytes=vit_bytes,
+        )
+
+    for on_disk in (False, True):
+        if budget is None or plan(on_disk).memory_bytes <= budget:
+            return plan(on_disk)
+    raise LotError(
+        f"a memory budget of {size_text(budget or 0)} is too small for {size.images} images of "
+        f"{size.patches} patches: the smallest that works is {size_text(plan(True).memory_bytes + 1e6)}."
+    )
+
+
+def pairs_per_launch(size: LotSize) -> int:
+    """Pairs of images that one launch compares."""
+    flop = 2.0 * size.patches**2 * pitch_of(size.width)
+    return max(1, min(int(LAUNCH_FLOP / flop), size.images * size.judges, most_pairs(size.patches)))
+
+
+def _candidates(size: LotSize, budget: int) -> Iterator[DevicePlan]:
+    """Plans from the fastest to the smallest."""
+    block = _block(size)
+    blocks = -(-size.images // block)
+
+    def plan(ring: int, panel_blocks: int, streamed: bool) -> DevicePlan:
+        panel = min(panel_blocks * block, size.images)
+        held = min(panel + block, size.images) if streamed else size.images
+        row = size.patches * pitch_of(size.width) * 2 + size.patches * 4
+        tokens = size.patches * size.width * size.itemsize
+        samples = min(SAMPLES, size.images)
+        return DevicePlan(
+            budget=budget,
+            block=block,
+            ring=ring,
+            panel=panel,
+            streamed=streamed,
+            comparisons=2 - 1 / -(-size.images // panel),
+            token_bytes=ring * block * tokens,
+            feature_bytes=held * row,
+            distance_bytes=panel * size.judges * size.patches * 4,
+            other_bytes=samples * (tokens + row)
+            + size.images * (size.patches * 4 + 16)
+            + pairs_per_launch(size) * PAIR_BYTES
+            + pitch_of(size.width) * 4,
+        )
+
+    few = min(2, blocks)
+    if size.layers > 1:
+        yield plan(2 * blocks, blocks, False)
+    yield plan(blocks, blocks, False)
+    panels = blocks
+    while panels >= 1:
+        yield plan(few, panels, False)
+        if panels < blocks:
+            yield plan(few, panels, True)
+        panels = panels // 2 if panels < 3 else -(-panels // 2)
+
+
+def _block(size: LotSize) -> int:
+    """Images whose tokens are copied at once."""
+    return min(max(1, BLOCK_BYTES // (size.patches * size.width * size.itemsize)), size.images)

@@ -1,0 +1,44 @@
+"""What every scorer must be told: the parameters of LNAMD and MSM (paper, sections 3.2 and 3.3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .aggregate import check_degrees
+from .errors import LotError
+from .interval import interval_bounds, smallest_lot
+from .judges import Judges, choose
+
+
+@dataclass(frozen=True)
+class Method:
+    """Grid of the tokens, degrees, interval, and ``group``: judges of an image, None for all others.
+
+    Raises LotError for values that no lot can be scored with.
+    """
+
+    grid: tuple[int, int]
+    degrees: tuple[int, ...] = (1, 3, 5)
+    interval: tuple[float, float] = (0.0, 0.3)
+    group: int | None = None
+
+    def __post_init__(self) -> None:
+        check_degrees(self.degrees)
+        least = smallest_lot(self.interval) - 1
+        if self.group is not None and self.group < least:
+            raise LotError(
+                f"a group size of {self.group} is too small: the interval {self.interval} needs at least "
+                f"{least} other images to score an image by."
+            )
+
+    def judges(self, images: int) -> Judges:
+        """Who judges whom among ``images``; LotError if the interval of so many distances is empty."""
+        judges = choose(images, self.group)
+        whole = smallest_lot(self.interval, judges.count + 1) - 1
+        if whole > judges.count and judges.count < images - 1:
+            raise LotError(
+                f"the interval {self.interval} of the distances to {judges.count} other images is empty: "
+                f"choose a group size of {whole}, or a wider interval."
+            )
+        interval_bounds(judges.count + 1, self.interval)
+        return judges
