@@ -139,12 +139,10 @@ def _candidates(size: LotSize, budget: int) -> Iterator[DevicePlan]:
     if size.layers > 1:
         yield plan(2 * blocks, blocks, False)
     yield plan(blocks, blocks, False)
-    panels = blocks
-    while panels >= 1:
-        yield plan(few, panels, False)
-        if panels < blocks:
-            yield plan(few, panels, True)
-        panels = panels // 2 if panels < 3 else -(-panels // 2)
+    yield plan(few, blocks, False)
+    for panel_blocks in dict.fromkeys(-(-blocks // panels) for panels in range(2, blocks + 1)):
+        yield plan(few, panel_blocks, False)
+        yield plan(few, panel_blocks, True)
 
 
 def _block(size: LotSize) -> int:

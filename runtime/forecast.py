@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .mutual import CpuScorer
+from .scorers import MutualScorer
 from .types import Plan
 
 _WORTH_MEASURING_FLOP = 5e11
@@ -31,7 +31,7 @@ class Forecast:
 
 
 def forecast(
-    scorer: CpuScorer,
+    scorer: MutualScorer,
     shape: tuple[int, int, int, int],
     plan: Plan,
     *,

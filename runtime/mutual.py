@@ -18,7 +18,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 
@@ -85,11 +85,18 @@ def mutual_scores(
 class CpuScorer(Method):
     """Mutual scores on the CPU.
 
-    ``kind`` is the filter, "numpy", "numba" or "auto"; ``scratch`` is the folder for what goes to disk.
+    ``kind`` is the filter, "numpy", "numba" or "auto"; ``scratch`` is the folder for what goes to disk;
+    ``notes`` says why another scorer was passed over.
     """
 
     kind: str = "auto"
     scratch: Path | None = None
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def version(self) -> str:
+        """What the last bits of the scores depend on, besides the images."""
+        return self._filter().version
 
     def plan(
         self,

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing, nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,6 @@ from .anomaly_map import raw_scores
 from .bundle import open_bundle
 from .cautions import cautions
 from .checkpoint import Checkpoint
-from .compare import best_filter, load_filter
 from .errors import LotError
 from .features import BATCH, allocate, extract, store_shape
 from .forecast import Forecast, forecast
@@ -32,11 +31,12 @@ from .judges import choose
 from .lot import list_lot
 from .lot_result import LotResult
 from .memory import default_budget, process_memory, release_memory
-from .mutual import CpuScorer
+from .method import Method
 from .onnx_backend import OnnxBackend
 from .parallel import cores
 from .rescore import in_distance_units, rescore
 from .rows import require_room
+from .scorers import MutualScorer, open_scorer
 from .survey import ReadOptions, Survey, survey_lot
 from .timing import StageTimer
 from .types import (
@@ -68,6 +68,7 @@ def score_lot(
     threads: int | None = None,
     scorer: str = "auto",
     memory_budget: int | None = None,
+    device_memory: int | None = None,
     scratch: str | os.PathLike[str] | None = None,
     keep: str | os.PathLike[str] | None = None,
     progress: Progress = no_progress,
@@ -84,8 +85,9 @@ def score_lot(
     reading : bit depth and largest size of the image files.
     batch : images per run of the ViT.
     threads : threads that decode and compare images, and that the ViT uses; None for all cores.
-    scorer : "numba", "numpy", or "auto" for numba where it is installed.
+    scorer : "cuda", "numba" or "numpy", or "auto" for the first of these that works here.
     memory_budget : bytes for the whole process; None for what it holds already and half of what is free.
+    device_memory : bytes that the scorer may use of a GPU; None for what is free.
     scratch : folder for what does not fit into the budget; None for the system's temporary folder.
     keep : folder in which finished work is kept, and from which that of an interrupted run is taken up.
     progress : called with the stage, the work done, the work in all, and its unit.
@@ -112,20 +114,29 @@ def score_lot(
         )
     timer = timer or StageTimer()
     threads = threads or cores()
+    scratch_folder = Path(scratch) if scratch else None
     with timer.stage("survey"):
         images = list_lot(lot) if isinstance(lot, str | os.PathLike) else tuple(lot)
         survey = survey_lot(images, reading, threads, progress)
         _require_enough(len(survey.images), survey.skipped, settings)
-    with timer.stage("open"):
-        opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
-        grid, spec = opened.manifest.grid, opened.manifest.preprocess
-        kind, passed_over = best_filter(scorer)
-        method = settings.degrees, settings.interval, settings.group_size
-        scores_by = CpuScorer(grid, *method, kind, Path(scratch) if scratch else None)
-        scores_by.judges(len(survey.images))
-        backend = OnnxBackend(opened, threads)
-        kept = _open_kept(Path(keep), survey, opened, backend, scores_by, batch, threads) if keep else None
-    with closing(kept) if kept else nullcontext():
+    with ExitStack() as stack:
+        with timer.stage("open"):
+            opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
+            grid, spec = opened.manifest.grid, opened.manifest.preprocess
+            method = Method(grid, settings.degrees, settings.interval, settings.group_size)
+            scores_by = stack.enter_context(
+                open_scorer(
+                    scorer, method, scratch=scratch_folder,
+                    device_memory=device_memory, bundle_root=opened.root,
+                )
+            )  # fmt: skip
+            scores_by.judges(len(survey.images))
+            backend = OnnxBackend(opened, threads)
+            kept = None
+            if keep:
+                kept = _open_kept(Path(keep), survey, opened, backend, method, scores_by, batch, threads)
+        if kept:
+            stack.callback(kept.close)
         program = process_memory()
         with ExitStack() as vit:
             with timer.stage("load ViT"):
@@ -138,7 +149,7 @@ def score_lot(
                 )  # fmt: skip
                 announce(forecast(scores_by, shape, plan))
                 require_room(Path(keep or scratch or tempfile.gettempdir()), plan.disk_bytes)
-                store = allocate(shape, opened, plan, scores_by.scratch, kept)
+                store = allocate(shape, opened, plan, scratch_folder, kept)
             read, failed = extract(survey, backend, spec, store, batch, threads, timer, progress, kept)
             with timer.stage("unload ViT"):
                 vit.close()
@@ -148,6 +159,7 @@ def score_lot(
         store = store.first(len(read))
         with timer.stage("score"):
             maps = scores_by.score(store, plan, progress, kept, timer).reshape(-1, *grid)
+        scorer_version = scores_by.version
     with timer.stage("map"):
         raw = raw_scores(maps, spec.size)
     with timer.stage("rescore"):
@@ -172,15 +184,15 @@ def score_lot(
         judges=choose(len(read), settings.group_size).count,
         plan=plan,
         timings=timer.seconds,
-        computed_by=(backend.version, load_filter(kind).version),
-        notes=(*([passed_over] if passed_over else ()), *(kept.notes if kept else ())),
+        computed_by=(backend.version, scorer_version),
+        notes=(*scores_by.notes, *(kept.notes if kept else ())),
     )
 
 
 def plan_lot(
     shape: tuple[int, int, int, int],
     bundle: Bundle,
-    scorer: CpuScorer,
+    scorer: MutualScorer,
     memory_budget: int | None,
     program: int,
     batch: int,
@@ -224,7 +236,8 @@ def _open_kept(
     survey: Survey,
     bundle: Bundle,
     backend: OnnxBackend,
-    scorer: CpuScorer,
+    method: Method,
+    scorer: MutualScorer,
     batch: int,
     threads: int,
 ) -> Checkpoint:
@@ -241,10 +254,10 @@ def _open_kept(
         "musc-edge version": __version__,
     }
     scoring = {
-        "degrees": scorer.degrees,
-        "interval": scorer.interval,
-        "group size": scorer.group,
-        "scorer": load_filter(scorer.kind).version,
+        "degrees": method.degrees,
+        "interval": method.interval,
+        "group size": method.group,
+        "scorer": scorer.version,
         "numpy version": np.__version__,
     }
     return Checkpoint(folder, features, scoring)

@@ -130,7 +130,12 @@ def describe(result: LotResult, root: Path, options: OutputOptions) -> dict[str,
 
 def plan_facts(plan: Plan) -> dict[str, Any]:
     """A memory plan as JSON, with what follows from it."""
-    return {**asdict(plan), "memory_bytes": plan.memory_bytes, "disk_bytes": plan.disk_bytes}
+    facts = {**asdict(plan), "memory_bytes": plan.memory_bytes, "disk_bytes": plan.disk_bytes}
+    if plan.device is None:
+        del facts["device"]
+    else:
+        facts["device"]["memory_bytes"] = plan.device.memory_bytes
+    return facts
 
 
 def score_rows(result: LotResult, maps: dict[str, str]) -> dict[str, list[str]]:

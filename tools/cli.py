@@ -54,11 +54,13 @@ def add_resources(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     add("--batch", type=batch, default=8, help="images per run of the ViT (default: 8)")
     add("--threads", type=threads,
         help="threads for files, the ViT and mutual scoring (default: all cores)")  # fmt: skip
-    add("--scorer", choices=("auto", "numba", "numpy"), default="auto",
-        help="what compares the images (default: numba where it is installed, else numpy)")  # fmt: skip
+    add("--scorer", choices=("auto", "cuda", "numba", "numpy"), default="auto",
+        help="what compares the images (default: the first of the others that works here)")  # fmt: skip
     add("--memory-budget", type=memory, metavar="SIZE",
         help="memory for the whole program, such as 2G; beyond it scratch files beside the results are "
         "used (default: half of what is free)")  # fmt: skip
+    add("--device-memory", type=memory, metavar="SIZE",
+        help="memory that the scorer cuda may use of the GPU (default: what is free)")  # fmt: skip
     return group
 
 
@@ -219,6 +221,11 @@ def spread(text: str) -> tuple[float, float, float]:
 def memory(text: str) -> int:
     """'2G', '500M' or a number of bytes."""
     return _amount(text, "an amount of memory such as 500M or 2G")
+
+
+def memories(text: str) -> tuple[int, ...]:
+    """'8G,24G': amounts of memory."""
+    return tuple(memory(part) for part in text.split(","))
 
 
 def pixels(text: str) -> int:

@@ -67,12 +67,12 @@ def add_parser(commands: Any) -> None:
 
 def _infer(args: argparse.Namespace) -> int:
     from ..runtime.bundle import find_bundle, open_bundle
-    from ..runtime.compare import best_filter
     from ..runtime.errors import OutputError
     from ..runtime.lot import list_lot
     from ..runtime.onnx_backend import import_onnxruntime
     from ..runtime.output import new_folder
     from ..runtime.results import LOT, NAMES
+    from ..runtime.scorers import import_scorer
     from .summary import summary_json, summary_text
 
     if args.maps == "none" and args.map_format:
@@ -92,7 +92,7 @@ def _infer(args: argparse.Namespace) -> int:
         cli.show(f"{len(images)} images in {root}; {bundle.manifest.backbone}, backend cpu")
     with cli.without_interrupts():
         import_onnxruntime()
-        best_filter(args.scorer)
+        import_scorer(args.scorer)
     cli.clean_up_on_sigterm()
     kept = out.resolve().with_name(f".{out.resolve().name}.kept") if args.resume else None
     try:
@@ -166,6 +166,7 @@ def _score_one(
         threads=args.threads,
         scorer=args.scorer,
         memory_budget=args.memory_budget,
+        device_memory=args.device_memory,
         scratch=folder,
         keep=kept / (place or "lot") if kept else None,
         progress=progress,

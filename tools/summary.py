@@ -13,7 +13,7 @@ from ..runtime.forecast import Forecast
 from ..runtime.lot_result import LotResult
 from ..runtime.memory import size_text
 from ..runtime.results import CONTACT_SHEET, SCORES, plan_facts
-from ..runtime.types import Bundle
+from ..runtime.types import Bundle, DevicePlan
 from .progress import duration
 
 _WORST = 10
@@ -100,7 +100,29 @@ def forecast_text(forecast: Forecast) -> str:
     if on_disk:
         read = f"; features are read {f.reads:.0f} times" if plan.tokens_on_disk else ""
         lines.append(f"      in files: {' and '.join(on_disk)}{read}")
+    if plan.device:
+        lines.append(f"      GPU: {device_plan_text(plan.device, f.images)}")
     return "\n".join(lines)
+
+
+def device_plan_text(plan: DevicePlan, images: int) -> str:
+    """For people: what of a lot is on the GPU at once."""
+    sizes = (
+        (plan.token_bytes, "tokens"),
+        (plan.feature_bytes, "features"),
+        (plan.distance_bytes, "distances"),
+        (plan.other_bytes, "other"),
+    )
+    parts = ", ".join(f"{what} {size_text(size)}" for size, what in sizes)
+    whole = -(-images // plan.block)
+    tokens = "for each degree" if plan.ring < whole else "once"
+    if plan.streamed:
+        tokens = "for each degree and panel"
+    panels = -(-images // plan.panel)
+    how = "every pair compared once"
+    if panels > 1:
+        how = f"{panels} panels of {plan.panel} images, pairs compared {plan.comparisons:.2f} times"
+    return f"{size_text(plan.memory_bytes)} ({parts}); tokens copied {tokens}, {how}"
 
 
 def forecast_json(forecast: Forecast) -> str:
