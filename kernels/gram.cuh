@@ -42,8 +42,8 @@ DEVICE unsigned char* chunk(unsigned char* side, int row, int index) {
 }
 
 // One step of one side, 128 rows of 64 bytes by 256 threads; rows behind the last patch become zeros.
-DEVICE void load_side(unsigned char* side, const half_bits* features, int first, int patches, int pitch, int
-step) {
+DEVICE void load_side(unsigned char* side, const half_bits* features, int first, int patches, int pitch,
+                      int step) {
   UNROLL
   for (int part = 0; part < 2; part++) {
     int row = (threadIdx.x >> 2) + part * 64, index = threadIdx.x & 3, patch = first + row;
@@ -53,8 +53,9 @@ step) {
   }
 }
 
-// The products of one step: 64 x 32 of the tile for this warp, as 4 x 4 fragments of 16 x 8. DEVICE void
-multiply_step(float (&sums)[4][4][4], unsigned char* stage, int warp_row, int warp_column, int lane) {
+// The products of one step: 64 x 32 of the tile for this warp, as 4 x 4 fragments of 16 x 8.
+DEVICE void multiply_step(float (&sums)[4][4][4], unsigned char* stage, int warp_row, int warp_column,
+                          int lane) {
   UNROLL
   for (int k = 0; k < STEP / 16; k++) {
     unsigned a[4][4], b[4][2];
@@ -86,10 +87,10 @@ DEVICE float square_of(const float* squares, int patch, int patches) {
   return patch < patches ? squares[patch] : __uint_as_float(INFINITY_BITS);  // never the nearest
 }
 
-// Minima of the warp's part of the tile, into those of the tile. DEVICE void take_minima(const float
-(&sums)[4][4][4], const float* squares_a, const float* squares_b, int first_a,
-                        int first_b, int patches, int warp_row, int warp_column, int lane, unsigned* rows,
-                        unsigned* columns) {
+// Minima of the warp's part of the tile, into those of the tile.
+DEVICE void take_minima(const float (&sums)[4][4][4], const float* squares_a, const float* squares_b,
+                        int first_a, int first_b, int patches, int warp_row, int warp_column, int lane,
+                        unsigned* rows, unsigned* columns) {
   const int g = lane >> 2, t = lane & 3;
   float square_b[4][2], column_min[4][2];
   UNROLL
@@ -139,9 +140,9 @@ DEVICE void place_tile(int number, int tiles, int* tile_row, int* tile_column) {
   *tile_column = within / height;
 }
 
-KERNEL __launch_bounds__(GRAM_THREADS, GRAM_CTAS) gram_min(const half_bits* __restrict__ features, const
-float* __restrict__ squares, const int4* __restrict__ pairs,
-         unsigned* __restrict__ distances, int patches, int pitch) {
+KERNEL __launch_bounds__(GRAM_THREADS, GRAM_CTAS)
+gram_min(const half_bits* __restrict__ features, const float* __restrict__ squares,
+         const int4* __restrict__ pairs, unsigned* __restrict__ distances, int patches, int pitch) {
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
   const int warp_row = (warp >> 2) * WARP_ROWS, warp_column = (warp & 3) * WARP_COLUMNS;
   const int tiles = (patches + TILE - 1) / TILE;
@@ -172,11 +173,13 @@ float* __restrict__ squares, const int4* __restrict__ pairs,
     multiply_step(sums, dynamic_shared + (step % STAGES) * STAGE_BYTES, warp_row, warp_column, lane);
   }
 
-  unsigned* rows = (unsigned*)dynamic_shared; unsigned* columns = rows + TILE; __syncthreads();  // nobody
-  reads the last step any more rows[threadIdx.x] = INFINITY_BITS;  // 256 threads for the 128 rows and the
-  128 columns behind them __syncthreads(); take_minima(sums, squares + (size_t)pair.x * patches, squares +
-  (size_t)pair.y * patches, first_a, first_b, patches,
-              warp_row, warp_column, lane, rows, columns);
+  unsigned* rows = (unsigned*)dynamic_shared;
+  unsigned* columns = rows + TILE;
+  __syncthreads();  // nobody reads the last step any more
+  rows[threadIdx.x] = INFINITY_BITS;  // 256 threads for the 128 rows and the 128 columns behind them
+  __syncthreads();
+  take_minima(sums, squares + (size_t)pair.x * patches, squares + (size_t)pair.y * patches, first_a,
+              first_b, patches, warp_row, warp_column, lane, rows, columns);
   __syncthreads();
   const int side = threadIdx.x / TILE, of_tile = threadIdx.x % TILE;
   const int patch = (side ? first_b : first_a) + of_tile, to = side ? pair.w : pair.z;

@@ -34,8 +34,10 @@ DEVICE Rank find_rank(const unsigned* values, int count, size_t stride, int rank
   for (int shift = 28;; shift = shift > 3 ? shift - 3 : 0) {  // bits 30..28, 27..25, ..., 3..1 and 0
     int smaller[8] = {};  // values below each border
     for (int k = 0; k < count; k++) {
-      const unsigned value = values[k * stride]; UNROLL for (int digit = 1; digit < 8; digit++)
-      smaller[digit] += value < found.value + ((unsigned)digit << shift);
+      const unsigned value = values[k * stride];
+      UNROLL
+      for (int digit = 1; digit < 8; digit++)
+        smaller[digit] += value < found.value + ((unsigned)digit << shift);
     }
     int chosen = 0;
     UNROLL
@@ -48,9 +50,9 @@ DEVICE Rank find_rank(const unsigned* values, int count, size_t stride, int rank
   }
 }
 
-KERNEL __launch_bounds__(INTERVAL_THREADS) interval_mean(const unsigned* __restrict__ distances, float*
-__restrict__ scores, int judges, int patches, int start,
-              int stop) {
+KERNEL __launch_bounds__(INTERVAL_THREADS)
+interval_mean(const unsigned* __restrict__ distances, float* __restrict__ scores, int judges, int patches,
+              int start, int stop) {
   const int patch = blockIdx.x * INTERVAL_THREADS + threadIdx.x;
   if (patch >= patches) return;
   const unsigned* values = distances + (size_t)blockIdx.y * judges * patches + patch;
@@ -60,8 +62,11 @@ __restrict__ scores, int judges, int patches, int start,
   for (int k = 0; k < judges; k++) {
     const unsigned value = values[(size_t)k * patches];
     if (value < last.value && (!start || value > first.value)) sum += sqrtf(__uint_as_float(value));
-  } int of_last = stop - last.below, of_first = 0; if (start && first.value == last.value) of_last = stop -
-  start; else if (start) of_first = first.above - start; sum += (double)of_last *
-  sqrtf(__uint_as_float(last.value)) + (double)of_first * sqrtf(__uint_as_float(first.value));
+  }
+  int of_last = stop - last.below, of_first = 0;
+  if (start && first.value == last.value) of_last = stop - start;
+  else if (start) of_first = first.above - start;
+  sum += (double)of_last * sqrtf(__uint_as_float(last.value)) +
+         (double)of_first * sqrtf(__uint_as_float(first.value));
   scores[(size_t)blockIdx.y * patches + patch] = (float)(sum / (stop - start));
 }

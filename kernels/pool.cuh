@@ -4,7 +4,7 @@
 //   centre_*     x' = (x - mean of the image) * scale     scale a power of two: the largest |x'| is about 1
 //   pool_*       s[m]  = sum of x' over the r x r neighborhood of patch m, nothing beyond the grid
 //                f[m]  = s[m] / |s[m]| - shift            rounded to half; -shift where |s[m]| = 0
-// q[m]  = |f[m]|^2                         of the rounded row, so that it agrees with the product
+//                q[m]  = |f[m]|^2                         of the rounded row, to agree with the product
 //   column_mean  shift = mean of rows
 //
 // The layer normalisation of the paper comes down to the image's mean, and the mean over the window to a
@@ -22,8 +22,9 @@
 //   centre_*     grid (images), block 1024
 //   pool_*       grid (P, images), block 128, shared memory (C + 4) floats: a CTA for each patch
 //   column_mean  grid (pitch / 32), block (32, 32)
-// Cost centre_*: one read of the tokens.  pool_*: r^2 reads, nearly all from cache, and one write of the
-// features.
+// Cost
+//   centre_*: one read of the tokens.  pool_*: r^2 reads, nearly all from cache, and one write of the
+//   features.
 #pragma once
 #include "device_ops.cuh"
 
@@ -97,9 +98,9 @@ DEVICE float sum_over_cta(float value, float* room) {
   return room[0] + room[1] + room[2] + room[3];
 }
 
-template <class Token> DEVICE void pool(const Token* tokens, const float4* centres, const float* shift,
-half_bits* features, float* squares,
-                 int height, int across, int width, int pitch, int reach) {
+template <class Token>
+DEVICE void pool(const Token* tokens, const float4* centres, const float* shift, half_bits* features,
+                 float* squares, int height, int across, int width, int pitch, int reach) {
   float* room = (float*)dynamic_shared;
   float* row = room + POOL_THREADS / 32;
   const int patches = height * across, patch = blockIdx.x, image = blockIdx.y;
@@ -131,17 +132,17 @@ half_bits* features, float* squares,
   if (threadIdx.x == 0) squares[(size_t)image * patches + patch] = square;
 }
 
-KERNEL __launch_bounds__(POOL_THREADS) pool_half(const half_bits* __restrict__ tokens, const float4*
-__restrict__ centres, const float* __restrict__ shift,
-          half_bits* __restrict__ features, float* __restrict__ squares, int height, int across, int width,
-          int pitch, int reach) {
+KERNEL __launch_bounds__(POOL_THREADS)
+pool_half(const half_bits* __restrict__ tokens, const float4* __restrict__ centres,
+          const float* __restrict__ shift, half_bits* __restrict__ features, float* __restrict__ squares,
+          int height, int across, int width, int pitch, int reach) {
   pool(tokens, centres, shift, features, squares, height, across, width, pitch, reach);
 }
 
-KERNEL __launch_bounds__(POOL_THREADS) pool_float(const float* __restrict__ tokens, const float4*
-__restrict__ centres, const float* __restrict__ shift,
-           half_bits* __restrict__ features, float* __restrict__ squares, int height, int across, int width,
-           int pitch, int reach) {
+KERNEL __launch_bounds__(POOL_THREADS)
+pool_float(const float* __restrict__ tokens, const float4* __restrict__ centres,
+           const float* __restrict__ shift, half_bits* __restrict__ features, float* __restrict__ squares,
+           int height, int across, int width, int pitch, int reach) {
   pool(tokens, centres, shift, features, squares, height, across, width, pitch, reach);
 }
 

@@ -176,8 +176,9 @@ inline void to_fiber(Fiber* fiber) {
 
 inline void complain(const char* message) {
   machine.error = message;
-  fprintf(stderr, "emulated kernel: %s (block %u,%u,%u thread %u,%u)\n", message, machine.block.x, machine.block.y,
-          machine.block.z, machine.now->thread.x, machine.now->thread.y);
+  const dim3 block = machine.block, thread = machine.now->thread;
+  fprintf(stderr, "emulated kernel: %s (block %u,%u,%u thread %u,%u)\n", message, block.x, block.y, block.z,
+          thread.x, thread.y);
 }
 
 [[noreturn]] inline void fail(const char* message) {
@@ -318,9 +319,11 @@ inline void multiply_add(float (&c)[4], const unsigned (&a)[4], const unsigned (
       Lane* mine = (Lane*)lanes[l];
       const int g = l / 4, t = l % 4;
       for (int e = 0; e < 2; e++) {
-        for (int i = 0; i < 4; i++) A[g + 8 * (i % 2)][2 * t + e + 8 * (i / 2)] = half_to_float(mine->a[i]
-        >> (16 * e)); for (int i = 0; i < 2; i++) B[2 * t + e + 8 * i][g] = half_to_float(mine->b[i] >> (16
-        * e)); for (int i = 0; i < 2; i++) C[g + 8 * i][2 * t + e] = mine->c[2 * i + e];
+        for (int i = 0; i < 4; i++)
+          A[g + 8 * (i % 2)][2 * t + e + 8 * (i / 2)] = half_to_float(uint16_t(mine->a[i] >> (16 * e)));
+        for (int i = 0; i < 2; i++)
+          B[2 * t + e + 8 * i][g] = half_to_float(uint16_t(mine->b[i] >> (16 * e)));
+        for (int i = 0; i < 2; i++) C[g + 8 * i][2 * t + e] = mine->c[2 * i + e];
       }
     }
     for (int i = 0; i < 16; i++)
@@ -366,10 +369,11 @@ inline bool advance(int warp) {
   for (bool again = true; again && !machine.error;) {
     again = false;
     for (int lane = 0; lane < LANES && !machine.error; lane++) {
-      Fiber& fiber = machine.fibers[warp * LANES + lane]; if (fiber.state == State::IN_WARP &&
-      machine.warps[warp].meetings != fiber.waits_for) fiber.state = State::READY; if (fiber.state ==
-      State::AT_BARRIER && machine.barriers != fiber.waits_for) fiber.state = State::READY; if (fiber.state
-      == State::READY) to_fiber(&fiber), again = advanced = true;
+      Fiber& fiber = machine.fibers[warp * LANES + lane];
+      if (fiber.state == State::IN_WARP && machine.warps[warp].meetings != fiber.waits_for)
+        fiber.state = State::READY;
+      if (fiber.state == State::AT_BARRIER && machine.barriers != fiber.waits_for) fiber.state = State::READY;
+      if (fiber.state == State::READY) to_fiber(&fiber), again = advanced = true;
     }
   }
   return advanced;
@@ -390,9 +394,11 @@ inline bool run_block(int threads) {
   std::vector<int> order(warps);
   for (int i = 0; i < warps; i++) order[i] = i;
   while (machine.alive && !machine.error) {
-    for (int i = warps - 1; machine.random && i > 0; i--) std::swap(order[i], order[random_number() % (i +
-    1)]); bool advanced = false; for (int warp : order) advanced |= advance(warp); if (!advanced &&
-    !machine.error) complain("threads wait for others that never come");
+    for (int i = warps - 1; machine.random && i > 0; i--)
+      std::swap(order[i], order[random_number() % (i + 1)]);
+    bool advanced = false;
+    for (int warp : order) advanced |= advance(warp);
+    if (!advanced && !machine.error) complain("threads wait for others that never come");
   }
   acquire(&machine.barrier);
   for (int i = 0; i < threads; i++) end_tsan_fiber(machine.fibers[i].tsan);
@@ -454,8 +460,10 @@ T __shfl_xor_sync(unsigned, T value, int mask) {
 }
 
 inline unsigned atomicMin(unsigned* at, unsigned value) {
-  unsigned old = __atomic_load_n(at, __ATOMIC_RELAXED);  // atomics do not race with each other while (value
-  < old && !__atomic_compare_exchange_n(at, &old, value, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) { }
+  unsigned old = __atomic_load_n(at, __ATOMIC_RELAXED);  // atomics do not race with each other
+  while (value < old &&
+         !__atomic_compare_exchange_n(at, &old, value, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+  }
   return old;
 }
 
