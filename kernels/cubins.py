@@ -8,4 +8,5 @@ from .errors import KernelError
 
 
 def cubin_for(arch: str, bundle_root: Path | None) -> bytes:
-    raise KernelError("placeholder until the compiler is in")
+    """The module for ``arch``; KernelError while nothing compiles it."""
+    raise KernelError(f"the kernels are not compiled for {arch}.")

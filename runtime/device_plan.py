@@ -15,6 +15,7 @@ No plan changes a result: a minimum has no order, and each patch's distances are
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from ..kernels.launches import most_pairs, pitch_of
 from .errors import LotError
@@ -39,14 +40,15 @@ def make_device_plan(size: LotSize, budget: int) -> DevicePlan:
     LotError
         If the smallest plan needs more.
     """
-    least = None
-    for plan in _candidates(size, budget):
-        if plan.memory_bytes <= budget:
-            return plan
-        least = min(least or plan.memory_bytes, plan.memory_bytes)
+    plans = list(_candidates(size, budget))
+    if fitting := [plan for plan in plans if plan.memory_bytes <= budget]:
+        return min(
+            fitting, key=lambda plan: (plan.comparisons, plan.streamed, -plan.ring * plan.block, -plan.block)
+        )
+    least = min(plan.memory_bytes for plan in plans)
     raise LotError(
         f"{size_text(budget)} of device memory are too few for {size.images} images of {size.patches} "
-        f"patches: the smallest plan needs {size_text(least or 0)}. Close what else uses the GPU, let fewer "
+        f"patches: the smallest plan needs {size_text(least)}. Close what else uses the GPU, let fewer "
         "images score each (--group-size), or use --scorer numpy."
     )
 
@@ -109,18 +111,36 @@ def pairs_per_launch(size: LotSize) -> int:
 
 
 def _candidates(size: LotSize, budget: int) -> Iterator[DevicePlan]:
-    """Plans from the fastest to the smallest."""
+    """All plans that are worth a thought."""
     block = _block(size)
-    blocks = -(-size.images // block)
+    for smaller in dict.fromkeys((block, -(-block // 4), -(-block // 16))):
+        cut = _Cut(size, budget, smaller)
+        blocks = -(-size.images // smaller)
+        for ring in (2, blocks, 2 * blocks):
+            yield cut.plan(ring, blocks, False)
+        for panel_blocks in dict.fromkeys(-(-blocks // panels) for panels in range(2, blocks + 1)):
+            yield cut.plan(2, panel_blocks, False)
+            yield cut.plan(2, panel_blocks, True)
 
-    def plan(ring: int, panel_blocks: int, streamed: bool) -> DevicePlan:
+
+@dataclass(frozen=True)
+class _Cut:
+    """A lot, cut into blocks of ``block`` images."""
+
+    size: LotSize
+    budget: int
+    block: int
+
+    def plan(self, ring: int, panel_blocks: int, streamed: bool) -> DevicePlan:
+        """The plan with ``ring`` blocks of tokens and the distances of ``panel_blocks`` on the device."""
+        size, block = self.size, self.block
         panel = min(panel_blocks * block, size.images)
         held = min(panel + block, size.images) if streamed else size.images
+        ring = min(ring, size.layers * -(-size.images // block))
         row = size.patches * pitch_of(size.width) * 2 + size.patches * 4
         tokens = size.patches * size.width * size.itemsize
-        samples = min(SAMPLES, size.images)
         return DevicePlan(
-            budget=budget,
+            budget=self.budget,
             block=block,
             ring=ring,
             panel=panel,
@@ -129,20 +149,11 @@ def _candidates(size: LotSize, budget: int) -> Iterator[DevicePlan]:
             token_bytes=ring * block * tokens,
             feature_bytes=held * row,
             distance_bytes=panel * size.judges * size.patches * 4,
-            other_bytes=samples * (tokens + row)
+            other_bytes=min(SAMPLES, size.images) * (tokens + row)
             + size.images * (size.patches * 4 + 16)
             + pairs_per_launch(size) * PAIR_BYTES
             + pitch_of(size.width) * 4,
         )
-
-    few = min(2, blocks)
-    if size.layers > 1:
-        yield plan(2 * blocks, blocks, False)
-    yield plan(blocks, blocks, False)
-    yield plan(few, blocks, False)
-    for panel_blocks in dict.fromkeys(-(-blocks // panels) for panels in range(2, blocks + 1)):
-        yield plan(few, panel_blocks, False)
-        yield plan(few, panel_blocks, True)
 
 
 def _block(size: LotSize) -> int:

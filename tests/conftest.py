@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from bad_input import Place
+from emulated_gpu import build_library
 from places import downloads
 
 
@@ -66,3 +67,11 @@ def place(solar_cells: Path, quick_bundle: Path, tmp_path: Path) -> Place:
     for path in sorted((solar_cells / "elpv_dataset/data/images").iterdir())[:80:10]:
         shutil.copy(path, lot)
     return Place(tmp_path, lot, quick_bundle)
+
+
+@pytest.fixture(scope="session")
+def kernel_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The CUDA kernels, compiled for the CPU."""
+    if shutil.which("g++") is None:
+        pytest.skip("g++ is not installed: the CUDA kernels cannot be run on the CPU")
+    return build_library(tmp_path_factory.mktemp("kernels") / "libmusc_cpu.so")

@@ -1,0 +1,104 @@
+"""``musc-edge --scorer cuda`` on real images with the real ViT: on an emulated GPU, and without one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bad_input import Place
+from emulated_gpu import EmulatedGpu
+from musc_edge.kernels.thread import GpuThread
+from musc_edge.runtime import scorers
+from musc_edge.runtime.errors import DeviceError
+from musc_edge.tools.demo import read_scores
+from musc_edge.tools.edge import main
+
+
+@pytest.fixture
+def gpu(kernel_library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every GPU that is opened is an emulated one."""
+
+    @contextmanager
+    def opened(bundle_root: Path | None) -> Iterator[GpuThread]:
+        with GpuThread(lambda: EmulatedGpu(kernel_library)) as device:
+            yield device
+
+    monkeypatch.setattr(scorers, "open_gpu", opened)
+    monkeypatch.setattr(scorers, "import_driver", lambda: None)
+
+
+@pytest.fixture
+def infer(place: Place, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, Path, str]]:
+    def run(name: str, *options: str) -> tuple[int, Path, str]:
+        out = place.root / name
+        code = main(["infer", str(place.lot), "-b", str(place.bundle), "-o", str(out), *options])
+        printed = capsys.readouterr()
+        return code, out, printed.out + printed.err
+
+    return run
+
+
+@pytest.mark.usefixtures("gpu")
+def test_scores_of_the_gpu_are_those_of_the_cpu(infer: Callable[..., tuple[int, Path, str]]) -> None:
+    _, by_cpu, _ = infer("cpu", "--scorer", "numpy")
+    code, by_gpu, printed = infer("gpu", "--scorer", "cuda", "--device-memory", "100M")
+    assert code == 0
+    assert "GPU: " in printed
+    assert "every pair compared once" in printed
+    expected, found = (read_scores(out / "scores.csv", "raw_score") for out in (by_cpu, by_gpu))
+    assert found == pytest.approx(expected, abs=1e-4)
+    about: dict[str, Any] = json.loads((by_gpu / "lot.json").read_text())
+    assert about["scorer"] == "cuda"
+    assert about["versions"]["computed_by"][1].startswith("cuda sm_00 ")
+    assert about["plan"]["device"]["memory_bytes"] <= 10**8 == about["plan"]["device"]["budget"]
+
+
+@pytest.mark.usefixtures("gpu")
+def test_a_gpu_that_is_too_small_is_said_with_what_it_needs(
+    infer: Callable[..., tuple[int, Path, str]],
+) -> None:
+    code, out, printed = infer("small", "--scorer", "cuda", "--device-memory", "100K")
+    assert code == 6
+    assert "100 kB of device memory are too few for 8 images" in printed
+    assert not out.exists()
+
+
+def test_auto_says_why_the_gpu_is_not_used(
+    infer: Callable[..., tuple[int, Path, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(bundle_root: Path | None) -> Any:
+        raise DeviceError("the driver is older than the toolkit.")
+
+    monkeypatch.setattr(scorers, "open_gpu", broken)
+    monkeypatch.setattr(scorers, "find_spec", lambda name: object())
+    code, out, printed = infer("auto")
+    assert code == 0
+    assert "the GPU does not compare the images: the driver is older than the toolkit." in printed
+    assert json.loads((out / "lot.json").read_text())["scorer"] in ("numba", "numpy")
+
+
+def test_cuda_without_pycuda_is_refused_with_the_cure(infer: Callable[..., tuple[int, Path, str]]) -> None:
+    code, out, printed = infer("none", "--scorer", "cuda")
+    assert code == 5
+    assert "pycuda cannot be used" in printed
+    assert "pip install 'musc-edge[cuda]'" in printed or "nvidia-smi" in printed
+    assert not out.exists()
+
+
+def test_plans_for_devices_need_none(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["plan", "2000", "-b", str(place.bundle), "--devices", "100M,8G"]
+    assert main(command) == 0
+    small, large = capsys.readouterr().out.splitlines()
+    assert small.startswith("  100 MB: ")
+    assert "panels of" in small
+    assert large.startswith("  8.0 GB: ")
+    assert "every pair compared once" in large
+    assert main([*command, "--json"]) == 0
+    plans = json.loads(capsys.readouterr().out)
+    assert plans["8000000000"]["comparisons"] == 1
+    assert plans["100000000"]["memory_bytes"] <= 10**8
