@@ -84,6 +84,10 @@ class Gpu(Protocol):
         """A new queue of work."""
         ...
 
+    def default_stream(self) -> Stream:
+        """The first queue of work, for what needs none of its own."""
+        ...
+
     def upload(self, array: DeviceArray, values: Array, stream: Stream) -> None:
         """Queue a copy to the device; ``values`` may be changed as soon as this returns."""
         ...

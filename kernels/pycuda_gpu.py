@@ -109,6 +109,9 @@ class PycudaGpu:
         self._streams.append(self._driver.Stream())
         return len(self._streams) - 1
 
+    def default_stream(self) -> Stream:
+        return 0 if self._streams else self.stream()
+
     def event(self) -> Event:
         self._events.append(self._driver.Event(self._driver.event_flags.DISABLE_TIMING))
         return len(self._events) - 1

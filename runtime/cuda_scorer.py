@@ -15,10 +15,11 @@ from collections import deque
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from ..kernels import launches
 from ..kernels.errors import DeviceMemoryError, KernelError
-from ..kernels.gpu import Gpu
+from ..kernels.gpu import DeviceArray, Gpu
 from ..kernels.thread import GpuThread
 from .device_lot import DeviceLot
 from .device_plan import device_budget, host_plan, make_device_plan, pairs_per_launch
@@ -30,6 +31,7 @@ from .layer import KeptCells
 from .memory import size_text
 from .method import Method
 from .plan import LotSize
+from .store import DeviceStore
 from .timing import StageTimer
 from .types import Array, DevicePlan, FeatureStore, FloatArray, Plan, Progress, no_progress
 
@@ -81,11 +83,31 @@ class CudaScorer(Method):
         size = self._size(shape, itemsize)
         try:
             free, integrated = self.device.run(lambda gpu: (gpu.free_memory(), gpu.integrated))
-            plan = host_plan(size, budget, threads, fixed_bytes, vit_bytes, keep)
-            room = device_budget(plan, free, self.memory, integrated=integrated)
-            return replace(plan, device=make_device_plan(size, room))
+            for resident in (False,) if keep else (True, False):
+                host = host_plan(
+                    size, budget, threads=threads, fixed_bytes=fixed_bytes, vit_bytes=vit_bytes, keep=keep,
+                    resident=resident,
+                )  # fmt: skip
+                room = device_budget(host, free, self.memory, integrated=integrated)
+                plan = make_device_plan(size, room, resident=None if resident else False)
+                if plan.resident == resident:
+                    break
+            return replace(host, device=plan)
         except KernelError as error:
             raise DeviceError(str(error)) from error
+
+    def resident_store(
+        self, shape: tuple[int, int, int, int], dtype: npt.DTypeLike, cls: FloatArray, plan: Plan
+    ) -> DeviceStore | None:
+        """A store on the device, if the plan has the tokens there; None if not, or if there is no room."""
+        if plan.device is None or not plan.device.resident:
+            return None
+        try:
+            tokens = self.device.run(lambda gpu: gpu.empty(shape, dtype))
+        except DeviceMemoryError as error:
+            self.notes.append(f"{error} Features are kept in the host's memory instead.")
+            return None
+        return DeviceStore(self.device, tokens, cls, shape[1])
 
     def score(
         self,
@@ -107,15 +129,18 @@ class CudaScorer(Method):
             If the device fails.
         """
         judges = self.judges(store.shape[1])
-        size = self._size(store.shape, store.block(0, 0, 1).dtype.itemsize)
-        device = plan.device or make_device_plan(size, self.device.run(lambda gpu: gpu.free_memory()))
+        size = self._size(store.shape, store.dtype.itemsize)
+        resident = isinstance(store, DeviceStore)
+        device = plan.device
+        if device is None or device.resident != resident or device.panel > size.images:
+            device = make_device_plan(size, device.budget if device else self._free(), resident=resident)
         while True:
             work = _Work(self, store, size, device, judges, progress, kept)
             try:
                 by_place = self.device.run(work.scores)
                 break
             except DeviceMemoryError as error:
-                device = make_device_plan(size, int(_SMALLER * device.memory_bytes))
+                device = make_device_plan(size, int(_SMALLER * device.memory_bytes), resident=resident)
                 self.notes.append(f"{error} A plan of {size_text(device.memory_bytes)} was taken instead.")
             except KernelError as error:
                 raise DeviceError(str(error)) from error
@@ -131,6 +156,9 @@ class CudaScorer(Method):
         assert plan.device is not None
         all_pairs = shape[0] * len(self.degrees) * pairs * plan.device.comparisons
         return self.device.run(lambda gpu: _seconds_of(gpu, size, some)) * all_pairs / some
+
+    def _free(self) -> int:
+        return self.device.run(lambda gpu: gpu.free_memory()) * 9 // 10
 
     def _size(self, shape: tuple[int, int, int, int], itemsize: int) -> LotSize:
         layers, images, patches, width = shape
@@ -163,7 +191,7 @@ class _Work:
                 pairs += len(step.pairs)
         uses = [(i, block) for i in left for _ in degrees for block in blocks]
         total = np.zeros((self.size.images, self.size.patches))
-        with DeviceLot(gpu, self.size, self.plan, self.scorer.grid, self._read, uses) as lot:
+        with DeviceLot(gpu, self.size, self.plan, self.scorer.grid, self._read, self._on_device, uses) as lot:
             launcher = _Launcher(self, lot, len(left), pairs)
             for i, scores in enumerate(finished):
                 total += self._layer(lot, launcher, i) if scores is None else scores
@@ -197,10 +225,20 @@ class _Work:
 
     def _read(self, layer: int, first: int, last: int) -> Array:
         """Tokens (n,P,C) of the images at some places."""
+        return np.concatenate([self.store.block(layer, *run) for run in self._runs(first, last)])
+
+    def _on_device(self, layer: int, first: int, last: int) -> list[DeviceArray]:
+        """The same as ``_read``, where it lies on the device, in runs of neighbors (n,P,C)."""
+        store = self.store
+        if not isinstance(store, DeviceStore):
+            raise TypeError(f"{type(store).__name__} is not on the device")
+        return [store.on_device(layer, *run) for run in self._runs(first, last)]
+
+    def _runs(self, first: int, last: int) -> list[tuple[int, int]]:
+        """Images (i0, i1) at the places from ``first`` to ``last``, as runs of neighbors."""
         order = self.judges.order[first:last]
-        if (np.diff(order) == 1).all():
-            return self.store.block(layer, int(order[0]), int(order[-1]) + 1)
-        return np.concatenate([self.store.block(layer, int(i), int(i) + 1) for i in order])
+        runs = np.split(order, np.flatnonzero(np.diff(order) != 1) + 1)
+        return [(int(run[0]), int(run[-1]) + 1) for run in runs]
 
     def _require_finite(self, lot: DeviceLot, layer: int) -> None:
         centres = lot.gpu.download(lot.centres, lot.compute)

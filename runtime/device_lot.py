@@ -29,7 +29,8 @@ class DeviceLot:
     Parameters
     ----------
     gpu : used in the thread that owns it.
-    read : tokens (n,P,C) of places i0..i1 of a layer.
+    read : tokens (n,P,C) of places i0..i1 of a layer, in host memory.
+    on_device : the same as runs of neighbors (n,P,C) on the device, where the plan has them there.
     uses : whose tokens will be asked for, in this order.
     """
 
@@ -40,10 +41,11 @@ class DeviceLot:
         plan: DevicePlan,
         grid: tuple[int, int],
         read: Callable[[int, int, int], Array],
+        on_device: Callable[[int, int, int], list[DeviceArray]],
         uses: Sequence[Use],
     ) -> None:
         self.gpu, self.size, self.plan = gpu, size, plan
-        self._grid, self._read, self._uses = grid, read, uses
+        self._grid, self._read, self._on_device, self._uses = grid, read, on_device, uses
         self._next = 0
         self._allocated: list[DeviceArray] = []
 
@@ -74,14 +76,18 @@ class DeviceLot:
         self.centres = self._empty((size.images, 4), np.float32)
         self.pairs = self._empty((pairs_per_launch(size), 4), np.int32)
         self.shift = self._empty((pitch,), np.float32)
-        self._sample_tokens = self._empty((samples, size.patches, size.width), token)
+        self._sample_tokens = self._empty((0 if plan.resident else samples, size.patches, size.width), token)
         self._sample_features = self._empty((samples, size.patches, pitch), np.uint16)
         self._sample_squares = self._empty((samples, size.patches), np.float32)
         self._sample_centres = self._empty((samples, 4), np.float32)
         self.compute, self._copies = gpu.stream(), gpu.stream()
+        earlier = gpu.event()  # copies of tokens that are resident
+        gpu.record(earlier, gpu.default_stream())
+        gpu.wait(self.compute, earlier)
         self._copied = [gpu.event() for _ in range(plan.ring)]
         self._used = [gpu.event() for _ in range(plan.ring)]
         self._places: dict[Use, int] = {}
+        self._samples: list[DeviceArray] = []
 
     def _empty(self, shape: tuple[int, ...], dtype: type) -> DeviceArray:
         array = self.gpu.empty(shape, dtype)
@@ -96,37 +102,59 @@ class DeviceLot:
 
     def sample(self, layer: int) -> None:
         """Bring the tokens of a few images, from all over the lot, from which the shift is taken."""
-        places = np.linspace(0, self.size.images - 1, self._sample_tokens.shape[0]).astype(int)
-        for row, place in enumerate(places):
-            tokens = self._read(layer, int(place), int(place) + 1)
-            self.gpu.upload(self._sample_tokens.rows(row, row + 1), tokens, self.compute)
-        launches.centre(self.gpu, self._sample_tokens, self._sample_centres, self.compute)
+        places = np.linspace(0, self.size.images - 1, min(SAMPLES, self.size.images)).astype(int)
+        self._samples = []
+        for row, place in enumerate(places.tolist()):
+            if self.plan.resident:
+                self._samples += self._on_device(layer, place, place + 1)
+            else:
+                tokens = self._sample_tokens.rows(row, row + 1)
+                self.gpu.upload(tokens, self._read(layer, place, place + 1), self.compute)
+                self._samples.append(tokens)
 
     def find_shift(self, degree: int) -> None:
         """Make the mean of the sample's rows the shift of all rows of this layer and degree."""
         self.gpu.fill(self.shift, 0, self.compute)
-        launches.pool(
-            self.gpu, self._sample_tokens, self._sample_centres, self.shift, self._sample_features,
-            self._sample_squares, self._grid, degree, self.compute,
-        )  # fmt: skip
+        for row, tokens in enumerate(self._samples):
+            arrays = (self._sample_centres, self._sample_features, self._sample_squares)
+            self._pool(tokens, degree, *(array.rows(row, row + 1) for array in arrays))
         launches.column_mean(self.gpu, self._sample_features, self.shift, self.compute)
 
     def pool_block(self, block: int, degree: int, row: int) -> None:
         """Make the features of the next block of ``uses``, which is ``block``, into rows from ``row`` on."""
-        place = self._place_of(self._uses[self._next])
-        self._next += 1
+        use = self._uses[self._next]
         start = block * self.plan.block
-        count = min(self.plan.block, self.size.images - start)
-        tokens = self._slot(place).rows(0, count)
-        centres = self.centres.rows(start, start + count)
-        self.gpu.wait(self.compute, self._copied[place])
+        stop = min(start + self.plan.block, self.size.images)
+        if self.plan.resident:
+            self._next += 1
+            runs = self._on_device(use[0], start, stop)
+        else:
+            place = self._place_of(use)
+            self._next += 1
+            self.gpu.wait(self.compute, self._copied[place])
+            runs = [self._slot(place).rows(0, stop - start)]
+        for tokens in runs:
+            count = tokens.shape[0]
+            arrays = (self.features, self.squares)
+            features, squares = (array.rows(row, row + count) for array in arrays)
+            self._pool(tokens, degree, self.centres.rows(start, start + count), features, squares)
+            start, row = start + count, row + count
+        if not self.plan.resident:
+            self.gpu.record(self._used[place], self.compute)
+            self.copy_ahead()
+
+    def _pool(
+        self,
+        tokens: DeviceArray,
+        degree: int,
+        centres: DeviceArray,
+        features: DeviceArray,
+        squares: DeviceArray,
+    ) -> None:
         launches.centre(self.gpu, tokens, centres, self.compute)
         launches.pool(
-            self.gpu, tokens, centres, self.shift, self.features.rows(row, row + count),
-            self.squares.rows(row, row + count), self._grid, degree, self.compute,
-        )  # fmt: skip
-        self.gpu.record(self._used[place], self.compute)
-        self.copy_ahead()
+            self.gpu, tokens, centres, self.shift, features, squares, self._grid, degree, self.compute
+        )
 
     def open_panel(self, images: int) -> None:
         """Forget the distances of so many images."""

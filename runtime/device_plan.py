@@ -1,15 +1,17 @@
 """The GPU's part of the memory plan: what of a lot is on the device at once.  Pure arithmetic.
 
 What a lot needs there, in bytes, one layer and degree at a time:
-    tokens     ring * block * P*C * itemsize     as the ViT gave them, two blocks at least
+    tokens     S*N * P*C * itemsize              as the ViT gave them, of all layers
+    or         ring * block * P*C * itemsize     a ring of blocks, two at least
     features   N * P*pitch * 2                   pooled rows in half precision, and their squares
     distances  panel * K*P * 4                   of the images of a panel to all their judges
     other      pairs, scores, and eight images from which the rows' common part is taken
 
-If all fits, tokens are copied once and every pair is compared once.  Beyond that the tokens are copied anew
-for each degree; then the distances are made for a panel of images after the other, so that pairs across
-panels are compared twice; and then only the panel's features stay on the device, and the others' pass by.
-No plan changes a result: a minimum has no order, and each patch's distances are averaged by one thread.
+If all fits, tokens go to the device as the ViT gives them, and every pair is compared once.  Beyond that
+the tokens are copied anew for each degree; then the distances are made for a panel of images after the
+other, so that pairs across panels are compared twice; and then only the panel's features stay on the
+device, and the others' pass by. No plan changes a result: a minimum has no order, and each patch's
+distances are averaged by one thread.
 """
 
 from __future__ import annotations
@@ -28,23 +30,26 @@ BLOCK_BYTES = 32_000_000
 SAMPLES = 8
 """Images from which the common part of all rows is taken."""
 PAIR_BYTES = 16
+RESIDENT = 0
+"""In the place of a ring: the tokens of all layers are on the device."""
 LAUNCH_FLOP = 2e13
 """Work of one launch: about a second on the smallest boards, so that ctrl-C is heard."""
 
 
-def make_device_plan(size: LotSize, budget: int) -> DevicePlan:
+def make_device_plan(size: LotSize, budget: int, *, resident: bool | None = None) -> DevicePlan:
     """The fastest plan within ``budget`` bytes of device memory.
+
+    ``resident`` says whether the tokens of all layers are on the device already; None if they may be put
+    there.
 
     Raises
     ------
     LotError
         If the smallest plan needs more.
     """
-    plans = list(_candidates(size, budget))
+    plans = [plan for plan in _candidates(size, budget) if resident in (None, plan.resident)]
     if fitting := [plan for plan in plans if plan.memory_bytes <= budget]:
-        return min(
-            fitting, key=lambda plan: (plan.comparisons, plan.streamed, -plan.ring * plan.block, -plan.block)
-        )
+        return min(fitting, key=_cost)
     least = min(plan.memory_bytes for plan in plans)
     raise LotError(
         f"{size_text(budget)} of device memory are too few for {size.images} images of {size.patches} "
@@ -68,9 +73,18 @@ def device_budget(host: Plan, free: int, wanted: int | None, *, integrated: bool
 
 
 def host_plan(
-    size: LotSize, budget: int | None, threads: int, fixed_bytes: int, vit_bytes: int, keep: bool
+    size: LotSize,
+    budget: int | None,
+    *,
+    threads: int = 1,
+    fixed_bytes: int = 0,
+    vit_bytes: int = 0,
+    keep: bool = False,
+    resident: bool = False,
 ) -> Plan:
     """The host's part: tokens in memory or in a file, and what it takes to copy them to the device.
+
+    ``resident`` says that the tokens are on the device instead; ``keep`` that they are in a file in any case.
 
     Raises
     ------
@@ -88,7 +102,7 @@ def host_plan(
             resident=1,
             tokens_on_disk=tokens_on_disk or keep,
             minima_on_disk=False,
-            token_bytes=size.token_bytes,
+            token_bytes=0 if resident else size.token_bytes,
             minima_bytes=0,
             workspace_bytes=workspace,
             fixed_bytes=fixed_bytes,
@@ -118,9 +132,16 @@ def _candidates(size: LotSize, budget: int) -> Iterator[DevicePlan]:
         blocks = -(-size.images // smaller)
         for ring in (2, blocks, 2 * blocks):
             yield cut.plan(ring, blocks, False)
-        for panel_blocks in dict.fromkeys(-(-blocks // panels) for panels in range(2, blocks + 1)):
+        for panel_blocks in dict.fromkeys(-(-blocks // panels) for panels in range(1, blocks + 1)):
+            yield cut.plan(RESIDENT, panel_blocks, False)
+            yield cut.plan(RESIDENT, panel_blocks, True)
             yield cut.plan(2, panel_blocks, False)
             yield cut.plan(2, panel_blocks, True)
+
+
+def _cost(plan: DevicePlan) -> tuple[float, ...]:
+    """What makes a plan slow, the worst first: pairs compared again, then tokens copied or pooled again."""
+    return plan.comparisons, plan.streamed, not plan.resident, -plan.ring * plan.block, -plan.block
 
 
 @dataclass(frozen=True)
@@ -132,24 +153,26 @@ class _Cut:
     block: int
 
     def plan(self, ring: int, panel_blocks: int, streamed: bool) -> DevicePlan:
-        """The plan with ``ring`` blocks of tokens and the distances of ``panel_blocks`` on the device."""
+        """The plan with ``ring`` blocks of tokens, or all, and the distances of ``panel_blocks``."""
         size, block = self.size, self.block
         panel = min(panel_blocks * block, size.images)
         held = min(panel + block, size.images) if streamed else size.images
-        ring = min(ring, size.layers * -(-size.images // block))
+        resident = ring == RESIDENT
+        ring = 0 if resident else min(ring, size.layers * -(-size.images // block))
         row = size.patches * pitch_of(size.width) * 2 + size.patches * 4
         tokens = size.patches * size.width * size.itemsize
         return DevicePlan(
             budget=self.budget,
+            resident=resident,
             block=block,
             ring=ring,
             panel=panel,
             streamed=streamed,
             comparisons=2 - 1 / -(-size.images // panel),
-            token_bytes=ring * block * tokens,
+            token_bytes=(size.layers * size.images if resident else ring * block) * tokens,
             feature_bytes=held * row,
             distance_bytes=panel * size.judges * size.patches * 4,
-            other_bytes=min(SAMPLES, size.images) * (tokens + row)
+            other_bytes=min(SAMPLES, size.images) * (row + 16 + (0 if resident else tokens))
             + size.images * (size.patches * 4 + 16)
             + pairs_per_launch(size) * PAIR_BYTES
             + pitch_of(size.width) * 4,

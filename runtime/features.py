@@ -14,6 +14,7 @@ from .checkpoint import Batch, Checkpoint
 from .errors import DeviceError
 from .images import ImageError
 from .rows import FileRows
+from .scorers import MutualScorer
 from .store import FileStore, HostStore
 from .survey import Survey, decode_ahead
 from .timing import StageTimer
@@ -43,13 +44,17 @@ def allocate(
     shape: tuple[int, int, int, int],
     bundle: Bundle,
     plan: Plan,
+    scorer: MutualScorer,
     scratch: Path | None = None,
     kept: Checkpoint | None = None,
-) -> HostStore | FileStore:
-    """An empty store for tokens of ``shape`` (S,N,P,C), in memory or in a file as the plan says."""
+) -> FeatureStore:
+    """An empty store for tokens of ``shape`` (S,N,P,C), in memory, in a file or on a GPU as planned."""
     layers, images, patches, width = shape
     dtype = bundle.manifest.tokens[0].dtype
     cls = np.empty((images, bundle.manifest.cls_width), np.float32)
+    resident = scorer.resident_store(shape, dtype, cls, plan)
+    if resident is not None:
+        return resident
     if not plan.tokens_on_disk:
         return HostStore(np.empty(shape, dtype), cls)
     rows = layers * images, patches * width

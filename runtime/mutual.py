@@ -23,6 +23,7 @@ from itertools import count
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from .aggregate import centre, rescale
 from .blas import one_thread_per_product
@@ -121,6 +122,11 @@ class CpuScorer(Method):
             vit_bytes=vit_bytes,
             keep=keep,
         )
+
+    def resident_store(
+        self, shape: tuple[int, int, int, int], dtype: npt.DTypeLike, cls: FloatArray, plan: Plan
+    ) -> None:
+        """The CPU has no memory but the host's."""
 
     def score(
         self,

@@ -149,7 +149,7 @@ def score_lot(
                 )  # fmt: skip
                 announce(forecast(scores_by, shape, plan))
                 require_room(Path(keep or scratch or tempfile.gettempdir()), plan.disk_bytes)
-                store = allocate(shape, opened, plan, scratch_folder, kept)
+                store = allocate(shape, opened, plan, scores_by, scratch_folder, kept)
             read, failed = extract(survey, backend, spec, store, batch, threads, timer, progress, kept)
             with timer.stage("unload ViT"):
                 vit.close()

@@ -8,6 +8,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
 
+import numpy.typing as npt
+
 from ..kernels.cubins import cubin_for
 from ..kernels.errors import KernelError
 from ..kernels.pycuda_gpu import PycudaGpu, import_driver
@@ -60,6 +62,12 @@ class MutualScorer(Protocol):
         keep: bool = False,
     ) -> Plan:
         """The memory plan for tokens of ``shape`` (S,N,P,C)."""
+        ...
+
+    def resident_store(
+        self, shape: tuple[int, int, int, int], dtype: npt.DTypeLike, cls: FloatArray, plan: Plan
+    ) -> FeatureStore | None:
+        """The store on the scorer's device that the plan asks for, or None for one of the host's."""
         ...
 
     def score(

@@ -1,12 +1,15 @@
-"""The features of a lot: in host memory, or in a file where memory is short or the work is kept."""
+"""The features of a lot: in host memory, in a file where memory is short or the work is kept, or on a GPU."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from ..kernels.gpu import DeviceArray, Gpu
+from ..kernels.thread import GpuThread
 from .rows import FileRows
 from .types import Array, FloatArray, Slot
 
@@ -23,6 +26,11 @@ class HostStore:
         """(S, N, P, C)."""
         layers, images, patches, width = self.tokens.shape
         return layers, images, patches, width
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the tokens."""
+        return self.tokens.dtype
 
     def slot(self, i0: int, i1: int) -> Slot:
         """Views for images i0..i1: tokens (S,B,P,C) and cls (B,D)."""
@@ -62,7 +70,7 @@ class FileStore:
         self.shape = shape
         self.cls = cls
         self.rows = rows
-        self._dtype = np.dtype(dtype)
+        self.dtype = np.dtype(dtype)
         self._room = room
         self._tokens: Array = np.empty((shape[0], 0, *shape[2:]), dtype)
 
@@ -70,7 +78,7 @@ class FileStore:
         """Room for images i0..i1: tokens (S,B,P,C) and cls (B,D)."""
         layers, _, patches, width = self.shape
         if self._tokens.shape[1] != i1 - i0:
-            self._tokens = np.empty((layers, i1 - i0, patches, width), self._dtype)
+            self._tokens = np.empty((layers, i1 - i0, patches, width), self.dtype)
         return Slot(self._tokens, self.cls[i0:i1])
 
     def store(self, i0: int, i1: int) -> None:
@@ -88,5 +96,56 @@ class FileStore:
         """The same store, cut to its first ``images`` images."""
         layers, _, patches, width = self.shape
         return FileStore(
-            self.rows, (layers, images, patches, width), self._dtype, self.cls[:images], self._room
+            self.rows, (layers, images, patches, width), self.dtype, self.cls[:images], self._room
         )
+
+
+class DeviceStore:
+    """Tokens (S,N,P,C) on a GPU, a batch of them in memory while it is made; ``cls`` (N,D) in memory.
+
+    Parameters
+    ----------
+    device : whose memory ``tokens`` is of; it frees them when it is left.
+    images : images of the lot, at most as many as ``tokens`` has room for.
+    """
+
+    def __init__(self, device: GpuThread, tokens: DeviceArray, cls: FloatArray, images: int) -> None:
+        layers, _, patches, width = tokens.shape
+        self.shape = layers, images, patches, width
+        self.dtype = tokens.dtype
+        self.cls = cls
+        self.device = device
+        self._arena = tokens
+        self._tokens: Array = np.empty((layers, 0, patches, width), tokens.dtype)
+
+    def slot(self, i0: int, i1: int) -> Slot:
+        """Room for images i0..i1: tokens (S,B,P,C) and cls (B,D)."""
+        layers, _, patches, width = self.shape
+        if self._tokens.shape[1] != i1 - i0:
+            self._tokens = np.empty((layers, i1 - i0, patches, width), self.dtype)
+        return Slot(self._tokens, self.cls[i0:i1])
+
+    def store(self, i0: int, i1: int) -> None:
+        """Copy the tokens of the slot of images i0..i1 to the device."""
+
+        def upload(gpu: Gpu) -> None:
+            stream = gpu.default_stream()
+            for layer, tokens in enumerate(self._tokens):
+                gpu.upload(self.on_device(layer, i0, i1), tokens[: i1 - i0], stream)
+
+        self.device.run(upload)
+
+    def block(self, layer: int, i0: int, i1: int) -> Array:
+        """Tokens (i1-i0,P,C) of one layer, copied from the device."""
+        tokens = self.on_device(layer, i0, i1)
+        return self.device.run(lambda gpu: gpu.download(tokens, gpu.default_stream()))
+
+    def on_device(self, layer: int, i0: int, i1: int) -> DeviceArray:
+        """Tokens (i1-i0,P,C) of one layer, where they are."""
+        of_layer = self._arena.rows(layer, layer + 1)
+        whole = DeviceArray(of_layer.address, of_layer.shape[1:], of_layer.dtype)
+        return whole.rows(i0, i1)
+
+    def first(self, images: int) -> DeviceStore:
+        """The same store, cut to its first ``images`` images."""
+        return DeviceStore(self.device, self._arena, self.cls[:images], images)

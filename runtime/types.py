@@ -125,6 +125,11 @@ class FeatureStore(Protocol):
         """(S, N, P, C)."""
         ...
 
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the tokens."""
+        ...
+
     def slot(self, i0: int, i1: int) -> Slot:
         """Room for images i0..i1, for a backend to write into; valid until the next call."""
         ...
@@ -135,6 +140,10 @@ class FeatureStore(Protocol):
 
     def block(self, layer: int, i0: int, i1: int) -> Array:
         """Tokens (i1-i0, P, C) of one layer, for a scorer to read; from several threads at once."""
+        ...
+
+    def first(self, images: int) -> FeatureStore:
+        """The same store, cut to its first ``images`` images."""
         ...
 
 
@@ -174,12 +183,14 @@ class ScoreSettings:
 class DevicePlan:
     """What of a lot is on a GPU at once, decided before any work (runtime/device_plan.py).
 
-    Sizes are in bytes.  Tokens are copied to the device by ``block`` images, and ``ring`` blocks have room
-    there.  Distances are there for ``panel`` images at once, and half-precision features for all, or for
-    those of the panel and one block (``streamed``).  ``comparisons`` is how often a pair is compared.
+    Sizes are in bytes.  Tokens of all layers are there from the start (``resident``), or they are copied by
+    ``block`` images, and ``ring`` blocks have room.  Distances are there for ``panel`` images at once, and
+    half-precision features for all, or for those of the panel and one block (``streamed``).
+    ``comparisons`` is how often a pair is compared.
     """
 
     budget: int
+    resident: bool
     block: int
     ring: int
     panel: int

@@ -115,14 +115,16 @@ def device_plan_text(plan: DevicePlan, images: int) -> str:
     )
     parts = ", ".join(f"{what} {size_text(size)}" for size, what in sizes)
     whole = -(-images // plan.block)
-    tokens = "for each degree" if plan.ring < whole else "once"
-    if plan.streamed:
-        tokens = "for each degree and panel"
+    tokens = "copied for each degree" if plan.ring < whole else "copied once"
+    if plan.resident:
+        tokens = "there from the ViT on"
+    elif plan.streamed:
+        tokens = "copied for each degree and panel"
     panels = -(-images // plan.panel)
     how = "every pair compared once"
     if panels > 1:
         how = f"{panels} panels of {plan.panel} images, pairs compared {plan.comparisons:.2f} times"
-    return f"{size_text(plan.memory_bytes)} ({parts}); tokens copied {tokens}, {how}"
+    return f"{size_text(plan.memory_bytes)} ({parts}); tokens {tokens}, {how}"
 
 
 def forecast_json(forecast: Forecast) -> str:

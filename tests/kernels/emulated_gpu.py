@@ -128,6 +128,9 @@ class EmulatedGpu:
         self._streams.append(deque())
         return len(self._streams) - 1
 
+    def default_stream(self) -> Stream:
+        return 0 if self._streams else self.stream()
+
     def event(self) -> Event:
         self._recorded.append(0)
         self._happened.append(0)

@@ -103,7 +103,7 @@ def run(
     kept = Checkpoint(folder, {"bundle": bundle, "images": N}, {"degrees": degrees}) if folder else None
     with closing(kept) if kept else nullcontext():
         plan = scorer.plan(shape, 4, None, threads=threads, keep=bool(kept))
-        store = allocate(shape, BUNDLE, plan, kept=kept)
+        store = allocate(shape, BUNDLE, plan, scorer, kept=kept)
         read, failed = extract(survey, backend, SPEC, store, BATCH, threads, progress=progress, kept=kept)
         store = store.first(len(read))
         scores = scorer.score(store, plan, progress, kept)

@@ -43,15 +43,14 @@ def plans_of(size: LotSize) -> list[DevicePlan]:
 
 def test_bytes_when_everything_fits() -> None:
     plan = make_device_plan(VIT_L, 64 * 10**9)
-    assert (plan.block, plan.panel, plan.streamed, plan.comparisons) == (11, 200, False, 1)
-    assert plan.block == 32_000_000 // (1369 * 1024 * 2)
-    assert plan.ring == 2 * 19  # two layers of 19 blocks of 11 images
-    assert plan.token_bytes == 38 * 11 * 1369 * 1024 * 2 == 1_171_951_616
+    assert (plan.resident, plan.panel, plan.streamed, plan.comparisons) == (True, 200, False, 1)
+    assert plan.block == 32_000_000 // (1369 * 1024 * 2) == 11
+    assert plan.token_bytes == 4 * 200 * 1369 * 1024 * 2 == 2_242_969_600
     assert plan.feature_bytes == 200 * 1369 * (1024 * 2 + 4) == 561_837_600
     assert plan.distance_bytes == 200 * 199 * 1369 * 4 == 217_944_800
     pairs = int(2e13 / (2 * 1369**2 * 1024))
     assert pairs == pairs_per_launch(VIT_L) == 5210
-    eight = 8 * 1369 * (1024 * 2 + 1024 * 2 + 4)  # tokens, features and squares from which the shift is taken
+    eight = 8 * (1369 * (1024 * 2 + 4) + 16)  # features, squares and centres from which the shift is taken
     assert plan.other_bytes == eight + 200 * (1369 * 4 + 16) + pairs * 16 + 1024 * 4
     assert plan.memory_bytes == sum(
         (plan.token_bytes, plan.feature_bytes, plan.distance_bytes, plan.other_bytes)
@@ -59,15 +58,34 @@ def test_bytes_when_everything_fits() -> None:
 
 
 def test_a_board_of_8_gb_scores_200_images_of_vit_l_at_518_and_each_pair_once() -> None:
+    plan = make_device_plan(VIT_L, 5 * 10**9)
+    assert (plan.comparisons, plan.resident) == (1, True)
+    assert plan.memory_bytes < 3.1e9
+
+
+def test_without_room_for_all_layers_blocks_of_tokens_are_copied() -> None:
     plan = make_device_plan(VIT_L, 3 * 10**9)
-    assert plan.comparisons == 1
-    assert plan.memory_bytes < 2.1e9
+    assert (plan.resident, plan.comparisons) == (False, 1)
+    assert plan.ring == 2 * 19  # two layers of 19 blocks of 11 images
+    assert plan.token_bytes == 38 * 11 * 1369 * 1024 * 2
+    all_there = make_device_plan(VIT_L, 64 * 10**9)
+    assert plan.other_bytes == all_there.other_bytes + 8 * 1369 * 1024 * 2  # and the samples' tokens
+
+
+def test_tokens_that_are_there_stay_and_others_are_not_asked_for() -> None:
+    assert not make_device_plan(VIT_L, 64 * 10**9, resident=False).resident
+    smallest = make_device_plan(VIT_L, int(2.4e9), resident=True)
+    assert smallest.resident
+    assert smallest.comparisons > 1
+    with pytest.raises(LotError, match="the smallest plan needs 2"):
+        make_device_plan(VIT_L, 2 * 10**9, resident=True)
 
 
 def test_features_are_wider_than_tokens_by_what_fills_up_to_32() -> None:
     plan = make_device_plan(LotSize(1, 6, 10, 33, 2, 1, 5), 10**9)
     assert plan.feature_bytes == 6 * 10 * (64 * 2 + 4)
-    assert plan.token_bytes == 6 * 10 * 33 * 2  # a layer alone needs no second ring
+    assert plan.token_bytes == 6 * 10 * 33 * 2
+    assert make_device_plan(LotSize(1, 6, 10, 33, 2, 1, 5), 10**9, resident=False).ring == 1
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
@@ -100,18 +118,19 @@ def test_too_little_memory_is_refused_with_what_is_needed() -> None:
 
 
 def test_the_host_keeps_tokens_in_memory_if_they_fit_else_in_a_file() -> None:
-    whole = host_plan(VIT_L, None, 2, 100, 200, keep=False)
+    whole = host_plan(VIT_L, None, fixed_bytes=100, vit_bytes=200)
     assert (whole.budget, whole.tokens_on_disk, whole.minima_bytes) == (-1, False, 0)
     assert whole.token_bytes == 4 * 200 * 1369 * 1024 * 2
-    assert not host_plan(VIT_L, whole.memory_bytes, 2, 100, 200, keep=False).tokens_on_disk
-    assert host_plan(VIT_L, whole.memory_bytes - 1, 2, 100, 200, keep=False).tokens_on_disk
-    assert host_plan(VIT_L, None, 2, 100, 200, keep=True).tokens_on_disk
+    assert host_plan(VIT_L, None, resident=True).token_bytes == 0
+    assert not host_plan(VIT_L, whole.memory_bytes, fixed_bytes=100, vit_bytes=200).tokens_on_disk
+    assert host_plan(VIT_L, whole.memory_bytes - 1, fixed_bytes=100, vit_bytes=200).tokens_on_disk
+    assert host_plan(VIT_L, None, fixed_bytes=100, keep=True).tokens_on_disk
     with pytest.raises(LotError, match="a memory budget of 50 MB is too small for 200 images"):
-        host_plan(VIT_L, 50 * 10**6, 2, 100, 200, keep=False)
+        host_plan(VIT_L, 50 * 10**6, fixed_bytes=100, vit_bytes=200)
 
 
 def test_a_tenth_of_the_free_memory_is_left_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    host = host_plan(VIT_L, None, 1, 10**8, 0, keep=False)
+    host = host_plan(VIT_L, None, fixed_bytes=10**8)
     assert device_budget(host, 10**9, None, integrated=False) == 9 * 10**8
     assert device_budget(host, 10**9, 123, integrated=False) == 123
     monkeypatch.setattr(device_plan, "available_memory", lambda: 6 * 10**9)
@@ -127,7 +146,7 @@ def test_an_integrated_gpu_is_planned_from_what_the_system_can_give(
     meminfo.write_text("MemTotal: 8000000 kB\nMemFree: 100000 kB\nMemAvailable: 5000000 kB\n")
     monkeypatch.setattr(memory, "_MEMINFO", meminfo)
     monkeypatch.setattr(memory, "_CGROUP", tmp_path / "none")
-    host = host_plan(SIZES[1], None, 1, 0, 0, keep=False)
+    host = host_plan(SIZES[1], None)
     budget = device_budget(host, 10**8, None, integrated=True)
     assert budget == (5_000_000 * 1024 - host.memory_bytes) * 9 // 10
 
@@ -176,7 +195,7 @@ def test_every_image_meets_each_of_its_judges_once(
     images: int, group: int | None, block: int, panel: int, streamed: bool
 ) -> None:
     judges = choose(images, group)
-    plan = DevicePlan(0, min(block, images), 2, min(panel, images), streamed, 1, 0, 0, 0, 0)
+    plan = DevicePlan(0, False, min(block, images), 2, min(panel, images), streamed, 1, 0, 0, 0, 0)
     averaged = carry_out(judges, plan)
     assert averaged == {place: judges.of(place).tolist() for place in range(images)}
 
@@ -184,6 +203,6 @@ def test_every_image_meets_each_of_its_judges_once(
 def test_pairs_across_panels_are_compared_twice_and_others_once() -> None:
     judges = choose(12, None)
     for panel, expected in ((12, 66), (6, 2 * 15 + 2 * 36), (4, 3 * 6 + 6 * 16)):
-        plan = DevicePlan(0, 2, 2, panel, False, 1, 0, 0, 0, 0)
+        plan = DevicePlan(0, False, 2, 2, panel, False, 1, 0, 0, 0, 0)
         steps = degree_steps(judges, plan)
         assert sum(len(step.pairs) for step in steps if isinstance(step, Compare)) == expected

@@ -157,10 +157,10 @@ def test_peak_and_startup(run_bench: Bench, case: str) -> None:
         (["lot", "LOT", "--memory-budget", "1M"], 6, "the smallest that works"),
         (["backbone", "--batches", "1,0"], 2, "1 or more"),
         (["backbone", "--batches", "5000"], 2, "at most"),
-        (["backbone", "--backend", "cuda"], 2, "invalid choice"),
+        (["backbone", "--backend", "opencl"], 2, "invalid choice"),
         (["scorer", "--images", "few"], 2, "whole numbers"),
         (["scorer", "--images", "3"], 6, "too few"),
-        (["scorer", "--scorers", "cuda"], 2, "numpy"),
+        (["scorer", "--scorers", "opencl"], 2, "numpy"),
         (["compare", "nowhere.json", "nowhere.json"], 1, "nowhere.json"),
     ],
 )

@@ -18,6 +18,8 @@ from musc_edge.runtime.errors import DeviceError
 from musc_edge.tools.demo import read_scores
 from musc_edge.tools.edge import main
 
+OUTPUTS: dict[str, tuple[str, ...]] = {"resident": (), "copied": ("--resume",)}
+
 
 @pytest.fixture
 def gpu(kernel_library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,6 +58,16 @@ def test_scores_of_the_gpu_are_those_of_the_cpu(infer: Callable[..., tuple[int, 
     assert about["scorer"] == "cuda"
     assert about["versions"]["computed_by"][1].startswith("cuda sm_00 ")
     assert about["plan"]["device"]["memory_bytes"] <= 10**8 == about["plan"]["device"]["budget"]
+
+
+@pytest.mark.usefixtures("gpu")
+def test_where_the_features_lie_changes_no_byte(infer: Callable[..., tuple[int, Path, str]]) -> None:
+    """On the device from the ViT on; or in a file, from which an interrupted run could go on."""
+    resident, copied = (infer(name, "--scorer", "cuda", *more)[1] for name, more in OUTPUTS.items())
+    plans = [json.loads((out / "lot.json").read_text())["plan"] for out in (resident, copied)]
+    assert [plan["device"]["resident"] for plan in plans] == [True, False]
+    assert [plan["tokens_on_disk"] for plan in plans] == [False, True]
+    assert (resident / "scores.csv").read_bytes() == (copied / "scores.csv").read_bytes()
 
 
 @pytest.mark.usefixtures("gpu")

@@ -148,8 +148,10 @@ def _scorer_options(parser: Any) -> None:
 
 def _scorers(text: str) -> tuple[str, ...]:
     names = tuple(text.split(","))
-    if not set(names) <= {"numpy", "numba"}:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected numpy, numba or both, as in numpy,numba")
+    if not set(names) <= {"numpy", "numba", "cuda"}:
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: expected some of numpy, numba and cuda, as in numpy,numba"
+        )
     return names
 
 

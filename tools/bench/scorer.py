@@ -9,6 +9,7 @@ pooled features, ``cdist`` from each image to all others, minimum, top-k, mean.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,8 +18,9 @@ import numpy as np
 from ...runtime.aggregate import centre
 from ...runtime.blas import one_thread_per_product
 from ...runtime.interval import interval_bounds
-from ...runtime.mutual import CpuScorer
+from ...runtime.method import Method
 from ...runtime.parallel import in_order
+from ...runtime.scorers import MutualScorer, open_scorer
 from ...runtime.store import HostStore
 from ...runtime.types import FloatArray
 from .harness import Samples, alternate, ratios
@@ -79,21 +81,23 @@ def measure(
         FLOOR_PER_DEGREE: lambda: products(tokens, threads, repeat=len(size.degrees)),
     }
 
-    def score(kind: str) -> None:
-        scorer = CpuScorer(size.grid, size.degrees, INTERVAL, kind=kind)
-        results[kind] = scorer.score(store, scorer.plan(store.shape, 4, None, threads=threads))
+    def score(scorer: MutualScorer) -> None:
+        plan = scorer.plan(store.shape, 4, None, threads=threads)
+        results[scorer.kind] = scorer.score(store, plan)
 
-    for kind in scorers:
-        cases[kind] = lambda kind=kind: score(kind)  # type: ignore[misc]
-    if reference:
-        cases[REFERENCE] = lambda: results.update({REFERENCE: reference_scores(tokens, size, threads)})
     name = f"N={size.images}"
     seconds: dict[str, list[float]] = {}
-    try:
-        alternate(cases, rounds, warm_up, into=seconds)
-    finally:
-        report.samples |= {f"{name} {case}": found for case, found in seconds.items()}
-        report.facts[name] = _facts(size, threads, seconds, results)
+    with ExitStack() as stack:
+        for kind in scorers:
+            scorer = stack.enter_context(open_scorer(kind, Method(size.grid, size.degrees, INTERVAL)))
+            cases[kind] = lambda scorer=scorer: score(scorer)  # type: ignore[misc]
+        if reference:
+            cases[REFERENCE] = lambda: results.update({REFERENCE: reference_scores(tokens, size, threads)})
+        try:
+            alternate(cases, rounds, warm_up, into=seconds)
+        finally:
+            report.samples |= {f"{name} {case}": found for case, found in seconds.items()}
+            report.facts[name] = _facts(size, threads, seconds, results)
 
 
 def _facts(
