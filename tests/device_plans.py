@@ -22,15 +22,16 @@ LOTS = (50, 100, 200, 500, 1000, 2000)
 
 
 def cell(patches: int, width: int, images: int, board: int) -> str:
-    """'2.0 GB', with how often a pair is compared and an R if tokens are copied again for each degree."""
+    """'2.0 GB', how often a pair is compared, C if tokens are copied and R if again for each degree."""
     size = LotSize(4, images, patches, width, 2, 3, images - 1)
     try:
         plan = make_device_plan(size, board * 10**9 * 9 // 10)
     except LotError:
         return "too small"
     often = "" if plan.comparisons == 1 else f", {plan.comparisons:.2f} x"
-    again = ", R" if plan.ring * plan.block < images else ""
-    return size_text(plan.memory_bytes) + often + again
+    again = ", R" if not plan.resident and plan.ring * plan.block < images else ""
+    there = "" if plan.resident else ", C"
+    return size_text(plan.memory_bytes) + often + (again or there)
 
 
 def main() -> None:
