@@ -1,12 +1,156 @@
-"""Where the compiled kernels for a device come from."""
+"""Where the kernels for a device come from: the bundle, else this user's cache, else a compiler, once.
+
+What comes from elsewhere than this source is never used, and what was damaged is an error, not a reason to
+look further.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from .compiler import Compiled, Compiler, compile_kernels, compiler_for
+from .cubin_files import CubinFolder, open_cubins, write_cubins
 from .errors import KernelError
+from .source import arch_number, source_digest
+
+FOLDER = "kernels"
+"""Of a bundle and of the cache."""
+_INTEGRATED = {72, 87, 101, 110}
+"""Jetsons.  NVIDIA promises that a cubin runs on later minor revisions too, but neither on these nor from
+these to other devices."""
 
 
-def cubin_for(arch: str, bundle_root: Path | None) -> bytes:
-    """The module for ``arch``; KernelError while nothing compiles it."""
-    raise KernelError(f"the kernels are not compiled for {arch}.")
+@dataclass(frozen=True)
+class FoundCubin:
+    """A cubin and where it came from; ``notes`` say what was passed over on the way, for the user."""
+
+    code: bytes
+    arch: str
+    """That it was compiled for, which may be an earlier one than the device's."""
+    compiler: str
+    place: str
+    """"bundle", "cache" or "compiler"."""
+    notes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.arch} by {self.compiler}, from the {self.place}"
+
+
+def cubin_for(arch: str, bundle_root: Path | None = None) -> bytes:
+    """The cubin for a device; ``find_cubin`` says where it came from, too."""
+    return find_cubin(arch, bundle_root).code
+
+
+def find_cubin(arch: str, bundle_root: Path | None = None) -> FoundCubin:
+    """The kernels for a device of ``arch``, such as "sm_87".
+
+    Parameters
+    ----------
+    bundle_root : folder of a bundle, whose kernels come first.
+
+    Raises
+    ------
+    KernelError
+        If there are none for this device and no compiler, or what is there was damaged.
+    """
+    notes: list[str] = []
+    found = _from_bundle(arch, bundle_root, notes) if bundle_root else None
+    return replace(found or _from_cache(arch, bundle_root, notes), notes=tuple(notes))
+
+
+def best_match(arch: str, available: Iterable[str]) -> str | None:
+    """Whose cubin a device of ``arch`` runs best: its own, else the nearest earlier one of the same major."""
+    available = set(available)
+    if arch in available:
+        return arch
+    own = arch_number(arch)
+    if own in _INTEGRATED:
+        return None
+    numbers = {arch_number(each): each for each in available}
+    earlier = [n for n in numbers if n // 10 == own // 10 and n < own and n not in _INTEGRATED]
+    return numbers[max(earlier)] if earlier else None
+
+
+def bundle_cubins(root: Path) -> CubinFolder | None:
+    """The kernels in the bundle ``root``, None if it has none; KernelError if kernels.json is damaged."""
+    return open_cubins(root / FOLDER, f"musc-export kernels {root}")
+
+
+def cache_folder() -> Path:
+    """Where this user's compiled kernels are kept: in $XDG_CACHE_HOME, else in ~/.cache."""
+    try:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError as error:
+        raise KernelError("this user has no home folder to keep kernels in: set $XDG_CACHE_HOME.") from error
+    return base / "musc-edge" / FOLDER
+
+
+def cached_cubins() -> list[CubinFolder]:
+    """All that the cache holds, of other sources too."""
+    folders = sorted(path for path in cache_folder().glob("sm_*") if path.is_dir())
+    opened = [open_cubins(path, f"rm -r {path}") for path in folders]
+    return [each for each in opened if each]
+
+
+def _from_bundle(arch: str, root: Path, notes: list[str]) -> FoundCubin | None:
+    cubins = bundle_cubins(root)
+    if cubins is None:
+        return None
+    if not cubins.current:
+        notes.append(
+            f"the kernels in {root} are of another source than this musc-edge's and were not used; make them "
+            f"anew: {cubins.remake}"
+        )
+        return None
+    match = best_match(arch, cubins.cubins)
+    if match is None:
+        notes.append(f"the bundle {root} has kernels for {', '.join(cubins.cubins)}, not for {arch}.")
+        return None
+    return FoundCubin(cubins.read(match), match, cubins.cubins[match].compiler, "bundle")
+
+
+def _from_cache(arch: str, root: Path | None, notes: list[str]) -> FoundCubin:
+    """From the cache, else compiled into it; without a compiler, what any has left there will do."""
+    try:
+        compiler = compiler_for(arch, portable=False)
+    except KernelError as error:
+        for cubins in cached_cubins():
+            if cubins.current and arch in cubins.cubins:
+                return FoundCubin(cubins.read(arch), arch, cubins.cubins[arch].compiler, "cache")
+        passed = "".join(f"\n{note}" for note in notes)
+        raise KernelError(
+            f"{error}\nOr bring kernels in the bundle, made on any host: "
+            f"musc-export kernels {root or 'BUNDLE'} --arch {arch}{passed}"
+        ) from error
+    folder = cache_folder() / f"{arch}-{_key(arch, compiler)}"
+    kept = open_cubins(folder, f"rm -r {folder}")
+    if kept:
+        return FoundCubin(kept.read(arch), arch, compiler.name, "cache")
+    compiled = compile_kernels(arch, compiler)
+    _keep(folder, compiled, notes)
+    return FoundCubin(compiled.code, arch, compiler.name, "compiler")
+
+
+def _key(arch: str, compiler: Compiler) -> str:
+    return hashlib.sha256("\0".join((source_digest(), arch, compiler.name)).encode()).hexdigest()[:16]
+
+
+def _keep(folder: Path, compiled: Compiled, notes: list[str]) -> None:
+    """Put a cubin into the cache under a temporary name, then rename it; noted where that is impossible."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        try:
+            write_cubins(partial, [compiled])
+            partial.rename(folder)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    except OSError as error:
+        if not folder.is_dir():  # else another process was faster, with the same
+            notes.append(f"the kernels were compiled, but {folder} cannot be written: {error.strerror}.")

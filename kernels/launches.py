@@ -96,14 +96,3 @@ def _tiles(patches: int) -> int:
 
 def _kind(tokens: DeviceArray) -> str:
     return "half" if tokens.dtype == np.float16 else "float"
-
-
-def source_digest() -> str:
-    """Sha256 of the kernels' source."""
-    import hashlib
-    from pathlib import Path
-
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.cu*")):
-        digest.update(path.name.encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()

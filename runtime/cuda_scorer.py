@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from ..kernels import launches
 from ..kernels.errors import DeviceMemoryError, KernelError
+from ..kernels.source import source_digest
 from ..kernels.thread import GpuThread
 from .device_plan import device_budget, host_plan, make_device_plan, pairs_per_launch
 from .device_work import DeviceWork, seconds_of
@@ -50,7 +51,7 @@ class CudaScorer(Method):
     @property
     def version(self) -> str:
         """What the result depends on besides the images: kernels and kind of GPU."""
-        return self.device.run(lambda gpu: f"cuda {gpu.arch} {launches.source_digest()[:12]}")
+        return self.device.run(lambda gpu: f"cuda {gpu.arch} {source_digest()[:12]}")
 
     def plan(
         self,

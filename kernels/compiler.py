@@ -1,0 +1,118 @@
+"""Compile the kernels for one architecture, with NVRTC or nvcc, whichever this machine has.
+
+A driver loads what a compiler of its own major version or an older one has made.  So the architectures that
+a driver of CUDA 12 knows are compiled by CUDA 12 where a cubin is to run on other machines, as on a Jetson
+with JetPack 6; Jetson Thor and consumer Blackwell begin with 13 here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from .errors import KernelError
+from .nvcc import installed_nvcc
+from .nvrtc import installed_nvrtc
+from .source import OPTIONS, arch_number, source_files
+
+_INSTALL = "pip install 'musc-edge[kernels]'"
+_FUNCTION = re.compile(
+    r"Compiling entry function '(?P<name>\w+)' for '\w+'.*?"
+    r"(?P<stack>\d+) bytes stack frame, "
+    r"(?P<stores>\d+) bytes spill stores, (?P<loads>\d+) bytes spill loads.*?"
+    r"Used (?P<registers>\d+) registers",
+    re.DOTALL,
+)
+
+
+class Compiler(Protocol):
+    """A compiler of this machine."""
+
+    name: str
+    """With its version, such as "NVRTC 12.6.85"."""
+    major: int
+    """Of CUDA's version."""
+    arches: frozenset[str]
+    """What it can compile for."""
+
+    def compile(self, arch: str, options: tuple[str, ...], files: Mapping[str, bytes]) -> tuple[bytes, str]:
+        """The cubin of ``files`` and what ptxas says of it; KernelError with the compiler's log."""
+        ...
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a thread of one kernel takes; spills and stack are memory where registers were meant."""
+
+    registers: int
+    spill_bytes: int
+    stack_bytes: int
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """The kernels for one architecture."""
+
+    arch: str
+    code: bytes
+    compiler: str
+    kernels: dict[str, Resources]
+
+
+def compilers() -> Iterator[Compiler]:
+    """The compilers of this machine, found one after the other: NVRTC from PyPI, the system's, nvcc."""
+    yield from installed_nvrtc()
+    yield from installed_nvcc()
+
+
+def compiler_for(arch: str, *, portable: bool) -> Compiler:
+    """The compiler to use for ``arch``.
+
+    Parameters
+    ----------
+    portable : whether the cubin is to load on any machine with such a GPU, not on this one alone.
+
+    Raises
+    ------
+    KernelError
+        If this machine has none.
+    """
+    latest = 12 if arch_number(arch) < 100 else 13
+    found = []
+    for compiler in compilers():
+        if arch in compiler.arches and compiler.major <= latest:
+            return compiler
+        found.append(compiler)
+    able = [compiler for compiler in found if arch in compiler.arches]
+    if able and not portable:
+        return able[0]
+    needed = f"one of CUDA {latest}" + (" or older, so that such drivers load its cubins" if able else "")
+    names = ", ".join(compiler.name for compiler in found) or "none"
+    raise KernelError(f"no compiler for {arch}: expected {needed}; found {names}. Install it: {_INSTALL}")
+
+
+def compile_kernels(arch: str, compiler: Compiler, files: Mapping[str, bytes] | None = None) -> Compiled:
+    """The kernels for ``arch``; KernelError with the compiler's log if they do not compile.
+
+    ``files`` are the source's, if not the kernels' own.
+    """
+    try:
+        code, report = compiler.compile(arch, OPTIONS, source_files() if files is None else files)
+    except KernelError as error:
+        raise KernelError(
+            f"{compiler.name} does not compile the kernels for {arch}:\n{error}\n"
+            f"If the source is as it was installed, use another compiler: {_INSTALL}"
+        ) from error
+    return Compiled(arch, code, compiler.name, read_report(report))
+
+
+def read_report(text: str) -> dict[str, Resources]:
+    """Resources by kernel, from what ptxas prints with -v."""
+    return {
+        found["name"]: Resources(
+            int(found["registers"]), int(found["stores"]) + int(found["loads"]), int(found["stack"])
+        )
+        for found in sorted(_FUNCTION.finditer(text), key=lambda found: found["name"])
+    }

@@ -1,0 +1,35 @@
+"""The kernels' source: what is compiled, with which options, for which GPUs, and its identity."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+MAIN = "musc.cu"
+OPTIONS = ("-std=c++17",)
+"""What every compiler is told besides the architecture; no header of CUDA is needed."""
+
+ARCHES = ("sm_75", "sm_80", "sm_86", "sm_87", "sm_89", "sm_90", "sm_110", "sm_120")
+"""What a bundle's kernels are compiled for: Turing to Blackwell, 87 and 110 being Jetson Orin and Thor."""
+
+
+def source_files() -> dict[str, bytes]:
+    """Content of each file of the source by its name, MAIN among them; it includes the others."""
+    folder = Path(__file__).parent
+    return {path.name: path.read_bytes() for path in sorted(folder.glob("*.cu*"))}
+
+
+def source_digest() -> str:
+    """Sha256 of source and options: what a result depends on besides the architecture."""
+    digest = hashlib.sha256("\0".join(OPTIONS).encode())
+    for name, content in source_files().items():
+        digest.update(f"\0{name}\0{len(content)}\0".encode() + content)
+    return digest.hexdigest()
+
+
+def arch_number(arch: str) -> int:
+    """87 for "sm_87"; ValueError for what names no architecture."""
+    prefix, _, number = arch.partition("_")
+    if prefix != "sm" or not number.isdecimal() or not 10 <= int(number) <= 999:
+        raise ValueError(f"{arch!r}: expected an architecture such as sm_87")
+    return int(number)
