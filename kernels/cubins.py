@@ -91,9 +91,9 @@ def cache_folder() -> Path:
     return base / "musc-edge" / FOLDER
 
 
-def cached_cubins() -> list[CubinFolder]:
-    """All that the cache holds, of other sources too."""
-    folders = sorted(path for path in cache_folder().glob("sm_*") if path.is_dir())
+def cached_cubins(arch: str = "sm_*") -> list[CubinFolder]:
+    """What the cache holds for ``arch``, or for all; of other sources too."""
+    folders = sorted(path for path in cache_folder().glob(f"{arch}-*") if path.is_dir())
     opened = [open_cubins(path, f"rm -r {path}") for path in folders]
     return [each for each in opened if each]
 
@@ -120,8 +120,8 @@ def _from_cache(arch: str, root: Path | None, notes: list[str]) -> FoundCubin:
     try:
         compiler = compiler_for(arch, portable=False)
     except KernelError as error:
-        for cubins in cached_cubins():
-            if cubins.current and arch in cubins.cubins:
+        for cubins in cached_cubins(arch):
+            if cubins.current:
                 return FoundCubin(cubins.read(arch), arch, cubins.cubins[arch].compiler, "cache")
         passed = "".join(f"\n{note}" for note in notes)
         raise KernelError(

@@ -52,7 +52,5 @@ class Nvcc:
     def _run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         run = subprocess.run([self._path, *arguments], capture_output=True, text=True, check=False)
         if run.returncode:
-            raise KernelError(
-                (run.stderr + run.stdout).strip() or f"{self._path} ended with {run.returncode}"
-            )
+            raise KernelError((run.stderr + run.stdout).strip() or f"exit code {run.returncode}")
         return run
