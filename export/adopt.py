@@ -13,6 +13,7 @@ import onnx
 import PIL
 
 from .._version import __version__
+from ..kernels.cubins import FOLDER as KERNELS
 from ..runtime.aggregate import centre
 from ..runtime.bundle import MANIFEST, MODEL, PROBE, SCHEMA_VERSION, open_bundle, sha256, write_manifest
 from ..runtime.errors import BundleError
@@ -28,7 +29,7 @@ from .taps import Taps, find_taps
 
 Say = Callable[[str], None]
 
-BUNDLE_FILES = frozenset({MANIFEST, MODEL, f"{MODEL}.data", PROBE})
+BUNDLE_FILES = frozenset({MANIFEST, MODEL, f"{MODEL}.data", PROBE, KERNELS})
 _BATCH = 4
 
 

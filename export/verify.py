@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..runtime.bundle import open_bundle
+from ..runtime.bundle import open_bundle, open_kernels
 from ..runtime.errors import BundleError
 from ..runtime.onnx_backend import OnnxBackend
 from ..runtime.types import Bundle, FeatureBackend
@@ -27,6 +27,7 @@ def verify(root: str, backend: str = "cpu") -> Parity:
         If the numbers differ by more than the tolerance of the bundle's precision.
     """
     bundle = open_bundle(root, whole=True)
+    open_kernels(bundle)
     manifest = bundle.manifest
     if manifest.precision not in TOLERANCES:
         raise BundleError(

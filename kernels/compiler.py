@@ -1,8 +1,6 @@
 """Compile the kernels for one architecture, with NVRTC or nvcc, whichever this machine has.
 
-A driver loads what a compiler of its own major version or an older one has made.  So the architectures that
-a driver of CUDA 12 knows are compiled by CUDA 12 where a cubin is to run on other machines, as on a Jetson
-with JetPack 6; Jetson Thor and consumer Blackwell begin with 13 here.
+Which version of CUDA may compile for which architecture is said in source.py.
 """
 
 from __future__ import annotations
@@ -15,7 +13,7 @@ from typing import Protocol
 from .errors import KernelError
 from .nvcc import installed_nvcc
 from .nvrtc import installed_nvrtc
-from .source import OPTIONS, arch_number, source_files
+from .source import ARCHES, NEWEST, OPTIONS, source_files
 
 _INSTALL = "pip install 'musc-edge[kernels]'"
 _FUNCTION = re.compile(
@@ -79,7 +77,7 @@ def compiler_for(arch: str, *, portable: bool) -> Compiler:
     KernelError
         If this machine has none.
     """
-    latest = 12 if arch_number(arch) < 100 else 13
+    latest = ARCHES.get(arch, NEWEST)
     found = []
     for compiler in compilers():
         if arch in compiler.arches and compiler.major <= latest:
@@ -90,7 +88,8 @@ def compiler_for(arch: str, *, portable: bool) -> Compiler:
         return able[0]
     needed = f"one of CUDA {latest}" + (" or older, so that such drivers load its cubins" if able else "")
     names = ", ".join(compiler.name for compiler in found) or "none"
-    raise KernelError(f"no compiler for {arch}: expected {needed}; found {names}. Install it: {_INSTALL}")
+    names += "" if able or not found else ", which do not know it"
+    raise KernelError(f"no compiler for {arch}: expected {needed}; found {names}. Install one: {_INSTALL}")
 
 
 def compile_kernels(arch: str, compiler: Compiler, files: Mapping[str, bytes] | None = None) -> Compiled:

@@ -9,8 +9,20 @@ MAIN = "musc.cu"
 OPTIONS = ("-std=c++17",)
 """What every compiler is told besides the architecture; no header of CUDA is needed."""
 
-ARCHES = ("sm_75", "sm_80", "sm_86", "sm_87", "sm_89", "sm_90", "sm_110", "sm_120")
-"""What a bundle's kernels are compiled for: Turing to Blackwell, 87 and 110 being Jetson Orin and Thor."""
+ARCHES = {
+    "sm_75": 12,  # Turing
+    "sm_80": 12,  # A100
+    "sm_86": 12,  # Ampere otherwise
+    "sm_87": 12,  # Jetson Orin
+    "sm_89": 12,  # Ada
+    "sm_90": 12,  # Hopper
+    "sm_110": 13,  # Jetson Thor
+    "sm_120": 13,  # Blackwell
+}
+"""What a bundle's kernels are compiled for, each with the latest CUDA whose cubins all its drivers load: a
+driver loads those of its own major version and of earlier ones, and JetPack 6 brings CUDA 12."""
+NEWEST = 13
+"""That version for every other architecture."""
 
 
 def source_files() -> dict[str, bytes]:

@@ -15,6 +15,9 @@ import typing
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from ..kernels.cubin_files import CubinFolder
+from ..kernels.cubins import bundle_cubins
+from ..kernels.errors import KernelError
 from .errors import BundleError, OutputError
 from .types import Bundle, Manifest
 
@@ -57,6 +60,23 @@ def open_bundle(root: str | os.PathLike[str], whole: bool = False) -> Bundle:
         if whole or name != PROBE:
             check_hash(folder / name, expected)
     return Bundle(folder, manifest, hashlib.sha256(text).hexdigest())
+
+
+def open_kernels(bundle: Bundle) -> CubinFolder | None:
+    """The kernels for GPUs that were put into a bundle, all checked; None if it has none.
+
+    Raises
+    ------
+    BundleError
+        If a file of them was changed or is missing.
+    """
+    try:
+        cubins = bundle_cubins(bundle.root)
+        for arch in cubins.cubins if cubins else ():
+            cubins.read(arch)
+    except KernelError as error:
+        raise BundleError(str(error)) from error
+    return cubins
 
 
 def check_hash(path: Path, expected: str) -> None:

@@ -13,14 +13,21 @@ from .errors import OutputError
 
 
 @contextmanager
-def new_folder(out: Path, overwrite: bool, marker: str, ours: frozenset[str] | None = None) -> Iterator[Path]:
+def new_folder(
+    out: Path,
+    overwrite: bool,
+    marker: str,
+    ours: frozenset[str] | None = None,
+    instead: str = "Choose another folder with -o.",
+) -> Iterator[Path]:
     """Give a temporary folder beside ``out`` that becomes ``out`` when the block ends without error.
 
     On any error, an interrupt included, the temporary folder is removed and ``out`` stays as it was.
     An existing folder is replaced only with ``overwrite``, and only if it is empty or holds a file
     ``marker``, which says that it was written by this program, and nothing beside the names in
-    ``ours`` (None: anything).  The temporary folder is locked while
-    it is in use; the lock ends with the process, and what a killed process left is taken over.
+    ``ours`` (None: anything).  The temporary folder is locked while it is in use; the lock ends with the
+    process, and what a killed process left is taken over.  ``instead`` is what a user can do where ``out``
+    cannot be used.
 
     Raises
     ------
@@ -29,19 +36,19 @@ def new_folder(out: Path, overwrite: bool, marker: str, ours: frozenset[str] | N
     """
     try:
         if out.is_symlink() and not out.exists():
-            raise OutputError(f"{out} is a link to nothing. Choose another folder with -o.")
+            raise OutputError(f"{out} is a link to nothing. {instead}")
         target = out.resolve()
-        _check_free(target, overwrite, marker, ours)
+        _check_free(target, overwrite, marker, ours, instead)
         partial = target.with_name(f".{target.name}.partial")
         target.parent.mkdir(parents=True, exist_ok=True)
         lock = _lock(partial)
     except OSError as error:
         reason = "Not a directory" if isinstance(error, FileExistsError) else error.strerror
-        raise OutputError(f"{out} cannot be written: {reason}. Choose another folder with -o.") from error
+        raise OutputError(f"{out} cannot be written: {reason}. {instead}") from error
     try:
         _empty(partial)
         yield partial
-        _check_free(target, overwrite, marker, ours)
+        _check_free(target, overwrite, marker, ours, instead)
         _replace(target, partial)
     except BaseException as error:
         shutil.rmtree(partial, ignore_errors=True)
@@ -85,12 +92,12 @@ def _empty(folder: Path) -> None:
             entry.unlink()
 
 
-def _check_free(out: Path, overwrite: bool, marker: str, ours: frozenset[str] | None) -> None:
+def _check_free(out: Path, overwrite: bool, marker: str, ours: frozenset[str] | None, instead: str) -> None:
     """Raise OutputError unless ``out`` may be written."""
     if not out.exists():
         return
     if not out.is_dir():
-        raise OutputError(f"{out} is a file. Choose another folder with -o.")
+        raise OutputError(f"{out} is a file. {instead}")
     if out.is_mount() or out == Path.cwd():
         kind = "a mount point" if out.is_mount() else "the current folder"
         raise OutputError(f"{out} is {kind}, which cannot be replaced. Give a folder inside of it with -o.")
@@ -98,14 +105,10 @@ def _check_free(out: Path, overwrite: bool, marker: str, ours: frozenset[str] | 
     if not names:
         return
     if not (out / marker).is_file():
-        raise OutputError(
-            f"{out} holds files that are not ours (no {marker}). Choose another folder with -o."
-        )
+        raise OutputError(f"{out} holds files that are not ours (no {marker}). {instead}")
     foreign = sorted(names - ours) if ours is not None else []
     if foreign:
-        raise OutputError(
-            f"{out} holds files that are not ours ({foreign[0]}). Choose another folder with -o."
-        )
+        raise OutputError(f"{out} holds files that are not ours ({foreign[0]}). {instead}")
     if not overwrite:
         raise OutputError(f"{out} exists. Use --overwrite to replace it, or choose another folder with -o.")
 

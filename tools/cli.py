@@ -134,6 +134,19 @@ def integers(text: str) -> tuple[int, ...]:
         raise argparse.ArgumentTypeError(f"{text!r}: expected whole numbers such as 1,3,5") from error
 
 
+def arches(text: str) -> tuple[str, ...]:
+    """'sm_87,sm_86' -> ("sm_87", "sm_86"), each once."""
+    from ..kernels.source import arch_number
+
+    names = tuple(dict.fromkeys(text.split(",")))
+    try:
+        for name in names:
+            arch_number(name)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return names
+
+
 def degrees(text: str) -> tuple[int, ...]:
     """Aggregation degrees: positive odd numbers, each once."""
     values = integers(text)

@@ -82,6 +82,21 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument("--backend", choices=("cpu",), default="cpu")
     cli.add_common(verify)
     verify.set_defaults(run=_verify)
+    kernels = commands.add_parser(
+        "kernels",
+        help="compile the GPU kernels into a bundle, in place of those that it has; needs no GPU",
+        epilog=_EXIT_CODES,
+    )
+    kernels.add_argument("bundle", metavar="BUNDLE")
+    kernels.add_argument(
+        "--arch",
+        type=cli.arches,
+        metavar="SM,SM,...",
+        help="GPUs to compile for, such as sm_87,sm_86 (default: Turing to Blackwell, 87 and 110 being "
+        "Jetson Orin and Thor)",
+    )
+    cli.add_common(kernels)
+    kernels.set_defaults(run=_kernels)
     return parser
 
 
@@ -135,15 +150,34 @@ def _make(args: argparse.Namespace, source: OnnxSource) -> int:
 
 def _verify(args: argparse.Namespace) -> int:
     from ..export.verify import verify
+    from ..kernels.cubins import bundle_cubins
+    from .summary import kernels_facts, kernels_text
 
     parity = verify(args.bundle, args.backend)
+    kernels = bundle_cubins(Path(args.bundle))
     if args.json:
-        print(
-            json.dumps({"bundle": args.bundle, "backend": args.backend, "parity": parity.as_dict()}, indent=2)
-        )
+        content = {"bundle": args.bundle, "backend": args.backend, "parity": parity.as_dict()}
+        content["kernels"] = kernels_facts(kernels) if kernels else None
+        print(json.dumps(content, indent=2))
     else:
         print(f"{args.bundle}: every file is as it was written; backend {args.backend} against the probe:")
         print("\n".join(parity.lines()))
+        if kernels:
+            print(f"kernels: {kernels_text(kernels)}")
+    return 0
+
+
+def _kernels(args: argparse.Namespace) -> int:
+    from ..export.kernels import add_kernels
+    from ..kernels.source import ARCHES
+    from .summary import kernels_facts, kernels_text
+
+    cli.clean_up_on_sigterm()
+    cubins = add_kernels(args.bundle, args.arch or tuple(ARCHES), say=_say(args))
+    if args.json:
+        cli.show(json.dumps({"bundle": args.bundle, "kernels": kernels_facts(cubins)}, indent=2))
+    else:
+        cli.show(f"{cubins.path}: {kernels_text(cubins)}")
     return 0
 
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..kernels.cubin_files import CubinFolder
+from ..runtime.bundle import open_kernels
 from ..runtime.forecast import Forecast
 from ..runtime.lot_result import LotResult
 from ..runtime.memory import size_text
@@ -161,13 +163,38 @@ def bundle_text(bundle: Bundle) -> str:
     rows += [
         ("file", f"{name}  {(bundle.root / name).stat().st_size / 1e6:.1f} MB, hash ok") for name in m.files
     ]
+    cubins = open_kernels(bundle)
+    if cubins:
+        rows.append(("kernels", kernels_text(cubins)))
     return "\n".join(f"{label:<11} {value}" for label, value in rows)
 
 
 def bundle_json(bundle: Bundle) -> str:
     """For machines: the manifest with the bundle's path and identity."""
-    data = {"path": str(bundle.root), "sha256": bundle.digest, **dataclasses.asdict(bundle.manifest)}
+    cubins = open_kernels(bundle)
+    data = {
+        "path": str(bundle.root),
+        "sha256": bundle.digest,
+        **dataclasses.asdict(bundle.manifest),
+        "kernels": kernels_facts(cubins) if cubins else None,
+    }
     return json.dumps(data, indent=2)
+
+
+def kernels_text(cubins: CubinFolder) -> str:
+    """For people: which GPUs a bundle has kernels for, and whether they are of this source."""
+    compilers = sorted({entry.compiler for entry in cubins.cubins.values()})
+    size = sum(cubins.file(arch).stat().st_size for arch in cubins.cubins)
+    text = f"{', '.join(cubins.cubins)}, by {' and '.join(compilers)}; {size / 1e3:.0f} KB, hashes ok"
+    if not cubins.current:
+        text += f"; of another source than this musc-edge's, not used. Make them anew: {cubins.remake}"
+    return text
+
+
+def kernels_facts(cubins: CubinFolder) -> dict[str, Any]:
+    """For machines: the same, with each kernel's registers."""
+    entries = {arch: dataclasses.asdict(entry) for arch, entry in cubins.cubins.items()}
+    return {"source": cubins.source, "current": cubins.current, "cubins": entries}
 
 
 def printable(name: str) -> str:

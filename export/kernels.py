@@ -1,0 +1,60 @@
+"""Put compiled kernels into a bundle: on any host with a compiler, no GPU needed.
+
+They depend on the kernels' source alone, not on the model, so that the manifest stays as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from ..kernels.compiler import Compiled, compile_kernels, compiler_for
+from ..kernels.cubin_files import INDEX, SUFFIX, CubinFolder, write_cubins
+from ..kernels.cubins import FOLDER
+from ..kernels.errors import KernelError
+from ..runtime.bundle import open_bundle, open_kernels
+from ..runtime.errors import BundleError, DeviceError
+from ..runtime.output import new_folder
+
+Say = Callable[[str], None]
+
+
+def add_kernels(root: str, arches: Sequence[str], say: Say = print) -> CubinFolder:
+    """Compile the kernels for ``arches`` into the bundle ``root``, in place of those that it has.
+
+    They load on every machine with such a GPU and a driver of CUDA 12 (from sm_100 on: 13) or later.
+
+    Raises
+    ------
+    BundleError
+        If ``root`` is no bundle.
+    DeviceError
+        If this machine has no compiler for one of ``arches``; nothing is written then.
+    OutputError
+        If the bundle cannot be written; what was there stays as it was.
+    """
+    bundle = open_bundle(root)
+    folder = bundle.root / FOLDER
+    ours = frozenset({INDEX, *(path.name for path in folder.glob(f"*{SUFFIX}"))})
+    try:
+        chosen = [(arch, compiler_for(arch, portable=True)) for arch in arches]
+        with new_folder(folder, True, INDEX, ours, "Copy the bundle to where it can be written.") as partial:
+            compiled = []
+            for arch, compiler in chosen:
+                compiled.append(compile_kernels(arch, compiler))
+                say(_line(compiled[-1]))
+            write_cubins(partial, compiled)
+    except KernelError as error:
+        raise DeviceError(str(error)) from error
+    cubins = open_kernels(bundle)
+    if cubins is None:
+        raise BundleError(f"{folder} is gone: it was removed just now. Make the kernels again.")
+    return cubins
+
+
+def _line(compiled: Compiled) -> str:
+    most = max(compiled.kernels.values(), key=lambda kernel: kernel.registers)
+    spilled = sum(kernel.spill_bytes for kernel in compiled.kernels.values())
+    return (
+        f"  {compiled.arch:<7} {compiled.compiler:<15} {len(compiled.code) / 1e3:.0f} KB, "
+        f"at most {most.registers} registers, {spilled} bytes spilled"
+    )
