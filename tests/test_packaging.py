@@ -79,6 +79,14 @@ def test_bare_install_needs_little(built: Path) -> None:
     assert names(bare) == {"numpy", "opencv-python-headless", "pillow", "threadpoolctl"}
 
 
+def test_compilers_of_both_versions_are_an_extra(built: Path) -> None:
+    kernels = [r for r in requirements(built) if re.search(r"extra == ['\"]kernels['\"]", r)]
+    assert {re.split("[=<>;]", r)[0].strip() for r in kernels} == {
+        "nvidia-cuda-nvrtc-cu12",
+        "nvidia-cuda-nvrtc",
+    }
+
+
 def test_numba_is_an_extra_of_its_own(built: Path) -> None:
     fast = [r for r in requirements(built) if re.search(r"extra == ['\"]fast['\"]", r)]
     assert names(fast) == {"numba"}

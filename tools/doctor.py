@@ -30,16 +30,41 @@ cuda = ctypes.CDLL("libcuda.so.1")
 count, code = ctypes.c_int(), cuda.cuInit(0)
 if code or (code := cuda.cuDeviceGetCount(ctypes.byref(count))):
     raise SystemExit(f"the CUDA driver answers with error {code}")
-names = []
+version, names = ctypes.c_int(), []
+cuda.cuDriverGetVersion(ctypes.byref(version))
 for i in range(count.value):
-    name, device = ctypes.create_string_buffer(100), ctypes.c_int()
+    name, device, arch = ctypes.create_string_buffer(100), ctypes.c_int(), (ctypes.c_int * 2)()
     cuda.cuDeviceGet(ctypes.byref(device), i)
     cuda.cuDeviceGetName(name, 100, device)
-    names.append(name.value.decode())
+    for j in range(2):
+        cuda.cuDeviceGetAttribute(ctypes.byref(arch, 4 * j), 75 + j, device)  # compute capability
+    names.append(f"{name.value.decode()} (sm_{arch[0]}{arch[1]})")
 if not names:
-    raise SystemExit("the CUDA driver finds no device")
+    raise SystemExit("the CUDA driver finds no GPU")
+print(f"{', '.join(names)}, driver for CUDA {version.value // 1000}.{version.value % 1000 // 10}")
+"""
+_PYCUDA = """
+import pycuda
+try:
+    import pycuda.driver
+except ImportError as error:
+    raise SystemExit(f"{pycuda.VERSION_TEXT} is installed and cannot be used: {error}")
+print(pycuda.VERSION_TEXT)
+"""
+_COMPILERS = """
+from musc_edge.kernels.compiler import compilers
+names = [compiler.name for compiler in compilers()]
+if not names:
+    raise ModuleNotFoundError("neither NVRTC nor nvcc is here")
 print(", ".join(names))
 """
+_CACHE = """
+from musc_edge.kernels.cubins import cache_folder, cached_cubins
+current = [cubins for cubins in cached_cubins() if cubins.current]
+names = [f"{arch} by {entry.compiler}" for each in current for arch, entry in each.cubins.items()]
+print(", ".join(names) or "none yet", "in", cache_folder())
+"""
+_GPU = "NVIDIA GPU"
 
 
 @dataclass(frozen=True)
@@ -78,7 +103,15 @@ CHECKS = (
     Check("ONNX Runtime", "the ViT on the CPU", _ONNXRUNTIME, "pip install 'musc-edge[cpu]'", required=True),
     Check("numba", "faster mutual scoring", _VERSION.format("numba"), "pip install 'musc-edge[cpu,fast]'"),
     Check("onnx", "musc-export onnx", _VERSION.format("onnx"), "pip install 'musc-edge[cpu,onnx]'"),
-    Check("NVIDIA driver", "not used by this version", _DRIVER, "install the GPU's driver"),
+    Check(_GPU, "comparing images on the GPU", _DRIVER, "a GPU with its driver"),
+    Check("pycuda", "comparing images on the GPU", _PYCUDA, "pip install 'musc-edge[cuda]', and the driver"),
+    Check(
+        "CUDA compilers",
+        "compiling kernels where the bundle has none",
+        _COMPILERS,
+        "pip install 'musc-edge[kernels]'",
+    ),
+    Check("kernel cache", "starting without compiling", _CACHE, "remove what is damaged"),
 )
 
 
@@ -151,9 +184,19 @@ def can_infer(findings: list[Finding]) -> bool:
 
 def _verdict(findings: list[Finding]) -> str:
     if can_infer(findings):
-        return "This machine can run musc-edge infer on the CPU. A GPU is not used by this version."
+        return f"This machine can run musc-edge infer. {_gpu_verdict(findings)}"
     broken = ", ".join(f.name for f in findings if f.required and f.status != "ok")
     return f"This machine cannot run musc-edge infer yet: see {broken} above."
+
+
+def _gpu_verdict(findings: list[Finding]) -> str:
+    by_name = {f.name: f for f in findings}
+    gpu, pycuda = by_name.get(_GPU), by_name.get("pycuda")
+    if gpu is None or gpu.status != "ok":
+        return "It has no NVIDIA GPU that can be used: images are compared on the CPU."
+    if pycuda is None or pycuda.status != "ok":
+        return "Its GPU is not used without pycuda: images are compared on the CPU."
+    return "Images are compared on its GPU."
 
 
 def _memory() -> str:
