@@ -72,8 +72,9 @@ def open_kernels(bundle: Bundle) -> CubinFolder | None:
     """
     try:
         cubins = bundle_cubins(bundle.root)
-        for arch in cubins.cubins if cubins else ():
-            cubins.read(arch)
+        if cubins:
+            for arch in cubins.cubins:
+                cubins.read(arch)
     except KernelError as error:
         raise BundleError(str(error)) from error
     return cubins

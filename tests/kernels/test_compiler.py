@@ -214,7 +214,11 @@ _ASKED = """case "$1" in
 
 def test_nvcc_says_what_it_is(tmp_path: Path) -> None:
     compiler = Nvcc(fake_nvcc(tmp_path, _ASKED + "esac"))
-    assert (compiler.name, compiler.major, compiler.arches) == ("nvcc 12.6.77", 12, {"sm_87", "sm_90"})
+    assert (compiler.name, compiler.major, compiler.arches) == (
+        "nvcc 12.6.77",
+        12,
+        frozenset({"sm_87", "sm_90"}),
+    )
 
 
 def test_nvcc_is_given_the_source_and_its_words_are_passed_on(tmp_path: Path) -> None:

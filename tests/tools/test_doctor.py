@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from musc_edge.kernels.cubins import find_cubin
 from musc_edge.tools.doctor import CHECKS, Check, examine, report_text
 
 
@@ -27,6 +28,8 @@ def test_healthy_machine(commands: Path) -> None:
     text = doctor(commands).stdout
     assert "can run musc-edge infer" in text
     assert all(check.name in text for check in CHECKS)
+    (gpu,) = (f for f in data["findings"] if f["name"] == "NVIDIA GPU")
+    assert ("no NVIDIA GPU that can be used" in text) == (gpu["status"] != "ok")
 
 
 @pytest.mark.parametrize(
@@ -56,3 +59,67 @@ def test_library_that_hangs_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> Non
     (finding,) = examine((Check("slow", "nothing", "import time; time.sleep(60)", "wait"),))
     assert finding.status == "crashed"
     assert "0.5 s" in report_text([finding])
+
+
+# ---- the GPU ---------------------------------------------------------------------------------
+
+_CUDA = """
+#include <string.h>
+int cuInit(unsigned flags) { return CODE; }
+int cuDeviceGetCount(int* count) { *count = COUNT; return 0; }
+int cuDriverGetVersion(int* version) { *version = 12060; return 0; }
+int cuDeviceGet(int* device, int number) { *device = number; return 0; }
+int cuDeviceGetName(char* name, int size, int device) { strncpy(name, "Orin", size); return 0; }
+int cuDeviceGetAttribute(int* value, int attribute, int device) {
+  *value = attribute == 75 ? 8 : attribute == 76 ? 7 : -1;
+  return 0;
+}
+"""
+
+
+def findings_with_driver(folder: Path, monkeypatch: pytest.MonkeyPatch, code: int, count: int) -> str:
+    """The report on a machine with a driver that answers so."""
+    (folder / "cuda.c").write_text(_CUDA, encoding="ascii")
+    command = ["g++", "-x", "c", "-shared", "-fPIC", f"-DCODE={code}", f"-DCOUNT={count}", "cuda.c"]
+    subprocess.run([*command, "-o", "libcuda.so.1"], cwd=folder, check=True)
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(folder))
+    return report_text(examine(tuple(c for c in CHECKS if c.name in ("NVIDIA GPU", "pycuda"))))
+
+
+def test_gpu_and_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "pycuda").mkdir()
+    (tmp_path / "pycuda" / "__init__.py").write_text("VERSION_TEXT = '2026.1'", encoding="ascii")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
+    text = findings_with_driver(tmp_path, monkeypatch, 0, 2)
+    assert "ok       NVIDIA GPU     Orin (sm_87), Orin (sm_87), driver for CUDA 12.6\n" in text
+    assert "broken   pycuda         2026.1 is installed and cannot be used: No module named" in text
+    assert "Its GPU is not used without pycuda: images are compared on the CPU." in text
+    (tmp_path / "pycuda" / "driver.py").touch()
+    assert "Images are compared on its GPU." in findings_with_driver(tmp_path, monkeypatch, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("code", "count", "word"), [(999, 1, "answers with error 999"), (0, 0, "finds no GPU")]
+)
+def test_a_driver_without_a_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, count: int, word: str
+) -> None:
+    text = findings_with_driver(tmp_path, monkeypatch, code, count)
+    assert word in text
+    assert "no NVIDIA GPU that can be used: images are compared on the CPU" in text
+
+
+def test_compilers_and_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    about = tuple(c for c in CHECKS if c.name in ("CUDA compilers", "kernel cache"))
+    compilers, kept = examine(about)
+    assert (compilers.status, kept.status) == ("ok", "ok")
+    assert "NVRTC 12.6" in compilers.detail
+    assert kept.detail == f"none yet in {tmp_path}/musc-edge/kernels"
+    assert find_cubin("sm_87").place == "compiler"
+    assert examine(about)[1].detail.startswith("sm_87 by NVRTC 12.6")
+    (folder,) = (tmp_path / "musc-edge" / "kernels").iterdir()
+    (folder / "kernels.json").write_text("{", encoding="ascii")
+    (_, damaged) = examine(about)
+    assert damaged.status == "broken"
+    assert f"rm -r {folder}" in damaged.detail

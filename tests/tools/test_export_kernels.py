@@ -9,6 +9,7 @@ import signal
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -66,9 +67,9 @@ def process(commands: Path, bundle: Path, *options: str, limit: int | None = Non
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
     command = [str(commands / "musc-export"), "kernels", str(bundle), *options]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     env = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    return subprocess.Popen(command, text=True, env=env, preexec_fn=prepare, **pipes)
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, text=True, env=env, preexec_fn=prepare, stdout=pipe, stderr=pipe)
 
 
 # ---- what is written -------------------------------------------------------------------------
@@ -116,7 +117,7 @@ def test_for_machines(bundle: Path, compiler: Compiler, capsys: pytest.CaptureFi
 # ---- inspect and verify ----------------------------------------------------------------------
 
 
-def inspect(bundle: Path, capsys: pytest.CaptureFixture[str]) -> tuple[str, dict[str, object]]:
+def inspect(bundle: Path, capsys: pytest.CaptureFixture[str]) -> tuple[str, Any]:
     capsys.readouterr()
     assert edge.main(["inspect", str(bundle)]) == 0
     text = capsys.readouterr().out
