@@ -15,7 +15,6 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
-from ..kernels import launches
 from ..kernels.errors import DeviceMemoryError, KernelError
 from ..kernels.source import source_digest
 from ..kernels.thread import GpuThread

@@ -10,7 +10,7 @@ from typing import Protocol
 
 import numpy.typing as npt
 
-from ..kernels.cubins import cubin_for
+from ..kernels.cubins import find_cubin
 from ..kernels.errors import KernelError
 from ..kernels.pycuda_gpu import PycudaGpu, import_driver
 from ..kernels.thread import GpuThread
@@ -121,29 +121,35 @@ def open_scorer(
     """
     settings = method.grid, method.degrees, method.interval, method.group
     with ExitStack() as stack:
-        device, why = _open_gpu_for(name, bundle_root, stack)
+        notes: list[str] = []
+        device = _open_gpu_for(name, bundle_root, stack, notes)
         if device:
-            yield CudaScorer(*settings, device=device, memory=device_memory)
+            yield CudaScorer(*settings, device=device, memory=device_memory, notes=notes)
         else:
             kind, passed_over = best_filter(name)
-            yield CpuScorer(*settings, kind, scratch, [note for note in (why, passed_over) if note])
+            yield CpuScorer(*settings, kind, scratch, notes + ([passed_over] if passed_over else []))
 
 
-def _open_gpu_for(name: str, bundle_root: Path | None, stack: ExitStack) -> tuple[GpuThread | None, str]:
-    """The GPU if a scorer ``name`` uses it, and why "auto" does not although pycuda is installed."""
+def _open_gpu_for(
+    name: str, bundle_root: Path | None, stack: ExitStack, notes: list[str]
+) -> GpuThread | None:
+    """The GPU if a scorer ``name`` uses it; why "auto" does not, although pycuda is installed, is noted."""
     if name not in ("auto", "cuda") or (name == "auto" and find_spec("pycuda") is None):
-        return None, ""
+        return None
     try:
-        return stack.enter_context(open_gpu(bundle_root)), ""
+        return stack.enter_context(open_gpu(bundle_root, notes))
     except DeviceError as error:
         if name == "cuda":
             raise
-        return None, f"the GPU does not compare the images: {error}"
+        notes.append(f"the GPU does not compare the images: {error}")
+        return None
 
 
 @contextmanager
-def open_gpu(bundle_root: Path | None) -> Iterator[GpuThread]:
+def open_gpu(bundle_root: Path | None, notes: list[str]) -> Iterator[GpuThread]:
     """The first GPU with the kernels loaded, from the bundle, from the cache of this device, or compiled.
+
+    Where they came from, and what was passed over, is added to ``notes``.
 
     Raises
     ------
@@ -153,7 +159,9 @@ def open_gpu(bundle_root: Path | None) -> Iterator[GpuThread]:
     with ExitStack() as stack:
         try:
             device = stack.enter_context(GpuThread(PycudaGpu))
-            device.run(lambda gpu: gpu.load(cubin_for(gpu.arch, bundle_root)))
+            found = find_cubin(device.run(lambda gpu: gpu.arch), bundle_root)
+            device.run(lambda gpu: gpu.load(found.code))
         except KernelError as error:
             raise DeviceError(str(error)) from error
+        notes += [f"the GPU's kernels are those for {found}.", *found.notes]
         yield device

@@ -26,7 +26,7 @@ def gpu(kernel_library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every GPU that is opened is an emulated one."""
 
     @contextmanager
-    def opened(bundle_root: Path | None) -> Iterator[GpuThread]:
+    def opened(bundle_root: Path | None, notes: list[str]) -> Iterator[GpuThread]:
         with GpuThread(lambda: EmulatedGpu(kernel_library)) as device:
             yield device
 
@@ -70,6 +70,34 @@ def test_where_the_features_lie_changes_no_byte(infer: Callable[..., tuple[int, 
     assert (resident / "scores.csv").read_bytes() == (copied / "scores.csv").read_bytes()
 
 
+def test_where_the_kernels_came_from_is_said(
+    infer: Callable[..., tuple[int, Path, str]],
+    kernel_library: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """Compiled in the first run, in the cache for the second; what the device is given is a cubin."""
+    given: list[bytes] = []
+
+    class Orin(EmulatedGpu):
+        arch = "sm_87"
+
+        def load(self, cubin: bytes) -> None:
+            given.append(cubin)
+
+    monkeypatch.setattr(scorers, "PycudaGpu", lambda: Orin(kernel_library))
+    monkeypatch.setattr(scorers, "import_driver", lambda: None)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for name, place in (("first", "compiler"), ("second", "cache")):
+        code, out, printed = infer(name, "--scorer", "cuda")
+        assert code == 0
+        (note,) = (n for n in json.loads((out / "lot.json").read_text())["notes"] if "kernels" in n)
+        assert note.startswith("the GPU's kernels are those for sm_87 by NVRTC 12.6")
+        assert note.endswith(f", from the {place}.")
+        assert note in printed
+    assert [cubin[:4] for cubin in given] == [b"\x7fELF"] * 2
+
+
 @pytest.mark.usefixtures("gpu")
 def test_a_gpu_that_is_too_small_is_said_with_what_it_needs(
     infer: Callable[..., tuple[int, Path, str]],
@@ -83,7 +111,7 @@ def test_a_gpu_that_is_too_small_is_said_with_what_it_needs(
 def test_auto_says_why_the_gpu_is_not_used(
     infer: Callable[..., tuple[int, Path, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(bundle_root: Path | None) -> Any:
+    def broken(bundle_root: Path | None, notes: list[str]) -> Any:
         raise DeviceError("the driver is older than the toolkit.")
 
     monkeypatch.setattr(scorers, "open_gpu", broken)
