@@ -52,9 +52,9 @@ def add_kernels(root: str, arches: Sequence[str], say: Say = print) -> CubinFold
 
 
 def _line(compiled: Compiled) -> str:
-    most = max(compiled.kernels.values(), key=lambda kernel: kernel.registers)
+    most = max((kernel.registers for kernel in compiled.kernels.values()), default=0)
     spilled = sum(kernel.spill_bytes for kernel in compiled.kernels.values())
     return (
         f"  {compiled.arch:<7} {compiled.compiler:<15} {len(compiled.code) / 1e3:.0f} KB, "
-        f"at most {most.registers} registers, {spilled} bytes spilled"
+        f"at most {most} registers, {spilled} bytes spilled"
     )

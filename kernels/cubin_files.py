@@ -70,7 +70,16 @@ class CubinFolder:
                 f"{path} was changed since it was written: its sha256 is {found[:16]}..., expected "
                 f"{expected[:16]}.... Make it anew: {self.remake}"
             )
-        return zlib.decompressobj().decompress(packed, _LARGEST)
+        unpacker = zlib.decompressobj()
+        try:
+            code = unpacker.decompress(packed, _LARGEST)
+        except zlib.error:
+            code = b""
+        if not unpacker.eof:
+            raise KernelError(
+                f"{path} holds no cubin of at most {_LARGEST} bytes. Make it anew: {self.remake}"
+            )
+        return code
 
 
 def open_cubins(folder: Path, remake: str) -> CubinFolder | None:
@@ -92,7 +101,7 @@ def open_cubins(folder: Path, remake: str) -> CubinFolder | None:
             )
         if _digest(content) != expected:
             raise ValueError(f"its sha256 is not {expected}")
-        cubins = {arch: CubinEntry(**entry) for arch, entry in content["cubins"].items()}
+        cubins = {f"sm_{arch_number(arch)}": CubinEntry(**e) for arch, e in content["cubins"].items()}
         return CubinFolder(folder, content["source"], cubins, remake)
     except (FileNotFoundError, NotADirectoryError):
         return None

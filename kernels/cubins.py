@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .compiler import Compiled, Compiler, compile_kernels, compiler_for
-from .cubin_files import CubinFolder, open_cubins, write_cubins
+from .cubin_files import INDEX, CubinFolder, open_cubins, write_cubins
 from .errors import KernelError
 from .source import arch_number, source_digest
 
@@ -152,5 +152,5 @@ def _keep(folder: Path, compiled: Compiled, notes: list[str]) -> None:
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     except OSError as error:
-        if not folder.is_dir():  # else another process was faster, with the same
+        if not (folder / INDEX).is_file():  # else another process was faster, with the same
             notes.append(f"the kernels were compiled, but {folder} cannot be written: {error.strerror}.")

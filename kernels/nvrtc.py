@@ -20,7 +20,7 @@ def installed_nvrtc() -> Iterator[Nvrtc]:
     for path, release in [*_from_packages(), *((path, None) for path in _SYSTEM)]:
         try:
             compiler = Nvrtc(path, release)
-        except (OSError, AttributeError):  # no such library, or one from before CUDA 11.2
+        except (OSError, AttributeError, KernelError):  # no such library, or one from before CUDA 11.2
             continue
         if compiler.handle not in seen:  # a library that is loaded answers to its plain name too
             seen.add(compiler.handle)

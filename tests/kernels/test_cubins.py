@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
 import shutil
 import subprocess
 import sys
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -207,6 +209,32 @@ def test_an_index_that_is_none(bundle: Path, content: bytes) -> None:
         find_cubin("sm_87", bundle)
 
 
+def rewrite(bundle: Path, packed: bytes, arch: str = "sm_87") -> None:
+    """A bundle made by somebody else, with hashes that are right."""
+    path = bundle / "kernels" / INDEX
+    content = json.loads(path.read_bytes())
+    del content["sha256"]
+    content["cubins"] = {arch: {**content["cubins"]["sm_87"], "sha256": hashlib.sha256(packed).hexdigest()}}
+    content["sha256"] = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    path.write_text(json.dumps(content), encoding="ascii")
+    (bundle / "kernels" / "sm_87.cubin.z").write_bytes(packed)
+
+
+@pytest.mark.parametrize(
+    "packed", [b"", b"anything", zlib.compress(b"cubin")[:-1], zlib.compress(bytes(1 << 26))]
+)
+def test_no_cubin_although_the_hash_is_right(bundle: Path, packed: bytes) -> None:
+    rewrite(bundle, packed)
+    with pytest.raises(KernelError, match=r"sm_87\.cubin\.z holds no cubin of at most 33554432 bytes"):
+        find_cubin("sm_87", bundle)
+
+
+def test_a_name_that_leads_outside(bundle: Path) -> None:
+    rewrite(bundle, zlib.compress(b"cubin"), "../../sm_87")
+    with pytest.raises(KernelError, match=r"not as it was written .*such as sm_87"):
+        find_cubin("sm_87", bundle)
+
+
 def test_an_index_of_the_future(bundle: Path) -> None:
     path = bundle / "kernels" / INDEX
     path.write_text(json.dumps({**json.loads(path.read_bytes()), "schema_version": 2}), encoding="ascii")
@@ -243,6 +271,15 @@ def test_a_cache_that_cannot_be_written_is_noted(cache: Path, compiler: Compiler
     (note,) = found.notes
     assert str(cache) in note
     assert "cannot be written" in note
+
+
+def test_what_is_no_entry_of_the_cache_is_said(cache: Path, compiler: Compiler) -> None:
+    find_cubin("sm_87")
+    (folder,) = cache.iterdir()
+    (folder / INDEX).unlink()
+    found = find_cubin("sm_87")
+    assert found.place == "compiler"
+    assert f"{folder} cannot be written: Directory not empty" in found.notes[0]
 
 
 def test_nothing_half_written_where_writing_fails(
