@@ -172,7 +172,7 @@ def _judge(child: subprocess.CompletedProcess[str]) -> tuple[str, str]:
     last = lines[-1] if lines else f"exit code {child.returncode}"
     if child.returncode < 0:
         return "crashed", f"killed by signal {-child.returncode} on import"
-    if last.startswith("ModuleNotFoundError") or "libcuda.so.1: cannot open" in last:
+    if last.startswith(("ModuleNotFoundError: ", "OSError: libcuda.so.1: cannot open")):
         return "missing", last.partition(": ")[2]
     return "broken", last
 

@@ -98,6 +98,17 @@ def test_gpu_and_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert "Images are compared on its GPU." in findings_with_driver(tmp_path, monkeypatch, 0, 1)
 
 
+def test_pycuda_without_a_driver_is_not_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The driver is, and pip would not bring it."""
+    (tmp_path / "pycuda").mkdir()
+    (tmp_path / "pycuda" / "__init__.py").write_text("VERSION_TEXT = '2026.1'", encoding="ascii")
+    error = "libcuda.so.1: cannot open shared object file: No such file or directory"
+    (tmp_path / "pycuda" / "driver.py").write_text(f"raise ImportError({error!r})", encoding="ascii")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
+    (found,) = examine(tuple(c for c in CHECKS if c.name == "pycuda"))
+    assert (found.status, found.detail) == ("broken", f"2026.1 is installed and cannot be used: {error}")
+
+
 @pytest.mark.parametrize(
     ("code", "count", "word"), [(999, 1, "answers with error 999"), (0, 0, "finds no GPU")]
 )
