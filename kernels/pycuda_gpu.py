@@ -63,7 +63,7 @@ class PycudaGpu:
         self._memory: dict[int, Any] = {}
         self._streams: list[Any] = []
         self._events: list[Any] = []
-        self._staging: list[tuple[Array, Event]] = []
+        self._staging: list[tuple[Any, Event]] = []
         self._queued: list[Launch] = []
         return self
 
@@ -157,7 +157,7 @@ class PycudaGpu:
             self._driver.memcpy_htod_async(array.address, staged, self._streams[stream])
             self.record(copied, stream)
 
-    def _page_locked(self, size: int) -> tuple[Array, Event]:
+    def _page_locked(self, size: int) -> tuple[Any, Event]:
         """Page-locked memory that no copy reads any more, and the event to record after the next copy."""
         if len(self._staging) < _STAGES:
             event = self.event()

@@ -155,7 +155,7 @@ def whole(options: Options) -> dict[str, Any]:
     store = HostStore(tokens, np.empty((images, 0), np.float32))
     with open_device(options) as gpu_thread:
         ours = CudaScorer(grid, DEGREES, device=gpu_thread)
-        plan = ours.plan(store.shape, 2, None)
+        plan = kernel_checks.plan_from_host(ours, store)
         facts: dict[str, Any] = {"images": images, "patches": patches, "width": width, "layers": layers}
         facts |= {"degrees": DEGREES, "plan": str(plan.device), "references": {}, "difference": {}}
         for half in (False, True):
@@ -167,6 +167,7 @@ def whole(options: Options) -> dict[str, Any]:
                 facts["difference"][name] = difference(gpu_thread, store, reference)
             except (RuntimeError, MemoryError) as error:  # torch's own, such as too little memory
                 facts["references"][name] = {"error": str(error)[:500]}
+        facts["resident"] = resident_seconds(ours, store)
     pairs = images * (images - 1) / 2 * layers * len(DEGREES)
     return facts | {"flop": pairs * 2.0 * patches**2 * width, "notes": ours.notes}
 
@@ -196,6 +197,13 @@ def in_turn(
         "authors": [s * portion.scale for s in samples["authors"]],
         "measured": str(portion),
     }
+
+
+def resident_seconds(ours: CudaScorer, store: HostStore) -> list[float]:
+    """Seconds of ours with the tokens on the device already; none if there is no room for them."""
+    plan = ours.plan(store.shape, 2, None)
+    there = kernel_checks.put_on_device(ours, store, plan)
+    return [seconds_of(lambda: ours.score(there, plan)) for _ in range(3)] if there else []
 
 
 def difference(device: GpuThread, store: HostStore, reference: Reference) -> float:

@@ -92,6 +92,9 @@ def _whole(found: Found, limits: Found | None) -> list[str]:
         lines.append(
             f"| {name} | {cells[0]} | {cells[1]} | {ratios} | {reference['measured']} | {difference:.1e} |"
         )
+    if found["resident"]:
+        times = ", ".join(f"{s:.4g}" for s in found["resident"])
+        lines += ["", f"Ours with the tokens on the device already: {times} s."]
     best = min((s for r in found["references"].values() for s in r.get("ours", [])), default=None)
     if best:
         share = f", {found['flop'] / best / limits['flops']:.0%} of the peak" if limits else ""

@@ -26,7 +26,7 @@ from unittest import mock
 import numpy as np
 
 from cpu_driver import CUBIN, Counts, CpuDriver, build_driver
-from kernel_checks import check_kernels, check_scorer, make_lot
+from kernel_checks import check_kernels, check_scorer, make_lot, plan_from_host
 from musc_edge.kernels import launches
 from musc_edge.kernels.errors import KernelError
 from musc_edge.kernels.gpu import Gpu, Launch
@@ -63,7 +63,7 @@ def score(prepare: Callable[[DevicePlan], object] = lambda plan: None) -> tuple[
     with GpuThread(PycudaGpu) as device:
         device.run(lambda gpu: gpu.load(CUBIN))
         scorer = CudaScorer(GRID, device=device)
-        plan = scorer.plan(LOT.shape, 2, None)
+        plan = plan_from_host(scorer, LOT)
         assert plan.device is not None
         prepare(plan.device)
         return scorer.score(LOT, plan).tobytes(), scorer.notes

@@ -46,8 +46,6 @@ class FakeDriver:
         self.queue: list[Callable[[], object]] = []
         self.Context = SimpleNamespace(synchronize=lambda: self.wait("Context.synchronize"))
         self.Device = _Devices(self)
-        self.Stream = lambda: self.enter("Stream") or _Stream(self)
-        self.Event = lambda flags: self.enter("Event") or _Event(self)
 
     def enter(self, call: str, *, pushed: bool = True) -> None:
         """Begin a call of the driver."""
@@ -68,6 +66,14 @@ class FakeDriver:
 
     def init(self) -> None:
         self.enter("init", pushed=False)
+
+    def Stream(self) -> _Stream:  # noqa: N802
+        self.enter("Stream")
+        return _Stream(self)
+
+    def Event(self, flags: int) -> _Event:  # noqa: N802
+        self.enter("Event")
+        return _Event(self)
 
     def mem_get_info(self) -> tuple[int, int]:
         self.enter("mem_get_info")

@@ -23,8 +23,8 @@ from musc_edge.runtime.errors import LotError
 from musc_edge.runtime.mutual import CpuScorer
 from musc_edge.runtime.parallel import cores
 from musc_edge.runtime.plan import LotSize
-from musc_edge.runtime.store import HostStore
-from musc_edge.runtime.types import DevicePlan, FloatArray
+from musc_edge.runtime.store import DeviceStore, HostStore
+from musc_edge.runtime.types import DevicePlan, FloatArray, Plan
 
 Doubles = npt.NDArray[np.float64]
 HALF_STEP = 2.0**-11
@@ -72,7 +72,7 @@ def check_pool(
     """centre_* and pool_*: rows within rounding of those in double precision; squares of the rounded rows."""
     rng = np.random.default_rng(seed)
     patches, pitch = grid[0] * grid[1], launches.pitch_of(width)
-    tokens = (rng.standard_normal((images, patches, width)) * 3 + 5).astype(dtype)
+    tokens: Array = (rng.standard_normal((images, patches, width)) * 3 + 5).astype(dtype)
     shift = np.zeros(pitch, np.float32)
     shift[:width] = rng.standard_normal(width) / width**0.5 / 2
     with bench(gpu) as b:
@@ -214,14 +214,45 @@ def scores_on(device: GpuThread, store: HostStore, grid: tuple[int, int], plan: 
     return scorer.score(store, replace(whole, device=plan))
 
 
-def some_plans(store: HostStore, degrees: int = 3) -> list[DevicePlan]:
-    """The largest plan, the smallest, and two between."""
+def plan_from_host(scorer: CudaScorer, store: HostStore) -> Plan:
+    """The best plan for tokens that stay in the host's memory."""
+    plan = scorer.plan(store.shape, store.tokens.itemsize, None)
+    assert plan.device is not None
+    return replace(plan, device=make_device_plan(size_of(store), plan.device.budget, resident=False))
+
+
+def size_of(store: HostStore, degrees: int = 3) -> LotSize:
+    """The lot as plans see it, every image being judged by all others."""
     layers, images, patches, width = store.shape
-    size = LotSize(layers, images, patches, width, store.tokens.itemsize, degrees, images - 1)
-    plans = [make_device_plan(size, 10**13)]
+    return LotSize(layers, images, patches, width, store.tokens.itemsize, degrees, images - 1)
+
+
+def scores_of_resident(device: GpuThread, store: HostStore, grid: tuple[int, int]) -> FloatArray:
+    """Mutual scores with the tokens of all layers on the device."""
+    scorer = CudaScorer(grid, device=device)
+    plan = scorer.plan(store.shape, store.tokens.itemsize, None)
+    there = put_on_device(scorer, store, plan)
+    assert there is not None, "the device has no room for the tokens"
+    return scorer.score(there, plan)
+
+
+def put_on_device(scorer: CudaScorer, store: HostStore, plan: Plan) -> DeviceStore | None:
+    """The lot with the tokens of all layers on the device; None if there is no room for them."""
+    there = scorer.resident_store(store.shape, store.dtype, store.cls, plan)
+    for image in range(store.shape[1] if there else 0):
+        assert there is not None
+        there.slot(image, image + 1).tokens[:] = store.tokens[:, image : image + 1]
+        there.store(image, image + 1)
+    return there
+
+
+def some_plans(store: HostStore) -> list[DevicePlan]:
+    """The largest plan for tokens in the host's memory, the smallest, and two between."""
+    size = size_of(store)
+    plans = [make_device_plan(size, 10**13, resident=False)]
     while True:
         try:
-            plans.append(make_device_plan(size, plans[-1].memory_bytes - 1))
+            plans.append(make_device_plan(size, plans[-1].memory_bytes - 1, resident=False))
         except LotError:
             break
     chosen = np.linspace(0, len(plans) - 1, 4).astype(int)
@@ -234,6 +265,7 @@ def check_scorer(device: GpuThread, store: HostStore, grid: tuple[int, int]) -> 
     found = [scores_on(device, store, grid, plan) for plan in (plans[0], *plans)]
     for plan, scores in zip((plans[0], *plans), found, strict=True):
         assert np.array_equal(scores, found[0]), f"other bits by {plan}"
+    assert np.array_equal(scores_of_resident(device, store, grid), found[0]), "other bits of resident tokens"
     cpu = CpuScorer(grid, kind="numpy")
     expected = cpu.score(store, cpu.plan(store.shape, store.tokens.itemsize, None, threads=cores()))
     error = float(np.abs(found[0] - expected).max())

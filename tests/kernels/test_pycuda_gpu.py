@@ -8,13 +8,14 @@ import threading
 import weakref
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
 
 from fake_pycuda import Error, FakeDriver, OutOfMemoryError
 from musc_edge.kernels.errors import DeviceMemoryError, KernelError
-from musc_edge.kernels.gpu import Gpu, Launch
+from musc_edge.kernels.gpu import Array, Gpu, Launch
 from musc_edge.kernels.pycuda_gpu import PycudaGpu, import_driver
 from musc_edge.kernels.thread import GpuThread
 
@@ -26,11 +27,11 @@ def driver(monkeypatch: pytest.MonkeyPatch) -> FakeDriver:
     fake, package = FakeDriver(), ModuleType("pycuda")
     package.__dict__["driver"] = fake
     monkeypatch.setitem(sys.modules, "pycuda", package)
-    monkeypatch.setitem(sys.modules, "pycuda.driver", fake)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "pycuda.driver", fake)
     return fake
 
 
-def everything(gpu: Gpu) -> np.ndarray:  # type: ignore[type-arg]
+def everything(gpu: Gpu) -> Array:
     """Use all that a GPU can do, and leave its memory to be freed."""
     gpu.load(b"cubin")
     a, b = gpu.stream(), gpu.stream()
@@ -176,10 +177,16 @@ def test_an_error_that_nobody_saw_comes_out_at_the_end(driver: FakeDriver) -> No
     assert driver.calls[-2:] == ["pop", "detach"]
 
 
-def test_an_error_that_is_kept_keeps_no_stream(driver: FakeDriver) -> None:
-    made = []
-    stream = driver.Stream
-    driver.Stream = lambda: made.append(weakref.ref(found := stream())) or found  # type: ignore[func-returns-value]
+def test_an_error_that_is_kept_keeps_no_stream(driver: FakeDriver, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[weakref.ref[object]] = []
+    make = driver.Stream
+
+    def noted() -> Any:
+        stream = make()
+        made.append(weakref.ref(stream))
+        return stream
+
+    monkeypatch.setattr(driver, "Stream", noted)
     driver.fail["launch"] = Error("no")
     with GpuThread(PycudaGpu) as device:
         try:
