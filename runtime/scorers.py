@@ -148,12 +148,12 @@ def open_gpu(bundle_root: Path | None) -> Iterator[GpuThread]:
     Raises
     ------
     DeviceError
-        If there is no GPU, pycuda is not installed or there are no kernels for it.
+        If there is no GPU, pycuda is not installed or there are no kernels for it; and in place of whatever
+        KernelError leaves the context, or comes up when it is left.
     """
-    with ExitStack() as stack:
-        try:
-            device = stack.enter_context(GpuThread(PycudaGpu))
+    try:
+        with GpuThread(PycudaGpu) as device:
             device.run(lambda gpu: gpu.load(cubin_for(gpu.arch, bundle_root)))
-        except KernelError as error:
-            raise DeviceError(str(error)) from error
-        yield device
+            yield device
+    except KernelError as error:
+        raise DeviceError(str(error)) from error

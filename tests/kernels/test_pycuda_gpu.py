@@ -18,6 +18,8 @@ from musc_edge.kernels.errors import DeviceMemoryError, KernelError
 from musc_edge.kernels.gpu import Array, Gpu, Launch
 from musc_edge.kernels.pycuda_gpu import PycudaGpu, import_driver
 from musc_edge.kernels.thread import GpuThread
+from musc_edge.runtime import scorers
+from musc_edge.runtime.errors import DeviceError
 
 LAUNCH = Launch("gram_min", (3, 2, 1), (256, 1, 1), 49152)
 
@@ -196,6 +198,21 @@ def test_an_error_that_is_kept_keeps_no_stream(driver: FakeDriver, monkeypatch: 
     gc.collect()
     assert kept.__traceback__ is not None
     assert [weak() for weak in made] == [None, None]
+
+
+def test_what_fails_while_the_scorers_gpu_is_open_is_a_device_error(
+    driver: FakeDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scorers, "cubin_for", lambda arch, root: b"cubin")
+
+    def use() -> None:
+        with scorers.open_gpu(None) as device:
+            driver.fail["mem_get_info"] = Error("no")
+            device.run(lambda gpu: gpu.free_memory())
+
+    with pytest.raises(DeviceError, match="asking for free memory failed on fake: no"):
+        use()
+    assert driver.retained == 0
 
 
 @pytest.mark.parametrize(
