@@ -27,4 +27,5 @@ def run_from_checkout() -> None:
         *([before] if before else []),
     ]
     environment = os.environ | {_DONE: str(ROOT), "PYTHONPATH": os.pathsep.join(path)}
+    environment["XDG_CACHE_HOME"] = str(WORK / "cache")  # the user's own is not for what is tried here
     os.execve(sys.executable, [sys.executable, *sys.argv], environment)

@@ -54,6 +54,8 @@ class Check:
     def build(self) -> None:
         """Make pycuda importable."""
         start = time.monotonic()
+        for cubin in WORK.glob("*.cubin"):
+            cubin.unlink()
         result: Result = {"status": "ok"}
         try:
             named = self._options.pycuda
