@@ -104,7 +104,7 @@ class Check:
     def _note(self, name: str, result: Result, start: float) -> None:
         """Keep a result, print it in a line, and write all results so far."""
         self.found[name] = result | {"seconds": round(time.monotonic() - start, 1)}
-        why = str(result.get("why", ""))
+        why = str(result.get("why", "")).strip().rpartition("\n")[2]
         print(f"{name:<10} {result['status']:<8} {self.found[name]['seconds']:6.1f} s  {why}", flush=True)
         facts = {"device": self._options.device, "quick": self._options.quick, "driver": driver_version()}
         self._whole = {"facts": facts, "parts": self.found}

@@ -35,28 +35,28 @@ def install_pycuda(source: Path | None, folder: Path) -> Path:
     ----------
     source : a wheel, an sdist, or a folder with one of them; None to ask pip's index for the sdist.
     """
-    site = folder / "site"
-    if (site / "pycuda/driver.py").exists():
-        return site
     folder.mkdir(parents=True, exist_ok=True)
     found = _package(source, folder)
-    wheel = found if found.suffix == ".whl" else _build_wheel(found, folder)
-    _pip("install", "--no-deps", "--no-index", "--target", str(site), str(wheel))
+    site = folder / f"{sys.implementation.cache_tag}-{found.name}"
+    if not (site / "pycuda/driver.py").exists():
+        wheel = found if found.suffix == ".whl" else _build_wheel(found, folder)
+        _pip("install", "--no-deps", "--no-index", "--target", str(site), str(wheel))
     return site
 
 
 def _package(source: Path | None, folder: Path) -> Path:
     """The wheel or sdist."""
     if source is None:
-        _pip(
-            "download", "--no-deps", "--no-build-isolation", "--no-binary=pycuda", "-d", str(folder), "pycuda"
-        )
         source = folder
+        if not list(folder.glob("pycuda-*.tar.gz")):
+            options = "--no-deps", "--no-build-isolation", "--no-binary=pycuda"
+            _pip("download", *options, "-d", str(folder), "pycuda")
     if source.is_file():
         return source
-    found = sorted(source.glob("pycuda-*.whl")) or sorted(source.glob("pycuda-*.tar.gz"))
+    tag = sys.implementation.cache_tag.replace("cpython-", "cp")
+    found = sorted(source.glob(f"pycuda-*-{tag}-*.whl")) or sorted(source.glob("pycuda-*.tar.gz"))
     if not found:
-        raise FileNotFoundError(f"{source} holds no pycuda-*.whl and no pycuda-*.tar.gz.")
+        raise FileNotFoundError(f"{source} is no wheel or sdist of pycuda, nor a folder with one for {tag}.")
     return found[-1]
 
 
@@ -78,8 +78,7 @@ def _build_wheel(sdist: Path, folder: Path) -> Path:
     }
     (tree / "siteconf.py").write_text("".join(f"{name} = {value!r}\n" for name, value in settings.items()))
     _pip("wheel", "--no-deps", "--no-build-isolation", "-w", str(folder), str(tree))
-    (wheel,) = folder.glob("pycuda-*.whl")
-    return wheel
+    return max(folder.glob("pycuda-*.whl"), key=lambda path: path.stat().st_mtime)
 
 
 def _pip(*arguments: str) -> None:
