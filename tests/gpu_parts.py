@@ -10,32 +10,26 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 import kernel_checks
+import scorer_checks
 from checkout import WORK
 from cpu_driver import CUBIN, CpuDriver, build_driver
 from emulated_gpu import EmulatedGpu, build_library
-from gpu_reference import Reference, choose_portion, peaks, random_tokens, synchronize
+from gpu_reference import peaks
 from gpu_timing import time_kernels
+from gpu_whole import measure_whole
 from musc_edge.kernels.cubins import cubin_for
 from musc_edge.kernels.errors import KernelError
 from musc_edge.kernels.pycuda_gpu import PycudaGpu
 from musc_edge.kernels.thread import GpuThread
-from musc_edge.runtime.cuda_scorer import CudaScorer
-from musc_edge.runtime.store import HostStore
-from musc_edge.tools.bench.harness import alternate
 from places import ROOT, golden_folder
-
-DEGREES = (1, 3, 5)
 
 
 class NotRunError(Exception):
@@ -119,10 +113,10 @@ def scorer(options: Options) -> dict[str, Any]:
     errors = {}
     with open_device(options) as gpu_thread:
         for layers, images, grid, width in sizes:
-            store = kernel_checks.make_lot(layers, images, grid, width)
+            store = scorer_checks.make_lot(layers, images, grid, width)
             name = f"S={layers} N={images} P={grid[0] * grid[1]} C={width}"
-            errors[name] = kernel_checks.check_scorer(gpu_thread, store, grid)
-        errors |= kernel_checks.check_golden(gpu_thread, golden_folder())
+            errors[name] = scorer_checks.check_scorer(gpu_thread, store, grid)
+        errors |= scorer_checks.check_golden(gpu_thread, golden_folder())
     return {"errors": errors}
 
 
@@ -130,8 +124,8 @@ def small(options: Options) -> dict[str, Any]:
     """What compute-sanitizer watches: every kernel at small sizes, and a small lot."""
     with open_device(options) as gpu_thread:
         gpu_thread.run(lambda gpu: kernel_checks.check_kernels(gpu, large=False))
-        store = kernel_checks.make_lot(2, 6, (3, 4), 24)
-        return {"scorer": kernel_checks.check_scorer(gpu_thread, store, (3, 4))}
+        store = scorer_checks.make_lot(2, 6, (3, 4), 24)
+        return {"scorer": scorer_checks.check_scorer(gpu_thread, store, (3, 4))}
 
 
 def limits(options: Options) -> dict[str, Any]:
@@ -147,79 +141,10 @@ def times(options: Options) -> dict[str, Any]:
 
 
 def whole(options: Options) -> dict[str, Any]:
-    """Mutual scoring of a lot, from tokens in host memory to scores there, in turn with the authors' form."""
+    """Mutual scoring of a lot, in turn with the authors' form."""
     require_torch(options)
-    images, grid, width, layers = (6, (3, 4), 24, 2) if options.quick else (200, (37, 37), 1024, 4)
-    patches, where = grid[0] * grid[1], options.torch_device
-    end = time.monotonic() + options.seconds
-    tokens = random_tokens(where, layers, images, patches, width)
-    store = HostStore(tokens, np.empty((images, 0), np.float32))
     with open_device(options) as gpu_thread:
-        ours = CudaScorer(grid, DEGREES, device=gpu_thread)
-        plan = kernel_checks.plan_from_host(ours, store)
-        facts: dict[str, Any] = {"images": images, "patches": patches, "width": width, "layers": layers}
-        facts |= {"degrees": DEGREES, "plan": str(plan.device), "references": {}, "difference": {}}
-        for half in (False, True):
-            reference = Reference(tokens, grid, where, half)
-            name = "half" if half else "float"
-            try:
-                left = (end - time.monotonic()) / (1 if half else 2)
-                facts["references"][name] = in_turn(ours, store, plan, reference, left)
-                facts["difference"][name] = difference(gpu_thread, store, reference)
-            except (RuntimeError, MemoryError) as error:  # torch's own, such as too little memory
-                facts["references"][name] = {"error": str(error)[:500]}
-        facts["resident"] = resident_seconds(ours, store)
-    pairs = images * (images - 1) / 2 * layers * len(DEGREES)
-    return facts | {"flop": pairs * 2.0 * patches**2 * width, "notes": ours.notes}
-
-
-def in_turn(
-    ours: CudaScorer, store: HostStore, plan: Any, reference: Reference, seconds: float
-) -> dict[str, Any]:
-    """Seconds of both, A B A B, each after a run that is not counted."""
-    import torch
-
-    layers, images = store.shape[:2]
-    few = min(images, 4)
-    first = seconds_of(lambda: reference.scores(range(1), DEGREES[:1], few))
-    first = min(first, seconds_of(lambda: reference.scores(range(1), DEGREES[:1], few))) / few
-    start = time.perf_counter()
-    ours.score(store, plan)
-    mine = time.perf_counter() - start
-    portion = choose_portion(images, layers, DEGREES, first, (seconds - 3 * mine) / 3)
-    synchronize(torch, reference.device)
-    cases: dict[str, Callable[[], object]] = {
-        "ours": lambda: ours.score(store, plan),
-        "authors": lambda: reference.scores(range(portion.layers), portion.degrees, portion.images),
-    }
-    samples = {s.name: s.seconds for s in alternate(cases, rounds=2, warm_up=0)}
-    return {
-        "ours": samples["ours"],
-        "authors": [s * portion.scale for s in samples["authors"]],
-        "measured": str(portion),
-    }
-
-
-def resident_seconds(ours: CudaScorer, store: HostStore) -> list[float]:
-    """Seconds of ours with the tokens on the device already; none if there is no room for them."""
-    plan = ours.plan(store.shape, 2, None)
-    there = kernel_checks.put_on_device(ours, store, plan)
-    return [seconds_of(lambda: ours.score(there, plan)) for _ in range(3)] if there else []
-
-
-def difference(device: GpuThread, store: HostStore, reference: Reference) -> float:
-    """The largest difference of the two forms, for a layer, a degree and some images."""
-    few = min(8, store.shape[1])
-    scorer = CudaScorer(reference.grid, DEGREES[1:2], device=device)
-    layer = HostStore(store.tokens[:1], store.cls)
-    mine = scorer.score(layer, scorer.plan(layer.shape, 2, None))[:few]
-    return float(np.abs(mine - reference.scores(range(1), DEGREES[1:2], few)).max())
-
-
-def seconds_of(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
+        return measure_whole(gpu_thread, options.torch_device, options.seconds, quick=options.quick)
 
 
 def tensorrt(options: Options) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from unittest import mock
 import numpy as np
 
 from cpu_driver import CUBIN, Counts, CpuDriver, build_driver
-from kernel_checks import check_kernels, check_scorer, make_lot, plan_from_host
+from kernel_checks import check_kernels
 from musc_edge.kernels import launches
 from musc_edge.kernels.errors import KernelError
 from musc_edge.kernels.gpu import Gpu, Launch
@@ -36,6 +36,7 @@ from musc_edge.runtime.cuda_scorer import CudaScorer
 from musc_edge.runtime.errors import DeviceError
 from musc_edge.runtime.types import DevicePlan
 from pycuda_build import DRIVER, install_pycuda
+from scorer_checks import check_scorer, make_lot, plan_from_host
 
 GRID = (3, 4)
 LOT = make_lot(layers=2, images=6, grid=GRID, width=24)
