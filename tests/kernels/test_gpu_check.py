@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from argparse import Namespace
 from pathlib import Path
@@ -74,6 +75,28 @@ def test_a_part_for_which_no_time_is_left_is_not_run(check: gpu_check.Check) -> 
     check._end = 0.0
     check.part("kernels", 10)
     assert check.found["kernels"]["status"] == "not run"
+
+
+def test_a_tool_watches_a_small_run_on_a_real_gpu_only(
+    check: gpu_check.Check, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands: list[list[str]] = []
+
+    def noted(command: list[str], *_: object) -> dict[str, str]:
+        commands.append(command)
+        return {"status": "ok"}
+
+    monkeypatch.setattr(gpu_check, "_run", noted)
+    monkeypatch.setattr(shutil, "which", lambda name: f"/cuda/{name}")
+    monkeypatch.setattr(gpu_check, "driver_version", lambda: "")
+    check.tool("racecheck", 10)
+    assert check.found["racecheck"]["why"] == "it watches real GPUs only"
+    check._options.device = "cuda"
+    check.tool("racecheck", 10)
+    ((*prefix, python, script, part, given),) = commands
+    assert prefix == ["/cuda/compute-sanitizer", "--tool", "racecheck", "--error-exitcode", "9"]
+    assert (python, Path(script).name, part) == (sys.executable, "gpu_parts.py", "small")
+    assert json.loads(Path(given).read_text())["device"] == "cuda"
 
 
 def test_the_reference_does_as_much_as_fits() -> None:
