@@ -64,6 +64,9 @@ class Gpu(Protocol):
     integrated: bool
     """Whether it shares the processor's memory, as a Jetson's does."""
 
+    module: str
+    """Digest of the module whose kernels are launched."""
+
     def free_memory(self) -> int:
         """Bytes of device memory that can be allocated now."""
         ...

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from math import prod
+from traceback import clear_frames
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +18,10 @@ from .gpu import Array, DeviceArray, Event, Launch, Stream
 
 _STAGES = 2
 """Buffers of page-locked memory that uploads go through: one is filled while the other is copied."""
+_LAUNCH_CURE = (
+    "The error may be of an earlier launch: CUDA_LAUNCH_BLOCKING=1 finds which, and --scorer numpy works "
+    "without the GPU."
+)
 
 
 def import_driver() -> Any:
@@ -23,12 +29,12 @@ def import_driver() -> Any:
     try:
         from pycuda import driver
     except ImportError as error:
-        installed = "No module named" not in str(error)
-        cure = (
-            "Check that the NVIDIA driver is installed (nvidia-smi)"
-            if installed
-            else "Install it with: pip install 'musc-edge[cuda]'"
-        )
+        if "No module named" in str(error):
+            cure = "Install it with: pip install 'musc-edge[cuda]'"
+        elif "undefined symbol" in str(error):
+            cure = "It was built with a newer CUDA than the driver's: build it with an older one"
+        else:
+            cure = "Check that the NVIDIA driver is installed (nvidia-smi)"
         raise KernelError(f"pycuda cannot be used ({error}). {cure}.") from error
     return driver
 
@@ -41,50 +47,72 @@ class PycudaGpu:
 
     def __enter__(self) -> PycudaGpu:
         self._driver = import_driver()
-        with self._errors("opening the GPU"):
+        with self._errors("opening the GPU", "Check the driver and its devices with nvidia-smi."):
             self._driver.init()
             count = self._driver.Device.count()
             if self._ordinal >= count:
                 raise KernelError(f"there is no GPU {self._ordinal}: the driver knows {count}.")
             device = self._driver.Device(self._ordinal)
+            major, minor = device.compute_capability()
+            self.name, self.arch = device.name(), f"sm_{major}{minor}"
+            self.integrated = bool(device.get_attribute(self._driver.device_attribute.INTEGRATED))
             self._context = device.retain_primary_context()
-            self._context.push()
-        major, minor = device.compute_capability()
-        self.name, self.arch = device.name(), f"sm_{major}{minor}"
-        self.integrated = bool(device.get_attribute(self._driver.device_attribute.INTEGRATED))
+            self._context.push()  # at last: pycuda aborts the process if a thread ends with a context pushed
+        self._failed = False
+        self.module = ""
         self._functions: dict[str, Any] = {}
         self._module: Any = None
         self._memory: dict[int, Any] = {}
         self._streams: list[Any] = []
         self._events: list[Any] = []
-        self._staging: list[tuple[Array, Event]] = []
+        self._staging: list[tuple[Any, Event]] = []
         self._queued: list[Launch] = []
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        failure = self._failure()
         try:
-            with self._errors("ending the work on the GPU"):
-                self._context.synchronize()
+            if failure is None:
+                self._free_memory()
+                self._forget()
         finally:
-            for memory in self._memory.values():
-                memory.free()
-            for buffer, _ in self._staging:
-                buffer.base.free()
-            self._memory.clear()
-            self._staging.clear()
-            self._streams.clear()
-            self._events.clear()
-            self._functions.clear()
-            self._module = None
             self._context.pop()
-            self._context.detach()
+            self._context.detach()  # pycuda leaves it current in this thread, which ends
+            self._forget()  # what could not be freed went with the context, as pycuda knows
+        if failure is not None and error is None:
+            with self._errors("ending the work on the GPU"):
+                raise failure
+
+    def _free_memory(self) -> None:
+        for memory in self._memory.values():
+            memory.free()
+        for buffer, _ in self._staging:
+            buffer.base.free()
+
+    def _forget(self) -> None:
+        self._memory.clear()
+        self._staging.clear()
+        self._streams.clear()
+        self._events.clear()
+        self._functions.clear()
+        self._module = None
+
+    def _failure(self) -> Exception | None:
+        """The error, if any, that the driver answers every call with since a kernel failed."""
+        try:
+            self._driver.Context.synchronize()
+        except self._driver.Error as error:
+            clear_frames(error.__traceback__)
+            return cast(Exception, error)
+        return None
 
     # ---- memory ----------------------------------------------------------------------------------
 
     def free_memory(self) -> int:
-        free, _ = self._driver.mem_get_info()
+        with self._errors("asking for free memory"):
+            free, _ = self._driver.mem_get_info()
         return int(free)
 
     def empty(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> DeviceArray:
@@ -96,24 +124,30 @@ class PycudaGpu:
         return DeviceArray(int(memory), shape, dtype)
 
     def free(self, array: DeviceArray) -> None:
+        if self._failed and self._failure() is not None:
+            return  # it cannot be freed: the context must be given up first
         self._memory.pop(array.address).free()
 
     # ---- work ------------------------------------------------------------------------------------
 
     def load(self, cubin: bytes) -> None:
-        with self._errors(f"loading the kernels for {self.arch}"):
+        cure = f"They must be compiled for {self.arch}, by a CUDA that is not newer than the driver."
+        with self._errors(f"loading the kernels for {self.arch}", cure):
             self._module = self._driver.module_from_buffer(cubin)
+        self.module = hashlib.sha256(cubin).hexdigest()[:12]
         self._functions = {}
 
     def stream(self) -> Stream:
-        self._streams.append(self._driver.Stream())
+        with self._errors("making a stream"):
+            self._streams.append(self._driver.Stream())
         return len(self._streams) - 1
 
     def default_stream(self) -> Stream:
         return 0 if self._streams else self.stream()
 
     def event(self) -> Event:
-        self._events.append(self._driver.Event(self._driver.event_flags.DISABLE_TIMING))
+        with self._errors("making an event"):
+            self._events.append(self._driver.Event(self._driver.event_flags.DISABLE_TIMING))
         return len(self._events) - 1
 
     def upload(self, array: DeviceArray, values: Array, stream: Stream) -> None:
@@ -126,7 +160,7 @@ class PycudaGpu:
             self._driver.memcpy_htod_async(array.address, staged, self._streams[stream])
             self.record(copied, stream)
 
-    def _page_locked(self, size: int) -> tuple[Array, Event]:
+    def _page_locked(self, size: int) -> tuple[Any, Event]:
         """Page-locked memory that no copy reads any more, and the event to record after the next copy."""
         if len(self._staging) < _STAGES:
             event = self.event()
@@ -147,8 +181,9 @@ class PycudaGpu:
 
     def launch(self, launch: Launch, arguments: tuple[DeviceArray | np.int32, ...], stream: Stream) -> None:
         values = [np.uintp(a.address) if isinstance(a, DeviceArray) else a for a in arguments]
-        self._queued = [*self._queued[-7:], launch]
-        with self._errors("launching a kernel"):
+        if self._module is None:
+            raise KernelError(f"{launch} was launched before the kernels were loaded.")
+        with self._errors(f"launching {launch}"):
             if launch.kernel not in self._functions:
                 self._functions[launch.kernel] = self._module.get_function(launch.kernel)
             self._functions[launch.kernel](
@@ -158,6 +193,7 @@ class PycudaGpu:
                 shared=launch.shared,
                 stream=self._streams[stream],
             )
+        self._queued = [*self._queued[-2:], launch]
 
     def download(self, array: DeviceArray, stream: Stream) -> Array:
         values = np.empty(array.shape, array.dtype)
@@ -167,32 +203,38 @@ class PycudaGpu:
         return values
 
     def record(self, event: Event, stream: Stream) -> None:
-        self._events[event].record(self._streams[stream])
+        with self._errors("recording an event"):
+            self._events[event].record(self._streams[stream])
 
     def wait(self, stream: Stream, event: Event) -> None:
-        self._streams[stream].wait_for_event(self._events[event])
+        with self._errors("letting a stream wait"):
+            self._streams[stream].wait_for_event(self._events[event])
 
     def finish(self, event: Event) -> None:
         with self._errors("waiting for the GPU"):
             self._events[event].synchronize()
 
     @contextmanager
-    def _errors(self, what: str) -> Iterator[None]:
-        """Turn pycuda's errors into KernelError, with the launches that may have caused them."""
+    def _errors(self, what: str, cure: str = _LAUNCH_CURE) -> Iterator[None]:
+        """Turn pycuda's errors into KernelError, with the launches that may have caused them.
+
+        Whoever keeps the error keeps its traceback, and in there pycuda's own frames hold streams and
+        functions, which must not outlive the context: the frames are cleared.
+        """
         try:
             yield
         except self._driver.MemoryError as error:
+            clear_frames(error.__traceback__)
             raise DeviceMemoryError(
                 f"{self._name()} has too little memory for {what}: {error}. Close what else uses the GPU, or "
                 "give a smaller --device-memory."
             ) from error
         except self._driver.Error as error:
+            clear_frames(error.__traceback__)
+            self._failed = True
             launches = ", ".join(map(str, getattr(self, "_queued", [])))
-            after = f" after {launches}" if launches else ""
-            raise KernelError(
-                f"{what} failed on {self._name()}{after}: {error}. The error may be of an earlier launch: "
-                "CUDA_LAUNCH_BLOCKING=1 finds which, and --scorer numpy works without the GPU."
-            ) from error
+            after = f", after {launches}" if launches else ""
+            raise KernelError(f"{what} failed on {self._name()}{after}: {error}. {cure}") from error
 
     def _name(self) -> str:
         return getattr(self, "name", f"GPU {self._ordinal}")

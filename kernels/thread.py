@@ -51,7 +51,7 @@ class GpuThread:
     ) -> None:
         self._stop.set()
         try:
-            self._pool.submit(self._manager.__exit__, None, None, None).result()
+            self._pool.submit(self._manager.__exit__, kind, error, trace).result()
         finally:
             self._pool.shutdown()
 

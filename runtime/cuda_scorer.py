@@ -16,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 
 from ..kernels.errors import DeviceMemoryError, KernelError
-from ..kernels.source import source_digest
 from ..kernels.thread import GpuThread
 from .device_plan import device_budget, host_plan, make_device_plan, pairs_per_launch
 from .device_work import DeviceWork, seconds_of
@@ -49,8 +48,8 @@ class CudaScorer(Method):
 
     @property
     def version(self) -> str:
-        """What the result depends on besides the images: kernels and kind of GPU."""
-        return self.device.run(lambda gpu: f"cuda {gpu.arch} {source_digest()[:12]}")
+        """What the result depends on besides the images: the compiled kernels and the kind of GPU."""
+        return self.device.run(lambda gpu: f"cuda {gpu.arch} {gpu.module}")
 
     def plan(
         self,

@@ -154,14 +154,14 @@ def open_gpu(bundle_root: Path | None, notes: list[str]) -> Iterator[GpuThread]:
     Raises
     ------
     DeviceError
-        If there is no GPU, pycuda is not installed or there are no kernels for it.
+        If there is no GPU, pycuda is not installed or there are no kernels for it; and in place of whatever
+        KernelError leaves the context, or comes up when it is left.
     """
-    with ExitStack() as stack:
-        try:
-            device = stack.enter_context(GpuThread(PycudaGpu))
+    try:
+        with GpuThread(PycudaGpu) as device:
             found = find_cubin(device.run(lambda gpu: gpu.arch), bundle_root)
             device.run(lambda gpu: gpu.load(found.code))
-        except KernelError as error:
-            raise DeviceError(str(error)) from error
-        notes += [f"the GPU's kernels are those for {found}.", *found.notes]
-        yield device
+            notes += [f"the GPU's kernels are those for {found}.", *found.notes]
+            yield device
+    except KernelError as error:
+        raise DeviceError(str(error)) from error

@@ -51,6 +51,7 @@ class EmulatedGpu:
 
     name = "emulated GPU"
     arch = "sm_00"
+    module = "emulated"
 
     def __init__(
         self, library: Path, seed: int = 0, memory: int = 1 << 30, *, integrated: bool = False

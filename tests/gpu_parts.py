@@ -1,0 +1,185 @@
+"""The parts of tests/gpu_check.py, each run in a process of its own: ``gpu_parts.py PART OPTIONS.json``.
+
+A part prints nothing and writes its result to the file that the options name; whatever it raises fails it
+alone.  Devices: "cuda" is the real thing; "cpu-driver" is pycuda on a driver without a GPU
+(kernels/cuda_driver_cpu.cpp), "cpu-emulation" the emulated GPU, and with both torch works on the CPU.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import kernel_checks
+import scorer_checks
+from checkout import WORK
+from cpu_driver import CUBIN, CpuDriver, build_driver
+from emulated_gpu import EmulatedGpu, build_library
+from gpu_reference import peaks
+from gpu_timing import time_kernels
+from gpu_whole import measure_whole
+from musc_edge.kernels.cubins import cubin_for
+from musc_edge.kernels.pycuda_gpu import PycudaGpu
+from musc_edge.kernels.thread import GpuThread
+from places import golden_folder
+
+
+class NotRunError(Exception):
+    """What a part needs is not there; the message says what."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What gpu_check.py hands to a part."""
+
+    device: str
+    quick: bool
+    pycuda: str
+    bundle: str | None
+    seconds: float
+    out: str
+
+    @property
+    def torch_device(self) -> str:
+        return "cuda" if self.device == "cuda" else "cpu"
+
+
+@contextmanager
+def open_device(options: Options) -> Iterator[GpuThread]:
+    """The GPU, or what stands for it, with the kernels loaded."""
+    if options.device == "cpu-emulation":
+        library = build_library(WORK / "libmusc_cpu.so")
+        with GpuThread(lambda: EmulatedGpu(library, memory=4 << 30)) as device:
+            yield device
+        return
+    if options.pycuda:
+        sys.path.insert(0, options.pycuda)
+    if options.device == "cpu-driver":
+        CpuDriver(build_driver(Path(options.pycuda), WORK)).set_up(memory=4 << 30)
+    with GpuThread(PycudaGpu) as device:
+        emulated = options.device == "cpu-driver"
+        device.run(lambda gpu: gpu.load(CUBIN if emulated else cubin_for(gpu.arch)))
+        yield device
+
+
+# ---- parts -----------------------------------------------------------------------------------------
+
+
+def device(options: Options) -> dict[str, Any]:
+    """Name and versions."""
+    with open_device(options) as gpu_thread:
+        facts = gpu_thread.run(lambda gpu: {"name": gpu.name, "arch": gpu.arch, "free": gpu.free_memory()})
+    if options.device != "cpu-emulation":
+        from pycuda import VERSION_TEXT, driver
+
+        facts |= {
+            "pycuda": VERSION_TEXT,
+            "cuda": driver.get_version(),
+            "supported": driver.get_driver_version(),
+        }
+    return facts
+
+
+def kernels(options: Options) -> dict[str, Any]:
+    """Each kernel against numpy."""
+    with open_device(options) as gpu_thread:
+        large = not options.quick
+        return {"errors": gpu_thread.run(lambda gpu: kernel_checks.check_kernels(gpu, large=large))}
+
+
+def scorer(options: Options) -> dict[str, Any]:
+    """The scorer against the CPU's, and the same bits again and by every plan; the golden files."""
+    sizes = [(2, 6, (3, 4), 24)] if options.quick else [(2, 40, (16, 16), 384), (1, 6, (37, 37), 1024)]
+    errors = {}
+    with open_device(options) as gpu_thread:
+        for layers, images, grid, width in sizes:
+            store = scorer_checks.make_lot(layers, images, grid, width)
+            name = f"S={layers} N={images} P={grid[0] * grid[1]} C={width}"
+            errors[name] = scorer_checks.check_scorer(gpu_thread, store, grid)
+        errors |= scorer_checks.check_golden(gpu_thread, golden_folder())
+    return {"errors": errors}
+
+
+def small(options: Options) -> dict[str, Any]:
+    """What compute-sanitizer watches: every kernel at small sizes, and a small lot."""
+    with open_device(options) as gpu_thread:
+        gpu_thread.run(lambda gpu: kernel_checks.check_kernels(gpu, large=False))
+        store = scorer_checks.make_lot(2, 6, (3, 4), 24)
+        return {"scorer": scorer_checks.check_scorer(gpu_thread, store, (3, 4))}
+
+
+def limits(options: Options) -> dict[str, Any]:
+    """The matrix peak and the copy peak, through torch."""
+    require_torch(options)
+    return peaks(options.torch_device, quick=options.quick)
+
+
+def times(options: Options) -> dict[str, Any]:
+    """Each kernel's time."""
+    with open_device(options) as gpu_thread:
+        return {"rows": gpu_thread.run(lambda gpu: time_kernels(gpu, quick=options.quick))}
+
+
+def whole(options: Options) -> dict[str, Any]:
+    """Mutual scoring of a lot, in turn with the authors' form."""
+    require_torch(options)
+    with open_device(options) as gpu_thread:
+        return measure_whole(gpu_thread, options.torch_device, options.seconds, quick=options.quick)
+
+
+def tensorrt(options: Options) -> dict[str, Any]:
+    """The bundle's probe through TensorRT, if there is one."""
+    modules = [name for name in ("tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings") if find_spec(name)]
+    if not modules:
+        raise NotRunError("no TensorRT module is installed")
+    if options.bundle is None:
+        raise NotRunError(f"{modules[0]} is there, but no bundle was given (--bundle)")
+    command = [
+        sys.executable,
+        "-c",
+        "from musc_edge.tools.export import main; raise SystemExit(main())",
+        "verify",
+    ]
+    usage = subprocess.run([*command, "--help"], check=False, capture_output=True, text=True).stdout
+    if "tensorrt" not in usage:
+        raise NotRunError("this version has no TensorRT backend")
+    command += [options.bundle, "--backend", "tensorrt"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"verify answered {done.returncode}: {done.stdout}{done.stderr}")
+    return {"modules": modules, "printed": done.stdout}
+
+
+def require_torch(options: Options) -> None:
+    """NotRunError if there is no torch, or torch finds no GPU where there should be one."""
+    if find_spec("torch") is None:
+        raise NotRunError("torch is not installed")
+    import torch
+
+    if options.device == "cuda" and not torch.cuda.is_available():
+        raise NotRunError(f"torch {torch.__version__} finds no GPU")
+
+
+PARTS = {part.__name__: part for part in (device, kernels, scorer, small, limits, times, whole, tensorrt)}
+
+
+def main() -> int:
+    name, path = sys.argv[1:]
+    options = Options(**json.loads(Path(path).read_text()))
+    try:
+        result = {"status": "ok", "result": PARTS[name](options)}
+    except NotRunError as why:
+        result = {"status": "not run", "why": str(why)}
+    Path(options.out).write_text(json.dumps(result))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
