@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from fake_pycuda import Error, FakeDriver, OutOfMemoryError
+from musc_edge.kernels.cubins import FoundCubin
 from musc_edge.kernels.errors import DeviceMemoryError, KernelError
 from musc_edge.kernels.gpu import Array, Gpu, Launch
 from musc_edge.kernels.pycuda_gpu import PycudaGpu, import_driver
@@ -203,10 +204,11 @@ def test_an_error_that_is_kept_keeps_no_stream(driver: FakeDriver, monkeypatch: 
 def test_what_fails_while_the_scorers_gpu_is_open_is_a_device_error(
     driver: FakeDriver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scorers, "cubin_for", lambda arch, root: b"cubin")
+    found = FoundCubin(b"cubin", "sm_87", "nvcc", "cache")
+    monkeypatch.setattr(scorers, "find_cubin", lambda arch, root: found)
 
     def use() -> None:
-        with scorers.open_gpu(None) as device:
+        with scorers.open_gpu(None, []) as device:
             driver.fail["mem_get_info"] = Error("no")
             device.run(lambda gpu: gpu.free_memory())
 
