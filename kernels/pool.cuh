@@ -15,7 +15,8 @@
 //
 // Shapes
 //   tokens    (images, P, C) halves or floats, as the ViT gave them
-//   centres   (images) of {mean, what a float leaves of the mean, scale, unused}
+//   centres   (images) of {mean, what a float leaves of the mean, scale, largest |x - mean|}; one that is not
+//             finite tells of tokens that are not, or whose range no float holds
 //   shift     (pitch) float;  pitch: C, filled with zeros to a multiple of 32
 //   features  (images, P, pitch) halves;  squares (images, P) float: of the first image that is written
 // Geometry
@@ -73,7 +74,7 @@ DEVICE void centre(const Token* tokens, float4* centres, int patches, int width)
   const float most = fmaxf((float)(mine.largest - mean), (float)(mean - mine.smallest));
   int exponent = (int)((__float_as_uint(most) >> 23) & 255u) - 126;  // most = 0.5..1 * 2^exponent
   exponent = most > 0 ? (exponent < -126 ? -126 : exponent > 126 ? 126 : exponent) : 0;
-  centres[blockIdx.x] = make_float4(high, low, __uint_as_float((unsigned)(127 - exponent) << 23), 0);
+  centres[blockIdx.x] = make_float4(high, low, __uint_as_float((unsigned)(127 - exponent) << 23), most);
 }
 
 KERNEL __launch_bounds__(CENTRE_THREADS)
@@ -119,7 +120,7 @@ DEVICE void pool(const Token* tokens, const float4* centres, const float* shift,
     length += sum * sum;
   }
   length = sqrtf(sum_over_cta(length, room));
-  const float inverse = length == 0 ? 0.f : 1.f / length;  // NaN stays NaN, for the host to find
+  const float inverse = length == 0 ? 0.f : 1.f / length;
 
   float square = 0;
   half_bits* feature = features + ((size_t)image * patches + patch) * pitch;
