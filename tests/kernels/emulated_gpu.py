@@ -33,7 +33,7 @@ POISON = 0xFF  # NaN as half, float and double
 
 def build_library(target: Path, *options: str, kernels: Path = ROOT / "kernels") -> Path:
     """Compile the kernels in ``kernels`` for the CPU."""
-    command = ["g++", "-std=c++17", "-O1", "-shared", "-fPIC", "-DMUSC_CPU", *options]
+    command = ["g++", "-std=c++17", "-O2", "-shared", "-fPIC", "-DMUSC_CPU", *options]
     command += [f"-I{kernels}", f"-I{HERE}", str(HERE / "musc_cpu.cpp"), "-o", str(target)]
     subprocess.run(command, check=True, capture_output=True, text=True)
     return target

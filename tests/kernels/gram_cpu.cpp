@@ -1,0 +1,4 @@
+#include "gram.cuh"
+
+#include "run_kernel.h"
+RUN(gram_min)

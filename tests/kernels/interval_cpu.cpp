@@ -1,0 +1,4 @@
+#include "interval.cuh"
+
+#include "run_kernel.h"
+RUN(interval_mean)
