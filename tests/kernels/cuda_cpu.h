@@ -192,8 +192,8 @@ struct Call {
 };
 
 // Runs ``kernel(call)`` for each thread of a grid.  0, or 1 after a message to stderr.
-int run_grid(void (*kernel)(void*), void* call, const unsigned* grid, const unsigned* block, unsigned shared_bytes,
-             uint64_t seed);
+int run_grid(void (*kernel)(void*), void* call, const unsigned* grid, const unsigned* block,
+             unsigned shared_bytes, uint64_t seed);
 
 // Runs a kernel over a grid; arguments as cuLaunchKernel takes them.
 template <class... Arguments>

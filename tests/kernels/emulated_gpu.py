@@ -45,7 +45,8 @@ class EmulatedGpu:
     Parameters
     ----------
     library : kernels for the CPU, from ``build_library``.
-    seed : order of the work, of warps, and how late copies to shared memory are.
+    seed : order of the work, of warps, and how late copies to shared memory are.  A multiple of 3 draws the
+        order of the work; the next lets each stream run ahead of later ones, the one after of earlier ones.
     memory : bytes of the device.
     """
 
@@ -177,7 +178,7 @@ class EmulatedGpu:
         while not done():
             ready = [s for s in self._streams if s and not self._waits(s[0])]
             assert ready, "streams wait for each other for ever"
-            kind, what = self._random.choice(ready).popleft()
+            kind, what = (self._random.choice(ready), ready[0], ready[-1])[self._seed % 3].popleft()
             if kind == "work":
                 what()
             elif kind == "record":

@@ -9,8 +9,8 @@ void open_barrier_if_all_wait() {
   if (machine.alive && machine.at_barrier == machine.alive) machine.at_barrier = 0, machine.barriers++;
 }
 
-// What ThreadSanitizer knows a barrier by: not by what the next one is known by, which some threads reach before
-// others have left this one.
+// What ThreadSanitizer knows a barrier by, and not the next one, which some threads reach before others have
+// left this one.
 char* this_barrier() { return machine.barrier + machine.barriers % 2; }
 
 void emulated_thread() {
@@ -220,8 +220,8 @@ bool run_block(int threads) {
   return !machine.error;
 }
 
-int run_grid(void (*kernel)(void*), void* call, const unsigned* grid, const unsigned* block, unsigned shared_bytes,
-             uint64_t seed) {
+int run_grid(void (*kernel)(void*), void* call, const unsigned* grid, const unsigned* block,
+             unsigned shared_bytes, uint64_t seed) {
   Unwatched here;
   machine.kernel = kernel, machine.call = call;
   machine.random = seed >> 1, machine.early_copies = seed & 1;

@@ -1,4 +1,4 @@
-// RUN(kernel) defines run_<kernel>(grid, block, shared bytes, seed, arguments), for what is not compiled with it.
+// RUN(kernel) defines run_<kernel>(grid, block, shared bytes, seed, arguments).
 #pragma once
 #include "cuda_cpu.h"
 

@@ -1,0 +1,249 @@
+"""Each kernel by itself, launched by launches.py on the emulated GPU, against plain float64.
+
+Every result is asked for with late and early copies and two orders of the warps, and is the same bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import combinations_with_replacement
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import oracle
+from helpers_kernels import SEEDS, Array, Bench, Grid, bench, nearest
+from musc_edge.kernels import launches
+from musc_edge.kernels.errors import KernelError
+from musc_edge.kernels.gpu import DeviceArray
+
+HALF_ROUNDING = 2.0**-11
+
+
+@pytest.fixture
+def run(kernel_library: Path) -> Callable[[Callable[[Bench], tuple[Array, ...]]], tuple[Array, ...]]:
+    """Runs work on GPUs of all seeds; the results, which are the same."""
+
+    def run_all(work: Callable[[Bench], tuple[Array, ...]]) -> tuple[Array, ...]:
+        results = []
+        for seed in SEEDS:
+            with bench(kernel_library, seed) as device:
+                results.append(work(device))
+        for result in results[1:]:
+            assert [array.tobytes() for array in result] == [array.tobytes() for array in results[0]]
+        return results[0]
+
+    return run_all
+
+
+Run = Callable[[Callable[[Bench], tuple[Array, ...]]], tuple[Array, ...]]
+
+
+def random_tokens(n: int, patches: int, width: int, dtype: str, seed: int = 0) -> Array:
+    rng = np.random.default_rng(seed)
+    common = rng.standard_normal(width) + 0.7 * rng.standard_normal((patches, width))
+    return (common + 0.5 * rng.standard_normal((n, patches, width))).astype(dtype)
+
+
+# ---- centre, pool ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize(("patches", "width"), [(1, 1), (6, 5), (35, 64)])
+def test_centre(run: Run, patches: int, width: int, dtype: str) -> None:
+    tokens = random_tokens(4, patches, width, dtype)
+    tokens[1] = 0.1
+    tokens[2] += np.asarray(1000, dtype)
+    (centres,) = run(lambda device: (device.centre(tokens),))
+    values = tokens.astype(np.float64)
+    mean = values.mean(axis=(1, 2))
+    np.testing.assert_allclose(centres[:, 0].astype(np.float64) + centres[:, 1], mean, rtol=1e-12, atol=1e-14)
+    largest = np.abs(values - mean[:, None, None]).max(axis=(1, 2)) * centres[:, 2]
+    assert np.all((largest < 1.0001) & ((largest >= 0.5) | (largest < 1e-12)))
+    np.testing.assert_array_equal(np.frexp(centres[:, 2])[0], 0.5)  # powers of two
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize(
+    ("grid", "width", "degree"),
+    [
+        ((1, 1), 1, 1),
+        ((3, 3), 33, 1),
+        ((4, 4), 8, 3),
+        ((3, 7), 31, 5),
+        ((7, 2), 130, 3),
+        ((1, 6), 40, 7),
+        ((2, 3), 5, 9),
+        ((5, 3), 257, 3),
+        ((3, 4), 12, 999),
+    ],
+)
+def test_pool(run: Run, grid: Grid, width: int, degree: int, dtype: str) -> None:
+    tokens = random_tokens(2, grid[0] * grid[1], width, dtype, seed=width)
+    pitch = launches.pitch_of(width)
+    shift = np.zeros(pitch, np.float32)
+    shift[:width] = np.random.default_rng(1).uniform(-0.2, 0.2, width)
+    features, squares = run(lambda device: device.pool(tokens, grid, degree, shift))
+    for image in range(2):
+        normed = oracle.layer_norm(tokens[image].astype(np.float64))
+        rows = oracle.normalise(oracle.aggregate(normed, grid, degree)) - shift[:width]
+        got = features[image].astype(np.float64)
+        np.testing.assert_allclose(got[:, :width], rows, rtol=1.01 * HALF_ROUNDING, atol=3e-6)
+        assert not got[:, width:].any()
+        np.testing.assert_allclose(squares[image], (got**2).sum(axis=1), rtol=1e-6)
+
+
+def test_pool_leaves_no_direction_to_what_has_no_content(run: Run) -> None:
+    tokens = random_tokens(3, 6, 40, "float32")
+    tokens[1] = 7.25  # constant: all is gone with the mean
+    shift = np.linspace(-0.1, 0.1, 64, dtype=np.float32)
+    features, _ = run(lambda device: device.pool(tokens, (2, 3), 3, shift))
+    np.testing.assert_array_equal(features[1, :, :40], np.tile(-shift[:40].astype(np.float16), (6, 1)))
+
+
+@pytest.mark.parametrize("scale", [1e-36, 1e-30, 1.0, 1e30, 1.6e38, 3e38])
+def test_pool_does_not_depend_on_the_size_of_tokens(run: Run, scale: float) -> None:
+    tokens = np.sign(random_tokens(2, 6, 24, "float32")) * np.float32(scale)
+    expected = oracle.normalise(
+        oracle.aggregate(oracle.layer_norm(np.sign(tokens[0]).astype(np.float64)), (2, 3), 3)
+    )
+    features, _ = run(lambda device: device.pool(tokens, (2, 3), 3))
+    np.testing.assert_allclose(features[0, :, :24], expected, rtol=1.01 * HALF_ROUNDING, atol=1e-5)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_centres_tell_what_is_not_finite(run: Run, value: float) -> None:
+    tokens = random_tokens(3, 4, 9, "float16")
+    tokens[1, 3, 8] = value
+    (centres,) = run(lambda device: (device.centre(tokens),))
+    assert np.isfinite(centres).all(axis=1).tolist() == [True, False, True]
+
+
+@pytest.mark.parametrize(("rows", "pitch"), [(1, 32), (31, 64), (33, 32), (100, 96)])
+def test_column_mean(run: Run, rows: int, pitch: int) -> None:
+    features = np.random.default_rng(rows).uniform(-1, 1, (1, rows, pitch)).astype(np.float16)
+    (shift,) = run(lambda device: (device.column_mean(features),))
+    np.testing.assert_allclose(shift, features[0].astype(np.float64).mean(axis=0), atol=2e-7)
+
+
+# ---- gram_min --------------------------------------------------------------------------------
+
+
+def features_of(images: int, patches: int, width: int, seed: int) -> tuple[Array, Array]:
+    """Rows of halves with zeros behind the width, and their squares."""
+    features = np.zeros((images, patches, launches.pitch_of(width)), np.float16)
+    features[:, :, :width] = np.random.default_rng(seed).uniform(-0.3, 0.3, (images, patches, width))
+    squares = (features.astype(np.float64) ** 2).sum(axis=2)
+    return features, squares.astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("patches", "width"), [(1, 1), (2, 32), (9, 97), (31, 33), (64, 160), (127, 20), (128, 32), (129, 65)]
+)
+def test_gram_min(run: Run, patches: int, width: int) -> None:
+    features, squares = features_of(3, patches, width, seed=patches)
+    listed = list(combinations_with_replacement(range(3), 2))
+    pairs = np.array([(a, b, 2 * i, 2 * i + 1) for i, (a, b) in enumerate(listed)], np.int32)
+    (distances,) = run(lambda device: (device.gram_min(features, squares, pairs, 12),))
+    rows = features.astype(np.float64)
+    for i, (a, b) in enumerate(listed):
+        tolerance = 1e-6 * (1 + float(squares.max()))
+        np.testing.assert_allclose(distances[2 * i], nearest(rows[a], rows[b]), rtol=0, atol=tolerance)
+        np.testing.assert_allclose(distances[2 * i + 1], nearest(rows[b], rows[a]), rtol=0, atol=tolerance)
+
+
+def test_gram_min_of_more_tiles_than_a_band_has(kernel_library: Path) -> None:
+    patches = 9 * 128 + 1
+    features, squares = features_of(2, patches, 32, seed=3)
+    with bench(kernel_library, 7) as device:
+        distances = device.gram_min(features, squares, np.array([[1, 0, 0, 1]], np.int32), 2)
+    rows = features.astype(np.float64)
+    products = squares[1][:, None].astype(np.float64) + squares[0] - 2 * rows[1] @ rows[0].T
+    np.testing.assert_allclose(distances[0], products.min(axis=1), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(distances[1], products.min(axis=0), rtol=0, atol=1e-5)
+
+
+def test_rows_that_are_not_wanted_are_not_written(run: Run) -> None:
+    features, squares = features_of(3, 130, 8, seed=4)
+    pairs = np.array([(0, 1, 1, -1), (2, 0, -1, 3), (1, 2, -1, -1)], np.int32)
+    (distances,) = run(lambda device: (device.gram_min(features, squares, pairs, 5),))
+    rows = features.astype(np.float64)
+    np.testing.assert_allclose(distances[1], nearest(rows[0], rows[1]), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(distances[3], nearest(rows[0], rows[2]), rtol=0, atol=1e-5)
+    assert np.isinf(distances[[0, 2, 4]]).all()
+
+
+def test_equal_patches_are_at_distance_zero(run: Run) -> None:
+    features, squares = features_of(2, 40, 384, seed=5)
+    features[1] = features[0][::-1]
+    squares[1] = squares[0][::-1]
+    pairs = np.array([(0, 1, 0, 1)], np.int32)
+    (distances,) = run(lambda device: (device.gram_min(features, squares, pairs, 2),))
+    assert distances.max() < 1e-5
+    assert distances.min() >= 0
+
+
+# ---- interval_mean ---------------------------------------------------------------------------
+
+
+def by_sorting(squared: Array, start: int, stop: int) -> Array:
+    roots = np.sort(np.sqrt(squared), axis=1).astype(np.float64)
+    mean: Array = roots[:, start:stop].mean(axis=1)
+    return mean
+
+
+@pytest.mark.parametrize(
+    ("judges", "patches", "start", "stop"),
+    [
+        (4, 1, 0, 1),
+        (5, 3, 0, 5),
+        (7, 130, 2, 5),
+        (19, 128, 18, 19),
+        (40, 5, 0, 12),
+        (40, 5, 12, 40),
+        (333, 9, 0, 99),
+        (333, 9, 100, 101),
+    ],
+)
+@pytest.mark.parametrize("kind", ["random", "ties", "zeros", "equal"])
+def test_interval_mean(run: Run, judges: int, patches: int, start: int, stop: int, kind: str) -> None:
+    rng = np.random.default_rng(judges)
+    squared = rng.uniform(0, 4, (2, judges, patches)).astype(np.float32)
+    if kind == "ties":
+        squared = np.ceil(squared)
+    if kind == "zeros":
+        squared[rng.uniform(size=squared.shape) < 0.5] = 0
+    if kind == "equal":
+        squared[:] = np.float32(0.3)
+    (scores,) = run(lambda device: (device.interval_mean(squared, start, stop),))
+    np.testing.assert_allclose(scores, by_sorting(squared, start, stop), rtol=6.1e-8, atol=0)
+
+
+@pytest.mark.parametrize(("start", "stop"), [(0, 3), (1, 4), (2, 3)])
+def test_interval_mean_knows_the_whole_range_of_floats(run: Run, start: int, stop: int) -> None:
+    values = np.array([np.inf, 1e-45, 3.4e38, 0, 1e-38, np.inf], np.float32)
+    squared = np.stack([np.random.default_rng(i).permutation(values) for i in range(20)], axis=1)[None]
+    (scores,) = run(lambda device: (device.interval_mean(squared, start, stop),))
+    np.testing.assert_allclose(scores, by_sorting(squared, start, stop), rtol=6.1e-8, atol=0)
+
+
+# ---- launches --------------------------------------------------------------------------------
+
+
+def test_tokens_wider_than_a_cta_holds_are_refused() -> None:
+    assert launches.pitch_of(12284) == 12288
+    with pytest.raises(KernelError, match="tokens of width 12285: the kernels take at most 12284"):
+        launches.pitch_of(12285)
+
+
+def test_one_launch_takes_as_many_pairs_as_a_grid_has_blocks() -> None:
+    assert launches.most_pairs(128) == 2**31 - 1
+    assert launches.most_pairs(1369) == (2**31 - 1) // 121
+
+
+def test_rows_of_an_array_share_its_memory() -> None:
+    array = DeviceArray(1000, (5, 3, 2), np.dtype(np.float32))
+    assert array.rows(2, 4) == DeviceArray(1000 + 2 * 24, (2, 3, 2), np.dtype(np.float32))
+    with pytest.raises(IndexError, match="rows 3 to 6 of 5"):
+        array.rows(3, 6)
