@@ -54,17 +54,16 @@ DEVICE half_bits to_half(float f) {  // to nearest, ties to even
 // A copy is in flight until its group has been waited for, and visible to the other threads of the CTA
 // after the barrier behind that.  Turing copies at once, which is as early as the others may.
 
-// Copies 16 bytes to shared memory, or writes 16 zeros there if not ``valid``; ``from`` must be readable
+// Copies 16 bytes to shared memory; ``from`` must be readable
 // and both 16-byte aligned.
-DEVICE void copy_async_16(void* to, const void* from, bool valid) {
+DEVICE void copy_async_16(void* to, const void* from) {
 #if defined(MUSC_CPU)
-  emulated::copy_async(to, from, valid ? 16 : 0, 16);
+  emulated::copy_async(to, from, 16);
 #elif defined(HAS_ASYNC_COPY)
   unsigned address = (unsigned)__cvta_generic_to_shared(to);
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(address), "l"(from), "r"(valid ? 16 : 0)
-               : "memory");
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(address), "l"(from) : "memory");
 #else
-  *(uint4*)to = valid ? *(const uint4*)from : make_uint4(0, 0, 0, 0);
+  *(uint4*)to = *(const uint4*)from;
 #endif
 }
 

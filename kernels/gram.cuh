@@ -41,15 +41,15 @@ DEVICE unsigned char* chunk(unsigned char* side, int row, int index) {
   return side + row * ROW_BYTES + (index ^ ((row >> 1) & 3)) * 16;
 }
 
-// One step of one side, 128 rows of 64 bytes by 256 threads; rows behind the last patch become zeros.
+// One step of one side, 128 rows of 64 bytes by 256 threads.  In the place of rows behind the last patch the
+// first is read: their squares are infinite (square_of), so they are never the nearest.
 DEVICE void load_side(unsigned char* side, const half_bits* features, int first, int patches, int pitch,
                       int step) {
   UNROLL
   for (int part = 0; part < 2; part++) {
     int row = (threadIdx.x >> 2) + part * 64, index = threadIdx.x & 3, patch = first + row;
-    bool valid = patch < patches;
-    const half_bits* from = features + (size_t)(valid ? patch : 0) * pitch + step * STEP + index * 8;
-    copy_async_16(chunk(side, row, index), from, valid);
+    const half_bits* from = features + (size_t)(patch < patches ? patch : 0) * pitch + step * STEP + index * 8;
+    copy_async_16(chunk(side, row, index), from);
   }
 }
 

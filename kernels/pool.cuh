@@ -73,7 +73,7 @@ DEVICE void centre(const Token* tokens, float4* centres, int patches, int width)
   const float high = (float)mean, low = (float)(mean - high);
   const float most = fmaxf((float)(mine.largest - mean), (float)(mean - mine.smallest));
   int exponent = (int)((__float_as_uint(most) >> 23) & 255u) - 126;  // most = 0.5..1 * 2^exponent
-  exponent = most > 0 ? (exponent < -126 ? -126 : exponent > 126 ? 126 : exponent) : 0;
+  exponent = most > 0 ? min(exponent, 126) : 0;
   centres[blockIdx.x] = make_float4(high, low, __uint_as_float((unsigned)(127 - exponent) << 23), most);
 }
 

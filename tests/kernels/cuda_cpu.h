@@ -57,7 +57,7 @@ enum class State : uint8_t { READY, IN_WARP, AT_BARRIER, DONE };
 struct Copy {
   void* to;
   const void* from;
-  int bytes, size, group;
+  int size, group;
 };
 
 struct Fiber {
@@ -172,7 +172,7 @@ inline uint16_t float_to_half(float value) {
 inline unsigned char* dynamic_shared() { return machine.shared; }
 
 void barrier();
-void copy_async(void* to, const void* from, int bytes, int size);
+void copy_async(void* to, const void* from, int size);
 void copy_commit();
 void copy_wait(int newest);
 void load_matrices(unsigned (&r)[4], const void* row);

@@ -49,7 +49,6 @@ void barrier() {
 void perform(const Copy& copy) {  // the kernel's own accesses, and watched as such
   unsigned char bytes[16];
   memcpy(bytes, copy.from, copy.size);
-  memset(bytes + copy.bytes, 0, copy.size - copy.bytes);
   memcpy(copy.to, bytes, copy.size);
 }
 
@@ -57,9 +56,9 @@ void need_aligned(const void* address) {
   if ((uintptr_t)address % 16) fail("an address is not a multiple of 16");
 }
 
-void copy_async(void* to, const void* from, int bytes, int size) {
+void copy_async(void* to, const void* from, int size) {
   need_aligned(to), need_aligned(from);
-  Copy copy{to, from, bytes, size, 0};
+  Copy copy{to, from, size, 0};
   if (machine.early_copies) return perform(copy);
   Unwatched here;
   copy.group = machine.now->group;
