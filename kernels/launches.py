@@ -15,6 +15,8 @@ PITCH = 32
 _TILE, _GRAM_SHARED = 128, 3 * 2 * 128 * 64
 _MOST_SHARED = 48 * 1024
 _MOST_BLOCKS = 2**31 - 1
+MOST_IMAGES = 65535
+"""Images of one launch of ``pool`` or ``interval_mean``: the second axis of a grid."""
 _WIDEST = _MOST_SHARED // 4 - 4
 
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ..kernels.launches import most_pairs, pitch_of
+from ..kernels.launches import MOST_IMAGES, most_pairs, pitch_of
 from .errors import LotError
 from .memory import available_memory, size_text
 from .plan import LotSize
@@ -155,7 +155,7 @@ class _Cut:
     def plan(self, ring: int, panel_blocks: int, streamed: bool) -> DevicePlan:
         """The plan with ``ring`` blocks of tokens, or all, and the distances of ``panel_blocks``."""
         size, block = self.size, self.block
-        panel = min(panel_blocks * block, size.images)
+        panel = min(panel_blocks * block, size.images, MOST_IMAGES // block * block)
         held = min(panel + block, size.images) if streamed else size.images
         resident = ring == RESIDENT
         ring = 0 if resident else min(ring, size.layers * -(-size.images // block))
@@ -181,4 +181,5 @@ class _Cut:
 
 def _block(size: LotSize) -> int:
     """Images whose tokens are copied at once."""
-    return min(max(1, BLOCK_BYTES // (size.patches * size.width * size.itemsize)), size.images)
+    fitting = max(1, BLOCK_BYTES // (size.patches * size.width * size.itemsize))
+    return min(fitting, size.images, MOST_IMAGES)

@@ -109,6 +109,13 @@ def test_every_usual_device_scores_every_usual_lot(images: int, gigabytes: int) 
     assert (plan.comparisons == 1) == fits
 
 
+def test_a_launch_takes_no_more_images_than_a_grid_can_have() -> None:
+    size = LotSize(layers=1, images=200_000, patches=1, width=8, itemsize=2, degrees=1, judges=100)
+    plan = make_device_plan(size, 10**12)
+    assert plan.block <= plan.panel <= 65535
+    assert plan.panel % plan.block == 0
+
+
 def test_too_little_memory_is_refused_with_what_is_needed() -> None:
     with pytest.raises(LotError, match=r"50 MB of device memory are too few for 200 images of 1369 patches"):
         make_device_plan(VIT_L, 50 * 10**6)
