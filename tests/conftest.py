@@ -11,6 +11,7 @@ import pytest
 
 from bad_input import Place
 from emulated_gpu import build_library
+from nets import Nets
 from places import downloads
 
 
@@ -70,8 +71,19 @@ def place(solar_cells: Path, quick_bundle: Path, tmp_path: Path) -> Place:
 
 
 @pytest.fixture(scope="session")
-def kernel_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The CUDA kernels, compiled for the CPU."""
+def host_compiler() -> None:
+    """Skips what needs g++ where there is none."""
     if shutil.which("g++") is None:
         pytest.skip("g++ is not installed: the CUDA kernels cannot be run on the CPU")
+
+
+@pytest.fixture(scope="session")
+def kernel_library(host_compiler: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The CUDA kernels, compiled for the CPU as one library."""
     return build_library(tmp_path_factory.mktemp("kernels") / "libmusc_cpu.so")
+
+
+@pytest.fixture(scope="session")
+def nets(host_compiler: None, tmp_path_factory: pytest.TempPathFactory) -> Nets:
+    """Programs that drive the kernels on the CPU, with and without sanitizers."""
+    return Nets(tmp_path_factory.mktemp("nets"))
