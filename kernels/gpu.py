@@ -91,6 +91,10 @@ class Gpu(Protocol):
         """The first queue of work, for what needs none of its own."""
         ...
 
+    def handle(self, stream: Stream) -> int:
+        """The driver's own name of a stream, for a library that queues its work there."""
+        ...
+
     def upload(self, array: DeviceArray, values: Array, stream: Stream) -> None:
         """Queue a copy to the device; ``values`` may be changed as soon as this returns."""
         ...

@@ -145,6 +145,9 @@ class PycudaGpu:
     def default_stream(self) -> Stream:
         return 0 if self._streams else self.stream()
 
+    def handle(self, stream: Stream) -> int:
+        return int(self._streams[stream].handle)
+
     def event(self) -> Event:
         with self._errors("making an event"):
             self._events.append(self._driver.Event(self._driver.event_flags.DISABLE_TIMING))

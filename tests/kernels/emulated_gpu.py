@@ -133,6 +133,9 @@ class EmulatedGpu:
     def default_stream(self) -> Stream:
         return 0 if self._streams else self.stream()
 
+    def handle(self, stream: Stream) -> int:
+        return stream
+
     def event(self) -> Event:
         self._recorded.append(0)
         self._happened.append(0)
