@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 import os
+import types
 import typing
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -171,7 +172,7 @@ def _parse_manifest(text: bytes, folder: Path) -> Manifest:
             f"{path} has schema version {version}; this musc-edge reads {SCHEMA_VERSION}. Upgrade musc-edge."
         )
     try:
-        manifest: Manifest = _build(Manifest, data, "manifest")
+        manifest: Manifest = from_json(Manifest, data, "manifest")
         _check_consistency(manifest)
     except ValueError as error:
         raise BundleError(f"{path}: {error}. Export the bundle again.") from error
@@ -203,8 +204,13 @@ def _check_consistency(m: Manifest) -> None:
         )
 
 
-def _build(kind: Any, value: Any, where: str) -> Any:
-    """Turn JSON ``value`` into ``kind`` (a dataclass, tuple, dict or plain type), or raise ValueError."""
+def from_json(kind: Any, value: Any, where: str) -> Any:
+    """Turn JSON ``value`` into ``kind`` (a dataclass, tuple, dict or plain type), or raise ValueError.
+
+    ``where`` names the value in the error.
+    """
+    if typing.get_origin(kind) is types.UnionType and value is not None:  # a kind, or None
+        kind = typing.get_args(kind)[0]
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         return _build_dataclass(kind, value, where)
     origin, args = typing.get_origin(kind), typing.get_args(kind)
@@ -213,12 +219,14 @@ def _build(kind: Any, value: Any, where: str) -> Any:
         if not isinstance(value, list) or (fixed and len(value) != len(args)):
             raise ValueError(f"{where} is {value!r}, expected a list" + (f" of {len(args)}" if fixed else ""))
         kinds = args if fixed else [args[0]] * len(value)
-        return tuple(_build(k, v, f"{where}[{i}]") for i, (k, v) in enumerate(zip(kinds, value, strict=True)))
+        return tuple(
+            from_json(k, v, f"{where}[{i}]") for i, (k, v) in enumerate(zip(kinds, value, strict=True))
+        )
     if origin is dict:
         if not isinstance(value, dict):
             raise ValueError(f"{where} is {value!r}, expected an object")
-        return {k: _build(args[1], v, f"{where}.{k}") for k, v in value.items()}
-    if kind is Any:
+        return {k: from_json(args[1], v, f"{where}.{k}") for k, v in value.items()}
+    if kind is Any or (value is None and type(None) in args):
         return value
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
@@ -234,7 +242,7 @@ def _build_dataclass(kind: type, value: Any, where: str) -> Any:
     missing, unknown = sorted(hints.keys() - value.keys()), sorted(value.keys() - hints.keys())
     if missing or unknown:
         raise ValueError(f"{where} lacks {missing or 'nothing'} and has unknown {unknown or 'nothing'}")
-    return kind(**{name: _build(hint, value[name], f"{where}.{name}") for name, hint in hints.items()})
+    return kind(**{name: from_json(hint, value[name], f"{where}.{name}") for name, hint in hints.items()})
 
 
 def _inside(folder: Path, name: str) -> Path:

@@ -15,7 +15,7 @@ class MuscEdgeError(Exception):
 
 
 class BundleError(MuscEdgeError):
-    """A bundle, or the graph it is made from, is missing, damaged or not what was expected."""
+    """A bundle, the graph it is made from or an engine of it is missing, damaged or not what was expected."""
 
     exit_code = 4
 

@@ -16,7 +16,7 @@ class Forecast:
     """``pairs`` in each of ``layers``, ``judges`` per image, by which ``scorer``, and the plan.
 
     ``seconds`` is the time to compare them (None: soon), ``vit_seconds`` that of the ViT before (None: not
-    measured), ``reads`` how often an image's tokens are read per layer.
+    measured), which ``vit`` runs; ``reads`` is how often an image's tokens are read per layer.
     """
 
     images: int
@@ -27,6 +27,7 @@ class Forecast:
     seconds: float | None
     plan: Plan
     scorer: str
+    vit: str
     vit_seconds: float | None = None
 
 
@@ -35,6 +36,7 @@ def forecast(
     shape: tuple[int, int, int, int],
     plan: Plan,
     *,
+    vit: str,
     measure: bool = False,
     vit_seconds: float | None = None,
 ) -> Forecast:
@@ -49,5 +51,5 @@ def forecast(
     seconds = scorer.seconds(shape, plan) if large or measure else None
     reads = 1 + loads / images
     return Forecast(
-        images, judges.count, judges.pairs, layers, reads, seconds, plan, scorer.kind, vit_seconds
+        images, judges.count, judges.pairs, layers, reads, seconds, plan, scorer.kind, vit, vit_seconds
     )

@@ -1,28 +1,36 @@
-"""The bundle's ViT in ONNX Runtime, on the CPU.
+"""The bundle's ViT in ONNX Runtime, on the CPU or on an NVIDIA GPU.
 
-Outputs are bound to the store's own memory, so a batch of tokens is written once and never copied.
+Outputs are bound to the store's own memory, so a batch of tokens is written once and never copied; from a GPU
+ONNX Runtime copies it there.
 """
 
 from __future__ import annotations
 
+from importlib import metadata
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 
+from ..kernels.driver import find_gpu
+from ..kernels.errors import KernelError
 from .errors import BundleError, DeviceError
 from .types import Bundle, FloatArray, Slot
 
-_PROVIDER = "CPUExecutionProvider"
+_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+_OPTIONS = {"cpu": {}, "cuda": {"use_tf32": "0"}}  # the graph says how precise it is
+_PACKAGES = {"onnxruntime", "onnxruntime-gpu"}
+_INSTALL_GPU = "pip uninstall -y onnxruntime onnxruntime-gpu; pip install 'musc-edge[gpu]'"
 
 
 class OnnxBackend:
-    """A ``FeatureBackend`` on ONNX Runtime's CPU provider.
+    """A ``FeatureBackend`` on ONNX Runtime.
 
     Parameters
     ----------
     bundle : the bundle whose graph is run.
-    threads : threads inside one operator; 0 lets ONNX Runtime choose.
+    threads : threads inside one operator on the CPU; 0 lets ONNX Runtime choose.
+    name : the device, "cpu" or "cuda".
 
     Raises
     ------
@@ -32,9 +40,10 @@ class OnnxBackend:
         On entering, if the graph cannot be loaded or is not the one that the manifest describes.
     """
 
-    name = "cpu"
+    max_batch: int | None = None
 
-    def __init__(self, bundle: Bundle, threads: int = 0) -> None:
+    def __init__(self, bundle: Bundle, threads: int = 0, name: str = "cpu") -> None:
+        self.name = name
         self._bundle = bundle
         self._threads = threads
         self._session: Any = None
@@ -42,10 +51,13 @@ class OnnxBackend:
     @property
     def version(self) -> str:
         """What computes the features: their last bits depend on it."""
-        return f"ONNX Runtime {import_onnxruntime().__version__}"
+        runtime = f"ONNX Runtime {import_onnxruntime().__version__}"
+        return runtime if self.name == "cpu" else f"{runtime}, {self.name}"
 
     def __enter__(self) -> OnnxBackend:
-        ort = import_onnxruntime()
+        ort, provider = import_onnxruntime(), _PROVIDERS[self.name]
+        if self.name == "cuda":
+            _require_cuda(ort)
         options = ort.SessionOptions()
         options.intra_op_num_threads = self._threads
         options.log_severity_level = 3
@@ -54,11 +66,17 @@ class OnnxBackend:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         path = self._bundle.model_path
         try:
-            session = ort.InferenceSession(str(path), options, providers=[_PROVIDER])
+            session = ort.InferenceSession(
+                str(path), options, providers=[provider], provider_options=[_OPTIONS[self.name]]
+            )
         except Exception as error:  # ONNX Runtime has no common base for its errors
             raise BundleError(f"ONNX Runtime {ort.__version__} cannot load {path}: {error}") from error
-        if session.get_providers()[:1] != [_PROVIDER]:
-            raise DeviceError(f"asked ONNX Runtime for {_PROVIDER}, received {session.get_providers()}.")
+        if session.get_providers()[:1] != [provider]:
+            raise DeviceError(
+                f"asked ONNX Runtime for {provider}, received {session.get_providers()}: CUDA, cuDNN or the "
+                f"driver does not load. See musc-edge doctor, and install them with: {_INSTALL_GPU}"
+            )
+        session.disable_fallback()  # or a failing run would go on with another provider
         self._check_interface(session)
         self._session = session
         return self
@@ -119,6 +137,34 @@ def import_onnxruntime() -> Any:
             f"ONNX Runtime cannot be imported ({error}). Install it with: pip install 'musc-edge[cpu]'"
         ) from error
     return onnxruntime
+
+
+def _require_cuda(ort: Any) -> None:
+    """Raise DeviceError unless there is a GPU and the ONNX Runtime that can use it."""
+    try:
+        find_gpu()
+    except KernelError as error:
+        raise DeviceError(str(error)) from error
+    both = installed_packages()
+    if len(both) > 1:
+        raise DeviceError(
+            f"{' and '.join(sorted(both))} are both installed and overwrite each other's files. "
+            f"Keep one: {_INSTALL_GPU}"
+        )
+    if _PROVIDERS["cuda"] not in ort.get_available_providers():
+        raise DeviceError(
+            f"this ONNX Runtime {ort.__version__} has no {_PROVIDERS['cuda']}, only "
+            f"{', '.join(ort.get_available_providers())}. Install the one that has: {_INSTALL_GPU} "
+            "(x86-64; on a Jetson use --backend tensorrt)"
+        )
+    if hasattr(ort, "preload_dlls"):
+        ort.preload_dlls()  # CUDA and cuDNN of the pip packages, which the loader does not find by itself
+
+
+def installed_packages() -> set[str]:
+    """The packages of ONNX Runtime that are installed, of which there should be one."""
+    names = {str(found.metadata["Name"]).lower().replace("_", "-") for found in metadata.distributions()}
+    return names & _PACKAGES
 
 
 def _signature(name: str, dtype: str, shape: list[Any]) -> str:

@@ -1,7 +1,7 @@
 """A lot of images in, defect scores out: the paper's method from top to bottom.
 
 1. list, decode and resize the images                     lot.py, survey.py, images.py
-2. ViT: patch tokens of a few layers, CLS embedding       features.py: onnx_backend.py -> store.py
+2. ViT: patch tokens of a few layers, CLS embedding       features.py: backends.py -> store.py
 3. LNAMD: describe each patch by its neighborhood         aggregate.py
 4. MSM: score each patch by the other images' patches     mutual.py, judges.py
 5. anomaly map in pixels, its maximum is the raw score    anomaly_map.py
@@ -20,6 +20,7 @@ import numpy as np
 
 from .._version import __version__
 from .anomaly_map import raw_scores
+from .backends import enter_backend
 from .bundle import open_bundle
 from .cautions import cautions
 from .checkpoint import Checkpoint
@@ -32,7 +33,6 @@ from .lot import list_lot
 from .lot_result import LotResult
 from .memory import default_budget, process_memory, release_memory
 from .method import Method
-from .onnx_backend import OnnxBackend
 from .parallel import cores
 from .rescore import in_distance_units, rescore
 from .rows import require_room
@@ -66,6 +66,7 @@ def score_lot(
     reading: ReadOptions = _READING,
     batch: int = BATCH,
     threads: int | None = None,
+    backend: str = "auto",
     scorer: str = "auto",
     memory_budget: int | None = None,
     device_memory: int | None = None,
@@ -85,6 +86,7 @@ def score_lot(
     reading : bit depth and largest size of the image files.
     batch : images per run of the ViT.
     threads : threads that decode and compare images, and that the ViT uses; None for all cores.
+    backend : what runs the ViT: "tensorrt", "cuda" or "cpu", or "auto" for the first that works here.
     scorer : "cuda", "numba" or "numpy", or "auto" for the first of these that works here.
     memory_budget : bytes for the whole process; None for what it holds already and half of what is free.
     device_memory : bytes that the scorer may use of a GPU; None for what is free.
@@ -131,26 +133,27 @@ def score_lot(
                 )
             )  # fmt: skip
             scores_by.judges(len(survey.images))
-            backend = OnnxBackend(opened, threads)
-            kept = None
-            if keep:
-                kept = _open_kept(Path(keep), survey, opened, backend, method, scores_by, batch, threads)
-        if kept:
-            stack.callback(kept.close)
         program = process_memory()
         with ExitStack() as vit:
             with timer.stage("load ViT"):
-                vit.enter_context(backend)
+                runs_vit, passed_over = enter_backend(vit, backend, opened, threads, batch)
+                vit_version = runs_vit.version
             with timer.stage("plan"):
+                kept = None
+                if keep:
+                    kept = _open_kept(
+                        Path(keep), survey, opened, vit_version, method, scores_by, batch, threads
+                    )
+                    stack.callback(kept.close)
                 shape = store_shape(len(survey.images), opened)
                 plan = plan_lot(
                     shape, opened, scores_by, memory_budget, program, batch, threads,
                     largest_image=max(h.width * h.height for h in survey.headers.values()), keep=bool(kept),
                 )  # fmt: skip
-                announce(forecast(scores_by, shape, plan))
+                announce(forecast(scores_by, shape, plan, vit=vit_version))
                 require_room(Path(keep or scratch or tempfile.gettempdir()), plan.disk_bytes)
                 store = allocate(shape, opened, plan, scores_by, scratch_folder, kept)
-            read, failed = extract(survey, backend, spec, store, batch, threads, timer, progress, kept)
+            read, failed = extract(survey, runs_vit, spec, store, batch, threads, timer, progress, kept)
             with timer.stage("unload ViT"):
                 vit.close()
                 release_memory()
@@ -179,13 +182,13 @@ def score_lot(
         survey=survey,
         settings=settings,
         bundle=opened,
-        backend=backend.name,
+        backend=runs_vit.name,
         scorer=scores_by.kind,
         judges=choose(len(read), settings.group_size).count,
         plan=plan,
         timings=timer.seconds,
-        computed_by=(backend.version, scorer_version),
-        notes=(*scores_by.notes, *(kept.notes if kept else ())),
+        computed_by=(vit_version, scorer_version),
+        notes=(*passed_over, *scores_by.notes, *(kept.notes if kept else ())),
     )
 
 
@@ -235,7 +238,7 @@ def _open_kept(
     folder: Path,
     survey: Survey,
     bundle: Bundle,
-    backend: OnnxBackend,
+    vit_version: str,
     method: Method,
     scorer: MutualScorer,
     batch: int,
@@ -248,7 +251,7 @@ def _open_kept(
         "bit depth": survey.bit_depth,
         "max pixels": survey.max_pixels,
         "bundle": bundle.digest,
-        "backend": backend.version,
+        "backend": vit_version,
         "batch": batch,
         "threads": threads,
         "musc-edge version": __version__,

@@ -152,6 +152,14 @@ class FeatureBackend(Protocol):
 
     name: str
 
+    max_batch: int | None
+    """The most images that can be given at once, known when it is entered; None for any number."""
+
+    @property
+    def version(self) -> str:
+        """What computes the features: their last bits depend on it."""
+        ...
+
     def __enter__(self) -> FeatureBackend: ...
 
     def __exit__(

@@ -58,7 +58,7 @@ def main() -> None:
         few.mkdir()
         for path in sorted(args.lot.iterdir())[: args.images]:
             shutil.copy(path, few)
-        job = lot.Job(few, args.bundle, ScoreSettings(), 2, 8, "auto", None)
+        job = lot.Job(few, args.bundle, ScoreSettings(), 2, 8, "cpu", "auto", None)
         lot.run_once(job)
         lot.run_once(job)
         found = alarms = beside = 0

@@ -17,7 +17,7 @@ from ..runtime.errors import MuscEdgeError
 INTERRUPTED = 130
 MAX_THREADS, MAX_BATCH, MAX_IMAGES = 256, 1024, 10**7
 Say = Callable[[str], None]
-_HELD_BACK = {signal.SIGINT, signal.SIGTERM}
+_HELD_BACK = (signal.SIGINT, signal.SIGTERM)
 
 
 def new_parser(prog: str, description: str) -> argparse.ArgumentParser:
@@ -54,6 +54,9 @@ def add_resources(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     add("--batch", type=batch, default=8, help="images per run of the ViT (default: 8)")
     add("--threads", type=threads,
         help="threads for files, the ViT and mutual scoring (default: all cores)")  # fmt: skip
+    add("--backend", choices=("auto", "tensorrt", "cuda", "cpu"), default="auto",
+        help="what runs the ViT: TensorRT, or ONNX Runtime on a GPU or the CPU (default: the first of "
+        "these that works here)")  # fmt: skip
     add("--scorer", choices=("auto", "cuda", "numba", "numpy"), default="auto",
         help="what compares the images (default: the first of the others that works here)")  # fmt: skip
     add("--memory-budget", type=memory, metavar="SIZE",
@@ -98,6 +101,16 @@ def show(text: str) -> None:
             print(f"the result could not be printed: {error.strerror}", file=sys.stderr)
 
 
+def say(args: argparse.Namespace) -> Say:
+    """Where progress goes: to the screen, or to standard error where standard output is for a machine."""
+    return show_error_line if args.json else show
+
+
+def show_error_line(text: str) -> None:
+    """Print a line on standard error."""
+    print(text, file=sys.stderr)
+
+
 def show_error(text: str) -> None:
     """Print what went wrong."""
     print(f"\n{text}", file=sys.stderr)
@@ -110,11 +123,16 @@ def without_interrupts() -> Iterator[None]:
     Libraries that are being imported turn what a signal raises into other errors, and what has just been
     made could not be removed yet.
     """
-    signal.pthread_sigmask(signal.SIG_BLOCK, _HELD_BACK)
+    held: list[int] = []
+    # A mask would not do: the threads of libraries do not have it, and take the signal.
+    handlers = {kind: signal.signal(kind, lambda number, frame: held.append(number)) for kind in _HELD_BACK}
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD_BACK)
+        for kind, handler in handlers.items():
+            signal.signal(kind, handler)
+        for number in held:
+            signal.raise_signal(number)
 
 
 def clean_up_on_sigterm() -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 SKIPPED_EXIT = 3
 _EXIT_CODES = """exit codes: 0 all scored; 1 internal error; 2 usage; 3 results written, but some images could
-not be read; 4 bundle; 5 device; 6 not enough images; 7 output not writable; 130 interrupted"""
+not be read; 4 bundle or engine; 5 device; 6 not enough images; 7 output not writable; 130 interrupted"""
 _STAGES = {
     "survey": "looking at files",
     "check": "checking",
@@ -66,10 +66,10 @@ def add_parser(commands: Any) -> None:
 
 
 def _infer(args: argparse.Namespace) -> int:
+    from ..runtime.backends import import_libraries
     from ..runtime.bundle import find_bundle, open_bundle
     from ..runtime.errors import OutputError
     from ..runtime.lot import list_lot
-    from ..runtime.onnx_backend import import_onnxruntime
     from ..runtime.output import new_folder
     from ..runtime.results import LOT, NAMES
     from ..runtime.scorers import import_scorer
@@ -89,9 +89,9 @@ def _infer(args: argparse.Namespace) -> int:
     images = list_lot(root, exclude=out)
     bundle = open_bundle(find_bundle(args.bundle))
     if not args.json:
-        cli.show(f"{len(images)} images in {root}; {bundle.manifest.backbone}, backend cpu")
+        cli.show(f"{len(images)} images in {root}; {bundle.manifest.backbone}")
     with cli.without_interrupts():
-        import_onnxruntime()
+        import_libraries(args.backend)
         import_scorer(args.scorer)
     cli.clean_up_on_sigterm()
     kept = out.resolve().with_name(f".{out.resolve().name}.kept") if args.resume else None
@@ -164,6 +164,7 @@ def _score_one(
         reading=_reading(args),
         batch=args.batch,
         threads=args.threads,
+        backend=args.backend,
         scorer=args.scorer,
         memory_budget=args.memory_budget,
         device_memory=args.device_memory,

@@ -29,14 +29,16 @@ def add_parser(commands: Any) -> None:
 
 
 def _plan(args: argparse.Namespace) -> int:
+    from contextlib import ExitStack
+
     import numpy as np
 
+    from ..runtime.backends import enter_backend
     from ..runtime.bundle import find_bundle, open_bundle
     from ..runtime.features import seconds_per_image, store_shape
     from ..runtime.forecast import forecast
     from ..runtime.memory import process_memory
     from ..runtime.method import Method
-    from ..runtime.onnx_backend import OnnxBackend, import_onnxruntime
     from ..runtime.parallel import cores
     from ..runtime.pipeline import plan_lot
     from ..runtime.scorers import open_scorer
@@ -49,18 +51,18 @@ def _plan(args: argparse.Namespace) -> int:
     if args.devices:
         return _show_device_plans(args, shape, np.dtype(bundle.manifest.tokens[0].dtype).itemsize, method)
     threads = args.threads or cores()
-    import_onnxruntime()
     with open_scorer(
         args.scorer, method, device_memory=args.device_memory, bundle_root=bundle.root
     ) as scorer:
         program = process_memory()
-        with OnnxBackend(bundle, threads) as backend:
+        with ExitStack() as stack:
+            backend, passed_over = enter_backend(stack, args.backend, bundle, threads, args.batch)
             plan = plan_lot(
                 shape, bundle, scorer, args.memory_budget, program, args.batch, threads, keep=args.resume
             )
             vit = args.images * seconds_per_image(backend, bundle, args.batch)
-        found = forecast(scorer, shape, plan, measure=True, vit_seconds=vit)
-    for note in scorer.notes:
+        found = forecast(scorer, shape, plan, vit=backend.version, measure=True, vit_seconds=vit)
+    for note in (*passed_over, *scorer.notes):
         cli.show_error(note)
     cli.show(forecast_json(found) if args.json else forecast_text(found))
     return 0

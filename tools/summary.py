@@ -11,10 +11,12 @@ from typing import Any
 
 from ..kernels.cubin_files import CubinFolder
 from ..runtime.bundle import open_kernels
+from ..runtime.engines import Engine, list_engines
 from ..runtime.forecast import Forecast
 from ..runtime.lot_result import LotResult
 from ..runtime.memory import size_text
 from ..runtime.results import CONTACT_SHEET, SCORES, plan_facts
+from ..runtime.tensorrt_library import NAMES
 from ..runtime.types import Bundle, DevicePlan
 from .progress import duration
 
@@ -91,6 +93,7 @@ def forecast_text(forecast: Forecast) -> str:
         f"      memory at most {size_text(plan.memory_bytes)}{budget}: "
         f"the program {size_text(plan.fixed_bytes)}, and first the ViT {size_text(plan.vit_bytes)}"
     )
+    lines.append(f"      the ViT by {f.vit}")
     on_disk = [
         f"{what} ({size_text(size)})"
         for what, size, there in (
@@ -166,17 +169,28 @@ def bundle_text(bundle: Bundle) -> str:
     cubins = open_kernels(bundle)
     if cubins:
         rows.append(("kernels", kernels_text(cubins)))
+    rows += [("engine", engine_text(engine)) for engine in list_engines(bundle)]
     return "\n".join(f"{label:<11} {value}" for label, value in rows)
 
 
+def engine_text(engine: Engine) -> str:
+    """For people: which TensorRT built an engine for what."""
+    info = engine.info
+    return (
+        f"{engine.path}  {info.plan_bytes / 1e6:.1f} MB, {NAMES[info.flavor]} {info.version} for "
+        f"{info.made_for}, up to {info.max_batch} images, {info.variant}"
+    )
+
+
 def bundle_json(bundle: Bundle) -> str:
-    """For machines: the manifest with the bundle's path and identity."""
+    """For machines: the manifest with the bundle's path and identity, its kernels and its engines."""
     cubins = open_kernels(bundle)
     data = {
         "path": str(bundle.root),
         "sha256": bundle.digest,
         **dataclasses.asdict(bundle.manifest),
         "kernels": kernels_facts(cubins) if cubins else None,
+        "engines": [{"path": str(e.path), **dataclasses.asdict(e.info)} for e in list_engines(bundle)],
     }
     return json.dumps(data, indent=2)
 

@@ -36,7 +36,8 @@ BUNDLE = Bundle(Path(), MANIFEST, "")
 class FakeViT:
     """A backend whose features depend on an image's pixels alone; it counts images."""
 
-    name = "fake"
+    name = version = "fake"
+    max_batch: int | None = None
 
     def __init__(self) -> None:
         self.images = 0

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
+from ...runtime.backends import make_backend
 from ...runtime.features import empty_slot
-from ...runtime.onnx_backend import OnnxBackend
 from ...runtime.types import Bundle
 from .limits import graph_flop
 from .peak import Peaks
@@ -20,19 +20,24 @@ WARM = 2
 
 
 def measure(
-    bundle: Bundle, batches: Iterable[int], threads: int, rounds: int, samples: dict[str, list[float]]
+    bundle: Bundle,
+    backend: str,
+    batches: Collection[int],
+    threads: int,
+    rounds: int,
+    samples: dict[str, list[float]],
 ) -> None:
-    """Add to ``samples`` the seconds of ``rounds`` runs for each batch size, all sizes in turn."""
+    """Add to ``samples`` the seconds of ``rounds`` runs of ``backend`` for each batch size, in turn."""
     generator = np.random.default_rng(0)
     work = {}
     for batch in batches:
         images = generator.standard_normal((batch, 3, *bundle.manifest.preprocess.size), np.float32)
         work[name_of(batch)] = images, empty_slot(bundle, batch)
-    with OnnxBackend(bundle, threads) as backend:
+    with make_backend(backend, bundle, threads, max(batches)) as session:
         for number in range(WARM + rounds):
             for name, (images, slot) in work.items():
                 start = time.perf_counter()
-                backend.extract_into(images, slot)
+                session.extract_into(images, slot)
                 if number >= WARM:
                     samples.setdefault(name, []).append(time.perf_counter() - start)
 
@@ -42,14 +47,14 @@ def name_of(batch: int) -> str:
     return f"batch {batch}"
 
 
-def facts(bundle: Bundle, samples: dict[str, list[float]], peaks: Peaks) -> dict[str, Any]:
-    """Latency, throughput and share of the matrix-product peak, by batch size."""
+def facts(bundle: Bundle, samples: dict[str, list[float]], peaks: Peaks | None) -> dict[str, Any]:
+    """Latency, throughput and share of the matrix-product peak, if it is known, by batch size."""
     flop = graph_flop(bundle.model_path)
     found: dict[str, Any] = {"flop_per_image": flop}
     for name, seconds in samples.items():
         batch = int(name.split()[1])
         spread = calls(np.array(seconds))
         rate = batch / spread.p50
-        share = rate * flop / peaks.flops if flop else None
+        share = rate * flop / peaks.flops if flop and peaks else None
         found[name] = {**asdict(spread), "images_per_s": rate, "share_of_limit": share}
     return found

@@ -71,8 +71,9 @@ def _measure_lot(args: argparse.Namespace, report: Report) -> None:
         images = list_lot(root)
         settings = ScoreSettings(args.degrees, args.interval, group_size=args.group_size)
         job = lot.Job(
-            root, bundle.root, settings, all_threads(args), args.batch, args.scorer, args.memory_budget
-        )
+            root, bundle.root, settings, all_threads(args), args.batch, args.backend, args.scorer,
+            args.memory_budget,
+        )  # fmt: skip
         measured = lot.Measured()
         report.facts["warm_up_rounds"] = warm_up(lambda: lot.run_once(job))
         before = peak.measure(job.threads)
@@ -98,12 +99,8 @@ def _backbone_options(parser: Any) -> None:
     add("-b", "--bundle", help="bundle folder (default: as for musc-edge infer)")
     add("--batches", type=_batches, default=(1, 2, 4, 8, 16), metavar="B,B,...",
         help="images in a run (default: 1,2,4,8,16)")  # fmt: skip
-    add(
-        "--backend",
-        choices=("cpu",),
-        default="cpu",
-        help="cpu is ONNX Runtime (the only one in this version)",
-    )
+    add("--backend", choices=("cpu", "cuda", "tensorrt"), default="cpu",
+        help="cpu and cuda are ONNX Runtime (default: cpu)")  # fmt: skip
     add("--threads", type=cli.threads, help="threads of the ViT (default: all cores)")
     _add_rounds(parser, 10)
 
@@ -120,10 +117,12 @@ def _measure_backbone(args: argparse.Namespace, report: Report) -> None:
     threads = all_threads(args)
     before = peak.measure(threads)
     try:
-        backbone.measure(bundle, args.batches, threads, args.rounds, report.samples)
+        backbone.measure(bundle, args.backend, args.batches, threads, args.rounds, report.samples)
     finally:
         peaks = peak.merged(before, peak.measure(threads))
-        report.facts = backbone.facts(bundle, report.samples, peaks)
+        # What was measured is the CPU's peak, which says nothing of a GPU.
+        limit = peaks if args.backend == "cpu" else None
+        report.facts = backbone.facts(bundle, report.samples, limit)
         report.facts["peaks"] = peak.facts(peaks)
 
 

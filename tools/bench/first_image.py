@@ -10,21 +10,23 @@ import time
 
 
 def main() -> None:
-    """Arguments: bundle folder, image file, threads."""
+    """Arguments: bundle folder, image file, threads, backend."""
     marks = [time.monotonic()]
+    from contextlib import ExitStack
     from pathlib import Path
 
+    from ...runtime.backends import enter_backend, import_libraries
     from ...runtime.bundle import open_bundle
     from ...runtime.features import empty_slot
     from ...runtime.images import preprocess, read_image
-    from ...runtime.onnx_backend import OnnxBackend, import_onnxruntime
 
-    import_onnxruntime()
+    import_libraries(sys.argv[4])
     marks.append(time.monotonic())
     bundle = open_bundle(Path(sys.argv[1]))
     marks.append(time.monotonic())
     slot = empty_slot(bundle, 1)
-    with OnnxBackend(bundle, int(sys.argv[3])) as backend:
+    with ExitStack() as stack:
+        backend, _ = enter_backend(stack, sys.argv[4], bundle, int(sys.argv[3]), 1)
         marks.append(time.monotonic())
         pixels = preprocess(read_image(Path(sys.argv[2])), bundle.manifest.preprocess)
         backend.extract_into(pixels[None], slot)

@@ -42,6 +42,7 @@ class Job:
     settings: ScoreSettings
     threads: int
     batch: int
+    backend: str
     scorer: str
     memory_budget: int | None
 
@@ -79,8 +80,8 @@ def run_once(job: Job, measured: Measured | None = None) -> float:
     with tempfile.TemporaryDirectory(prefix="musc-bench-") as folder:
         start = time.perf_counter()
         result = score_lot(
-            job.lot, job.bundle, job.settings, batch=job.batch, threads=job.threads, scorer=job.scorer,
-            memory_budget=job.memory_budget, timer=timer,
+            job.lot, job.bundle, job.settings, batch=job.batch, threads=job.threads, backend=job.backend,
+            scorer=job.scorer, memory_budget=job.memory_budget, timer=timer,
         )  # fmt: skip
         write_results(result, Path(folder), job.lot, OutputOptions(threads=job.threads), timer=timer)
         stop = time.perf_counter()
@@ -99,6 +100,7 @@ def cold_starts(job: Job, image: Path, rounds: int) -> dict[str, list[float]]:
         str(job.bundle),
         str(image),
         str(job.threads),
+        job.backend,
     ]
     for _ in range(rounds):
         start = time.monotonic()
@@ -118,6 +120,8 @@ def stage_facts(measured: Measured, job: Job, bundle: Bundle, peaks: Peaks) -> d
     pairs = images * result.judges // 2
     itemsize = np.dtype(bundle.manifest.tokens[0].dtype).itemsize
     least = least_work(bundle, images, pairs, result.judges, len(job.settings.degrees), itemsize)
+    if result.backend != "cpu":
+        least.pop("extract", None)  # the peaks are the CPU's
     samples = measured.samples()
     busy = {name: median(values) for name, values in samples.items() if name != "lot"}
     total = sum(busy.values())

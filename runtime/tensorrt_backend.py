@@ -1,0 +1,201 @@
+"""The bundle's ViT as a TensorRT engine.
+
+All of TensorRT's and CUDA's objects live in the one thread that owns the GPU: made after its context is
+current, gone before it is left.  While that thread waits for the GPU, images are decoded by others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
+from functools import partial
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from ..kernels.driver import GpuModel, find_gpu
+from ..kernels.errors import KernelError
+from ..kernels.gpu import DeviceArray, Gpu, Stream
+from ..kernels.pycuda_gpu import PycudaGpu
+from ..kernels.thread import GpuThread
+from .engines import Engine, check_engine, find_engine, rebuild_command, require_proof
+from .errors import BundleError, DeviceError
+from .tensorrt_api import ICudaEngine, IExecutionContext, IRuntime
+from .tensorrt_library import Library, installed_flavors, load_library, make_log, reasons
+from .types import Array, Bundle, FloatArray, Slot
+
+
+class _Session:
+    """What the GPU's thread holds while the backend is entered.
+
+    Nothing else refers to these, not even a frame: one that an error's traceback keeps would let them outlive
+    their context.
+    """
+
+    log: Any
+    runtime: IRuntime
+    engine: ICudaEngine
+    context: IExecutionContext
+    stream: Stream
+    buffers: dict[str, DeviceArray]
+
+    def clear(self) -> None:
+        """Let go of TensorRT's objects, each before what it needs."""
+        for name in ("context", "engine", "runtime", "log"):
+            self.__dict__.pop(name, None)
+
+
+class TensorRtBackend:
+    """A ``FeatureBackend`` on TensorRT or TensorRT-RTX, whichever the engine was built by.
+
+    Parameters
+    ----------
+    bundle : the bundle whose engine is run.
+    batch : the most images that will be given at once; None for as many as the engine takes.
+    engine : the engine; None for the bundle's own for this GPU.
+    proven : refuse an engine that has not passed the parity gate; the gate itself does not.
+    open_gpu : opens the GPU, in the thread that owns it.
+
+    Raises
+    ------
+    DeviceError
+        On entering, if there is no GPU, TensorRT or pycuda.
+    BundleError
+        On entering, if there is no engine for this GPU, graph and version, or its file was changed.
+    """
+
+    name = "tensorrt"
+    max_batch: int | None
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        batch: int | None = None,
+        *,
+        engine: Engine | None = None,
+        proven: bool = True,
+        open_gpu: Callable[[], AbstractContextManager[Gpu]] = PycudaGpu,
+    ) -> None:
+        self._bundle = bundle
+        self._batch = batch
+        self._given = engine
+        self._proven = proven
+        self._open_gpu = open_gpu
+        self._stack = ExitStack()
+
+    @property
+    def version(self) -> str:
+        """What computes the features: their last bits depend on it."""
+        return f"{self._library}, {self.engine.info.variant}, {self.engine.info.plan_sha256[:16]}, {self.gpu}"
+
+    def __enter__(self) -> TensorRtBackend:
+        self.gpu, self.engine, self._library = self._choose()
+        self._room = self._batch or self.engine.info.max_batch
+        self.max_batch = self._room
+        self._session = _Session()
+        try:
+            with ExitStack() as stack:
+                self._thread = stack.enter_context(GpuThread(self._open_gpu))
+                stack.callback(self._thread.run, lambda gpu: self._session.clear())
+                self._thread.run(self._load)
+                self._stack = stack.pop_all()
+        except KernelError as error:
+            raise DeviceError(str(error)) from error
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def extract_into(self, images: FloatArray, slot: Slot) -> None:
+        """Write the tokens (S,B,P,C) and CLS embeddings (B,D) of ``images`` (B,3,H,W) into ``slot``.
+
+        Raises
+        ------
+        DeviceError
+            If the run fails, or there are more images than the engine was opened for.
+        """
+        if len(images) > self._room:
+            raise DeviceError(f"{len(images)} images at once, the engine was opened for {self._room}.")
+        try:
+            self._thread.run(partial(self._run, images, slot))
+        except KernelError as error:
+            raise DeviceError(str(error)) from error
+
+    # ---- before the GPU is touched ---------------------------------------------------------------
+
+    def _choose(self) -> tuple[GpuModel, Engine, Library]:
+        try:
+            gpu = find_gpu()
+        except KernelError as error:
+            raise DeviceError(str(error)) from error
+        if self._given:
+            engine, library = self._given, load_library(self._given.info.flavor)
+        else:
+            load_library()  # that there is none at all is to be said before that there is no engine
+            engine = find_engine(self._bundle, gpu, installed_flavors())
+            library = load_library(engine.info.flavor)
+        check_engine(engine, self._bundle, library, self._batch)
+        if self._proven:
+            require_proof(engine, self._bundle, gpu)
+        return gpu, engine, library
+
+    # ---- in the GPU's thread ---------------------------------------------------------------------
+
+    def _load(self, gpu: Gpu) -> None:
+        trt, session = self._library.module, self._session
+        session.log = make_log(trt)
+        session.runtime = trt.Runtime(session.log)
+        engine = session.runtime.deserialize_cuda_engine(self.engine.path.read_bytes())
+        if engine is None:
+            raise BundleError(
+                f"{self._library} cannot load {self.engine.path}: {reasons(session.log.errors)}. "
+                f"Build it again with: {rebuild_command(self._bundle)}"
+            )
+        session.engine = engine
+        del engine
+        context = session.engine.create_execution_context()
+        if context is None:
+            raise DeviceError(f"{self._library} cannot prepare the engine: {reasons(session.log.errors)}.")
+        session.context = context
+        del context
+        session.stream, session.buffers = gpu.stream(), self._allocate(gpu)
+        for name, buffer in session.buffers.items():
+            self._require(session.context.set_tensor_address(name, buffer.address), f"set {name}'s address")
+
+    def _allocate(self, gpu: Gpu) -> dict[str, DeviceArray]:
+        """Device memory for the largest batch of every input and output, by name."""
+        trt, session = self._library.module, self._session
+        names = [session.engine.get_tensor_name(index) for index in range(session.engine.num_io_tensors)]
+        found = {name: tuple(session.engine.get_tensor_shape(name))[1:] for name in names}
+        if found != self._expected():
+            raise BundleError(
+                f"the engine {self.engine.path} has inputs and outputs {found}, the manifest "
+                f"{self._expected()}. Build it again with: {rebuild_command(self._bundle)}"
+            )
+        return {
+            name: gpu.empty((self._room, *shape), trt.nptype(session.engine.get_tensor_dtype(name)))
+            for name, shape in found.items()
+        }
+
+    def _expected(self) -> dict[str, tuple[int, ...]]:
+        m = self._bundle.manifest
+        tokens = {spec.name: (m.patches, m.token_width) for spec in m.tokens}
+        return {m.input.name: (3, *m.preprocess.size), **tokens, m.cls.name: (m.cls_width,)}
+
+    def _run(self, images: FloatArray, slot: Slot, gpu: Gpu) -> None:
+        session, m, count = self._session, self._bundle.manifest, len(images)
+        pixels = session.buffers[m.input.name].rows(0, count)
+        self._require(session.context.set_input_shape(m.input.name, pixels.shape), "set the batch")
+        gpu.upload(pixels, np.ascontiguousarray(images, pixels.dtype), session.stream)
+        self._require(session.context.execute_async_v3(gpu.handle(session.stream)), "run the engine")
+        targets: list[tuple[str, Array]] = [(m.cls.name, slot.cls)]
+        targets += [(spec.name, tokens) for spec, tokens in zip(m.tokens, slot.tokens, strict=True)]
+        for name, target in targets:
+            np.copyto(target, gpu.download(session.buffers[name].rows(0, count), session.stream))
+
+    def _require(self, done: bool, what: str) -> None:
+        if not done:
+            raise DeviceError(f"{self._library} could not {what}: {reasons(self._session.log.errors)}.")
