@@ -16,6 +16,7 @@ from .._version import __version__
 from ..kernels.cubins import FOLDER as KERNELS
 from ..runtime.aggregate import centre
 from ..runtime.bundle import MANIFEST, MODEL, PROBE, SCHEMA_VERSION, open_bundle, sha256, write_manifest
+from ..runtime.engines import FOLDER as ENGINES
 from ..runtime.errors import BundleError
 from ..runtime.images import normalise
 from ..runtime.onnx_backend import OnnxBackend, import_onnxruntime
@@ -29,7 +30,7 @@ from .taps import Taps, find_taps
 
 Say = Callable[[str], None]
 
-BUNDLE_FILES = frozenset({MANIFEST, MODEL, f"{MODEL}.data", PROBE, KERNELS})
+BUNDLE_FILES = frozenset({MANIFEST, MODEL, f"{MODEL}.data", PROBE, KERNELS, ENGINES})
 _BATCH = 4
 
 

@@ -63,14 +63,15 @@ def probe_images(spec: PreprocessSpec) -> Array:
     return np.stack(images)
 
 
-def measure(backend: FeatureBackend, images: Array, manifest: Manifest) -> Numbers:
-    """Numbers of all patches of ``images`` (n,H,W,3) from an entered backend."""
+def measure(backend: FeatureBackend, images: Array, manifest: Manifest, batch: int | None = None) -> Numbers:
+    """Numbers of all patches of ``images`` (n,H,W,3) from an entered backend, ``batch`` at once if given."""
+    step = batch or _BATCH
     count = len(images)
     dtype = manifest.tokens[0].dtype
     tokens = np.empty((len(manifest.layers), count, manifest.patches, manifest.token_width), dtype)
     store = HostStore(tokens, np.empty((count, manifest.cls_width), np.float32))
-    for i in range(0, count, _BATCH):
-        stop = min(i + _BATCH, count)
+    for i in range(0, count, step):
+        stop = min(i + step, count)
         backend.extract_into(normalise(images[i:stop], manifest.preprocess), store.slot(i, stop))
     return numbers_of(tokens.astype(np.float32), store.cls, manifest)
 

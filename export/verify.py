@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
+from ..runtime.backends import make_backend
 from ..runtime.bundle import open_bundle, open_kernels
-from ..runtime.errors import BundleError
-from ..runtime.onnx_backend import OnnxBackend
+from ..runtime.engines import rebuild_command
+from ..runtime.errors import BundleError, ParityError
+from ..runtime.tensorrt_backend import TensorRtBackend
 from ..runtime.types import Bundle, FeatureBackend
+from .engine_store import save_proof
 from .parity import TOLERANCES, Parity, compare, require
 from .probe import Probe, load_probe, measure
-
-BACKENDS: dict[str, Callable[[Bundle], FeatureBackend]] = {"cpu": OnnxBackend}
 
 
 def verify(root: str, backend: str = "cpu") -> Parity:
     """Hash every file of the bundle in folder ``root`` and compare ``backend`` with the probe.
 
+    An engine that passes is proven on this GPU from then on.
+
     Raises
     ------
     BundleError
-        If a file was changed or the probe does not belong to the model.
+        If a file was changed, the probe does not belong to the model, or there is no engine for this GPU.
     DeviceError
         If the backend does not run here.
     ParityError
@@ -28,17 +29,50 @@ def verify(root: str, backend: str = "cpu") -> Parity:
     """
     bundle = open_bundle(root, whole=True)
     open_kernels(bundle)
-    manifest = bundle.manifest
-    if manifest.precision not in TOLERANCES:
+    probe = open_probe(bundle)
+    if backend == "tensorrt":
+        return _prove_engine(bundle, probe)
+    with make_backend(backend, bundle) as session:
+        return require_parity(session, bundle, probe)
+
+
+def _prove_engine(bundle: Bundle, probe: Probe) -> Parity:
+    with TensorRtBackend(bundle, proven=False) as session:
+        try:
+            parity = require_parity(session, bundle, probe)
+        except ParityError as error:
+            again = rebuild_command(bundle)
+            raise ParityError(
+                f"{error}\nBuild it on this device, which tries other forms: {again}"
+            ) from error
+        save_proof(bundle, session.engine.info, session.gpu, parity.as_dict())
+    return parity
+
+
+def open_probe(bundle: Bundle) -> Probe:
+    """The bundle's probe; BundleError if it does not fit the manifest, or nothing is known to compare by."""
+    if bundle.manifest.precision not in TOLERANCES:
         raise BundleError(
-            f"the bundle's precision {manifest.precision!r} is unknown; expected {list(TOLERANCES)}."
+            f"the bundle's precision {bundle.manifest.precision!r} is unknown; expected {list(TOLERANCES)}."
         )
     probe = load_probe(bundle.probe_path)
     _check_probe(bundle, probe)
-    with BACKENDS[backend](bundle) as session:
-        candidate = measure(session, probe.images, manifest).at(probe.token_index)
-    parity = compare(probe.numbers, candidate, manifest.layers)
-    require(parity, TOLERANCES[manifest.precision], f"backend {backend} on {bundle.root}")
+    return probe
+
+
+def require_parity(session: FeatureBackend, bundle: Bundle, probe: Probe) -> Parity:
+    """Parity of an entered backend with the probe, or ParityError.
+
+    One that takes a limited batch is compared with single images and with as many as it takes, since an
+    engine can be right for one and wrong for the other; what is returned is the latter.
+    """
+    manifest = bundle.manifest
+    batches = [None] if session.max_batch is None else sorted({1, session.max_batch})
+    for batch in batches:
+        candidate = measure(session, probe.images, manifest, batch).at(probe.token_index)
+        parity = compare(probe.numbers, candidate, manifest.layers)
+        how = f", {batch} images at once," if batch else ""
+        require(parity, TOLERANCES[manifest.precision], f"backend {session.name} on {bundle.root}{how}")
     return parity
 
 

@@ -18,7 +18,8 @@ MAY_IMPORT = {
     "tools": {"tools", "export", "runtime", "kernels", "_version"},
 }
 HEAVY = (
-    *("torch", "onnx", "open_clip", "timm", "onnxruntime", "tensorrt", "tensorrt_rtx", "pycuda"),
+    *("torch", "onnx", "open_clip", "timm", "onnxruntime", "tensorrt", "pycuda"),
+    *("tensorrt_rtx", "tensorrt_rtx_bindings"),
     *("numba", "llvmlite", "matplotlib", "scipy"),
 )
 
@@ -82,8 +83,8 @@ def test_the_faster_scorer_needs_numba_alone() -> None:
     import_with_blocked(["musc_edge.runtime.gram_numba"], others)
 
 
-def test_verify_needs_no_onnx() -> None:
-    import_with_blocked(["musc_edge.export.verify"], HEAVY)
+def test_what_export_does_on_the_device_needs_no_onnx() -> None:
+    import_with_blocked(["musc_edge.export.verify", "musc_edge.export.engine"], HEAVY)
 
 
 def test_the_package_itself_imports_nothing() -> None:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import cli
+from . import cli, engine
 
 if TYPE_CHECKING:
     from ..export.adopt import OnnxSource
@@ -79,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EXIT_CODES,
     )
     verify.add_argument("bundle", metavar="BUNDLE")
-    verify.add_argument("--backend", choices=("cpu",), default="cpu")
+    verify.add_argument("--backend", choices=("cpu", "cuda", "tensorrt"), default="cpu")
     cli.add_common(verify)
     verify.set_defaults(run=_verify)
     kernels = commands.add_parser(
@@ -97,6 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     cli.add_common(kernels)
     kernels.set_defaults(run=_kernels)
+    engine.add_parser(commands, _EXIT_CODES)
     return parser
 
 
@@ -134,7 +135,7 @@ def _make(args: argparse.Namespace, source: OnnxSource) -> int:
     from ..runtime.bundle import set_default
 
     cli.clean_up_on_sigterm()
-    parity = adopt(source, args.out, args.overwrite, say=_say(args))
+    parity = adopt(source, args.out, args.overwrite, say=cli.say(args))
     if args.default:
         set_default(args.out)
     if args.json:
@@ -173,17 +174,12 @@ def _kernels(args: argparse.Namespace) -> int:
     from .summary import kernels_facts, kernels_text
 
     cli.clean_up_on_sigterm()
-    cubins = add_kernels(args.bundle, args.arch or tuple(ARCHES), say=_say(args))
+    cubins = add_kernels(args.bundle, args.arch or tuple(ARCHES), say=cli.say(args))
     if args.json:
         cli.show(json.dumps({"bundle": args.bundle, "kernels": kernels_facts(cubins)}, indent=2))
     else:
         cli.show(f"{cubins.path}: {kernels_text(cubins)}")
     return 0
-
-
-def _say(args: argparse.Namespace) -> cli.Say:
-    """Where progress goes: to the screen, or to standard error where standard output is for a machine."""
-    return (lambda text: print(text, file=sys.stderr)) if args.json else cli.show
 
 
 if __name__ == "__main__":

@@ -94,16 +94,16 @@ class FakeDriver:
             "pageable"
         )
         raw = values.reshape(-1).view(np.uint8)
-        self.queue.append(lambda: self._at(to, raw.nbytes).__setitem__(slice(None), raw))
+        self.queue.append(lambda: self.at(to, raw.nbytes).__setitem__(slice(None), raw))
 
     def memcpy_dtoh_async(self, values: npt.NDArray[Any], address: int, stream: _Stream) -> None:
         self.enter("memcpy_dtoh_async")
         raw = values.reshape(-1).view(np.uint8)
-        self.queue.append(lambda: np.copyto(raw, self._at(address, raw.nbytes)))
+        self.queue.append(lambda: np.copyto(raw, self.at(address, raw.nbytes)))
 
     def memset_d32_async(self, address: int, bits: int, count: int, stream: _Stream) -> None:
         self.enter("memset_d32_async")
-        self.queue.append(lambda: self._at(address, 4 * count).view(np.uint32).fill(bits))
+        self.queue.append(lambda: self.at(address, 4 * count).view(np.uint32).fill(bits))
 
     def module_from_buffer(self, cubin: bytes) -> SimpleNamespace:
         self.enter("module_from_buffer")
@@ -116,7 +116,8 @@ class FakeDriver:
 
         return launch
 
-    def _at(self, address: int, size: int) -> Bytes:
+    def at(self, address: int, size: int) -> Bytes:
+        """The memory at an address, which must be allocated."""
         for start, memory in self.living.items():
             if start <= address and address + size <= start + memory.nbytes:
                 return memory[address - start : address - start + size]
@@ -142,6 +143,8 @@ class _Memory:
 
 
 class _Stream:
+    handle = 1000
+
     def __init__(self, driver: FakeDriver) -> None:
         self._driver = driver
 

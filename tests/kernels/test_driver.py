@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fake_gpu import FakeCuda
+from fake_libcuda import FakeCuda
 from musc_edge.kernels import driver
 from musc_edge.kernels.driver import GpuModel, find_gpu
 from musc_edge.kernels.errors import KernelError

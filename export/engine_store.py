@@ -1,0 +1,105 @@
+"""Store engines and proofs so that nothing half-written is ever taken for one."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ..kernels.driver import GpuModel
+from ..runtime.engines import (
+    Engine,
+    EngineInfo,
+    Proof,
+    engine_folders,
+    engine_name,
+    proof_name,
+    sidecar_of,
+)
+from ..runtime.errors import OutputError
+from ..runtime.tensorrt_library import NAMES
+from ..runtime.types import Bundle
+
+
+def writable_folder(bundle: Bundle) -> Path:
+    """The first of the engines' folders that can be written; OutputError if there is none."""
+    problems = []
+    for folder in engine_folders(bundle):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            problems.append(f"{folder}: {error.strerror}")
+            continue
+        if os.access(folder, os.W_OK):
+            return folder
+        problems.append(f"{folder}: not writable")
+    raise OutputError(
+        f"no folder for engines can be written ({'; '.join(problems)}). "
+        "Make the bundle's folder writable, or set $XDG_CACHE_HOME."
+    )
+
+
+@contextmanager
+def temporary_file(target: Path) -> Iterator[Path]:
+    """A name beside ``target`` for a file that is removed when the block ends, unless it was renamed."""
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    try:
+        yield partial
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_plan(path: Path, plan: Any) -> None:
+    """Write what TensorRT built, a buffer; OutputError if that fails, as on a full disk."""
+    try:
+        path.write_bytes(plan)
+    except OSError as error:
+        raise OutputError(
+            f"the engine cannot be written to {path.parent}: {error.strerror}. "
+            f"It needs {memoryview(plan).nbytes / 1e6:.0f} MB."
+        ) from error
+
+
+def store_engine(engine: Engine) -> Path:
+    """Give an engine that lies in its folder under a temporary name its own, with its sidecar.
+
+    A plan without a sidecar is no engine, so that whenever this is cut off, nothing half-done counts.
+    """
+    info = engine.info
+    path = engine.path.with_name(engine_name(info.flavor, info.gpu, info.compute_capabilities))
+    with _writing(path.parent):
+        sidecar_of(path).unlink(missing_ok=True)
+        engine.path.replace(path)
+        _write_json(sidecar_of(path), dataclasses.asdict(info))
+    return path
+
+
+def save_proof(bundle: Bundle, info: EngineInfo, gpu: GpuModel, parity: Mapping[str, Any]) -> None:
+    """Store that an engine passed the gate on ``gpu``; OutputError if that cannot be written."""
+    proof = Proof(info.plan_sha256, gpu, f"{NAMES[info.flavor]} {info.version}", dict(parity))
+    folder = writable_folder(bundle)
+    with _writing(folder):
+        _write_json(folder / proof_name(info, gpu), dataclasses.asdict(proof))
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    replace_file(path, (json.dumps(content, indent=2) + "\n").encode())
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a small file whole or not at all."""
+    with temporary_file(path) as partial:
+        partial.write_bytes(content)
+        partial.replace(path)
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"the engine cannot be written to {folder}: {error.strerror}.") from error

@@ -1,0 +1,212 @@
+"""The TensorRT backend against a strict fake: results, order of calls, lifetime, and what can go wrong."""
+
+from __future__ import annotations
+
+import gc
+import json
+import shutil
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from helpers_engine import Machine, install, make_bundle, without_tensorrt
+from helpers_export import pixels, quiet
+from musc_edge.export.engine import choose_target, make_engine
+from musc_edge.kernels import driver
+from musc_edge.runtime.bundle import open_bundle
+from musc_edge.runtime.errors import BundleError, DeviceError
+from musc_edge.runtime.features import empty_slot
+from musc_edge.runtime.onnx_backend import OnnxBackend
+from musc_edge.runtime.tensorrt_backend import TensorRtBackend
+from musc_edge.runtime.types import Bundle
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A bundle with a proven engine for batches of up to 4."""
+    root = make_bundle(tmp_path_factory.mktemp("engine"))
+    with pytest.MonkeyPatch.context() as patch:
+        install(patch)
+        make_engine(open_bundle(root), choose_target(None), 4, say=quiet)
+    return open_bundle(root)
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
+    return install(monkeypatch)
+
+
+def test_results_are_those_of_onnx_runtime(bundle: Bundle, machine: Machine) -> None:
+    """For full and partial batches, in a slot whose layers do not lie side by side."""
+    images = pixels(7, (16, 24))
+    expected, found = empty_slot(bundle, 7), empty_slot(bundle, 7)
+    with OnnxBackend(bundle) as reference:
+        reference.extract_into(images, expected)
+    with TensorRtBackend(bundle) as backend:
+        for start, stop in ((0, 4), (4, 7)):
+            part = type(found)(found.tokens[:, start:stop], found.cls[start:stop])
+            backend.extract_into(images[start:stop], part)
+    np.testing.assert_allclose(found.tokens, expected.tokens, atol=1e-5)
+    np.testing.assert_allclose(found.cls, expected.cls, atol=1e-6)
+
+
+def test_order_and_lifetime(bundle: Bundle, machine: Machine) -> None:
+    with TensorRtBackend(bundle) as backend:
+        for _ in range(2):
+            backend.extract_into(pixels(3, (16, 24)), empty_slot(bundle, 3))
+    gc.collect()
+    calls, threads = machine.calls, machine.pycuda.threads
+    assert not machine.tensorrt.late
+    assert len(threads) == 1
+    assert threading.get_ident() not in threads
+    made = [call for call in calls if call.startswith("make")]
+    assert made == ["make FakeRuntime", "make FakeEngine", "make FakeExecution"]
+    gone = [call for call in calls if call.startswith("delete")]
+    assert gone == ["delete FakeExecution", "delete FakeEngine", "delete FakeRuntime"]
+    assert calls.index("push") < calls.index(made[0])
+    assert calls.index(gone[-1]) < calls.index("pop")
+    assert calls[-2:] == ["pop", "detach"]
+    assert machine.count("address") == 4  # the pixels, two layers, CLS
+    assert max(k for k, call in enumerate(calls) if call.startswith("address")) < calls.index("execute")
+    assert machine.count("mem_alloc") == 4
+    assert machine.pycuda.living == {}
+
+
+def test_nothing_is_touched_before_it_is_entered(bundle: Bundle, machine: Machine) -> None:
+    TensorRtBackend(bundle)
+    assert machine.calls == []
+
+
+def test_everything_is_freed_after_an_error_too(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = install(monkeypatch, memory=False)
+    with pytest.raises(DeviceError, match="too little memory") as caught, TensorRtBackend(bundle):
+        pass
+    gc.collect()  # the error is still there, with its traceback
+    assert caught.value.__traceback__ is not None
+    assert not machine.tensorrt.late
+    assert machine.count("delete") == machine.count("make") == 3
+    assert machine.calls[-1] == "detach"
+
+
+def test_failed_run_says_so(bundle: Bundle, machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fake_tensorrt.FakeExecution.execute_async_v3", lambda self, handle: False)
+    with TensorRtBackend(bundle) as backend, pytest.raises(DeviceError, match="could not run the engine"):
+        backend.extract_into(pixels(1, (16, 24)), empty_slot(bundle, 1))
+    assert not machine.tensorrt.late
+
+
+def test_more_images_than_it_was_opened_for(bundle: Bundle, machine: Machine) -> None:
+    with TensorRtBackend(bundle, 2) as backend, pytest.raises(DeviceError, match="3 images at once"):
+        backend.extract_into(pixels(3, (16, 24)), empty_slot(bundle, 3))
+
+
+def test_batch_above_the_profile(bundle: Bundle, machine: Machine) -> None:
+    message = r"at most 4 images at once, asked for are 9.*engine .* --max-batch 9, or take at most 4"
+    with pytest.raises(BundleError, match=message), TensorRtBackend(bundle, 9):
+        pass
+    assert machine.calls == []
+
+
+def test_another_gpu(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, gpu="Other GPU")
+    message = r"no engine for Other GPU .*, only TensorRT for Fake GPU.*musc-export engine "
+    with pytest.raises(BundleError, match=message), TensorRtBackend(bundle):
+        pass
+
+
+def test_another_version(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, version="10.7.0")
+    message = r"built by TensorRT 10.3.0, here is TensorRT 10.7.0.*Build it again with: musc-export engine "
+    with pytest.raises(BundleError, match=message), TensorRtBackend(bundle):
+        pass
+
+
+def test_version_that_is_too_old(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, version="8.6.1")
+    with (
+        pytest.raises(DeviceError, match=r"TensorRT 8\.6\.1 is too old: expected 10\.3"),
+        TensorRtBackend(bundle),
+    ):
+        pass
+
+
+def test_no_tensorrt(bundle: Bundle, machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_tensorrt(monkeypatch)
+    message = r"not installed.*JetPack.*musc-edge\[tensorrt\].*musc-edge\[rtx\]"
+    with pytest.raises(DeviceError, match=message), TensorRtBackend(bundle):
+        pass
+
+
+def test_no_driver(bundle: Bundle, machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asked before TensorRT, whose objects would crash the process."""
+    monkeypatch.undo()
+    monkeypatch.setattr(driver, "LIBRARY", "libnosuchcuda.so.1")
+    with pytest.raises(DeviceError, match="no NVIDIA driver"), TensorRtBackend(bundle):
+        pass
+
+
+def damage(bundle: Bundle, what: str) -> None:
+    (plan,) = (bundle.root / "engines").glob("*.plan")
+    data = bytearray(plan.read_bytes())
+    if what == "flipped":
+        data[len(data) // 2] ^= 1
+    plan.write_bytes(data[: len(data) // 2] if what == "truncated" else data)
+    if what == "missing":
+        plan.unlink()
+
+
+@pytest.mark.parametrize("what", ["flipped", "truncated", "missing"])
+def test_damaged_plan(tmp_path: Path, bundle: Bundle, machine: Machine, what: str) -> None:
+    own = open_bundle(shutil.copytree(bundle.root, tmp_path / "own"))
+    damage(own, what)
+    message = r"was changed since it was built.*Build it again with: musc-export engine "
+    with pytest.raises(BundleError, match=message), TensorRtBackend(own):
+        pass
+    assert machine.calls == []
+
+
+def test_sidecar_that_cannot_be_read(tmp_path: Path, bundle: Bundle, machine: Machine) -> None:
+    own = open_bundle(shutil.copytree(bundle.root, tmp_path / "own"))
+    (sidecar,) = (own.root / "engines").glob("*.plan.json")
+    content = json.loads(sidecar.read_text())
+    for text, problem in (
+        ("{", "cannot be read"),
+        (json.dumps({**content, "gpu": 5}), "cannot be read"),
+        (json.dumps({**content, "format": 2}), "format 2 and flavor 'tensorrt', expected 1"),
+        (json.dumps({**content, "flavor": "other"}), "flavor 'other', expected .* tensorrt, rtx"),
+    ):
+        sidecar.write_text(text)
+        with pytest.raises(BundleError, match=problem), TensorRtBackend(own):
+            pass
+
+
+def test_engine_of_another_graph(tmp_path: Path, bundle: Bundle, machine: Machine) -> None:
+    own = open_bundle(shutil.copytree(bundle.root, tmp_path / "own"))
+    (sidecar,) = (own.root / "engines").glob("*.plan.json")
+    content = json.loads(sidecar.read_text())
+    sidecar.write_text(json.dumps({**content, "graph": {"model.onnx": "0" * 64}}))
+    with pytest.raises(BundleError, match="built from another graph"), TensorRtBackend(own):
+        pass
+
+
+def test_engine_that_was_never_proven(tmp_path: Path, bundle: Bundle, machine: Machine) -> None:
+    own = open_bundle(shutil.copytree(bundle.root, tmp_path / "own"))
+    for proof in (own.root / "engines").glob("proof-*"):
+        proof.unlink()
+    message = r"not yet proven on Fake GPU.*musc-export verify .* --backend tensorrt"
+    with pytest.raises(BundleError, match=message), TensorRtBackend(own):
+        pass
+    with TensorRtBackend(own, proven=False) as backend:
+        assert backend.max_batch == 4
+
+
+def test_plan_that_tensorrt_does_not_take(
+    bundle: Bundle, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fake_tensorrt.FakeRuntime.deserialize_cuda_engine", lambda self, plan: None)
+    with pytest.raises(BundleError, match=r"cannot load .*\.plan.*Build it again"), TensorRtBackend(bundle):
+        pass
+    gc.collect()
+    assert not machine.tensorrt.late
