@@ -15,6 +15,9 @@ from dataclasses import asdict, dataclass
 from ..runtime.parallel import cores
 
 _TIMEOUT_S = 60
+_NEVER_RUN = (
+    "The backends tensorrt and cuda were never run on a GPU so far: trust 'musc-export verify' alone."
+)
 
 # The child prints one line: a version and what else is worth knowing.
 _VERSION = "import {0}; print({0}.__version__)"
@@ -23,6 +26,23 @@ import onnxruntime as ort
 ort.set_default_logger_severity(4)
 providers = [p.removesuffix("ExecutionProvider") for p in ort.get_available_providers()]
 print(ort.__version__, "with", ", ".join(providers))
+"""
+_PACKAGES = """
+from importlib import metadata
+names = {str(found.metadata["Name"]).lower().replace("_", "-") for found in metadata.distributions()}
+both = sorted(names & {"onnxruntime", "onnxruntime-gpu"})
+if not both:
+    raise ModuleNotFoundError("none is installed")
+if len(both) > 1:
+    raise SystemExit("both are installed and overwrite each other")
+print(*both)
+"""
+_RTX = """
+try:
+    import tensorrt_rtx as trt
+except ImportError:
+    import tensorrt_rtx_bindings as trt
+print(trt.__version__)
 """
 _DRIVER = """
 import ctypes
@@ -64,7 +84,7 @@ current = [cubins for cubins in cached_cubins() if cubins.current]
 names = [f"{arch} by {entry.compiler}" for each in current for arch, entry in each.cubins.items()]
 print(", ".join(names) or "none yet", "in", cache_folder())
 """
-_GPU = "NVIDIA GPU"
+_GPU, _ORT, _ONE_ORT = "NVIDIA GPU", "ONNX Runtime", "its packages"
 
 
 @dataclass(frozen=True)
@@ -100,11 +120,29 @@ CHECKS = (
         required=True,
     ),
     Check("OpenCV", "heatmaps", _VERSION.format("cv2"), "pip install musc-edge", required=True),
-    Check("ONNX Runtime", "the ViT on the CPU", _ONNXRUNTIME, "pip install 'musc-edge[cpu]'", required=True),
+    Check(_ORT, "the ViT on the CPU, or with [gpu] on a GPU", _ONNXRUNTIME, "pip install 'musc-edge[cpu]'"),
+    Check(
+        _ONE_ORT,
+        "one ONNX Runtime",
+        _PACKAGES,
+        "pip uninstall -y onnxruntime onnxruntime-gpu; pip install 'musc-edge[cpu]', or [gpu]",
+    ),
     Check("numba", "faster mutual scoring", _VERSION.format("numba"), "pip install 'musc-edge[cpu,fast]'"),
     Check("onnx", "musc-export onnx", _VERSION.format("onnx"), "pip install 'musc-edge[cpu,onnx]'"),
-    Check(_GPU, "comparing images on the GPU", _DRIVER, "a GPU with its driver"),
-    Check("pycuda", "comparing images on the GPU", _PYCUDA, "pip install 'musc-edge[cuda]', and the driver"),
+    Check(_GPU, "any use of a GPU", _DRIVER, "a GPU with its driver"),
+    Check(
+        "pycuda",
+        "comparing images on the GPU, and --backend tensorrt",
+        _PYCUDA,
+        "pip install 'musc-edge[cuda]', and the driver",
+    ),
+    Check(
+        "TensorRT",
+        "--backend tensorrt",
+        _VERSION.format("tensorrt"),
+        "JetPack on a Jetson, pip install 'musc-edge[tensorrt]' elsewhere",
+    ),
+    Check("TensorRT-RTX", "--backend tensorrt", _RTX, "pip install 'musc-edge[rtx]' (x86-64)"),
     Check(
         "CUDA compilers",
         "compiling kernels where the bundle has none",
@@ -143,6 +181,7 @@ def report_json(findings: list[Finding]) -> str:
         "python": platform.python_version(),
         "cores": cores(),
         "can_infer": can_infer(findings),
+        "backends": backends(findings),
         "findings": [asdict(f) for f in findings],
     }
     return json.dumps(data, indent=2)
@@ -179,14 +218,38 @@ def _judge(child: subprocess.CompletedProcess[str]) -> tuple[str, str]:
 
 def can_infer(findings: list[Finding]) -> bool:
     """Whether everything that ``musc-edge infer`` needs works."""
-    return all(f.status == "ok" for f in findings if f.required)
+    return not _lacking(findings)
+
+
+def backends(findings: list[Finding]) -> list[str]:
+    """The backends whose libraries work here."""
+    ok = {f.name: f.detail for f in findings if f.status == "ok"}
+    works = {
+        "tensorrt": _GPU in ok and "pycuda" in ok and ("TensorRT" in ok or "TensorRT-RTX" in ok),
+        "cuda": _GPU in ok and "CUDA" in ok.get(_ORT, "") and _ONE_ORT in ok,
+        "cpu": _ORT in ok,
+    }
+    return [name for name, there in works.items() if there]
+
+
+def _lacking(findings: list[Finding]) -> list[str]:
+    """What must work first: the required, and one that runs the ViT."""
+    lacking = [f.name for f in findings if f.required and f.status != "ok"]
+    runtime = [f.name for f in findings if f.name == _ORT and f.status != "ok"]
+    return lacking if backends(findings) else lacking + runtime
 
 
 def _verdict(findings: list[Finding]) -> str:
-    if can_infer(findings):
-        return f"This machine can run musc-edge infer. {_gpu_verdict(findings)}"
-    broken = ", ".join(f.name for f in findings if f.required and f.status != "ok")
-    return f"This machine cannot run musc-edge infer yet: see {broken} above."
+    lacking = _lacking(findings)
+    if lacking:
+        return f"This machine cannot run musc-edge infer yet: see {', '.join(lacking)} above."
+    lines = [f"This machine can run musc-edge infer. {_gpu_verdict(findings)}"]
+    found = backends(findings)
+    if found:
+        lines.append(f"The ViT runs with --backend {' or '.join(found)}.")
+    if set(found) - {"cpu"}:
+        lines.append(_NEVER_RUN)
+    return "\n".join(lines)
 
 
 def _gpu_verdict(findings: list[Finding]) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from musc_edge.kernels.cubins import find_cubin
-from musc_edge.tools.doctor import CHECKS, Check, examine, report_text
+from musc_edge.tools.doctor import CHECKS, Check, Finding, backends, can_infer, examine, report_text
 
 
 def doctor(commands: Path, *options: str, path: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -134,3 +134,48 @@ def test_compilers_and_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     (_, damaged) = examine(about)
     assert damaged.status == "broken"
     assert f"rm -r {folder}" in damaged.detail
+
+
+# ---- backends --------------------------------------------------------------------------------
+
+
+def finding(name: str, status: str = "ok", detail: str = "1.0", required: bool = False) -> Finding:
+    return Finding(name, "", status, detail, "", required)
+
+
+@pytest.mark.parametrize(
+    ("names", "works"),
+    [
+        ([], []),
+        (["ONNX Runtime"], ["cpu"]),
+        (["ONNX Runtime", "TensorRT", "pycuda"], ["cpu"]),
+        (["NVIDIA GPU", "pycuda", "TensorRT"], ["tensorrt"]),
+        (["NVIDIA GPU", "pycuda", "TensorRT-RTX", "ONNX Runtime"], ["tensorrt", "cpu"]),
+        (["NVIDIA GPU", "TensorRT", "ONNX Runtime"], ["cpu"]),
+    ],
+)
+def test_backends_that_work(names: list[str], works: list[str]) -> None:
+    runtime = [] if "ONNX Runtime" in names else [finding("ONNX Runtime", "missing")]
+    findings = [finding("numpy", required=True), *runtime, *map(finding, names)]
+    assert backends(findings) == works
+    assert can_infer(findings) == bool(works)
+    never = "never run on a GPU" in report_text(findings)
+    assert never == ("tensorrt" in works)
+
+
+def test_onnxruntime_with_cuda_needs_the_driver_and_one_package() -> None:
+    runtime = finding("ONNX Runtime", detail="1.31 with TensorRT, CUDA, CPU")
+    assert backends([runtime]) == ["cpu"]
+    assert backends([runtime, finding("NVIDIA GPU")]) == ["cpu"]
+    assert backends([runtime, finding("NVIDIA GPU"), finding("its packages")]) == ["cuda", "cpu"]
+
+
+def test_both_packages_of_onnxruntime(commands: Path, tmp_path: Path) -> None:
+    """They overwrite each other's files; which of the two works is chance."""
+    info = tmp_path / "onnxruntime_gpu-1.31.1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: onnxruntime-gpu\nVersion: 1.31.1\n")
+    data = json.loads(doctor(commands, "--json", path=tmp_path).stdout)
+    (found,) = (f for f in data["findings"] if f["name"] == "its packages")
+    assert (found["status"], "overwrite each other" in found["detail"]) == ("broken", True)
+    assert "pip uninstall -y onnxruntime onnxruntime-gpu" in found["install"]
