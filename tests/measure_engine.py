@@ -16,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from musc_edge.export.engine_builder import AS_EXPORTED, UNFUSED, BuildOptions, build_plan
+from musc_edge.export.engine_builder import AS_EXPORTED, FLOAT32, UNFUSED, BuildOptions, build_plan
 from musc_edge.export.graph import cut, make_graph
 from musc_edge.export.onnx_file import save_model
 from musc_edge.export.taps import find_taps
@@ -40,7 +40,7 @@ def peak_gb() -> float:
 
 
 def main() -> None:
-    """Build both forms and print a line for each."""
+    """Build each form and print a line for it."""
     parser = argparse.ArgumentParser()
     parser.add_argument("model", type=Path, nargs="?")
     parser.add_argument("--compute-capability", default="8.6")
@@ -57,12 +57,14 @@ def main() -> None:
         library = load_library("rtx")
         options = BuildOptions((1, args.max_batch, args.max_batch), (args.compute_capability,))
         print(f"{library} for {args.compute_capability}, 1 to {args.max_batch} images, {path.name}")
-        for variant in (AS_EXPORTED, UNFUSED):
+        for variant in (AS_EXPORTED, UNFUSED, FLOAT32) if args.model else (AS_EXPORTED, UNFUSED):
             start = time.perf_counter()
             plan = build_plan(library, path, options, variant)
             seconds, size = time.perf_counter() - start, memoryview(plan).nbytes / 1e6
+            fused = bytes(memoryview(plan)).count(b"function={ name=_gemm_mha")
             del plan
-            print(f"{variant:24} {seconds:6.1f} s  {size:6.0f} MB  peak {peak_gb():.2f} GB", flush=True)
+            figures = f"{seconds:6.1f} s  {size:6.0f} MB  peak {peak_gb():.2f} GB"
+            print(f"{variant:31} {figures}  {fused} fused attentions", flush=True)
 
 
 if __name__ == "__main__":
