@@ -150,7 +150,7 @@ def score_lot(
                     shape, opened, scores_by, memory_budget, program, batch, threads,
                     largest_image=max(h.width * h.height for h in survey.headers.values()), keep=bool(kept),
                 )  # fmt: skip
-                announce(forecast(scores_by, shape, plan, vit=vit_version))
+                announce(forecast(scores_by, shape, plan, vit=f"{runs_vit.name} ({vit_version})"))
                 require_room(Path(keep or scratch or tempfile.gettempdir()), plan.disk_bytes)
                 store = allocate(shape, opened, plan, scores_by, scratch_folder, kept)
             read, failed = extract(survey, runs_vit, spec, store, batch, threads, timer, progress, kept)

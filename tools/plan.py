@@ -61,7 +61,9 @@ def _plan(args: argparse.Namespace) -> int:
                 shape, bundle, scorer, args.memory_budget, program, args.batch, threads, keep=args.resume
             )
             vit = args.images * seconds_per_image(backend, bundle, args.batch)
-        found = forecast(scorer, shape, plan, vit=backend.version, measure=True, vit_seconds=vit)
+        found = forecast(
+            scorer, shape, plan, vit=f"{backend.name} ({backend.version})", measure=True, vit_seconds=vit
+        )
     for note in (*passed_over, *scorer.notes):
         cli.show_error(note)
     cli.show(forecast_json(found) if args.json else forecast_text(found))

@@ -175,7 +175,7 @@ def test_from_engine_to_scores(
         ]
         assert edge.main(["infer", str(lot), *options]) == 0
         shown = capsys.readouterr().out
-        assert ("the ViT by TensorRT 10.3.0, as exported" in shown) == (backend == "auto")
+        assert ("the ViT by tensorrt (TensorRT 10.3.0, as exported" in shown) == (backend == "auto")
     by_engine, by_cpu = (read_scores(out / "scores.csv", "score") for out in folders.values())
     assert by_engine.keys() == by_cpu.keys()
     np.testing.assert_allclose(list(by_engine.values()), list(by_cpu.values()), atol=1e-4)
