@@ -107,7 +107,10 @@ class TensorRtBackend:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stack.close()
+        try:
+            self._stack.__exit__(kind, error, trace)
+        except KernelError as failure:
+            raise DeviceError(str(failure)) from failure
 
     def extract_into(self, images: FloatArray, slot: Slot) -> None:
         """Write the tokens (S,B,P,C) and CLS embeddings (B,D) of ``images`` (B,3,H,W) into ``slot``.

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fake_pycuda import Error as DriverError
 from helpers_engine import Machine, install, make_bundle, without_tensorrt
 from helpers_export import pixels, quiet
 from musc_edge.export.engine import choose_target, make_engine
@@ -95,6 +96,14 @@ def test_failed_run_says_so(bundle: Bundle, machine: Machine, monkeypatch: pytes
     with TensorRtBackend(bundle) as backend, pytest.raises(DeviceError, match="could not run the engine"):
         backend.extract_into(pixels(1, (16, 24)), empty_slot(bundle, 1))
     assert not machine.tensorrt.late
+
+
+def test_gpu_that_fails_at_the_end(bundle: Bundle, machine: Machine) -> None:
+    """The driver's last word is an error of ours, and the context is given back all the same."""
+    with pytest.raises(DeviceError, match="ending the work on the GPU failed"), TensorRtBackend(bundle):
+        machine.pycuda.sticky = DriverError("an illegal memory access")
+    assert machine.calls[-2:] == ["pop", "detach"]
+    assert machine.pycuda.retained == 0
 
 
 def test_more_images_than_it_was_opened_for(bundle: Bundle, machine: Machine) -> None:

@@ -134,15 +134,17 @@ def test_damaged_bundle_is_not_built(bundle: Path, capsys: pytest.CaptureFixture
 
 
 @pytest.mark.parametrize("backend", ["tensorrt", "cuda"])
-def test_backends_that_need_a_gpu(commands: Path, bundle: Path, lot: Path, backend: str) -> None:
+def test_backends_that_need_a_gpu(
+    bundle: Path, lot: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], backend: str
+) -> None:
     """Asked for, they are an error: the CPU does not step in."""
+    monkeypatch.setattr(driver, "LIBRARY", "libnosuchcuda.so.1")
     out = lot.parent / "out"
-    run = command(
-        commands, "musc-edge", "infer", str(lot), "-b", str(bundle), "-o", str(out), "--backend", backend
-    )
-    assert run.returncode == 5, run.stdout
-    assert "NVIDIA driver" in run.stderr
+    options = ["-b", str(bundle), "-o", str(out), "--backend", backend, "--scorer", "numpy"]
+    assert edge.main(["infer", str(lot), *options]) == 5
+    assert "no NVIDIA driver" in capsys.readouterr().err
     assert not out.exists()
+    assert export.main(["verify", str(bundle), "--backend", backend]) == 5
 
 
 # ---- on a GPU that is none -------------------------------------------------------------------
