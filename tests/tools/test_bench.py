@@ -159,7 +159,6 @@ def test_peak_and_startup(run_bench: Bench, case: str) -> None:
         (["backbone", "--batches", "5000"], 2, "at most"),
         (["backbone", "--backend", "opencl"], 2, "invalid choice"),
         (["backbone", "--backend", "cuda"], 5, "NVIDIA driver"),
-        (["backbone", "--backend", "tensorrt"], 5, "NVIDIA driver"),
         (["scorer", "--images", "few"], 2, "whole numbers"),
         (["scorer", "--images", "3"], 6, "too few"),
         (["scorer", "--scorers", "opencl"], 2, "numpy"),
