@@ -21,11 +21,8 @@ from ..runtime.errors import BundleError
 from .folding import fold_shapes
 from .naming import clean_names
 from .onnx_file import remove_unused
+from .source import BATCH, CLS, INPUT, check_size, token_name
 from .taps import Taps
-
-INPUT = "pixels"
-CLS = "cls"
-BATCH = "batch"
 
 
 @dataclass(frozen=True)
@@ -66,15 +63,8 @@ def make_graph(source: onnx.ModelProto, taps: Taps) -> BundleGraph:
         If the image size is no multiple of the patch size, or the graph is not a ViT that can be
         adopted; the message says what was found.
     """
-    size = input_size(source)
     patch = patch_size(source)
-    if size[0] % patch or size[1] % patch or min(size) < patch:
-        sides = [str(max(patch, round(pixels / patch) * patch)) for pixels in size]
-        near = sides[0] if size[0] == size[1] else "x".join(sides)
-        raise BundleError(
-            f"image size {size[0]}x{size[1]} is no multiple of the patch size {patch}; try {near}."
-        )
-    grid = (size[0] // patch, size[1] // patch)
+    grid = check_size(input_size(source), patch)
     model = fold_shapes(source)
     graph = model.graph
     taps = _free_names(graph, taps)
@@ -87,7 +77,7 @@ def make_graph(source: onnx.ModelProto, taps: Taps) -> BundleGraph:
         raise BundleError(f"the tapped layers differ in width: {sorted(widths)}.")
     cls_width = _append_cls(heads, taps.cls, shapes[taps.cls])
     clean_names(graph)
-    token_names = tuple(_token_name(layer) for layer in taps.layers)
+    token_names = tuple(token_name(layer) for layer in taps.layers)
     return BundleGraph(_checked(model), patch, grid, widths.pop(), cls_width, token_names)
 
 
@@ -146,10 +136,6 @@ class _Heads:
         )
 
 
-def _token_name(layer: int) -> str:
-    return f"tokens_{layer}"
-
-
 def _append_tokens(heads: _Heads, layer: int, value: str, shape: list[int], grid: tuple[int, int]) -> int:
     """Append the output tokens_{layer} (B,P,C) for tensor ``value`` (B,T,C); returns C."""
     patches = grid[0] * grid[1]
@@ -157,7 +143,7 @@ def _append_tokens(heads: _Heads, layer: int, value: str, shape: list[int], grid
         raise BundleError(
             f"tensor {value!r} has shape (B, {shape[1:]}): expected (B, T, C) with T >= {patches}."
         )
-    name = _token_name(layer)
+    name = token_name(layer)
     prefix = shape[1] - patches  # CLS, and registers where the model has them
     if prefix:
         bounds = [
@@ -229,7 +215,7 @@ def _opset(model: onnx.ModelProto) -> int:
 
 def _free_names(graph: onnx.GraphProto, taps: Taps) -> Taps:
     """Rename source tensors that bear names of the bundle's own; returns the taps by their new names."""
-    new = {name: f"{name}.source" for name in (INPUT, CLS, *map(_token_name, taps.layers))}
+    new = {name: f"{name}.source" for name in (INPUT, CLS, *map(token_name, taps.layers))}
     for node in graph.node:
         node.input[:] = [new.get(name, name) for name in node.input]
         node.output[:] = [new.get(name, name) for name in node.output]

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import onnx
+import onnx_ir as ir
 
-from ..runtime.errors import BundleError
+from ..runtime.errors import BundleError, OutputError
 from ..runtime.onnx_backend import import_onnxruntime
 from ..runtime.types import Array
 
 EXTERNAL_DATA_BYTES = 1 << 30
 """Above this size the weights go to a file beside the graph; a protobuf file ends at 2 GB."""
+
+_MARGIN_BYTES = 50_000_000  # nodes, probe and manifest
 
 
 def load_source(path: Path) -> onnx.ModelProto:
@@ -38,6 +42,30 @@ def save_model(model: onnx.ModelProto, path: Path) -> list[str]:
     moved = onnx.ModelProto()
     moved.CopyFrom(model)  # saving empties the weights of what is saved
     onnx.save(moved, path, save_as_external_data=True, location=data, all_tensors_to_one_file=True)
+    return [path.name, data]
+
+
+def save_graph(model: ir.Model, path: Path) -> list[str]:
+    """Write a graph one weight after the other, to a second file if they are large; returns the files' names.
+
+    Raises
+    ------
+    OutputError
+        If the disk has too little room; nothing is written then.
+    """
+    values = [value.const_value for value in model.graph.initializers.values()]
+    size = sum(tensor.nbytes for tensor in values if tensor is not None)
+    free = shutil.disk_usage(path.parent).free
+    if free < size + _MARGIN_BYTES:
+        raise OutputError(
+            f"{path.parent.parent} has {free / 1e9:.2f} GB free; the bundle needs "
+            f"{(size + _MARGIN_BYTES) / 1e9:.2f} GB. Make room, or choose another folder with -o."
+        )
+    if size < EXTERNAL_DATA_BYTES:
+        ir.save(model, path)
+        return [path.name]
+    data = path.name + ".data"
+    ir.save(model, path, external_data=data)
     return [path.name, data]
 
 

@@ -12,6 +12,8 @@ probe.npz holds   images (n,H,W,3) uint8 at model size, resized as every image i
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -27,7 +29,7 @@ from ..runtime.store import HostStore
 from ..runtime.types import Array, FeatureBackend, FloatArray, Manifest, PreprocessSpec
 
 KEPT_TOKENS = 64
-_BATCH = 4
+_BATCH = 2  # images of 518 pixels take half a gigabyte each
 
 
 @dataclass(frozen=True)
@@ -52,15 +54,19 @@ class Probe:
     numbers: Numbers
 
 
+@contextmanager
+def probe_files() -> Iterator[list[Path]]:
+    """The image files of the probe, in the order of the probe's arrays, for as long as the block runs."""
+    folder = resources.files(__package__) / "probe_images"
+    entries = sorted((e for e in folder.iterdir() if e.name.endswith(".jpg")), key=lambda entry: entry.name)
+    with ExitStack() as stack:
+        yield [stack.enter_context(resources.as_file(entry)) for entry in entries]
+
+
 def probe_images(spec: PreprocessSpec) -> Array:
     """The probe images (n,H,W,3) uint8 at model size, through the runtime's own preprocessing."""
-    folder = resources.files(__package__) / "probe_images"
-    names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".jpg"))
-    images = []
-    for name in names:
-        with resources.as_file(folder / name) as path:
-            images.append(np.asarray(resize(read_image(path), spec)))
-    return np.stack(images)
+    with probe_files() as files:
+        return np.stack([np.asarray(resize(read_image(path), spec)) for path in files])
 
 
 def measure(backend: FeatureBackend, images: Array, manifest: Manifest, batch: int | None = None) -> Numbers:

@@ -1,4 +1,4 @@
-"""Check a bundle where it is: every file's hash, and a backend's numbers against the probe's."""
+"""Check a bundle where it is: every file's hash, this machine's preprocessing, a backend's numbers."""
 
 from __future__ import annotations
 
@@ -6,15 +6,19 @@ from ..runtime.backends import make_backend
 from ..runtime.bundle import open_bundle, open_kernels
 from ..runtime.engines import rebuild_command
 from ..runtime.errors import BundleError, ParityError
+from ..runtime.images import normalise
 from ..runtime.tensorrt_backend import TensorRtBackend
 from ..runtime.types import Bundle, FeatureBackend
 from .engine_store import save_proof
-from .parity import TOLERANCES, Parity, compare, require
-from .probe import Probe, load_probe, measure
+from .parity import TOLERANCES, Parity, Pixels, compare, require
+from .probe import Probe, load_probe, measure, probe_images
 
 
 def verify(root: str, backend: str = "cpu") -> Parity:
     """Hash every file of the bundle in folder ``root`` and compare ``backend`` with the probe.
+
+    The probe's photographs, which come with this package, are also read and resized anew and compared with
+    those that the probe holds, which the export has compared with the source model's own.
 
     An engine that passes is proven on this GPU from then on.
 
@@ -68,12 +72,25 @@ def require_parity(session: FeatureBackend, bundle: Bundle, probe: Probe) -> Par
     """
     manifest = bundle.manifest
     batches = [None] if session.max_batch is None else sorted({1, session.max_batch})
+    pixels = _pixels(bundle, probe)
     for batch in batches:
         candidate = measure(session, probe.images, manifest, batch).at(probe.token_index)
-        parity = compare(probe.numbers, candidate, manifest.layers)
+        parity = compare(probe.numbers, candidate, manifest.layers, pixels)
         how = f", {batch} images at once," if batch else ""
         require(parity, TOLERANCES[manifest.precision], f"backend {session.name} on {bundle.root}{how}")
     return parity
+
+
+def _pixels(bundle: Bundle, probe: Probe) -> Pixels | None:
+    """How this machine preprocesses the probe's photographs, against how the export did."""
+    spec = bundle.manifest.preprocess
+    images = probe_images(spec)
+    if len(images) != len(probe.images):
+        raise BundleError(
+            f"{bundle.probe_path} holds {len(probe.images)} images, this musc-edge has {len(images)}. "
+            "Export the bundle again with this version."
+        )
+    return Pixels.between(normalise(probe.images, spec), images, spec)
 
 
 def _check_probe(bundle: Bundle, probe: Probe) -> None:

@@ -1,0 +1,147 @@
+"""Make a graph half precision where that is safe; the graph itself says so, with Casts.
+
+Every runtime that takes a graph's types as they are (TensorRT 10 and 11, TensorRT-RTX, ONNX Runtime) then
+computes the same.  Three rules decide the type of a node:
+
+    products     MatMul, Gemm, Conv             float16, with their weights
+    sensitive    LayerNorm, softmax, sums and the residual stream (an Add of two computed tensors)
+                                                float32
+    all others   follow what they are given: float32 if any of it is, else float16
+
+Input and CLS stay float32, tokens leave as float16.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+from onnx_ir.passes.common import LiftConstantsToInitializersPass
+
+from ..runtime.errors import BundleError
+from ..runtime.types import Array
+
+HALF, FLOAT = ir.DataType.FLOAT16, ir.DataType.FLOAT
+
+PRODUCTS = frozenset({"MatMul", "Gemm", "Conv", "Einsum"})
+SENSITIVE = frozenset(
+    {
+        *("LayerNormalization", "Softmax", "LogSoftmax", "Pow", "Sqrt", "Reciprocal", "Exp"),
+        *("ReduceMean", "ReduceSum", "ReduceL2", "ReduceSumSquare", "InstanceNormalization"),
+    }
+)
+_LARGEST = float(np.finfo(np.float16).max)
+
+
+def to_half(model: ir.Model, half_outputs: tuple[str, ...]) -> None:
+    """Turn a float32 graph into half precision, in place; ``half_outputs`` become float16.
+
+    Raises
+    ------
+    BundleError
+        If a weight is beyond the range of float16.
+    """
+    LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    for value in model.graph.initializers.values():
+        if value.const_value is not None:  # those that were nodes have no type yet
+            value.type = ir.TensorType(value.const_value.dtype)
+    converter = _Converter(model.graph)
+    for node in list(model.graph):
+        converter.convert(node)
+    for index, output in enumerate(model.graph.outputs):
+        wanted = HALF if output.name in half_outputs else FLOAT
+        if output.dtype != wanted:
+            converter.cast_output(index, wanted)
+    unused = [name for name, value in model.graph.initializers.items() if not value.uses()]
+    for name in unused:
+        del model.graph.initializers[name]
+
+
+class _Converter:
+    """Gives each value its twin of the other type at most once."""
+
+    def __init__(self, graph: ir.Graph) -> None:
+        self._graph = graph
+        self._twins: dict[tuple[int, ir.DataType], ir.Value] = {}
+
+    def convert(self, node: ir.Node) -> None:
+        """Give the node's float inputs and outputs the type that the rules say."""
+        if node.op_type == "Cast":
+            return
+        wanted = _wanted(node)
+        for index, value in enumerate(node.inputs):
+            if value is not None and value.dtype in (HALF, FLOAT) and value.dtype != wanted:
+                node.replace_input_with(index, self._twin(value, wanted, node))
+        for output in node.outputs:
+            if output.dtype in (HALF, FLOAT):
+                output.type = ir.TensorType(wanted)
+
+    def cast_output(self, index: int, dtype: ir.DataType) -> None:
+        """Let an output leave the graph in another type, under its own name."""
+        value = self._graph.outputs[index]
+        name, value.name = value.name, f"{value.name}.computed"
+        cast = _cast(value, dtype, name or "")
+        self._graph.append(cast)
+        self._graph.outputs[index] = cast.outputs[0]
+
+    def _twin(self, value: ir.Value, dtype: ir.DataType, user: ir.Node) -> ir.Value:
+        key = (id(value), dtype)
+        if key not in self._twins:
+            if value.is_initializer():
+                self._twins[key] = self._weight(value, dtype)
+            else:
+                cast = _cast(value, dtype, f"{value.name}.{_suffix(dtype)}")
+                self._graph.insert_before(user, cast)
+                self._twins[key] = cast.outputs[0]
+        return self._twins[key]
+
+    def _weight(self, value: ir.Value, dtype: ir.DataType) -> ir.Value:
+        tensor, name = value.const_value, f"{value.name}.{_suffix(dtype)}"
+        if tensor is None:
+            raise BundleError(f"the weight {value.name!r} has no values. Export the source again.")
+        values = tensor.numpy()
+        if dtype == HALF:
+            _check_range(values, value.name)
+        shape = ir.Shape(values.shape)
+        # Converted when it is written, one weight after the other: they are never all in memory twice.
+        lazy = ir.LazyTensor(
+            lambda: ir.tensor(tensor.numpy().astype(dtype.numpy()), name=name), dtype, shape, name=name
+        )
+        twin = ir.Value(name=name, shape=shape, type=ir.TensorType(dtype), const_value=lazy)
+        self._graph.register_initializer(twin)
+        return twin
+
+
+def _wanted(node: ir.Node) -> ir.DataType:
+    """The type in which a node computes."""
+    if node.op_type in PRODUCTS:
+        return HALF
+    computed = [
+        v for v in node.inputs if v is not None and not v.is_initializer() and v.dtype in (HALF, FLOAT)
+    ]
+    if node.op_type in SENSITIVE or _is_residual(node, computed):
+        return FLOAT
+    return FLOAT if any(value.dtype == FLOAT for value in computed) else HALF
+
+
+def _is_residual(node: ir.Node, computed: list[ir.Value]) -> bool:
+    """Whether a node adds a branch to the residual stream, whose sum grows over all blocks."""
+    return node.op_type == "Add" and len(computed) == 2
+
+
+def _cast(value: ir.Value, dtype: ir.DataType, name: str) -> ir.Node:
+    output = ir.Value(name=name, shape=value.shape, type=ir.TensorType(dtype))
+    return ir.Node(
+        "", "Cast", [value], [ir.AttrInt64("to", dtype.value)], outputs=[output], name=f"{name}.cast"
+    )
+
+
+def _check_range(values: Array, name: str | None) -> None:
+    largest = float(np.abs(values).max(initial=0))
+    if largest > _LARGEST:
+        raise BundleError(
+            f"the weight {name} holds {largest:.3g}, beyond float16's {_LARGEST:.0f}. Use --precision fp32."
+        )
+
+
+def _suffix(dtype: ir.DataType) -> str:
+    return "as_float16" if dtype == HALF else "as_float32"

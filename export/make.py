@@ -1,0 +1,159 @@
+"""Make a bundle of a source ViT: write its graph, run it as the device will, compare the numbers."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import platform
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import PIL
+
+from .._version import __version__
+from ..kernels.cubins import FOLDER as KERNELS
+from ..runtime.aggregate import centre
+from ..runtime.bundle import MANIFEST, MODEL, PROBE, SCHEMA_VERSION, open_bundle, sha256, write_manifest
+from ..runtime.engines import FOLDER as ENGINES
+from ..runtime.errors import BundleError
+from ..runtime.onnx_backend import OnnxBackend, import_onnxruntime
+from ..runtime.output import new_folder
+from ..runtime.types import FloatArray, Manifest, TensorSpec
+from .half import to_half
+from .onnx_file import save_graph
+from .parity import TOLERANCES, Parity, Pixels, compare, require
+from .probe import (
+    Numbers,
+    Probe,
+    kept_tokens,
+    measure,
+    numbers_of,
+    probe_files,
+    probe_images,
+    save_probe,
+)
+from .source import CLS, INPUT, Description, Features, Say, Source, SourceGraph, token_name
+
+BUNDLE_FILES = frozenset({MANIFEST, MODEL, f"{MODEL}.data", PROBE, KERNELS, ENGINES})
+
+
+@dataclass(frozen=True)
+class _Written:
+    """A bundle without its parity, and what its source says of the probe images."""
+
+    manifest: Manifest
+    numbers: Numbers
+    pixels: FloatArray | None
+
+
+def make_bundle(
+    source: Source, out: Path, precision: str = "fp32", overwrite: bool = False, say: Say = print
+) -> Parity:
+    """Write the bundle ``out``; nothing is left behind if it fails.
+
+    Parameters
+    ----------
+    precision : fp32, or fp16 for weights and products in half precision.
+
+    Raises
+    ------
+    BundleError
+        If the source is not a ViT that can be made into a bundle at this image size.
+    ParityError
+        If the new graph's numbers differ from the source's.
+    OutputError
+        If ``out`` exists or cannot be written, or the disk is too full for it.
+    """
+    if precision not in TOLERANCES:
+        raise BundleError(f"precision {precision!r}: expected one of {', '.join(TOLERANCES)}.")
+    with new_folder(out, overwrite, marker=MANIFEST, ours=BUNDLE_FILES) as folder:
+        written = _write(source, folder, precision, say)
+        gc.collect()  # the exporter leaves cycles
+        say("running the bundle on the probe images")
+        parity = _prove(folder, written)
+        write_manifest(folder, dataclasses.replace(written.manifest, parity=parity.as_dict()))
+    for line in parity.lines():
+        say(line)
+    return parity
+
+
+def _write(source: Source, folder: Path, precision: str, say: Say) -> _Written:
+    """Write all but the parity.  The source model lives in here only, so that it is gone afterwards."""
+    start = time.perf_counter()
+    model = source.load(say)
+    graph = model.graph()
+    manifest = _describe(model.description, graph, precision)
+    grid = "x".join(map(str, graph.grid))
+    seconds = time.perf_counter() - start
+    say(f"  a graph of {len(graph.model.graph)} nodes in {seconds:.0f} s; grid {grid}")
+    with probe_files() as files:
+        say(f"running the source on {len(files)} probe images")
+        features = model.features(files)
+    numbers = _numbers(features, manifest)
+    if precision == "fp16":
+        to_half(graph.model, tuple(spec.name for spec in manifest.tokens))
+    written = save_graph(graph.model, folder / MODEL)
+    kept = kept_tokens(manifest.patches)
+    images = probe_images(manifest.preprocess)
+    save_probe(folder / PROBE, Probe(images, kept, numbers.at(kept)))
+    manifest = dataclasses.replace(
+        manifest, files={name: sha256(folder / name) for name in (*written, PROBE)}
+    )
+    write_manifest(folder, manifest)
+    return _Written(manifest, numbers, features.pixels)
+
+
+def _prove(folder: Path, written: _Written) -> Parity:
+    """Run the bundle as the device will, from the image files on, and compare every number."""
+    bundle = open_bundle(folder)
+    images = probe_images(bundle.manifest.preprocess)
+    with OnnxBackend(bundle) as backend:
+        candidate = measure(backend, images, bundle.manifest)
+    pixels = Pixels.between(written.pixels, images, bundle.manifest.preprocess)
+    parity = compare(written.numbers, candidate, bundle.manifest.layers, pixels)
+    require(parity, TOLERANCES[bundle.manifest.precision], "the exported graph")
+    return parity
+
+
+def _numbers(features: Features, manifest: Manifest) -> Numbers:
+    """The source's numbers in the form of a bundle's, computed here in numpy."""
+    tokens = np.stack([centre(layer) for layer in features.tokens])
+    cls: FloatArray = features.cls / np.linalg.norm(features.cls, axis=1, keepdims=True)
+    if not (np.isfinite(tokens).all() and np.isfinite(cls).all()):
+        raise BundleError("the source model gives numbers that are not finite on the probe images.")
+    return numbers_of(tokens, cls, manifest)
+
+
+def _describe(source: Description, graph: SourceGraph, precision: str) -> Manifest:
+    tokens = "float16" if precision == "fp16" else "float32"
+    return Manifest(
+        schema_version=SCHEMA_VERSION,
+        backbone=source.backbone,
+        pretrained=source.pretrained,
+        activation=source.activation,
+        tap=source.tap,
+        precision=precision,
+        preprocess=source.preprocess,
+        patch_size=graph.patch_size,
+        grid=graph.grid,
+        token_width=graph.token_width,
+        cls_width=graph.cls_width,
+        layers=source.layers,
+        input=TensorSpec(INPUT, "float32"),
+        tokens=tuple(TensorSpec(token_name(layer), tokens) for layer in source.layers),
+        cls=TensorSpec(CLS, "float32"),
+        files={},
+        parity={},
+        made_with={
+            "musc-edge": __version__,
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            "onnx": onnx.__version__,
+            "onnxruntime": import_onnxruntime().__version__,
+            "pillow": PIL.__version__,
+            **source.made_with,
+        },
+    )
