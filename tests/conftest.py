@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import zipfile
@@ -13,6 +14,8 @@ from bad_input import Place
 from emulated_gpu import build_library
 from nets import Nets
 from places import downloads
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # no test may wait for the network
 
 
 @pytest.fixture(scope="session")

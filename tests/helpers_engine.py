@@ -18,7 +18,7 @@ from fake_libcuda import FakeCuda
 from fake_pycuda import FakeDriver, OutOfMemoryError
 from fake_tensorrt import FakeTensorRt
 from helpers_export import quiet, tiny_source
-from musc_edge.export.adopt import adopt
+from musc_edge.export import make
 from musc_edge.kernels import driver
 from musc_edge.runtime import tensorrt_library
 
@@ -75,7 +75,7 @@ def without_tensorrt(monkeypatch: pytest.MonkeyPatch) -> None:
 def make_bundle(folder: Path) -> Path:
     """A bundle of a tiny ViT for images of 16x24 pixels."""
     folder.mkdir(parents=True, exist_ok=True)
-    adopt(tiny_source(folder, SIZE), folder / "bundle", say=quiet)
+    make.make_bundle(tiny_source(folder, SIZE), folder / "bundle", say=quiet)
     return folder / "bundle"
 
 

@@ -20,7 +20,7 @@ MAY_IMPORT = {
 HEAVY = (
     *("torch", "onnx", "open_clip", "timm", "onnxruntime", "tensorrt", "pycuda"),
     *("tensorrt_rtx", "tensorrt_rtx_bindings"),
-    *("numba", "llvmlite", "matplotlib", "scipy"),
+    *("numba", "llvmlite", "matplotlib", "scipy", "torchvision", "onnx_ir", "onnxscript", "safetensors"),
 )
 
 
@@ -54,7 +54,7 @@ def test_import_direction(part: str) -> None:
 
 
 def test_the_check_sees_imports() -> None:
-    assert imported_parts(ROOT / "export" / "adopt.py") == {"export", "kernels", "runtime", "_version"}
+    assert imported_parts(ROOT / "export" / "make.py") == {"export", "kernels", "runtime", "_version"}
 
 
 def module_names(part: str, leave_out: tuple[str, ...] = ()) -> list[str]:
@@ -85,6 +85,12 @@ def test_the_faster_scorer_needs_numba_alone() -> None:
 
 def test_what_export_does_on_the_device_needs_no_onnx() -> None:
     import_with_blocked(["musc_edge.export.verify", "musc_edge.export.engine"], HEAVY)
+
+
+def test_adopting_an_onnx_file_needs_no_torch() -> None:
+    """The extra [onnx] is enough for it."""
+    torch = ("torch", "torchvision", "open_clip", "timm", "onnxscript", "safetensors")
+    import_with_blocked([f"musc_edge.export.{name}" for name in ("extras", "presets", "make")], torch)
 
 
 def test_the_package_itself_imports_nothing() -> None:

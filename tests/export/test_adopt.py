@@ -30,9 +30,11 @@ from helpers_export import (
 )
 from musc_edge._version import __version__
 from musc_edge.export import adopt as adopt_module
+from musc_edge.export import make as make_module
 from musc_edge.export import onnx_file
-from musc_edge.export.adopt import OnnxSource, adopt
+from musc_edge.export.adopt import OnnxSource
 from musc_edge.export.graph import BundleGraph, make_graph
+from musc_edge.export.make import make_bundle
 from musc_edge.export.probe import load_probe
 from musc_edge.export.verify import verify
 from musc_edge.runtime.bundle import open_bundle
@@ -66,7 +68,7 @@ def source(tmp_path: Path) -> OnnxSource:
 
 def test_bundle(source: OnnxSource, out: Path) -> None:
     said: list[str] = []
-    parity = adopt(source, out, say=said.append)
+    parity = make_bundle(source, out, say=said.append)
     assert sorted(content(out)) == ["manifest.json", "model.onnx", "probe.npz"]
     assert [path.name for path in out.parent.iterdir()] == ["tiny"]
     manifest = open_bundle(out, whole=True).manifest
@@ -92,7 +94,7 @@ def test_bundle(source: OnnxSource, out: Path) -> None:
 
 
 def test_verify_passes(source: OnnxSource, out: Path) -> None:
-    adopt(source, out, say=quiet)
+    make_bundle(source, out, say=quiet)
     parity = verify(str(out))
     assert parity.images == 12
     assert all(layer.max_abs < 1e-5 for layer in parity.layers)
@@ -100,7 +102,7 @@ def test_verify_passes(source: OnnxSource, out: Path) -> None:
 
 def test_backend_gives_the_numbers_of_the_source(source: OnnxSource, out: Path) -> None:
     """The runtime's own backend, for a batch that the probe does not use."""
-    adopt(source, out, say=quiet)
+    make_bundle(source, out, say=quiet)
     bundle = open_bundle(out)
     images = normalise(load_probe(bundle.probe_path).images[:7], bundle.manifest.preprocess)
     store = HostStore(np.full((2, 7, PATCHES, WIDTH), np.nan, np.float32), np.empty((7, WIDTH), np.float32))
@@ -113,7 +115,7 @@ def test_backend_gives_the_numbers_of_the_source(source: OnnxSource, out: Path) 
 
 
 def test_probe_holds_the_numbers_of_the_source(source: OnnxSource, out: Path) -> None:
-    adopt(source, out, say=quiet)
+    make_bundle(source, out, say=quiet)
     probe = load_probe(out / "probe.npz")
     assert probe.images.shape == (12, *SIZE, 3)
     assert probe.images.dtype == np.uint8
@@ -132,7 +134,7 @@ def test_probe_holds_the_numbers_of_the_source(source: OnnxSource, out: Path) ->
 def test_probe_keeps_at_most_64_tokens_of_an_image(
     tmp_path: Path, out: Path, size: tuple[int, int], kept: int
 ) -> None:
-    adopt(tiny_source(tmp_path, size), out, say=quiet)
+    make_bundle(tiny_source(tmp_path, size), out, say=quiet)
     probe = load_probe(out / "probe.npz")
     patches = size[0] * size[1] // 16
     assert probe.numbers.tokens.shape == (2, 12, kept, WIDTH)
@@ -142,14 +144,14 @@ def test_probe_keeps_at_most_64_tokens_of_an_image(
 
 @pytest.mark.parametrize("options", [{"opset": 18, "registers": 4}, {"opset": 17, "fused_norm": True}])
 def test_other_exports(tmp_path: Path, out: Path, options: dict[str, Any]) -> None:
-    adopt(tiny_source(tmp_path, (12, 20), (1,), tiny_vit(**options)), out, say=quiet)
+    make_bundle(tiny_source(tmp_path, (12, 20), (1,), tiny_vit(**options)), out, say=quiet)
     assert open_bundle(out).manifest.layers == (1,)
     verify(str(out))
 
 
 def test_given_names_are_in_the_manifest(tmp_path: Path, out: Path) -> None:
     pattern = "/encoder/layer.{layer}/Add_output_0"
-    adopt(tiny_source(tmp_path, SIZE, (1,), taps=pattern, cls=CLS), out, say=quiet)
+    make_bundle(tiny_source(tmp_path, SIZE, (1,), taps=pattern, cls=CLS), out, say=quiet)
     assert open_bundle(out).manifest.tap == pattern
 
 
@@ -162,7 +164,7 @@ def test_half_precision_source(tmp_path: Path, out: Path) -> None:
     nodes = [helper.make_node("Cast", [INPUT], ["as_float"], to=TensorProto.FLOAT), *model.graph.node]
     del model.graph.node[:]
     model.graph.node.extend(nodes)
-    adopt(tiny_source(tmp_path, SIZE, model=model), out, say=quiet)
+    make_bundle(tiny_source(tmp_path, SIZE, model=model), out, say=quiet)
     verify(str(out))
 
 
@@ -171,16 +173,16 @@ def test_half_precision_source(tmp_path: Path, out: Path) -> None:
 
 def test_two_exports_are_equal(source: OnnxSource, out: Path) -> None:
     other = out.with_name("again")
-    adopt(source, out, say=quiet)
-    adopt(source, other, say=quiet)
+    make_bundle(source, out, say=quiet)
+    make_bundle(source, other, say=quiet)
     assert content(out) == content(other)
     assert open_bundle(out).digest == open_bundle(other).digest
 
 
 def test_another_source_has_another_digest(source: OnnxSource, tmp_path: Path, out: Path) -> None:
-    adopt(source, out, say=quiet)
+    make_bundle(source, out, say=quiet)
     first = open_bundle(out).digest
-    adopt(tiny_source(tmp_path, SIZE, model=tiny_vit(seed=1)), out, overwrite=True, say=quiet)
+    make_bundle(tiny_source(tmp_path, SIZE, model=tiny_vit(seed=1)), out, overwrite=True, say=quiet)
     assert open_bundle(out).digest != first
 
 
@@ -191,7 +193,7 @@ def test_another_source_has_another_digest(source: OnnxSource, tmp_path: Path, o
 def large(source: OnnxSource, out: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A bundle whose weights are in a file of their own."""
     monkeypatch.setattr(onnx_file, "EXTERNAL_DATA_BYTES", 1000)
-    adopt(source, out, say=quiet)
+    make_bundle(source, out, say=quiet)
     return out
 
 
@@ -242,7 +244,7 @@ def test_unusable_sources(
 ) -> None:
     source = dataclasses.replace(tiny_source(tmp_path, SIZE, model=model()), **changes)
     with pytest.raises(BundleError, match=message):
-        adopt(source, out, say=quiet)
+        make_bundle(source, out, say=quiet)
     assert list(out.parent.iterdir()) == []
 
 
@@ -255,7 +257,7 @@ def test_batch_of_one_in_the_last_block_only(tmp_path: Path, out: Path) -> None:
     model.graph.node[place].output[0] = "free"
     model.graph.node.insert(place + 1, helper.make_node("Reshape", ["free", "one_image"], [last]))
     with pytest.raises(BundleError, match=r"images of shape \([^1](.|\n)*any batch"):
-        adopt(tiny_source(tmp_path, SIZE, model=model), out, say=quiet)
+        make_bundle(tiny_source(tmp_path, SIZE, model=model), out, say=quiet)
     assert list(out.parent.iterdir()) == []
 
 
@@ -264,7 +266,7 @@ def test_source_that_is_not_finite(tmp_path: Path, out: Path) -> None:
     model = tiny_vit()
     make_nan(model)
     with pytest.raises(BundleError, match=r"source.* not finite"):
-        adopt(tiny_source(tmp_path, SIZE, model=model), out, say=quiet)
+        make_bundle(tiny_source(tmp_path, SIZE, model=model), out, say=quiet)
     assert list(out.parent.iterdir()) == []
 
 
@@ -336,18 +338,18 @@ def test_a_wrong_graph_is_no_bundle(
 ) -> None:
     perturb(monkeypatch, change)
     with pytest.raises(ParityError, match=message):
-        adopt(source, out, say=quiet)
+        make_bundle(source, out, say=quiet)
     assert list(out.parent.iterdir()) == []
 
 
 def test_a_wrong_graph_leaves_the_old_bundle(
     source: OnnxSource, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    adopt(source, out, say=quiet)
+    make_bundle(source, out, say=quiet)
     before = content(out)
     perturb(monkeypatch, change_patch_weight)
     with pytest.raises(ParityError):
-        adopt(source, out, overwrite=True, say=quiet)
+        make_bundle(source, out, overwrite=True, say=quiet)
     assert content(out) == before
     assert [path.name for path in out.parent.iterdir()] == ["tiny"]
 
@@ -356,26 +358,26 @@ def test_a_wrong_graph_leaves_the_old_bundle(
 
 
 def test_existing_bundle_is_not_replaced_unasked(source: OnnxSource, out: Path) -> None:
-    adopt(source, out, say=quiet)
+    make_bundle(source, out, say=quiet)
     before = content(out)
     with pytest.raises(OutputError, match="--overwrite"):
-        adopt(source, out, say=quiet)
+        make_bundle(source, out, say=quiet)
     assert content(out) == before
 
 
 def test_overwrite(source: OnnxSource, tmp_path: Path, out: Path) -> None:
-    adopt(source, out, say=quiet)
+    make_bundle(source, out, say=quiet)
     (out / "model.onnx.data").write_bytes(b"left by another export")
-    adopt(tiny_source(tmp_path, (8, 8), (1,)), out, overwrite=True, say=quiet)
+    make_bundle(tiny_source(tmp_path, (8, 8), (1,)), out, overwrite=True, say=quiet)
     assert sorted(content(out)) == ["manifest.json", "model.onnx", "probe.npz"]
     assert open_bundle(out, whole=True).manifest.grid == (2, 2)
     assert [path.name for path in out.parent.iterdir()] == ["tiny"]
 
 
 def test_overwrite_of_a_damaged_bundle(source: OnnxSource, out: Path) -> None:
-    adopt(source, out, say=quiet)
+    make_bundle(source, out, say=quiet)
     edit_manifest(out, schema_version=99)
-    adopt(source, out, overwrite=True, say=quiet)
+    make_bundle(source, out, overwrite=True, say=quiet)
     verify(str(out))
 
 
@@ -384,37 +386,37 @@ def test_a_folder_of_somebody_else_is_left_alone(source: OnnxSource, out: Path, 
     out.mkdir()
     (out / "thesis.tex").write_text("years of work")
     with pytest.raises(OutputError, match="not ours"):
-        adopt(source, out, overwrite=overwrite, say=quiet)
+        make_bundle(source, out, overwrite=overwrite, say=quiet)
     assert content(out) == {"thesis.tex": b"years of work"}
 
 
 def test_a_file_in_the_way(source: OnnxSource, out: Path) -> None:
     out.write_text("a file")
     with pytest.raises(OutputError, match="is a file"):
-        adopt(source, out, overwrite=True, say=quiet)
+        make_bundle(source, out, overwrite=True, say=quiet)
     assert out.read_text() == "a file"
 
 
 def test_folders_above_are_made(source: OnnxSource, out: Path) -> None:
-    adopt(source, out / "a" / "b", say=quiet)
+    make_bundle(source, out / "a" / "b", say=quiet)
     open_bundle(out / "a" / "b", whole=True)
 
 
 def test_empty_folder_is_used(source: OnnxSource, out: Path) -> None:
     out.mkdir()
-    adopt(source, out, say=quiet)
+    make_bundle(source, out, say=quiet)
     open_bundle(out, whole=True)
 
 
 @pytest.mark.parametrize(
-    "where", ["save_model", "probe_images", "_source_numbers", "save_probe", "write_manifest", "compare"]
+    "where", ["save_graph", "probe_images", "numbers_of", "save_probe", "write_manifest", "compare"]
 )
 @pytest.mark.parametrize("old", [False, True], ids=["new", "overwrite"])
 def test_interrupt_leaves_nothing(
     source: OnnxSource, out: Path, monkeypatch: pytest.MonkeyPatch, where: str, old: bool
 ) -> None:
     if old:
-        adopt(source, out, say=quiet)
+        make_bundle(source, out, say=quiet)
     before = content(out) if old else {}
     done: list[str] = []
 
@@ -422,9 +424,9 @@ def test_interrupt_leaves_nothing(
         done.extend(path.name for path in out.parent.iterdir())
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(adopt_module, where, interrupted)
+    monkeypatch.setattr(make_module, where, interrupted)
     with pytest.raises(KeyboardInterrupt):
-        adopt(source, out, overwrite=True, say=quiet)
+        make_bundle(source, out, overwrite=True, say=quiet)
     assert any(name.endswith(".partial") for name in done)  # it was at work on a folder
     assert [path.name for path in out.parent.iterdir()] == (["tiny"] if old else [])
     assert (content(out) if old else {}) == before
@@ -434,15 +436,15 @@ def test_full_disk_is_an_output_error(source: OnnxSource, out: Path, monkeypatch
     def full(*arguments: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(adopt_module, "save_probe", full)
+    monkeypatch.setattr(make_module, "save_probe", full)
     with pytest.raises(OutputError, match="No space left on device"):
-        adopt(source, out, say=quiet)
+        make_bundle(source, out, say=quiet)
     assert list(out.parent.iterdir()) == []
 
 
 def test_outputs_of_the_written_graph(source: OnnxSource, out: Path) -> None:
     """Anybody can run the file without this package."""
-    adopt(source, out, say=quiet)
+    make_bundle(source, out, say=quiet)
     model = onnx.load(out / "model.onnx")
     onnx.checker.check_model(model, full_check=True)
     images: Array = np.zeros((3, 3, *SIZE), np.float32)

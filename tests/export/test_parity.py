@@ -153,7 +153,7 @@ def test_a_token_that_is_zero_in_both_agrees() -> None:
 
 
 def test_the_limits_themselves_pass() -> None:
-    at = Parity(2, (LayerParity(0, 1.0, 0.5),), 1.0, 0.25, 0.125, 1.0)
+    at = Parity(2, None, (LayerParity(0, 1.0, 0.5),), 1.0, 0.25, 0.125, 1.0)
     require(at, Tolerance(0.5, 0.25, 0.125), "what is at its limits")
     for beyond in (Tolerance(0.51, 0.25, 0.125), Tolerance(0.5, 0.26, 0.125), Tolerance(0.5, 0.25, 0.124)):
         with pytest.raises(ParityError):

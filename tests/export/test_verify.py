@@ -15,7 +15,7 @@ import pytest
 from onnx import numpy_helper
 
 from helpers_export import Array, change_weight, edit_manifest, quiet, rehash, tiny_source
-from musc_edge.export.adopt import adopt
+from musc_edge.export.make import make_bundle
 from musc_edge.export.probe import load_probe
 from musc_edge.export.verify import verify
 from musc_edge.runtime.bundle import open_bundle
@@ -28,7 +28,7 @@ SIZE = (16, 24)
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("made")
-    adopt(tiny_source(folder, SIZE), folder / "bundle", say=quiet)
+    make_bundle(tiny_source(folder, SIZE), folder / "bundle", say=quiet)
     return folder / "bundle"
 
 
@@ -36,7 +36,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle of the same form from a ViT with other weights."""
     folder = tmp_path_factory.mktemp("other")
-    adopt(tiny_source(folder, SIZE, model=tiny_vit(seed=1)), folder / "bundle", say=quiet)
+    make_bundle(tiny_source(folder, SIZE, model=tiny_vit(seed=1)), folder / "bundle", say=quiet)
     return folder / "bundle"
 
 

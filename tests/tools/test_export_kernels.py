@@ -15,7 +15,7 @@ import pytest
 
 from helpers_export import quiet, tiny_source
 from helpers_runtime import make_bundle, tree
-from musc_edge.export.adopt import adopt
+from musc_edge.export import make
 from musc_edge.kernels import compiler as compiler_module
 from musc_edge.kernels.cubins import find_cubin
 from musc_edge.kernels.errors import KernelError
@@ -151,14 +151,14 @@ def test_verify(compiler: Compiler, tmp_path: Path, capsys: pytest.CaptureFixtur
     """Also that a bundle with kernels can be overwritten: they go with it."""
     bundle = tmp_path / "bundle"
     source = tiny_source(tmp_path, (16, 24))
-    adopt(source, bundle, say=quiet)
+    make.make_bundle(source, bundle, say=quiet)
     assert kernels(bundle, "--arch", "sm_87") == 0
     capsys.readouterr()
     assert export.main(["verify", str(bundle)]) == 0
     assert "kernels: sm_87, by NVRTC 12.6.85" in capsys.readouterr().out
     assert export.main(["verify", str(bundle), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["kernels"]["current"]
-    adopt(source, bundle, overwrite=True, say=quiet)
+    make.make_bundle(source, bundle, overwrite=True, say=quiet)
     assert export.main(["verify", str(bundle), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["kernels"] is None
 
