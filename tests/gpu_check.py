@@ -32,7 +32,16 @@ from typing import Any
 from gpu_report import markdown
 from pycuda_build import install_pycuda
 
-PARTS = {"device": 60, "kernels": 90, "scorer": 90, "limits": 60, "times": 90, "whole": 240, "tensorrt": 120}
+PARTS = {
+    "device": 60,
+    "kernels": 90,
+    "scorer": 90,
+    "limits": 60,
+    "times": 90,
+    "whole": 240,
+    "onnx_cuda": 60,
+    "tensorrt": 120,
+}
 """Parts, in order, and the most seconds that each may take."""
 TOOLS = {"memcheck": 90, "racecheck": 90}
 DEVICES = ("cuda", "cpu-driver", "cpu-emulation")
@@ -148,7 +157,9 @@ def main() -> int:
         "-o", "--output", type=Path, default=WORK / "result", help="folder of gpu.json and gpu.md"
     )
     parser.add_argument("--device", choices=DEVICES, default="cuda")
-    parser.add_argument("--bundle", type=Path, help="bundle with an engine for this GPU, for TensorRT")
+    parser.add_argument(
+        "--bundle", type=Path, help="bundle whose ViT is run by TensorRT and by ONNX Runtime on CUDA"
+    )
     parser.add_argument("--minutes", type=float, default=8.0, help="end after this time (default 8)")
     parser.add_argument("--quick", action="store_true", help="small sizes, whose times mean nothing")
     check = Check(parser.parse_args())

@@ -8,6 +8,7 @@ alone.  Devices: "cuda" is the real thing; "cpu-driver" is pycuda on a driver wi
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -135,26 +136,55 @@ def whole(options: Options) -> dict[str, Any]:
 
 
 def tensorrt(options: Options) -> dict[str, Any]:
-    """The bundle's probe through TensorRT, if there is one."""
+    """An engine of the bundle for this GPU: built, proven, and the ViT's time on it."""
     modules = [name for name in ("tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings") if find_spec(name)]
     if not modules:
         raise NotRunError("no TensorRT module is installed")
+    bundle = require_bundle(options, modules[0])
+    built = run(options, "export", "engine", bundle)
+    return {"modules": modules, "printed": [built, *run_vit(options, bundle, "tensorrt")]}
+
+
+def onnx_cuda(options: Options) -> dict[str, Any]:
+    """The bundle's ViT by ONNX Runtime on CUDA: its numbers and its time."""
+    if find_spec("onnxruntime") is None:
+        raise NotRunError("ONNX Runtime is not installed")
+    import onnxruntime
+
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        raise NotRunError("this ONNX Runtime is not the one for GPUs (onnxruntime-gpu)")
+    return {"printed": run_vit(options, require_bundle(options, "onnxruntime-gpu"), "cuda")}
+
+
+def require_bundle(options: Options, what: str) -> str:
+    """The bundle that was given; NotRunError if none was."""
     if options.bundle is None:
-        raise NotRunError(f"{modules[0]} is there, but no bundle was given (--bundle)")
-    command = [
-        sys.executable,
-        "-c",
-        "from musc_edge.tools.export import main; raise SystemExit(main())",
-        "verify",
+        raise NotRunError(f"{what} is there, but no bundle was given (--bundle)")
+    return options.bundle
+
+
+def run_vit(options: Options, bundle: str, backend: str) -> list[str]:
+    """What the commands print that compare a backend with the probe and time it."""
+    return [
+        run(options, "export", "verify", bundle, "--backend", backend),
+        run(options, "bench.cli", "backbone", "-b", bundle, "--backend", backend),
     ]
-    usage = subprocess.run([*command, "--help"], check=False, capture_output=True, text=True).stdout
-    if "tensorrt" not in usage:
-        raise NotRunError("this version has no TensorRT backend")
-    command += [options.bundle, "--backend", "tensorrt"]
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
+
+
+def run(options: Options, tool: str, *arguments: str) -> str:
+    """What a command of musc-edge prints; RuntimeError if it fails."""
+    code = f"from musc_edge.tools.{tool} import main; raise SystemExit(main())"
+    path = os.pathsep.join(filter(None, (options.pycuda, os.environ.get("PYTHONPATH"))))
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        check=False,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": path},
+    )
     if done.returncode:
-        raise RuntimeError(f"verify answered {done.returncode}: {done.stdout}{done.stderr}")
-    return {"modules": modules, "printed": done.stdout}
+        raise RuntimeError(f"{arguments[0]} answered {done.returncode}: {done.stdout}{done.stderr}")
+    return done.stdout
 
 
 def require_torch(options: Options) -> None:
@@ -167,7 +197,10 @@ def require_torch(options: Options) -> None:
         raise NotRunError(f"torch {torch.__version__} finds no GPU")
 
 
-PARTS = {part.__name__: part for part in (device, kernels, scorer, small, limits, times, whole, tensorrt)}
+PARTS = {
+    part.__name__: part
+    for part in (device, kernels, scorer, small, limits, times, whole, tensorrt, onnx_cuda)
+}
 
 
 def main() -> int:

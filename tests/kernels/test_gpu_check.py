@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import gpu_check
+import gpu_parts
 from gpu_reference import choose_portion
 from gpu_report import markdown
 
@@ -123,3 +124,16 @@ def test_shares_are_of_the_nearer_peak() -> None:
     assert "| k | s | 2000.000 (1000.000-3000.000) | 2 | 4 | 50% |" in text
     assert "mean nothing" not in text
     assert "driver 580.1" in text
+
+
+def test_commands_of_musc_edge_are_run_and_their_failures_told(tmp_path: Path) -> None:
+    options = gpu_parts.Options("cuda", True, "", None, 1.0, "")
+    assert "musc-export" in gpu_parts.run(options, "export", "--version")
+    with pytest.raises(RuntimeError, match="verify answered 4: "):
+        gpu_parts.run_vit(options, str(tmp_path / "none"), "cpu")
+    with pytest.raises(gpu_parts.NotRunError, match="no bundle was given"):
+        gpu_parts.require_bundle(options, "TensorRT")
+
+
+def test_every_part_has_its_time() -> None:
+    assert gpu_check.PARTS.keys() == gpu_parts.PARTS.keys() - {"small"}
