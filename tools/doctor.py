@@ -10,6 +10,7 @@ import json
 import platform
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 
 from ..runtime.parallel import cores
@@ -154,8 +155,9 @@ CHECKS = (
 
 
 def examine(checks: tuple[Check, ...] = CHECKS) -> list[Finding]:
-    """Probe every library, each in a child process."""
-    return [_probe(check) for check in checks]
+    """Probe every library, each in a child process, as many at once as there are cores."""
+    with ThreadPoolExecutor(cores()) as pool:
+        return list(pool.map(_probe, checks))
 
 
 def report_text(findings: list[Finding]) -> str:
