@@ -42,11 +42,6 @@ class FoundCubin:
         return f"{self.arch} by {self.compiler}, from the {self.place}"
 
 
-def cubin_for(arch: str, bundle_root: Path | None = None) -> bytes:
-    """The cubin for a device; ``find_cubin`` says where it came from, too."""
-    return find_cubin(arch, bundle_root).code
-
-
 def find_cubin(arch: str, bundle_root: Path | None = None) -> FoundCubin:
     """The kernels for a device of ``arch``, such as "sm_87".
 
@@ -82,13 +77,17 @@ def bundle_cubins(root: Path) -> CubinFolder | None:
     return open_cubins(root / FOLDER, f"musc-export kernels {root}")
 
 
+def user_cache() -> Path:
+    """The cache of this user, in $XDG_CACHE_HOME or ~/.cache; RuntimeError without a home folder."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "musc-edge"
+
+
 def cache_folder() -> Path:
-    """Where this user's compiled kernels are kept: in $XDG_CACHE_HOME, else in ~/.cache."""
+    """Where this user's compiled kernels are kept."""
     try:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        return user_cache() / FOLDER
     except RuntimeError as error:
         raise KernelError("this user has no home folder to keep kernels in: set $XDG_CACHE_HOME.") from error
-    return base / "musc-edge" / FOLDER
 
 
 def cached_cubins(arch: str = "sm_*") -> list[CubinFolder]:

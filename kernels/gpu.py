@@ -41,6 +41,10 @@ class DeviceArray:
         row = prod(self.shape[1:]) * self.dtype.itemsize
         return replace(self, address=self.address + start * row, shape=(stop - start, *self.shape[1:]))
 
+    def item(self, index: int) -> DeviceArray:
+        """Item ``index`` of the first axis, without that axis."""
+        return replace(self.rows(index, index + 1), shape=self.shape[1:])
+
 
 @dataclass(frozen=True)
 class Launch:

@@ -23,10 +23,9 @@ from .errors import DeviceError
 from .layer import KeptCells
 from .memory import size_text
 from .method import Method
-from .plan import LotSize
 from .store import DeviceStore
 from .timing import StageTimer
-from .types import FeatureStore, FloatArray, Plan, Progress, no_progress
+from .types import DevicePlan, FeatureStore, FloatArray, Plan, Progress, no_progress
 
 _SMALLER = 0.8
 """Of the memory of a plan that did not fit, for the next one."""
@@ -71,7 +70,7 @@ class CudaScorer(Method):
         DeviceError
             If the kernels cannot take such tokens.
         """
-        size = self._size(shape, itemsize)
+        size = self.lot_size(shape, itemsize)
         try:
             free, integrated = self.device.run(lambda gpu: (gpu.free_memory(), gpu.integrated))
             for resident in (False,) if keep else (True, False):
@@ -91,7 +90,7 @@ class CudaScorer(Method):
         self, shape: tuple[int, int, int, int], dtype: npt.DTypeLike, cls: FloatArray, plan: Plan
     ) -> DeviceStore | None:
         """A store on the device, if the plan has the tokens there; None if not, or if there is no room."""
-        if plan.device is None or not plan.device.resident:
+        if not _of_device(plan).resident:
             return None
         try:
             tokens = self.device.run(lambda gpu: gpu.empty(shape, dtype))
@@ -120,11 +119,11 @@ class CudaScorer(Method):
             If the device fails.
         """
         judges = self.judges(store.shape[1])
-        size = self._size(store.shape, store.dtype.itemsize)
+        size = self.lot_size(store.shape, store.dtype.itemsize)
         resident = isinstance(store, DeviceStore)
-        device = plan.device
-        if device is None or device.resident != resident or device.panel > size.images:
-            device = make_device_plan(size, device.budget if device else self._free(), resident=resident)
+        device = _of_device(plan)
+        if device.resident != resident or device.panel > size.images:
+            device = make_device_plan(size, device.budget, resident=resident)
         while True:
             work = DeviceWork(self, store, size, device, judges, progress, kept, self.device.check)
             try:
@@ -141,17 +140,15 @@ class CudaScorer(Method):
 
     def seconds(self, shape: tuple[int, int, int, int], plan: Plan) -> float:
         """Time that ``score`` will take here, from a measurement of some pairs of random rows."""
-        size = self._size(shape, 2)
+        size = self.lot_size(shape, 2)
         pairs = self.judges(shape[1]).pairs
         some = min(pairs, max(1, pairs_per_launch(size) // 8))
-        assert plan.device is not None
-        all_pairs = shape[0] * len(self.degrees) * pairs * plan.device.comparisons
+        all_pairs = shape[0] * len(self.degrees) * pairs * _of_device(plan).comparisons
         return self.device.run(lambda gpu: seconds_of(gpu, size, some)) * all_pairs / some
 
-    def _free(self) -> int:
-        return self.device.run(lambda gpu: gpu.free_memory()) * 9 // 10
 
-    def _size(self, shape: tuple[int, int, int, int], itemsize: int) -> LotSize:
-        layers, images, patches, width = shape
-        degrees, judges = len(self.degrees), self.judges(images).count
-        return LotSize(layers, images, patches, width, itemsize, degrees, judges)
+def _of_device(plan: Plan) -> DevicePlan:
+    """The device's part of a plan that ``CudaScorer.plan`` has made."""
+    if plan.device is None:
+        raise TypeError("the plan has no part for a GPU: it was made by another scorer")
+    return plan.device

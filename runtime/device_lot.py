@@ -88,6 +88,8 @@ class DeviceLot:
         self._used = [gpu.event() for _ in range(plan.ring)]
         self._places: dict[Use, int] = {}
         self._samples: list[DeviceArray] = []
+        self._centred: set[int] = set()
+        """Blocks of the layer whose centres are known, for all of its degrees."""
 
     def _empty(self, shape: tuple[int, ...], dtype: type) -> DeviceArray:
         array = self.gpu.empty(shape, dtype)
@@ -101,7 +103,8 @@ class DeviceLot:
     # ---- tokens in, features made ----------------------------------------------------------------
 
     def sample(self, layer: int) -> None:
-        """Bring the tokens of a few images, from all over the lot, from which the shift is taken."""
+        """Begin a layer: bring the tokens of a few images, from all over the lot, for the shift."""
+        self._centred.clear()
         places = np.linspace(0, self.size.images - 1, min(SAMPLES, self.size.images)).astype(int)
         self._samples = []
         for row, place in enumerate(places.tolist()):
@@ -111,6 +114,8 @@ class DeviceLot:
                 tokens = self._sample_tokens.rows(row, row + 1)
                 self.gpu.upload(tokens, self._read(layer, place, place + 1), self.compute)
                 self._samples.append(tokens)
+            centres = self._sample_centres.rows(row, row + 1)
+            launches.centre(self.gpu, self._samples[row], centres, self.compute)
 
     def find_shift(self, degree: int) -> None:
         """Make the mean of the sample's rows the shift of all rows of this layer and degree."""
@@ -132,13 +137,17 @@ class DeviceLot:
             place = self._place_of(use)
             self._next += 1
             self.gpu.wait(self.compute, self._copied[place])
-            runs = [self._slot(place).rows(0, stop - start)]
+            runs = [self._ring.item(place).rows(0, stop - start)]
         for tokens in runs:
             count = tokens.shape[0]
+            centres = self.centres.rows(start, start + count)
+            if block not in self._centred:
+                launches.centre(self.gpu, tokens, centres, self.compute)
             arrays = (self.features, self.squares)
             features, squares = (array.rows(row, row + count) for array in arrays)
-            self._pool(tokens, degree, self.centres.rows(start, start + count), features, squares)
+            self._pool(tokens, degree, centres, features, squares)
             start, row = start + count, row + count
+        self._centred.add(block)
         if not self.plan.resident:
             self.gpu.record(self._used[place], self.compute)
             self.copy_ahead()
@@ -151,7 +160,6 @@ class DeviceLot:
         features: DeviceArray,
         squares: DeviceArray,
     ) -> None:
-        launches.centre(self.gpu, tokens, centres, self.compute)
         launches.pool(
             self.gpu, tokens, centres, self.shift, features, squares, self._grid, degree, self.compute
         )
@@ -193,9 +201,5 @@ class DeviceLot:
         layer, start = use[0], use[1] * self.plan.block
         tokens = self._read(layer, start, min(start + self.plan.block, self.size.images))
         self.gpu.wait(self._copies, self._used[place])
-        self.gpu.upload(self._slot(place).rows(0, len(tokens)), tokens, self._copies)
+        self.gpu.upload(self._ring.item(place).rows(0, len(tokens)), tokens, self._copies)
         self.gpu.record(self._copied[place], self._copies)
-
-    def _slot(self, place: int) -> DeviceArray:
-        ring = self._ring.rows(place, place + 1)
-        return DeviceArray(ring.address, ring.shape[1:], ring.dtype)

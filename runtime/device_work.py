@@ -14,10 +14,9 @@ from ..kernels.gpu import DeviceArray, Gpu
 from .device_lot import DeviceLot
 from .device_plan import pairs_per_launch
 from .device_schedule import Average, Compare, Open, Pool, degree_steps
-from .errors import LotError
 from .interval import interval_bounds
 from .judges import Judges
-from .layer import KeptCells
+from .layer import KeptCells, require_finite
 from .method import Method
 from .plan import LotSize
 from .store import DeviceStore
@@ -80,7 +79,8 @@ class DeviceWork:
                     case Average():
                         lot.average(step.start, step.stop, *bounds)
             if number == 0:
-                self._require_finite(lot, layer)
+                centres = lot.gpu.download(lot.centres, lot.compute)
+                require_finite(layer, self.judges, np.isfinite(centres).all(axis=1))
             mean += lot.gpu.download(lot.scores, lot.compute)
             launcher.drain()
         mean /= len(self.method.degrees)
@@ -104,16 +104,6 @@ class DeviceWork:
         order = self.judges.order[first:last]
         runs = np.split(order, np.flatnonzero(np.diff(order) != 1) + 1)
         return [(int(run[0]), int(run[-1]) + 1) for run in runs]
-
-    def _require_finite(self, lot: DeviceLot, layer: int) -> None:
-        centres = lot.gpu.download(lot.centres, lot.compute)
-        broken = np.flatnonzero(~np.isfinite(centres).all(axis=1))
-        if len(broken):
-            names = ", ".join(str(i) for i in sorted(self.judges.order[broken]))
-            raise LotError(
-                f"the tokens of layer {layer} hold values that are not finite, in images {names} "
-                "(counted from 0). Check the backend's precision."
-            )
 
 
 class _Launcher:

@@ -11,12 +11,12 @@ user's cache folder.  Beside each lie
 from __future__ import annotations
 
 import json
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..kernels.cubins import user_cache
 from ..kernels.driver import GpuModel
 from .bundle import MODEL, from_json, sha256
 from .errors import BundleError
@@ -91,10 +91,10 @@ def engine_folders(bundle: Bundle) -> tuple[Path, ...]:
     """Where engines are looked for, the preferred folder first."""
     beside = bundle.root / FOLDER
     try:
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        cache = user_cache()
     except RuntimeError:  # a user without a home folder has no cache
         return (beside,)
-    return beside, cache / "musc-edge" / bundle.digest[:16] / FOLDER
+    return beside, cache / bundle.digest[:16] / FOLDER
 
 
 def engine_name(flavor: str, gpu: GpuModel | None, compute_capabilities: tuple[str, ...]) -> str:

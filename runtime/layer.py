@@ -54,6 +54,16 @@ class KeptCells(Protocol):
         ...
 
 
+def require_finite(layer: int, judges: Judges, finite: Array) -> None:
+    """Raise LotError with the numbers of the images whose tokens are not ``finite`` (N,), by place."""
+    if not finite.all():
+        names = ", ".join(str(i) for i in sorted(judges.order[~finite]))
+        raise LotError(
+            f"the tokens of layer {layer} hold values that are not finite, in images {names} "
+            "(counted from 0). Check the backend's precision."
+        )
+
+
 class Report:
     """Counts compared pairs, and of them those that an ``earlier`` run has compared."""
 
@@ -124,13 +134,7 @@ class Layer:
         for place, values in self.in_parallel(range(self.judges.images), measure):
             lengths[place] = values
             tick()
-        broken = np.flatnonzero(~np.isfinite(lengths).all(axis=(1, 2)))
-        if len(broken):
-            names = ", ".join(str(i) for i in sorted(self.judges.order[broken]))
-            raise LotError(
-                f"the tokens of layer {self.layer} hold values that are not finite, in images {names} "
-                "(counted from 0). Check the backend's precision."
-            )
+        require_finite(self.layer, self.judges, np.isfinite(lengths).all(axis=(1, 2)))
         return np.divide(1, lengths, out=lengths, where=lengths > 0)
 
     def _pairs(self, cell: Cell) -> Iterator[tuple[int, int, int, int]]:

@@ -8,6 +8,7 @@ from .aggregate import check_degrees
 from .errors import LotError
 from .interval import interval_bounds, smallest_lot
 from .judges import Judges, choose
+from .plan import LotSize
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,12 @@ class Method:
                 f"a group size of {self.group} is too small: the interval {self.interval} needs at least "
                 f"{least} other images to score an image by."
             )
+
+    def lot_size(self, shape: tuple[int, int, int, int], itemsize: int) -> LotSize:
+        """What a plan for tokens of ``shape`` (S,N,P,C) is made for."""
+        layers, images, patches, width = shape
+        judges = choose(images, self.group).count
+        return LotSize(layers, images, patches, width, itemsize, len(self.degrees), judges)
 
     def judges(self, images: int) -> Judges:
         """Who judges whom among ``images``; LotError if the interval of so many distances is empty."""

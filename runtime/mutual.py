@@ -33,7 +33,7 @@ from .judges import choose
 from .layer import KeptCells, Layer, Report
 from .method import Method
 from .parallel import cores
-from .plan import LotSize, make_plan
+from .plan import make_plan
 from .rows import FileRows, MemoryRows, Rows
 from .store import HostStore
 from .timing import StageTimer
@@ -111,13 +111,11 @@ class CpuScorer(Method):
         keep: bool = False,
     ) -> Plan:
         """The memory plan for tokens of ``shape`` (S,N,P,C); see ``plan.make_plan``."""
-        layers, images, patches, width = shape
-        judges = choose(images, self.group).count
         return make_plan(
-            LotSize(layers, images, patches, width, itemsize, len(self.degrees), judges),
+            self.lot_size(shape, itemsize),
             budget,
             threads=threads,
-            scratch_bytes=2 * patches**2 * 4,  # NumpyFilter's; NumbaFilter needs less
+            scratch_bytes=2 * shape[2] ** 2 * 4,  # NumpyFilter's; NumbaFilter needs less
             fixed_bytes=fixed_bytes,
             vit_bytes=vit_bytes,
             keep=keep,

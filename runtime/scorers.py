@@ -24,9 +24,6 @@ from .mutual import CpuScorer
 from .timing import StageTimer
 from .types import FeatureStore, FloatArray, Plan, Progress
 
-NAMES = ("auto", "cuda", "numba", "numpy")
-"""What a scorer can be asked for by; auto is the first of the others that works here."""
-
 
 class MutualScorer(Protocol):
     """Compares the images of a lot.  Twins: CpuScorer (mutual.py), CudaScorer (cuda_scorer.py)."""
@@ -106,10 +103,11 @@ def open_scorer(
     device_memory: int | None = None,
     bundle_root: Path | None = None,
 ) -> Iterator[MutualScorer]:
-    """The scorer called ``name``, one of NAMES, for as long as the context is open.
+    """The scorer called ``name`` for as long as the context is open.
 
     Parameters
     ----------
+    name : "cuda", "numba", "numpy", or "auto" for the first of these that works here.
     scratch : folder for what the CPU's plan puts on disk.
     device_memory : bytes that may be used of a GPU; None for what is free.
     bundle_root : bundle that may hold compiled kernels.

@@ -49,7 +49,25 @@ class HostStore:
         return HostStore(self.tokens[:, :images], self.cls[:images])
 
 
-class FileStore:
+class _OneBatch:
+    """What stores share that hold one batch of tokens in memory, while it is made; ``cls`` (N,D) too."""
+
+    def __init__(self, shape: tuple[int, int, int, int], dtype: npt.DTypeLike, cls: FloatArray) -> None:
+        layers, _, patches, width = shape
+        self.shape = shape
+        self.dtype = np.dtype(dtype)
+        self.cls = cls
+        self._tokens: Array = np.empty((layers, 0, patches, width), dtype)
+
+    def slot(self, i0: int, i1: int) -> Slot:
+        """Room for images i0..i1: tokens (S,B,P,C) and cls (B,D)."""
+        layers, _, patches, width = self.shape
+        if self._tokens.shape[1] != i1 - i0:
+            self._tokens = np.empty((layers, i1 - i0, patches, width), self.dtype)
+        return Slot(self._tokens, self.cls[i0:i1])
+
+
+class FileStore(_OneBatch):
     """Tokens in a file, a batch of them in memory while it is made; ``cls`` (N,D) in memory.
 
     Parameters
@@ -67,19 +85,9 @@ class FileStore:
         cls: FloatArray,
         room: int,
     ) -> None:
-        self.shape = shape
-        self.cls = cls
+        super().__init__(shape, dtype, cls)
         self.rows = rows
-        self.dtype = np.dtype(dtype)
         self._room = room
-        self._tokens: Array = np.empty((shape[0], 0, *shape[2:]), dtype)
-
-    def slot(self, i0: int, i1: int) -> Slot:
-        """Room for images i0..i1: tokens (S,B,P,C) and cls (B,D)."""
-        layers, _, patches, width = self.shape
-        if self._tokens.shape[1] != i1 - i0:
-            self._tokens = np.empty((layers, i1 - i0, patches, width), self.dtype)
-        return Slot(self._tokens, self.cls[i0:i1])
 
     def store(self, i0: int, i1: int) -> None:
         """Write the tokens of the slot of images i0..i1 into the file."""
@@ -100,7 +108,7 @@ class FileStore:
         )
 
 
-class DeviceStore:
+class DeviceStore(_OneBatch):
     """Tokens (S,N,P,C) on a GPU, a batch of them in memory while it is made; ``cls`` (N,D) in memory.
 
     Parameters
@@ -111,19 +119,9 @@ class DeviceStore:
 
     def __init__(self, device: GpuThread, tokens: DeviceArray, cls: FloatArray, images: int) -> None:
         layers, _, patches, width = tokens.shape
-        self.shape = layers, images, patches, width
-        self.dtype = tokens.dtype
-        self.cls = cls
+        super().__init__((layers, images, patches, width), tokens.dtype, cls)
         self.device = device
         self._arena = tokens
-        self._tokens: Array = np.empty((layers, 0, patches, width), tokens.dtype)
-
-    def slot(self, i0: int, i1: int) -> Slot:
-        """Room for images i0..i1: tokens (S,B,P,C) and cls (B,D)."""
-        layers, _, patches, width = self.shape
-        if self._tokens.shape[1] != i1 - i0:
-            self._tokens = np.empty((layers, i1 - i0, patches, width), self.dtype)
-        return Slot(self._tokens, self.cls[i0:i1])
 
     def store(self, i0: int, i1: int) -> None:
         """Copy the tokens of the slot of images i0..i1 to the device."""
@@ -142,9 +140,7 @@ class DeviceStore:
 
     def on_device(self, layer: int, i0: int, i1: int) -> DeviceArray:
         """Tokens (i1-i0,P,C) of one layer, where they are."""
-        of_layer = self._arena.rows(layer, layer + 1)
-        whole = DeviceArray(of_layer.address, of_layer.shape[1:], of_layer.dtype)
-        return whole.rows(i0, i1)
+        return self._arena.item(layer).rows(i0, i1)
 
     def first(self, images: int) -> DeviceStore:
         """The same store, cut to its first ``images`` images."""

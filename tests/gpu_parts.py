@@ -26,7 +26,7 @@ from emulated_gpu import EmulatedGpu, build_library
 from gpu_reference import peaks
 from gpu_timing import time_kernels
 from gpu_whole import measure_whole
-from musc_edge.kernels.cubins import cubin_for
+from musc_edge.kernels.cubins import find_cubin
 from musc_edge.kernels.pycuda_gpu import PycudaGpu
 from musc_edge.kernels.thread import GpuThread
 from places import golden_folder
@@ -66,7 +66,7 @@ def open_device(options: Options) -> Iterator[GpuThread]:
         CpuDriver(build_driver(Path(options.pycuda), WORK)).set_up(memory=4 << 30)
     with GpuThread(PycudaGpu) as device:
         emulated = options.device == "cpu-driver"
-        device.run(lambda gpu: gpu.load(CUBIN if emulated else cubin_for(gpu.arch)))
+        device.run(lambda gpu: gpu.load(CUBIN if emulated else find_cubin(gpu.arch).code))
         yield device
 
 

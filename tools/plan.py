@@ -77,18 +77,15 @@ def _show_device_plans(
     from ..runtime.device_plan import make_device_plan
     from ..runtime.errors import LotError
     from ..runtime.memory import size_text
-    from ..runtime.plan import LotSize
     from .summary import device_plan_text
 
-    layers, images, patches, width = shape
-    judges = method.judges(images).count
-    size = LotSize(layers, images, patches, width, itemsize, len(method.degrees), judges)
+    size = method.lot_size(shape, itemsize)
     plans: dict[str, dict[str, Any]] = {}
     for memory in args.devices:
         try:
             plan = make_device_plan(size, memory)
             plans[str(memory)] = {**asdict(plan), "memory_bytes": plan.memory_bytes}
-            text = device_plan_text(plan, images)
+            text = device_plan_text(plan, size.images)
         except LotError as error:
             plans[str(memory)] = {"error": str(error)}
             text = str(error)

@@ -18,7 +18,7 @@ import pytest
 from musc_edge.kernels import compiler as compiler_module
 from musc_edge.kernels.compiler import Compiled, Resources
 from musc_edge.kernels.cubin_files import INDEX, open_cubins, write_cubins
-from musc_edge.kernels.cubins import best_match, cache_folder, cached_cubins, cubin_for, find_cubin
+from musc_edge.kernels.cubins import best_match, cache_folder, cached_cubins, find_cubin
 from musc_edge.kernels.errors import KernelError
 
 CODE = {arch: f"\x7fELF stands for {arch}".encode() * 50 for arch in ("sm_80", "sm_86", "sm_87", "sm_90")}
@@ -113,7 +113,7 @@ def test_a_device_without_a_compiler_uses_the_bundle(bundle: Path, cache: Path) 
     found = find_cubin("sm_87", bundle)
     assert (found.code, found.place, found.notes) == (CODE["sm_87"], "bundle", ())
     assert str(found) == "sm_87 by NVRTC 12.6.85, from the bundle"
-    assert cubin_for("sm_89", bundle) == CODE["sm_86"]
+    assert find_cubin("sm_89", bundle).code == CODE["sm_86"]
     assert find_cubin("sm_89", bundle).arch == "sm_86"
     assert not cache.exists()
 
@@ -127,7 +127,7 @@ def test_the_bundle_comes_before_cache_and_compiler(bundle: Path, compiler: Comp
 def test_compiled_once_for_each_architecture(cache: Path, compiler: Compiler) -> None:
     assert [find_cubin("sm_87").place for _ in range(3)] == ["compiler", "cache", "cache"]
     assert find_cubin("sm_90").place == "compiler"
-    assert cubin_for("sm_87") == CODE["sm_87"]
+    assert find_cubin("sm_87").code == CODE["sm_87"]
     assert compiler.runs == 2
     assert [path.name.split("-")[0] for path in sorted(cache.iterdir())] == ["sm_87", "sm_90"]
 
