@@ -80,7 +80,7 @@ class DeviceWork:
                         lot.average(step.start, step.stop, *bounds)
             if number == 0:
                 centres = lot.gpu.download(lot.centres, lot.compute)
-                require_finite(layer, self.judges, np.isfinite(centres).all(axis=1))
+                require_finite(layer, self.judges, centres)
             mean += lot.gpu.download(lot.scores, lot.compute)
             launcher.drain()
         mean /= len(self.method.degrees)

@@ -54,10 +54,11 @@ class KeptCells(Protocol):
         ...
 
 
-def require_finite(layer: int, judges: Judges, finite: Array) -> None:
-    """Raise LotError with the numbers of the images whose tokens are not ``finite`` (N,), by place."""
-    if not finite.all():
-        names = ", ".join(str(i) for i in sorted(judges.order[~finite]))
+def require_finite(layer: int, judges: Judges, values: Array) -> None:
+    """Raise LotError with the numbers of the images whose ``values`` (N,...), by place, are not finite."""
+    broken = np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(axis=1))
+    if len(broken):
+        names = ", ".join(str(i) for i in sorted(judges.order[broken]))
         raise LotError(
             f"the tokens of layer {layer} hold values that are not finite, in images {names} "
             "(counted from 0). Check the backend's precision."
@@ -134,7 +135,7 @@ class Layer:
         for place, values in self.in_parallel(range(self.judges.images), measure):
             lengths[place] = values
             tick()
-        require_finite(self.layer, self.judges, np.isfinite(lengths).all(axis=(1, 2)))
+        require_finite(self.layer, self.judges, lengths)
         return np.divide(1, lengths, out=lengths, where=lengths > 0)
 
     def _pairs(self, cell: Cell) -> Iterator[tuple[int, int, int, int]]:
