@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from musc_edge.runtime import memory
-from musc_edge.runtime.memory import available_memory, default_budget, process_memory, release_memory
+from musc_edge.runtime.memory import available_memory, default_budget, process_memory
 
 MB = 10**6
 FREE = 800 * 1024 * 1000
@@ -106,13 +107,26 @@ def test_without_its_line_half_of_the_machine(cgroup: Path, there: bool) -> None
     assert available_memory() == os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
 
 
-def test_this_process_holds_what_it_takes() -> None:
-    before = process_memory()
-    held = np.ones(50 * MB, np.uint8)
-    assert 45 * MB < process_memory() - before < 60 * MB
-    del held
-    release_memory()
-    assert process_memory() - before < 10 * MB
+HOLD_AND_RELEASE = """
+import numpy as np
+from musc_edge.runtime.memory import process_memory, release_memory
+before = process_memory()
+held = np.ones(50_000_000, np.uint8)
+taken = process_memory() - before
+del held
+release_memory()
+print(taken, process_memory() - before)
+"""
+
+
+def test_a_process_holds_what_it_takes() -> None:
+    """In a process of its own: what a thousand tests left to be freed, Linux may take back at any time."""
+    done = subprocess.run(
+        [sys.executable, "-c", HOLD_AND_RELEASE], capture_output=True, text=True, timeout=60, check=True
+    )
+    taken, kept = map(int, done.stdout.split())
+    assert 45 * MB < taken < 60 * MB
+    assert kept < 10 * MB
 
 
 def test_this_machine_has_some() -> None:
