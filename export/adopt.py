@@ -15,7 +15,8 @@ from ..runtime.images import preprocess, read_image
 from ..runtime.types import Array, FloatArray, PreprocessSpec
 from .graph import cut, input_size, make_graph, patch_size
 from .onnx_file import load_source, run_model
-from .source import Description, Features, Say, SourceGraph, check_size
+from .say import Say, batches
+from .source import Description, Features, SourceGraph, check_size
 from .taps import Taps, find_taps
 
 _BATCH = 4
@@ -82,18 +83,22 @@ class _LoadedOnnx:
         model = ir.serde.deserialize_model(built.model)
         return SourceGraph(model, built.patch_size, built.grid, built.token_width, built.cls_width)
 
-    def features(self, files: Sequence[Path]) -> Features:
+    def features(self, files: Sequence[Path], say: Say) -> Features:
         """The tapped tensors of the source's own nodes, run without optimisations."""
         pixels = np.stack([preprocess(read_image(file), self.source.preprocess) for file in files])
         element = onnx.helper.tensor_dtype_to_np_dtype(self.model.graph.input[0].type.tensor_type.elem_type)
-        batches = [pixels[i : i + _BATCH].astype(element) for i in range(0, len(pixels), _BATCH)]
-        runs = run_model(self.model, batches)
+        parts = batches(len(pixels), _BATCH, say)
+        runs = run_model(self.model, (pixels[part].astype(element) for part in parts))
         names = [output.name for output in self.model.graph.output]
         values = {name: np.concatenate([run[k] for run in runs]) for k, name in enumerate(names)}
         grid = check_size(input_size(self.model), patch_size(self.model))
         patches = grid[0] * grid[1]
         tokens = np.stack([values[name][:, -patches:].astype(np.float32) for name in self.taps.tokens])
         return Features(tokens, _first(values[self.taps.cls]), pixels=None)
+
+    def release(self) -> None:
+        """Free the weights."""
+        self.model.Clear()
 
 
 def _first(value: Array) -> FloatArray:

@@ -24,7 +24,8 @@ from ..runtime.bundle import sha256
 from ..runtime.errors import BundleError
 from ..runtime.types import PreprocessSpec
 from .position import AUTHORS, UPSTREAM, resample
-from .source import Description, Say, check_layers, check_size
+from .say import Say
+from .source import Description, check_layers, check_size, default_size
 from .torch_setup import import_models
 from .tower import LoadedTower
 from .weights import State, assign, download, load_weights, near
@@ -38,12 +39,13 @@ RANDOM = "none"
 class ClipSource:
     """Which open_clip model; ``pretrained`` is a tag, or ``none`` for random weights of ``seed``.
 
-    ``layers`` None are the authors'; ``checkpoint`` holds the weights that ``pretrained`` names.
+    ``size`` None is about 518 pixels, ``layers`` None are the authors'; ``checkpoint`` holds the weights that
+    ``pretrained`` names.
     """
 
     model: str
     pretrained: str
-    size: tuple[int, int]
+    size: tuple[int, int] | None = None
     layers: tuple[int, ...] | None = None
     activation: str = "auto"
     preset: str = "authors"
@@ -68,16 +70,19 @@ class ClipSource:
             raise BundleError(
                 f"{self.model} has no ViT of open_clip's own. For a tower of timm use 'musc-export timm'."
             )
-        grid = check_size(self.size, vision.get("patch_size", 16))
+        patch = vision.get("patch_size", 16)
+        size = self.size or default_size(patch)
+        grid = check_size(size, patch)
         layers = check_layers(self.layers, vision.get("layers", 12))
-        quick, why = self._quick_gelu(config)
-        say(f"{self.model} ({self.pretrained}) at {self.size[0]}x{self.size[1]}, layers {list(layers)}")
+        quick, why = self._quick_gelu(config, size)
+        say(f"{self.model} ({self.pretrained}) at {size[0]}x{size[1]}, layers {list(layers)}")
         say(f"  activation {_name(quick)}: {why}")
         weights = self._weights(tag)
         tower = _build(open_clip, self.model, quick, self.seed)
         position = self._set_weights(tower, weights, grid)
+        tower.image_size = size
         say(f"  position embedding: {position}")
-        spec = self._preprocess(tag)
+        spec = self._preprocess(tag, size)
         made_with = {
             "torch": torch.__version__,
             "open_clip": open_clip.__version__,
@@ -90,9 +95,7 @@ class ClipSource:
             self.model, self._pretrained_name(), _name(quick), "residual", spec, layers, made_with
         )
         transform = _transform(spec)
-        return LoadedTower(
-            description, _Tower(tower, layers).eval(), transform, vision.get("patch_size", 16), grid
-        )
+        return LoadedTower(description, _Tower(tower, layers).eval(), transform, patch, grid)
 
     def _pretrained_name(self) -> str:
         if self.checkpoint is None:
@@ -100,7 +103,7 @@ class ClipSource:
         file = f"file {self.checkpoint.name}"
         return file if self.pretrained == RANDOM else f"{self.pretrained}, {file}"
 
-    def _quick_gelu(self, config: dict[str, Any]) -> tuple[bool, str]:
+    def _quick_gelu(self, config: dict[str, Any], size: tuple[int, int]) -> tuple[bool, str]:
         """Whether the tower uses QuickGELU, and why."""
         if self.activation != "auto":
             return self.activation == "quickgelu", "as asked for"
@@ -108,7 +111,7 @@ class ClipSource:
             return True, "the model's configuration says so"
         native = config["vision_cfg"].get("image_size", 224)
         if self.preset == "authors" and self.pretrained == "openai":
-            at_home = self.size == (native, native)
+            at_home = size == (native, native)
             where = "at" if at_home else "at another than"
             return at_home, f"as the authors run OpenAI's weights {where} their own size, {native}"
         return False, "the model's configuration does not say QuickGELU"
@@ -130,15 +133,15 @@ class ClipSource:
         way = AUTHORS if self.preset == "authors" else UPSTREAM
         embedding = resample(tower.positional_embedding.detach(), stored, grid, way)
         tower.positional_embedding = torch.nn.Parameter(embedding, requires_grad=False)
-        tower.grid_size, tower.image_size = grid, self.size
+        tower.grid_size = grid
         return way.say(stored, grid)
 
-    def _preprocess(self, tag: dict[str, Any]) -> PreprocessSpec:
+    def _preprocess(self, tag: dict[str, Any], size: tuple[int, int]) -> PreprocessSpec:
         from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 
         interpolation = "bicubic" if self.preset == "authors" else tag.get("interpolation", "bicubic")
         mean, std = tag.get("mean", OPENAI_DATASET_MEAN), tag.get("std", OPENAI_DATASET_STD)
-        return PreprocessSpec(self.size, "squash", interpolation, tuple(mean), tuple(std))
+        return PreprocessSpec(size, "squash", interpolation, tuple(mean), tuple(std))
 
 
 class _Tower(torch.nn.Module):

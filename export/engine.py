@@ -9,7 +9,6 @@ a proof, and the runtime refuses it until ``musc-export verify`` has passed on t
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,9 +25,8 @@ from .engine_builder import AS_EXPORTED, FLOAT32, UNFUSED, BuildOptions, build_p
 from .engine_store import save_proof, store_engine, temporary_file, writable_folder, write_plan
 from .parity import Parity
 from .probe import Probe
+from .say import Say
 from .verify import open_probe, require_parity
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ Precision is what the graph says, and nothing else: the network is strongly type
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from ..runtime.tensorrt_library import Library, make_log, reasons
 from ..runtime.types import Progress, no_progress
 from .engine_store import replace_file
 from .network import break_attention, raise_to_float32
+from .say import Say
 
 AS_EXPORTED = "as exported"
 UNFUSED = "attention not fused"
@@ -44,7 +44,7 @@ def build_plan(
     options: BuildOptions,
     variant: str,
     progress: Progress = no_progress,
-    say: Callable[[str], None] = print,
+    say: Say = print,
 ) -> Any:
     """The plan of ``model`` as a buffer, built in a thread so that ctrl-C stops it at TensorRT's next step.
 

@@ -5,7 +5,7 @@ They depend on the kernels' source alone, not on the model, so that the manifest
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from ..kernels.compiler import Compiled, compile_kernels, compiler_for
 from ..kernels.cubin_files import INDEX, SUFFIX, CubinFolder, write_cubins
@@ -14,8 +14,7 @@ from ..kernels.errors import KernelError
 from ..runtime.bundle import open_bundle, open_kernels
 from ..runtime.errors import BundleError, DeviceError
 from ..runtime.output import new_folder
-
-Say = Callable[[str], None]
+from .say import Say
 
 
 def add_kernels(root: str, arches: Sequence[str], say: Say = print) -> CubinFolder:

@@ -35,7 +35,8 @@ from .probe import (
     probe_images,
     save_probe,
 )
-from .source import CLS, INPUT, Description, Features, Say, Source, SourceGraph, token_name
+from .say import Say
+from .source import CLS, INPUT, Description, Features, Source, SourceGraph, token_name
 
 BUNDLE_FILES = frozenset({MANIFEST, MODEL, f"{MODEL}.data", PROBE, KERNELS, ENGINES})
 
@@ -73,7 +74,7 @@ def make_bundle(
         written = _write(source, folder, precision, say)
         gc.collect()  # the exporter leaves cycles
         say("running the bundle on the probe images")
-        parity = _prove(folder, written)
+        parity = _prove(folder, written, say)
         write_manifest(folder, dataclasses.replace(written.manifest, parity=parity.as_dict()))
     for line in parity.lines():
         say(line)
@@ -81,7 +82,7 @@ def make_bundle(
 
 
 def _write(source: Source, folder: Path, precision: str, say: Say) -> _Written:
-    """Write all but the parity.  The source model lives in here only, so that it is gone afterwards."""
+    """Write all but the parity.  The source model's memory is free afterwards."""
     start = time.perf_counter()
     model = source.load(say)
     graph = model.graph()
@@ -91,11 +92,14 @@ def _write(source: Source, folder: Path, precision: str, say: Say) -> _Written:
     say(f"  a graph of {len(graph.model.graph)} nodes in {seconds:.0f} s; grid {grid}")
     with probe_files() as files:
         say(f"running the source on {len(files)} probe images")
-        features = model.features(files)
+        features = model.features(files, say)
     numbers = _numbers(features, manifest)
     if precision == "fp16":
         to_half(graph.model, tuple(spec.name for spec in manifest.tokens))
     written = save_graph(graph.model, folder / MODEL)
+    model.release()
+    for value in graph.model.graph.initializers.values():
+        value.const_value = None
     kept = kept_tokens(manifest.patches)
     images = probe_images(manifest.preprocess)
     save_probe(folder / PROBE, Probe(images, kept, numbers.at(kept)))
@@ -106,12 +110,12 @@ def _write(source: Source, folder: Path, precision: str, say: Say) -> _Written:
     return _Written(manifest, numbers, features.pixels)
 
 
-def _prove(folder: Path, written: _Written) -> Parity:
+def _prove(folder: Path, written: _Written, say: Say) -> Parity:
     """Run the bundle as the device will, from the image files on, and compare every number."""
     bundle = open_bundle(folder)
     images = probe_images(bundle.manifest.preprocess)
     with OnnxBackend(bundle) as backend:
-        candidate = measure(backend, images, bundle.manifest)
+        candidate = measure(backend, images, bundle.manifest, say=say)
     pixels = Pixels.between(written.pixels, images, bundle.manifest.preprocess)
     parity = compare(written.numbers, candidate, bundle.manifest.layers, pixels)
     require(parity, TOLERANCES[bundle.manifest.precision], "the exported graph")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import onnx
@@ -69,7 +69,7 @@ def save_graph(model: ir.Model, path: Path) -> list[str]:
     return [path.name, data]
 
 
-def run_model(model: onnx.ModelProto, batches: Sequence[Array]) -> list[list[Array]]:
+def run_model(model: onnx.ModelProto, batches: Iterable[Array]) -> list[list[Array]]:
     """Outputs of a graph for each batch (B,3,H,W), computed by ONNX Runtime without optimisations.
 
     Raises

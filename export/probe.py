@@ -27,6 +27,7 @@ from ..runtime.images import normalise, read_image, resize
 from ..runtime.mutual import mutual_scores
 from ..runtime.store import HostStore
 from ..runtime.types import Array, FeatureBackend, FloatArray, Manifest, PreprocessSpec
+from .say import Say, batches, silent
 
 KEPT_TOKENS = 64
 _BATCH = 2  # images of 518 pixels take half a gigabyte each
@@ -69,16 +70,17 @@ def probe_images(spec: PreprocessSpec) -> Array:
         return np.stack([np.asarray(resize(read_image(path), spec)) for path in files])
 
 
-def measure(backend: FeatureBackend, images: Array, manifest: Manifest, batch: int | None = None) -> Numbers:
+def measure(
+    backend: FeatureBackend, images: Array, manifest: Manifest, batch: int | None = None, say: Say = silent
+) -> Numbers:
     """Numbers of all patches of ``images`` (n,H,W,3) from an entered backend, ``batch`` at once if given."""
-    step = batch or _BATCH
     count = len(images)
     dtype = manifest.tokens[0].dtype
     tokens = np.empty((len(manifest.layers), count, manifest.patches, manifest.token_width), dtype)
     store = HostStore(tokens, np.empty((count, manifest.cls_width), np.float32))
-    for i in range(0, count, step):
-        stop = min(i + step, count)
-        backend.extract_into(normalise(images[i:stop], manifest.preprocess), store.slot(i, stop))
+    for part in batches(count, batch or _BATCH, say):
+        slot = store.slot(part.start, part.stop)
+        backend.extract_into(normalise(images[part], manifest.preprocess), slot)
     return numbers_of(tokens.astype(np.float32), store.cls, manifest)
 
 

@@ -6,7 +6,7 @@ soon as its graph is written and its numbers are known.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -15,12 +15,12 @@ import onnx_ir as ir
 
 from ..runtime.errors import BundleError
 from ..runtime.types import FloatArray, PreprocessSpec
-
-Say = Callable[[str], None]
+from .say import Say
 
 INPUT = "pixels"
 CLS = "cls"
 BATCH = "batch"
+_SIDE = 518  # the authors' for their headline numbers, and DINOv2's own
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,12 @@ class LoadedSource(Protocol):
         """The graph of a bundle for it, in float32."""
         ...
 
-    def features(self, files: Sequence[Path]) -> Features:
+    def features(self, files: Sequence[Path], say: Say) -> Features:
         """The numbers that it gives for image files by itself."""
+        ...
+
+    def release(self) -> None:
+        """Free the weights, whoever else still refers to them: the model is of no use afterwards."""
         ...
 
 
@@ -109,6 +113,12 @@ def check_layers(layers: tuple[int, ...] | None, blocks: int) -> tuple[int, ...]
     if missing:
         raise BundleError(f"the model has no block {missing}; it has blocks 0 to {blocks - 1}.")
     return tuple(sorted(layers))
+
+
+def default_size(patch: int) -> tuple[int, int]:
+    """The multiple of the patch size that is nearest to the authors' 518 pixels, for both sides."""
+    side = max(1, round(_SIDE / patch)) * patch
+    return side, side
 
 
 def check_size(size: tuple[int, int], patch: int) -> tuple[int, int]:

@@ -18,7 +18,8 @@ from ..runtime.bundle import sha256
 from ..runtime.errors import BundleError
 from ..runtime.types import PreprocessSpec
 from .position import AUTHORS, AUTHORS_DINO, UPSTREAM, Resampling, resample
-from .source import Description, Say, check_layers, check_size
+from .say import Say
+from .source import Description, check_layers, check_size, default_size
 from .torch_setup import import_models
 from .tower import LoadedTower
 from .weights import download, load_weights, near
@@ -30,12 +31,13 @@ TAPS = ("residual", "norm")
 class TimmSource:
     """Which timm model, such as ``vit_small_patch14_dinov2.lvd142m``; the part behind the dot is the tag.
 
-    ``tap``: ``residual``, the stream after a block, or ``norm``, with the model's final norm on it.
-    ``interpolation`` None is the model's own.  ``pretrained`` False gives random weights of ``seed``.
+    ``size`` None is about 518 pixels.  ``tap``: ``residual``, the stream after a block, or ``norm``, with the
+    model's final norm on it.  ``interpolation`` None is the model's own.  ``pretrained`` False gives random
+    weights of ``seed``.
     """
 
     model: str
-    size: tuple[int, int]
+    size: tuple[int, int] | None = None
     layers: tuple[int, ...] | None = None
     tap: str = "residual"
     interpolation: str | None = None
@@ -58,12 +60,13 @@ class TimmSource:
         weights = self._weights(config)
         vit = self._build(timm, weights)
         patch = vit.patch_embed.patch_size[0]
-        grid = check_size(self.size, patch)
+        size = self.size or default_size(patch)
+        grid = check_size(size, patch)
         layers = check_layers(self.layers, len(vit.blocks))
-        say(f"{self.model} at {self.size[0]}x{self.size[1]}, layers {list(layers)}, tap {self.tap}")
-        position = self._set_grid(vit, grid)
+        say(f"{self.model} at {size[0]}x{size[1]}, layers {list(layers)}, tap {self.tap}")
+        position = self._set_grid(vit, grid, size)
         say(f"  position embedding: {position}")
-        spec = self._preprocess(timm, vit)
+        spec = self._preprocess(timm, vit, size)
         made_with = {
             "torch": torch.__version__,
             "timm": timm.__version__,
@@ -113,11 +116,11 @@ class TimmSource:
             )
         return vit
 
-    def _set_grid(self, vit: Any, grid: tuple[int, int]) -> str:
+    def _set_grid(self, vit: Any, grid: tuple[int, int], size: tuple[int, int]) -> str:
         """Bring the position embedding to ``grid``; says how."""
         stored = vit.patch_embed.grid_size
         old = vit.pos_embed
-        vit.set_input_size(img_size=self.size)
+        vit.set_input_size(img_size=size)
         if old is None:
             return "none"
         way = _way(self.model)
@@ -125,10 +128,10 @@ class TimmSource:
         vit.pos_embed = torch.nn.Parameter(new[None], requires_grad=False)
         return way.say(stored, grid)
 
-    def _preprocess(self, timm: Any, vit: Any) -> PreprocessSpec:
+    def _preprocess(self, timm: Any, vit: Any, size: tuple[int, int]) -> PreprocessSpec:
         config = timm.data.resolve_model_data_config(vit)
         interpolation = self.interpolation or config["interpolation"]
-        return PreprocessSpec(self.size, "squash", interpolation, tuple(config["mean"]), tuple(config["std"]))
+        return PreprocessSpec(size, "squash", interpolation, tuple(config["mean"]), tuple(config["std"]))
 
 
 class _Tower(torch.nn.Module):

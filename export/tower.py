@@ -19,6 +19,7 @@ from PIL import Image
 
 from ..runtime.errors import BundleError
 from ..runtime.types import FloatArray
+from .say import Say, batches
 from .source import BATCH, CLS, INPUT, Description, Features, SourceGraph, token_name
 
 OPSET = 18  # LayerNormalization is one node from 17 on; the exporter writes no less than 18
@@ -51,13 +52,18 @@ class LoadedTower:
             )
         return SourceGraph(model, self.patch_size, self.grid, token_width, cls_width)
 
-    def features(self, files: Sequence[Path]) -> Features:
+    def features(self, files: Sequence[Path], say: Say) -> Features:
         """The model's own numbers, on images as its library's own transform makes them."""
         pixels = torch.stack([self._pixels(file) for file in files])
         with torch.inference_mode():
-            runs = [self.tower(pixels[i : i + _BATCH]) for i in range(0, len(pixels), _BATCH)]
+            runs = [self.tower(pixels[part]) for part in batches(len(pixels), _BATCH, say)]
         *tokens, cls = (_joined(parts) for parts in zip(*runs, strict=True))
         return Features(np.stack(tokens), cls, pixels.numpy())
+
+    def release(self) -> None:
+        """Free the weights, which the exporter's rewriting rules, being global, hold with the last graph."""
+        for tensor in (*self.tower.parameters(), *self.tower.buffers()):
+            tensor.data = torch.empty(0)
 
     def _pixels(self, file: Path) -> torch.Tensor:
         with Image.open(file) as image:

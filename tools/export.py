@@ -102,14 +102,15 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_output(parser: argparse.ArgumentParser, size: int = 224) -> None:
+def _add_output(parser: argparse.ArgumentParser, size: int | None = 224) -> None:
+    """Options of every command that writes a bundle; ``size`` None leaves the default to the model."""
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="BUNDLE", help="folder to write")
     parser.add_argument(
         "--image-size",
         type=cli.image_size,
-        default=(size, size),
+        default=size and (size, size),
         metavar="S|HxW",
-        help=f"pixels, a multiple of the patch size (default: {size})",
+        help=f"pixels, a multiple of the patch size (default: {size or 'the one nearest to 518'})",
     )
     parser.add_argument(
         "--precision",

@@ -12,14 +12,13 @@ from . import cli
 if TYPE_CHECKING:
     from ..export.source import Source
 
-SIZE = 518  # the authors' for their headline numbers, and DINOv2's own
 Make = Callable[[argparse.Namespace, "Source"], int]
 
 
 class AddOutput(Protocol):
     """Adds the options that every command which writes a bundle has."""
 
-    def __call__(self, parser: argparse.ArgumentParser, size: int) -> None: ...
+    def __call__(self, parser: argparse.ArgumentParser, size: int | None) -> None: ...
 
 
 def add_commands(
@@ -31,11 +30,11 @@ def add_commands(
     """Add the two commands; ``make`` turns a source into a bundle."""
     clip = commands.add_parser("clip", help="the ViT of an open_clip model", epilog=exit_codes)
     _add_clip(clip)
-    add_output(clip, SIZE)
+    add_output(clip, None)
     clip.set_defaults(run=lambda args: make(args, _clip(args)))
     timm = commands.add_parser("timm", help="a timm ViT: DINO, DINOv2, CLIP, SigLIP, ...", epilog=exit_codes)
     _add_timm(timm)
-    add_output(timm, SIZE)
+    add_output(timm, None)
     timm.set_defaults(run=lambda args: make(args, _timm(args)))
 
 

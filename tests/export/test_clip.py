@@ -17,7 +17,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from musc_edge.export import clip as clip_module
-from musc_edge.export import onnx_file, tower, weights
+from musc_edge.export import make, onnx_file, tower, weights
 from musc_edge.export.clip import ClipSource
 from musc_edge.export.make import make_bundle
 from musc_edge.export.verify import verify
@@ -113,6 +113,33 @@ def test_the_batch_is_free(made: Path) -> None:
     for batch in (1, 5):
         tokens, _, cls = session.run(None, {"pixels": np.zeros((batch, 3, *SIZE), np.float32)})
         assert (tokens.shape, cls.shape) == ((batch, GRID[0] * GRID[1], WIDTH), (batch, 24))
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_weights_are_gone_when_the_bundle_is_proven(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Whoever still holds the model or its graph: the exporter's rewriting rules do."""
+    held: list[Any] = []
+
+    def remember(method: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            held.append(method(*arguments))
+            return held[-1]
+
+        return call
+
+    def left(folder: Path, *arguments: Any) -> Any:
+        loaded, graph = held
+        assert all(tensor.numel() == 0 for tensor in loaded.tower.state_dict().values())
+        assert all(value.const_value is None for value in graph.model.graph.initializers.values())
+        return prove(folder, *arguments)
+
+    prove = make._prove
+    monkeypatch.setattr(make, "_prove", left)
+    monkeypatch.setattr(ClipSource, "load", remember(ClipSource.load))
+    monkeypatch.setattr(tower.LoadedTower, "graph", remember(tower.LoadedTower.graph))
+    assert make_bundle(tiny_clip(checkpoint=checkpoint), tmp_path / "bundle", say=quiet).images == 12
 
 
 # ---- what is computed ------------------------------------------------------------------------

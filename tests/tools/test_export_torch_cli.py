@@ -12,7 +12,7 @@ import pytest
 from musc_edge.export import extras
 from musc_edge.export.clip import ClipSource
 from musc_edge.export.timm_vit import TimmSource
-from musc_edge.tools import export, export_torch
+from musc_edge.tools import export
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def test_clip_options(made: list[Any]) -> None:
     assert export.main(["clip", "--model", "ViT-B-16", "-o", "x", *options, *more]) == 0
     path = Path("f.pt")
     assert made == [
-        (ClipSource("ViT-L-14-336", "openai", (518, 518)), "fp32"),
+        (ClipSource("ViT-L-14-336", "openai"), "fp32"),
         (ClipSource("ViT-B-16", "none", (336, 224), (1, 2), "quickgelu", "openclip", path, 7), "fp16"),
     ]
 
@@ -55,7 +55,7 @@ def test_timm_options(made: list[Any]) -> None:
     more = ["--tap", "norm", "--interpolation", "bilinear"]
     assert export.main(["timm", "--model", "vit_b", "-o", "x", *options, *more]) == 0
     assert made == [
-        (TimmSource("vit_small_patch14_dinov2.lvd142m", (518, 518)), "fp32"),
+        (TimmSource("vit_small_patch14_dinov2.lvd142m"), "fp32"),
         (TimmSource("vit_b", (224, 224), (1, 2), "norm", "bilinear", False, None, 7), "fp32"),
     ]
 
@@ -120,7 +120,3 @@ def test_json_has_one_object_on_standard_output(
     said = capsys.readouterr()
     assert json.loads(said.out) == {"bundle": "x", "parity": {"images": 12}}
     assert "fp32 False" in said.err
-
-
-def test_size_by_default() -> None:
-    assert export_torch.SIZE == 518
