@@ -19,6 +19,7 @@ from .store import FileStore, HostStore
 from .survey import Survey, decode_ahead
 from .timing import StageTimer
 from .types import (
+    Array,
     Bundle,
     FeatureBackend,
     FeatureStore,
@@ -47,12 +48,17 @@ def allocate(
     scorer: MutualScorer,
     scratch: Path | None = None,
     kept: Checkpoint | None = None,
+    *,
+    fills_device: bool = False,
 ) -> FeatureStore:
-    """An empty store for tokens of ``shape`` (S,N,P,C), in memory, in a file or on a GPU as planned."""
+    """An empty store for tokens of ``shape`` (S,N,P,C), in memory, in a file or on a GPU as planned.
+
+    ``fills_device`` is the backend's.
+    """
     layers, images, patches, width = shape
     dtype = bundle.manifest.tokens[0].dtype
     cls = np.empty((images, bundle.manifest.cls_width), np.float32)
-    resident = scorer.resident_store(shape, dtype, cls, plan)
+    resident = scorer.resident_store(shape, dtype, cls, plan, direct=fills_device)
     if resident is not None:
         return resident
     if not plan.tokens_on_disk:
@@ -103,7 +109,7 @@ def extract(
                 with timer.stage("extract"):
                     slot = store.slot(*rows)
                     backend.extract_into(np.stack([pixels for _, pixels in good]), slot)
-                    _require_finite(slot, [image for image, _ in good])
+                    _require_finite(store.finite(*rows), [image for image, _ in good])
                     store.store(*rows)
             if kept:
                 kept.keep_batch(done // batch, store, rows, Batch([image.name for image, _ in good], unread))
@@ -131,9 +137,8 @@ def seconds_per_image(backend: FeatureBackend, bundle: Bundle, batch: int) -> fl
     return (time.perf_counter() - start) / batch
 
 
-def _require_finite(slot: Slot, images: Sequence[LotImage]) -> None:
-    """Raise DeviceError with the images' names if the backend gave infinities or NaN."""
-    finite = np.isfinite(slot.tokens).all(axis=(0, 2, 3)) & np.isfinite(slot.cls).all(axis=1)
+def _require_finite(finite: Array, images: Sequence[LotImage]) -> None:
+    """Raise DeviceError with the images' names if the backend gave infinities or NaN for some of them."""
     if not np.all(finite):
         names = ", ".join(images[int(i)].name for i in np.flatnonzero(~finite))
         raise DeviceError(f"the ViT gave values that are not finite for {names}. Try a bundle in fp32.")

@@ -122,7 +122,13 @@ class CpuScorer(Method):
         )
 
     def resident_store(
-        self, shape: tuple[int, int, int, int], dtype: npt.DTypeLike, cls: FloatArray, plan: Plan
+        self,
+        shape: tuple[int, int, int, int],
+        dtype: npt.DTypeLike,
+        cls: FloatArray,
+        plan: Plan,
+        *,
+        direct: bool = False,
     ) -> None:
         """The CPU has no memory but the host's."""
 

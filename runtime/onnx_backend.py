@@ -1,7 +1,7 @@
 """The bundle's ViT in ONNX Runtime, on the CPU or on an NVIDIA GPU.
 
-Outputs are bound to the store's own memory, so a batch of tokens is written once and never copied; from a GPU
-ONNX Runtime copies it there.
+Outputs are bound to the store's own memory, on the host or on the GPU, so that a batch of tokens is written
+once; only from a GPU into the host's memory it is copied.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ import numpy as np
 
 from ..kernels.driver import find_gpu
 from ..kernels.errors import KernelError
+from ..kernels.gpu import DeviceArray
 from .errors import BundleError, DeviceError
-from .types import Bundle, FloatArray, Slot
+from .types import Array, Bundle, DeviceSlot, FloatArray, Slot, TensorSpec
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _OPTIONS = {"cpu": {}, "cuda": {"use_tf32": "0"}}  # the graph says how precise it is
@@ -44,6 +45,7 @@ class OnnxBackend:
 
     def __init__(self, bundle: Bundle, threads: int = 0, name: str = "cpu") -> None:
         self.name = name
+        self.fills_device = name == "cuda"
         self._bundle = bundle
         self._threads = threads
         self._session: Any = None
@@ -86,7 +88,7 @@ class OnnxBackend:
     ) -> None:
         self._session = None
 
-    def extract_into(self, images: FloatArray, slot: Slot) -> None:
+    def extract_into(self, images: FloatArray, slot: Slot | DeviceSlot) -> None:
         """Write the tokens (S,B,P,C) and CLS embeddings (B,D) of ``images`` (B,3,H,W) into ``slot``.
 
         Raises
@@ -97,15 +99,11 @@ class OnnxBackend:
         manifest = self._bundle.manifest
         binding = self._session.io_binding()
         binding.bind_cpu_input(manifest.input.name, np.ascontiguousarray(images))
-        outputs = [*zip(manifest.tokens, slot.tokens, strict=True), (manifest.cls, slot.cls)]
-        for spec, target in outputs:
-            if not target.flags.c_contiguous or target.dtype != spec.dtype:
-                raise DeviceError(
-                    f"slot for {spec.name} is {target.dtype}, expected contiguous {spec.dtype}."
-                )
-            binding.bind_output(spec.name, "cpu", 0, target.dtype, target.shape, target.ctypes.data)
+        for spec, target in (*zip(manifest.tokens, slot.tokens, strict=True), (manifest.cls, slot.cls)):
+            _bind(binding, spec, target)
         try:
             self._session.run_with_iobinding(binding)
+            binding.synchronize_outputs()
         except Exception as error:
             raise DeviceError(f"ONNX Runtime failed on a batch of {len(images)} images: {error}") from error
 
@@ -126,6 +124,17 @@ class OnnxBackend:
                 f"{self._bundle.model_path} does not fit its manifest: unexpected are {extra}; "
                 f"missing are {lacking}. Export the bundle again."
             )
+
+
+def _bind(binding: Any, spec: TensorSpec, target: Array | DeviceArray) -> None:
+    """Let an output be written where it is to be; DeviceError if it does not fit."""
+    if isinstance(target, DeviceArray):
+        place, address, contiguous = "cuda", target.address, True
+    else:
+        place, address, contiguous = "cpu", target.ctypes.data, target.flags.c_contiguous
+    if not contiguous or target.dtype != spec.dtype:
+        raise DeviceError(f"slot for {spec.name} is {target.dtype}, expected contiguous {spec.dtype}.")
+    binding.bind_output(spec.name, place, 0, target.dtype, target.shape, address)
 
 
 def import_onnxruntime() -> Any:

@@ -152,7 +152,9 @@ def score_lot(
                 )  # fmt: skip
                 announce(forecast(scores_by, shape, plan, vit=f"{runs_vit.name} ({vit_version})"))
                 require_room(Path(keep or scratch or tempfile.gettempdir()), plan.disk_bytes)
-                store = allocate(shape, opened, plan, scores_by, scratch_folder, kept)
+                store = allocate(
+                    shape, opened, plan, scores_by, scratch_folder, kept, fills_device=runs_vit.fills_device
+                )
             read, failed = extract(survey, runs_vit, spec, store, batch, threads, timer, progress, kept)
             with timer.stage("unload ViT"):
                 vit.close()

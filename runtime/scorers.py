@@ -62,9 +62,18 @@ class MutualScorer(Protocol):
         ...
 
     def resident_store(
-        self, shape: tuple[int, int, int, int], dtype: npt.DTypeLike, cls: FloatArray, plan: Plan
+        self,
+        shape: tuple[int, int, int, int],
+        dtype: npt.DTypeLike,
+        cls: FloatArray,
+        plan: Plan,
+        *,
+        direct: bool = False,
     ) -> FeatureStore | None:
-        """The store on the scorer's device that the plan asks for, or None for one of the host's."""
+        """The store on the scorer's device that the plan asks for, or None for one of the host's.
+
+        ``direct`` is whether the ViT's backend can write there itself.
+        """
         ...
 
     def score(

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from ..kernels import launches
 from ..kernels.gpu import DeviceArray, Gpu
 from ..kernels.thread import GpuThread
 from .rows import FileRows
-from .types import Array, FloatArray, Slot
+from .types import Array, DeviceSlot, FloatArray, Slot
+
+_ALIGNMENT = 256
+"""Bytes that an address may have to be a multiple of for TensorRT to write there."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,10 @@ class HostStore:
         """Views for images i0..i1: tokens (S,B,P,C) and cls (B,D)."""
         return Slot(self.tokens[:, i0:i1], self.cls[i0:i1])
 
+    def finite(self, i0: int, i1: int) -> Array:
+        """For each of images i0..i1, whether all its numbers are finite."""
+        return _finite(self.slot(i0, i1))
+
     def store(self, i0: int, i1: int) -> None:
         """Nothing to do: the slot is the store."""
 
@@ -49,8 +58,8 @@ class HostStore:
         return HostStore(self.tokens[:, :images], self.cls[:images])
 
 
-class _OneBatch:
-    """What stores share that hold one batch of tokens in memory, while it is made; ``cls`` (N,D) too."""
+class OneBatch:
+    """One batch of tokens in memory, while it is made, for a store of ``shape`` (S,N,P,C) elsewhere."""
 
     def __init__(self, shape: tuple[int, int, int, int], dtype: npt.DTypeLike, cls: FloatArray) -> None:
         layers, _, patches, width = shape
@@ -66,8 +75,12 @@ class _OneBatch:
             self._tokens = np.empty((layers, i1 - i0, patches, width), self.dtype)
         return Slot(self._tokens, self.cls[i0:i1])
 
+    def finite(self, i0: int, i1: int) -> Array:
+        """For each of images i0..i1, whose slot was written into last, whether all its numbers are finite."""
+        return _finite(self.slot(i0, i1))
 
-class FileStore(_OneBatch):
+
+class FileStore(OneBatch):
     """Tokens in a file, a batch of them in memory while it is made; ``cls`` (N,D) in memory.
 
     Parameters
@@ -108,8 +121,8 @@ class FileStore(_OneBatch):
         )
 
 
-class DeviceStore(_OneBatch):
-    """Tokens (S,N,P,C) on a GPU, a batch of them in memory while it is made; ``cls`` (N,D) in memory.
+class DeviceStore:
+    """Tokens (S,N,P,C) on a GPU, where the ViT's backend writes them itself; ``cls`` (N,D) in host memory.
 
     Parameters
     ----------
@@ -119,19 +132,35 @@ class DeviceStore(_OneBatch):
 
     def __init__(self, device: GpuThread, tokens: DeviceArray, cls: FloatArray, images: int) -> None:
         layers, _, patches, width = tokens.shape
-        super().__init__((layers, images, patches, width), tokens.dtype, cls)
+        self.shape = layers, images, patches, width
+        self.dtype = tokens.dtype
         self.device = device
+        self.cls = cls
         self._arena = tokens
 
-    def store(self, i0: int, i1: int) -> None:
-        """Copy the tokens of the slot of images i0..i1 to the device."""
+    def slot(self, i0: int, i1: int) -> Slot | DeviceSlot:
+        """Views for images i0..i1: tokens (B,P,C) of each layer and cls (B,D)."""
+        tokens = tuple(self.on_device(layer, i0, i1) for layer in range(self.shape[0]))
+        return DeviceSlot(tokens, self.cls[i0:i1])
 
-        def upload(gpu: Gpu) -> None:
+    def finite(self, i0: int, i1: int) -> Array:
+        """For each of images i0..i1, whether all its numbers are finite; of tokens their mean tells."""
+
+        def means(gpu: Gpu) -> Array:
             stream = gpu.default_stream()
-            for layer, tokens in enumerate(self._tokens):
-                gpu.upload(self.on_device(layer, i0, i1), tokens[: i1 - i0], stream)
+            centres = gpu.empty((self.shape[0], i1 - i0, 4), np.float32)
+            for layer in range(self.shape[0]):
+                launches.centre(gpu, self.on_device(layer, i0, i1), centres.item(layer), stream)
+            found = gpu.download(centres, stream)
+            gpu.free(centres)
+            return found
 
-        self.device.run(upload)
+        tokens = np.isfinite(self.device.run(means)).all(axis=(0, 2))
+        finite: Array = np.logical_and(tokens, np.isfinite(self.cls[i0:i1]).all(axis=1))
+        return finite
+
+    def store(self, i0: int, i1: int) -> None:
+        """Nothing to do: the slot is the store."""
 
     def block(self, layer: int, i0: int, i1: int) -> Array:
         """Tokens (i1-i0,P,C) of one layer, copied from the device."""
@@ -145,3 +174,40 @@ class DeviceStore(_OneBatch):
     def first(self, images: int) -> DeviceStore:
         """The same store, cut to its first ``images`` images."""
         return DeviceStore(self.device, self._arena, self.cls[:images], images)
+
+
+class UploadStore(DeviceStore):
+    """The same for a backend that writes into host memory: a batch is there while it is made."""
+
+    def __init__(self, device: GpuThread, tokens: DeviceArray, cls: FloatArray, images: int) -> None:
+        super().__init__(device, tokens, cls, images)
+        self._batch = OneBatch(self.shape, self.dtype, cls)
+
+    def slot(self, i0: int, i1: int) -> Slot:
+        """Room for images i0..i1: tokens (S,B,P,C) and cls (B,D)."""
+        return self._batch.slot(i0, i1)
+
+    def finite(self, i0: int, i1: int) -> Array:
+        """For each of images i0..i1, whose slot was written into last, whether all its numbers are finite."""
+        return self._batch.finite(i0, i1)
+
+    def store(self, i0: int, i1: int) -> None:
+        """Copy the tokens of the slot of images i0..i1 to the device."""
+
+        def upload(gpu: Gpu) -> None:
+            stream = gpu.default_stream()
+            for layer, tokens in enumerate(self.slot(i0, i1).tokens):
+                gpu.upload(self.on_device(layer, i0, i1), tokens, stream)
+
+        self.device.run(upload)
+
+
+def may_be_written_directly(shape: tuple[int, int, int, int], dtype: npt.DTypeLike) -> bool:
+    """Whether every image of an arena of ``shape`` (S,N,P,C) begins where TensorRT can write."""
+    return prod(shape[2:]) * np.dtype(dtype).itemsize % _ALIGNMENT == 0
+
+
+def _finite(slot: Slot) -> Array:
+    tokens = np.isfinite(slot.tokens).all(axis=(0, 2, 3))
+    finite: Array = np.logical_and(tokens, np.isfinite(slot.cls).all(axis=1))
+    return finite

@@ -2,6 +2,9 @@
 
 All of TensorRT's and CUDA's objects live in the one thread that owns the GPU: made after its context is
 current, gone before it is left.  While that thread waits for the GPU, images are decoded by others.
+
+Tokens are written where the scorer wants them, if it works on the GPU too: every CUDA context of this process
+is the device's one primary context, so an address is good in all of them.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from .engines import Engine, check_engine, find_engine, rebuild_command, require
 from .errors import BundleError, DeviceError
 from .tensorrt_api import ICudaEngine, IExecutionContext, IRuntime
 from .tensorrt_library import Library, installed_flavors, load_library, make_log, reasons
-from .types import Array, Bundle, FloatArray, Slot
+from .types import Array, Bundle, DeviceSlot, FloatArray, Slot
 
 
 class _Session:
@@ -39,6 +42,7 @@ class _Session:
     context: IExecutionContext
     stream: Stream
     buffers: dict[str, DeviceArray]
+    bound: dict[str, int]
 
     def clear(self) -> None:
         """Let go of TensorRT's objects, each before what it needs."""
@@ -67,6 +71,7 @@ class TensorRtBackend:
 
     name = "tensorrt"
     max_batch: int | None
+    fills_device = True
 
     def __init__(
         self,
@@ -112,7 +117,7 @@ class TensorRtBackend:
         except KernelError as failure:
             raise DeviceError(str(failure)) from failure
 
-    def extract_into(self, images: FloatArray, slot: Slot) -> None:
+    def extract_into(self, images: FloatArray, slot: Slot | DeviceSlot) -> None:
         """Write the tokens (S,B,P,C) and CLS embeddings (B,D) of ``images`` (B,3,H,W) into ``slot``.
 
         Raises
@@ -164,40 +169,54 @@ class TensorRtBackend:
             raise DeviceError(f"{self._library} cannot prepare the engine: {reasons(session.log.errors)}.")
         session.context = context
         del context
-        session.stream, session.buffers = gpu.stream(), self._allocate(gpu)
-        for name, buffer in session.buffers.items():
-            self._require(session.context.set_tensor_address(name, buffer.address), f"set {name}'s address")
+        session.stream, session.buffers, session.bound = gpu.stream(), self._allocate(gpu), {}
 
     def _allocate(self, gpu: Gpu) -> dict[str, DeviceArray]:
         """Device memory for the largest batch of every input and output, by name."""
         trt, session = self._library.module, self._session
         names = [session.engine.get_tensor_name(index) for index in range(session.engine.num_io_tensors)]
-        found = {name: tuple(session.engine.get_tensor_shape(name))[1:] for name in names}
+        types = {name: np.dtype(trt.nptype(session.engine.get_tensor_dtype(name))) for name in names}
+        shapes = {name: tuple(session.engine.get_tensor_shape(name))[1:] for name in names}
+        found = {name: (types[name].name, *shapes[name]) for name in names}
         if found != self._expected():
             raise BundleError(
                 f"the engine {self.engine.path} has inputs and outputs {found}, the manifest "
                 f"{self._expected()}. Build it again with: {rebuild_command(self._bundle)}"
             )
-        return {
-            name: gpu.empty((self._room, *shape), trt.nptype(session.engine.get_tensor_dtype(name)))
-            for name, shape in found.items()
-        }
+        return {name: gpu.empty((self._room, *shapes[name]), types[name]) for name in names}
 
-    def _expected(self) -> dict[str, tuple[int, ...]]:
+    def _expected(self) -> dict[str, tuple[object, ...]]:
+        """Type and shape, without the batch, of every input and output."""
         m = self._bundle.manifest
-        tokens = {spec.name: (m.patches, m.token_width) for spec in m.tokens}
-        return {m.input.name: (3, *m.preprocess.size), **tokens, m.cls.name: (m.cls_width,)}
+        tokens = {spec.name: (spec.dtype, m.patches, m.token_width) for spec in m.tokens}
+        pixels, cls = (m.input.dtype, 3, *m.preprocess.size), (m.cls.dtype, m.cls_width)
+        return {m.input.name: pixels, **tokens, m.cls.name: cls}
 
-    def _run(self, images: FloatArray, slot: Slot, gpu: Gpu) -> None:
+    def _run(self, images: FloatArray, slot: Slot | DeviceSlot, gpu: Gpu) -> None:
         session, m, count = self._session, self._bundle.manifest, len(images)
         pixels = session.buffers[m.input.name].rows(0, count)
+        places = dict(session.buffers)
+        names = [spec.name for spec in m.tokens]
+        targets: list[tuple[str, Array]] = [(m.cls.name, slot.cls)]
+        if isinstance(slot, DeviceSlot):
+            places.update(zip(names, slot.tokens, strict=True))
+        else:
+            targets += zip(names, slot.tokens, strict=True)
         self._require(session.context.set_input_shape(m.input.name, pixels.shape), "set the batch")
+        self._bind(places)
         gpu.upload(pixels, np.ascontiguousarray(images, pixels.dtype), session.stream)
         self._require(session.context.execute_async_v3(gpu.handle(session.stream)), "run the engine")
-        targets: list[tuple[str, Array]] = [(m.cls.name, slot.cls)]
-        targets += [(spec.name, tokens) for spec, tokens in zip(m.tokens, slot.tokens, strict=True)]
         for name, target in targets:
             np.copyto(target, gpu.download(session.buffers[name].rows(0, count), session.stream))
+
+    def _bind(self, places: dict[str, DeviceArray]) -> None:
+        """Tell TensorRT where its inputs and outputs are, as far as it does not know."""
+        session = self._session
+        for name, place in places.items():
+            if session.bound.get(name) != place.address:
+                done = session.context.set_tensor_address(name, place.address)
+                self._require(done, f"set {name}'s address")
+                session.bound[name] = place.address
 
     def _require(self, done: bool, what: str) -> None:
         if not done:

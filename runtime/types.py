@@ -15,6 +15,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from ..kernels.gpu import DeviceArray
+
 Array = npt.NDArray[Any]
 FloatArray = npt.NDArray[np.float32]
 
@@ -109,6 +111,13 @@ class Slot(NamedTuple):
     cls: FloatArray
 
 
+class DeviceSlot(NamedTuple):
+    """The same on a GPU: ``tokens`` (B,P,C) of each layer in its memory, ``cls`` (B,D) in the host's."""
+
+    tokens: tuple[DeviceArray, ...]
+    cls: FloatArray
+
+
 class FeatureStore(Protocol):
     """The tokens of a lot, wherever they lie (host memory, a memory map, a device arena).
 
@@ -130,8 +139,12 @@ class FeatureStore(Protocol):
         """Of the tokens."""
         ...
 
-    def slot(self, i0: int, i1: int) -> Slot:
+    def slot(self, i0: int, i1: int) -> Slot | DeviceSlot:
         """Room for images i0..i1, for a backend to write into; valid until the next call."""
+        ...
+
+    def finite(self, i0: int, i1: int) -> Array:
+        """For each of images i0..i1, whose slot was just written into, whether all its numbers are finite."""
         ...
 
     def store(self, i0: int, i1: int) -> None:
@@ -155,6 +168,9 @@ class FeatureBackend(Protocol):
     max_batch: int | None
     """The most images that can be given at once, known when it is entered; None for any number."""
 
+    fills_device: bool
+    """Whether it runs on the GPU, and can write its tokens there into a ``DeviceSlot``."""
+
     @property
     def version(self) -> str:
         """What computes the features: their last bits depend on it."""
@@ -166,7 +182,7 @@ class FeatureBackend(Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
 
-    def extract_into(self, images: FloatArray, slot: Slot) -> None:
+    def extract_into(self, images: FloatArray, slot: Slot | DeviceSlot) -> None:
         """Write the tokens and CLS embeddings of ``images`` (B,3,H,W) into ``slot``."""
         ...
 

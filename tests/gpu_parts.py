@@ -11,6 +11,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,7 +30,8 @@ from gpu_whole import measure_whole
 from musc_edge.kernels.cubins import find_cubin
 from musc_edge.kernels.pycuda_gpu import PycudaGpu
 from musc_edge.kernels.thread import GpuThread
-from places import golden_folder
+from musc_edge.tools.demo import read_scores
+from places import ROOT, golden_folder
 
 
 class NotRunError(Exception):
@@ -142,7 +144,7 @@ def tensorrt(options: Options) -> dict[str, Any]:
         raise NotRunError("no TensorRT module is installed")
     bundle = require_bundle(options, modules[0])
     built = run(options, "export", "engine", bundle)
-    return {"modules": modules, "printed": [built, *run_vit(options, bundle, "tensorrt")]}
+    return {"modules": modules, "built": built, **run_vit(options, bundle, "tensorrt")}
 
 
 def onnx_cuda(options: Options) -> dict[str, Any]:
@@ -153,7 +155,7 @@ def onnx_cuda(options: Options) -> dict[str, Any]:
 
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
         raise NotRunError("this ONNX Runtime is not the one for GPUs (onnxruntime-gpu)")
-    return {"printed": run_vit(options, require_bundle(options, "onnxruntime-gpu"), "cuda")}
+    return run_vit(options, require_bundle(options, "onnxruntime-gpu"), "cuda")
 
 
 def require_bundle(options: Options, what: str) -> str:
@@ -163,12 +165,28 @@ def require_bundle(options: Options, what: str) -> str:
     return options.bundle
 
 
-def run_vit(options: Options, bundle: str, backend: str) -> list[str]:
-    """What the commands print that compare a backend with the probe and time it."""
-    return [
+def run_vit(options: Options, bundle: str, backend: str) -> dict[str, Any]:
+    """A backend against the probe, its time, and a lot whose tokens it leaves where the kernels read them."""
+    printed = [
         run(options, "export", "verify", bundle, "--backend", backend),
         run(options, "bench.cli", "backbone", "-b", bundle, "--backend", backend),
     ]
+    return {"printed": printed, "direct": compare_paths(options, bundle, backend)}
+
+
+def compare_paths(options: Options, bundle: str, backend: str) -> dict[str, float]:
+    """Largest difference of a raw score between tokens that stay on the GPU and tokens on the host."""
+    scores = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for scorer in ("cuda", "numpy"):
+            out, lot = f"{folder}/{scorer}", str(ROOT / "export" / "probe_images")
+            choice = ("--backend", backend, "--scorer", scorer)
+            run(options, "edge", "infer", lot, "-b", bundle, "-o", out, *choice)
+            scores[scorer] = read_scores(Path(out) / "scores.csv", "raw_score")
+    difference = max(abs(scores["cuda"][name] - value) for name, value in scores["numpy"].items())
+    if not difference < 1e-3:
+        raise AssertionError(f"tokens that stayed on the GPU score {difference:.1e} from those of the host")
+    return {"raw_score_max_change": difference}
 
 
 def run(options: Options, tool: str, *arguments: str) -> str:

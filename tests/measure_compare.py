@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from musc_edge.runtime.onnx_backend import OnnxBackend
-from musc_edge.runtime.types import FloatArray, ScoreSettings, Slot
+from musc_edge.runtime.types import DeviceSlot, FloatArray, ScoreSettings, Slot
 from musc_edge.tools.bench import lot
 from musc_edge.tools.bench.compare import compare
 from musc_edge.tools.bench.report import Report
@@ -29,7 +29,7 @@ PLANTED = 0.2
 _extract = OnnxBackend.extract_into
 
 
-def slow_extract(self: OnnxBackend, images: FloatArray, slot: Slot) -> None:
+def slow_extract(self: OnnxBackend, images: FloatArray, slot: Slot | DeviceSlot) -> None:
     """The ViT, PLANTED slower."""
     start = time.perf_counter()
     _extract(self, images, slot)

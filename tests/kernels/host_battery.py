@@ -19,6 +19,7 @@ from musc_edge.kernels.thread import GpuThread
 from musc_edge.runtime.cuda_scorer import CudaScorer
 from musc_edge.runtime.errors import LotError
 from musc_edge.runtime.store import HostStore
+from scorer_checks import fill
 
 GRID, WIDTH, IMAGES = (2, 3), 40, 7
 DEGREES, INTERVAL = (1, 3), (0.2, 0.9)
@@ -40,8 +41,7 @@ def check(library: Path, tokens: oracle.Numbers, expected: oracle.Floats, seed: 
         plan = replace(plan, device=replace(plan.device, **cut))
         resident = scorer.resident_store(store.shape, store.dtype, store.cls, plan)
         if resident:
-            resident.slot(0, IMAGES).tokens[:] = tokens
-            resident.store(0, IMAGES)
+            fill(resident, tokens, IMAGES)
         before = device.run(lambda gpu: gpu.free_memory())
         scores = scorer.score(resident or store, plan)
         assert device.run(lambda gpu: gpu.free_memory()) == before

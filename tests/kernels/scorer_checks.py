@@ -16,7 +16,7 @@ from musc_edge.runtime.mutual import CpuScorer
 from musc_edge.runtime.parallel import cores
 from musc_edge.runtime.plan import LotSize
 from musc_edge.runtime.store import DeviceStore, HostStore
-from musc_edge.runtime.types import DevicePlan, FloatArray, Plan
+from musc_edge.runtime.types import Array, DevicePlan, FloatArray, Plan, Slot
 
 
 def make_lot(
@@ -62,11 +62,20 @@ def scores_of_resident(device: GpuThread, store: HostStore, grid: tuple[int, int
 def put_on_device(scorer: CudaScorer, store: HostStore, plan: Plan) -> DeviceStore | None:
     """The lot with the tokens of all layers on the device; None if there is no room for them."""
     there = scorer.resident_store(store.shape, store.dtype, store.cls, plan)
-    for image in range(store.shape[1] if there else 0):
-        assert there is not None
-        there.slot(image, image + 1).tokens[:] = store.tokens[:, image : image + 1]
-        there.store(image, image + 1)
+    if there:
+        fill(there, store.tokens, batch=1)
     return there
+
+
+def fill(store: DeviceStore, tokens: Array, batch: int) -> None:
+    """Write tokens (S,N,P,C) as a backend does that works on the host."""
+    images = tokens.shape[1]
+    for i in range(0, images, batch):
+        stop = min(i + batch, images)
+        slot = store.slot(i, stop)
+        assert isinstance(slot, Slot)
+        slot.tokens[:] = tokens[:, i:stop]
+        store.store(i, stop)
 
 
 def some_plans(store: HostStore) -> list[DevicePlan]:

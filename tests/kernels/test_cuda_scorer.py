@@ -8,6 +8,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import pytest
 import oracle
 from emulated_gpu import EmulatedGpu
 from musc_edge.kernels.errors import KernelError
-from musc_edge.kernels.gpu import DeviceArray, Launch, Stream
+from musc_edge.kernels.gpu import DeviceArray, Gpu, Launch, Stream
 from musc_edge.kernels.thread import GpuThread
 from musc_edge.runtime import device_plan
 from musc_edge.runtime.cuda_scorer import CudaScorer
@@ -26,9 +27,10 @@ from musc_edge.runtime.errors import DeviceError, LotError
 from musc_edge.runtime.judges import choose
 from musc_edge.runtime.plan import LotSize
 from musc_edge.runtime.rows import FileRows
-from musc_edge.runtime.store import HostStore
-from musc_edge.runtime.types import DevicePlan
+from musc_edge.runtime.store import HostStore, UploadStore
+from musc_edge.runtime.types import DevicePlan, DeviceSlot
 from places import golden_folder
+from scorer_checks import fill
 
 Array = npt.NDArray[Any]
 Shape = tuple[int, int, int, int]
@@ -78,6 +80,11 @@ def store_of(shape: Shape, dtype: str = "float32", seed: int = 0) -> HostStore:
     return HostStore(tokens, np.empty((shape[1], 0), np.float32))
 
 
+def upload(there: DeviceArray, values: Array, gpu: Gpu) -> None:
+    """As a backend that fills the device."""
+    gpu.upload(there, values, gpu.default_stream())
+
+
 def score(scorer: CudaScorer, store: HostStore, plan: DevicePlan | None = None) -> Array:
     """Scores by ``plan``, or that for what is free; the tokens are put on the device if the plan says so."""
     chosen = scorer.plan(store.shape, store.dtype.itemsize, None)
@@ -86,10 +93,7 @@ def score(scorer: CudaScorer, store: HostStore, plan: DevicePlan | None = None) 
     if resident is None:
         return scorer.score(store, chosen)
     try:
-        for i in range(0, store.shape[1], 4):
-            stop = min(i + 4, store.shape[1])
-            resident.slot(i, stop).tokens[:] = store.tokens[:, i:stop]
-            resident.store(i, stop)
+        fill(resident, store.tokens, batch=4)
         return scorer.score(resident, chosen)
     finally:
         scorer.device.run(lambda gpu: gpu.free(resident._arena))
@@ -118,6 +122,34 @@ def test_scores_are_the_oracle_s(
     assert scores.dtype == np.float32
     expected = oracle.mutual_scores(store.tokens, grid, degrees, interval)
     np.testing.assert_allclose(scores, expected, rtol=0, atol=FINE)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize("shape", [(2, 7, 6, 64), (3, 7, 2, 65)])
+def test_a_store_on_the_device_finds_what_is_not_finite(
+    device: GpuThread, shape: Shape, dtype: str, value: float
+) -> None:
+    """Written directly, or uploaded where images do not begin on addresses that TensorRT can write to."""
+    tokens = np.full(shape, 3e4, dtype)
+    tokens[0, 2, -1, -1] = tokens[-1, 5, 0, 0] = value
+    scorer = CudaScorer((2, shape[2] // 2), device=device)
+    plan = scorer.plan(shape, tokens.itemsize, None)
+    cls = np.zeros((7, 3), np.float32)
+    cls[4, 1] = value
+    store = scorer.resident_store(shape, dtype, cls, plan, direct=True)
+    assert store is not None
+    direct = shape[3] == 64
+    assert isinstance(store, UploadStore) != direct
+    for i0, i1 in ((0, 3), (3, 7)):
+        slot = store.slot(i0, i1)
+        if isinstance(slot, DeviceSlot):
+            for there, part in zip(slot.tokens, tokens[:, i0:i1], strict=True):
+                device.run(partial(upload, there, part))
+        else:
+            slot.tokens[:] = tokens[:, i0:i1]
+        assert store.finite(i0, i1).tolist() == [i not in (2, 4, 5) for i in range(i0, i1)]
+    device.run(lambda gpu: gpu.free(store._arena))
 
 
 @pytest.mark.parametrize(("images", "group"), [(12, 4), (12, 5), (13, 5), (25, 7)])

@@ -5,13 +5,11 @@ from __future__ import annotations
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
-import onnxruntime
 import pytest
 
+from fake_onnxruntime import CUDA, FakeOnnxRuntime, install_onnxruntime
 from helpers_engine import SIZE, install, make_bundle, without_tensorrt
 from helpers_export import pixels, quiet
 from musc_edge.export.engine import choose_target, make_engine
@@ -25,8 +23,6 @@ from musc_edge.runtime.features import empty_slot
 from musc_edge.runtime.onnx_backend import OnnxBackend
 from musc_edge.runtime.types import Bundle
 
-CUDA = "CUDAExecutionProvider"
-
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
@@ -38,47 +34,6 @@ def chosen(bundle: Bundle, name: str, batch: int = 4) -> tuple[str, tuple[str, .
         backend, notes = enter_backend(stack, name, bundle, 1, batch)
         backend.extract_into(pixels(2, SIZE), empty_slot(bundle, 2))
         return backend.name, notes
-
-
-class FakeOnnxRuntime:
-    """ONNX Runtime with a GPU that is none: ``listed`` says that it has CUDA, ``loads`` that it works."""
-
-    def __init__(self, listed: bool = True, loads: bool = True) -> None:
-        self._listed, self._loads = listed, loads
-        self.asked: list[tuple[Any, Any]] = []
-        self.fallback = True
-        self.preloaded = False
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(onnxruntime, name)
-
-    def preload_dlls(self) -> None:
-        self.preloaded = True
-
-    def get_available_providers(self) -> list[str]:
-        return [CUDA, "CPUExecutionProvider"] if self._listed else ["CPUExecutionProvider"]
-
-    def InferenceSession(self, path: str, options: Any, providers: Any, provider_options: Any) -> Any:  # noqa: N802
-        self.asked.append((providers, provider_options))
-        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        first = [CUDA] if providers == [CUDA] and self._loads else []
-
-        def disable_fallback() -> None:
-            self.fallback = False
-
-        return SimpleNamespace(
-            get_providers=lambda: [*first, "CPUExecutionProvider"],
-            get_inputs=session.get_inputs,
-            get_outputs=session.get_outputs,
-            io_binding=session.io_binding,
-            run_with_iobinding=session.run_with_iobinding,
-            disable_fallback=disable_fallback,
-        )
-
-
-def install_onnxruntime(monkeypatch: pytest.MonkeyPatch, runtime: FakeOnnxRuntime, *packages: str) -> None:
-    monkeypatch.setattr(onnx_backend, "import_onnxruntime", lambda: runtime)
-    monkeypatch.setattr(onnx_backend, "installed_packages", lambda: set(packages or ("onnxruntime-gpu",)))
 
 
 # ---- auto ------------------------------------------------------------------------------------

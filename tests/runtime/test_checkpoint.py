@@ -24,7 +24,7 @@ from musc_edge.runtime.features import allocate, extract
 from musc_edge.runtime.judges import choose
 from musc_edge.runtime.mutual import CpuScorer
 from musc_edge.runtime.survey import ReadOptions, Survey, survey_lot
-from musc_edge.runtime.types import Bundle, FloatArray, LotImage, Slot
+from musc_edge.runtime.types import Bundle, DeviceSlot, FloatArray, LotImage, Slot
 
 N, GROUP, BATCH, BLOCK = 40, 8, 8, 16
 LAYER = N * GROUP // 2  # pairs
@@ -38,6 +38,7 @@ class FakeViT:
 
     name = version = "fake"
     max_batch: int | None = None
+    fills_device = False
 
     def __init__(self) -> None:
         self.images = 0
@@ -50,7 +51,8 @@ class FakeViT:
     ) -> None:
         pass
 
-    def extract_into(self, images: FloatArray, slot: Slot) -> None:
+    def extract_into(self, images: FloatArray, slot: Slot | DeviceSlot) -> None:
+        assert isinstance(slot, Slot)
         self.images += len(images)
         for k, image in enumerate(images):
             generator = np.random.default_rng(zlib.crc32(image.tobytes()))

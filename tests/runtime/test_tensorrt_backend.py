@@ -12,14 +12,18 @@ import numpy as np
 import pytest
 
 from fake_pycuda import Error as DriverError
-from helpers_engine import Machine, install, make_bundle, without_tensorrt
+from helpers_engine import SIZE, Machine, install, make_bundle, without_tensorrt
 from helpers_export import pixels, quiet
 from musc_edge.export.engine import choose_target, make_engine
 from musc_edge.kernels import driver
+from musc_edge.kernels.gpu import DeviceArray
+from musc_edge.kernels.pycuda_gpu import PycudaGpu
+from musc_edge.kernels.thread import GpuThread
 from musc_edge.runtime.bundle import open_bundle
 from musc_edge.runtime.errors import BundleError, DeviceError
 from musc_edge.runtime.features import empty_slot
 from musc_edge.runtime.onnx_backend import OnnxBackend
+from musc_edge.runtime.store import DeviceStore
 from musc_edge.runtime.tensorrt_backend import TensorRtBackend
 from musc_edge.runtime.types import Bundle
 
@@ -51,6 +55,36 @@ def test_results_are_those_of_onnx_runtime(bundle: Bundle, machine: Machine) -> 
             backend.extract_into(images[start:stop], part)
     np.testing.assert_allclose(found.tokens, expected.tokens, atol=1e-5)
     np.testing.assert_allclose(found.cls, expected.cls, atol=1e-6)
+
+
+def test_tokens_are_written_where_the_scorer_wants_them(bundle: Bundle, machine: Machine) -> None:
+    """Into an arena of the device, whose other images stay as they were; only CLS comes to the host."""
+    images, expected = pixels(5, SIZE), empty_slot(bundle, 5)
+    with OnnxBackend(bundle) as reference:
+        reference.extract_into(images, expected)
+    layers, _, patches, width = expected.tokens.shape
+    memory = np.full((layers, 9, patches, width), np.nan, np.float32)
+    machine.pycuda.living[memory.ctypes.data] = memory.reshape(-1).view(np.uint8)
+    arena = DeviceArray(memory.ctypes.data, memory.shape, memory.dtype)
+    store = DeviceStore(GpuThread(PycudaGpu), arena, np.zeros((9, expected.cls.shape[1]), np.float32), 9)
+    with TensorRtBackend(bundle) as backend:
+        backend.extract_into(images[:4], store.slot(2, 6))
+        backend.extract_into(images[4:], store.slot(6, 7))
+        assert machine.count("memcpy_dtoh") == 2
+        there = empty_slot(bundle, 3)
+        backend.extract_into(images[:3], there)
+    del machine.pycuda.living[memory.ctypes.data]
+    np.testing.assert_allclose(memory[:, 2:7], expected.tokens, atol=1e-5)
+    assert np.isnan(memory[:, [0, 1, 7, 8]]).all()
+    np.testing.assert_allclose(store.cls[2:7], expected.cls, atol=1e-6)
+    np.testing.assert_allclose(there.tokens, expected.tokens[:, :3], atol=1e-5)
+
+
+def test_engine_of_other_types(bundle: Bundle, machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its tokens in half would be read as singles where they are written."""
+    monkeypatch.setattr("fake_tensorrt.FakeEngine.get_tensor_dtype", lambda self, name: "half")
+    with pytest.raises(BundleError, match=r"'float16'.* the manifest .*'float32'"), TensorRtBackend(bundle):
+        pass
 
 
 def test_order_and_lifetime(bundle: Bundle, machine: Machine) -> None:

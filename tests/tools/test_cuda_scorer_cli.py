@@ -12,6 +12,9 @@ import pytest
 
 from bad_input import Place
 from emulated_gpu import EmulatedGpu
+from fake_libcuda import FakeCuda
+from fake_onnxruntime import FakeOnnxRuntime, install_onnxruntime
+from musc_edge.kernels import driver
 from musc_edge.kernels.thread import GpuThread
 from musc_edge.runtime import scorers
 from musc_edge.runtime.errors import DeviceError
@@ -68,6 +71,22 @@ def test_where_the_features_lie_changes_no_byte(infer: Callable[..., tuple[int, 
     assert [plan["device"]["resident"] for plan in plans] == [True, False]
     assert [plan["tokens_on_disk"] for plan in plans] == [False, True]
     assert (resident / "scores.csv").read_bytes() == (copied / "scores.csv").read_bytes()
+
+
+@pytest.mark.usefixtures("gpu")
+def test_a_vit_on_the_gpu_writes_its_tokens_where_they_are_compared(
+    infer: Callable[..., tuple[int, Path, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None of them passes through the host's memory, and no byte of the result changes."""
+    by_host = infer("host", "--backend", "cpu", "--scorer", "cuda")[1]
+    runtime = FakeOnnxRuntime()
+    monkeypatch.setattr(driver, "_load", lambda: FakeCuda("Fake GPU"))
+    install_onnxruntime(monkeypatch, runtime)
+    code, direct, printed = infer("direct", "--backend", "cuda", "--scorer", "cuda", "--batch", "3")
+    assert code == 0, printed
+    assert (direct / "scores.csv").read_bytes() == (by_host / "scores.csv").read_bytes()
+    assert set(runtime.bound) == {("tokens_8", "cuda"), ("cls", "cpu")}
+    assert json.loads((direct / "lot.json").read_text())["backend"] == "cuda"
 
 
 def test_where_the_kernels_came_from_is_said(

@@ -1,0 +1,72 @@
+"""ONNX Runtime that says it has a GPU, and runs on the CPU."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import onnxruntime
+import pytest
+
+from musc_edge.runtime import onnx_backend
+
+CUDA = "CUDAExecutionProvider"
+
+
+class FakeOnnxRuntime:
+    """ONNX Runtime with a GPU that is none: ``listed`` says that it has CUDA, ``loads`` that it works.
+
+    Addresses "on the GPU" are those of the host's memory, as an emulated GPU's are.
+    """
+
+    def __init__(self, listed: bool = True, loads: bool = True) -> None:
+        self._listed, self._loads = listed, loads
+        self.asked: list[tuple[Any, Any]] = []
+        self.fallback = True
+        self.preloaded = False
+        self.bound: list[tuple[str, str]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(onnxruntime, name)
+
+    def preload_dlls(self) -> None:
+        self.preloaded = True
+
+    def get_available_providers(self) -> list[str]:
+        return [CUDA, "CPUExecutionProvider"] if self._listed else ["CPUExecutionProvider"]
+
+    def InferenceSession(self, path: str, options: Any, providers: Any, provider_options: Any) -> Any:  # noqa: N802
+        self.asked.append((providers, provider_options))
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        first = [CUDA] if providers == [CUDA] and self._loads else []
+
+        def disable_fallback() -> None:
+            self.fallback = False
+
+        return SimpleNamespace(
+            get_providers=lambda: [*first, "CPUExecutionProvider"],
+            get_inputs=session.get_inputs,
+            get_outputs=session.get_outputs,
+            io_binding=lambda: _Binding(session.io_binding(), self.bound),
+            run_with_iobinding=lambda binding: session.run_with_iobinding(binding.real),
+            disable_fallback=disable_fallback,
+        )
+
+
+class _Binding:
+    """Notes which output is bound to which kind of memory, and binds it to the host's."""
+
+    def __init__(self, real: Any, bound: list[tuple[str, str]]) -> None:
+        self.real, self._bound = real, bound
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.real, name)
+
+    def bind_output(self, name: str, kind: str, *arguments: object) -> None:
+        self._bound.append((name, kind))
+        self.real.bind_output(name, "cpu", *arguments)
+
+
+def install_onnxruntime(monkeypatch: pytest.MonkeyPatch, runtime: FakeOnnxRuntime, *packages: str) -> None:
+    monkeypatch.setattr(onnx_backend, "import_onnxruntime", lambda: runtime)
+    monkeypatch.setattr(onnx_backend, "installed_packages", lambda: set(packages or ("onnxruntime-gpu",)))
