@@ -1,10 +1,11 @@
 # make demo   set everything up and score 90 real images
-# make test   set everything up and run the tests
+# make test   set everything up and run the tests, in WORKERS processes
 # make check  what CI runs after the tests: lint and types
 # make bench  measure this machine
 # Everything that these create is in .work/.
 
 PYTHON ?= python3
+WORKERS ?= 2
 WORK := .work
 DATA := $(WORK)/downloads/.ready
 PACKAGES := tools/demo_packages.txt
@@ -21,7 +22,7 @@ demo: $(DEMO)/.installed $(DATA)
 	$(DEMO)/bin/python -m musc_edge.tools.demo $(WORK)
 
 test: $(TEST)/.installed $(DATA)
-	$(TEST)/bin/python -m pytest $(ARGS)
+	$(TEST)/bin/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 check: $(TEST)/.installed
 	$(TEST)/bin/ruff check .
