@@ -115,7 +115,7 @@ class Gpu(Protocol):
         """A copy of ``array``, after all that was queued in ``stream``."""
         ...
 
-    def event(self) -> Event:
+    def event(self, *, timed: bool = False) -> Event:
         """A new event; it can be recorded again and again."""
         ...
 
@@ -129,4 +129,8 @@ class Gpu(Protocol):
 
     def finish(self, event: Event) -> None:
         """Return when ``event`` as last recorded has happened; at once if it never was."""
+        ...
+
+    def elapsed(self, first: Event, second: Event) -> float:
+        """Seconds from one event to another; both are timed and have happened."""
         ...

@@ -148,9 +148,10 @@ class PycudaGpu:
     def handle(self, stream: Stream) -> int:
         return int(self._streams[stream].handle)
 
-    def event(self) -> Event:
+    def event(self, *, timed: bool = False) -> Event:
+        flags = 0 if timed else self._driver.event_flags.DISABLE_TIMING
         with self._errors("making an event"):
-            self._events.append(self._driver.Event(self._driver.event_flags.DISABLE_TIMING))
+            self._events.append(self._driver.Event(flags))
         return len(self._events) - 1
 
     def upload(self, array: DeviceArray, values: Array, stream: Stream) -> None:
@@ -216,6 +217,10 @@ class PycudaGpu:
     def finish(self, event: Event) -> None:
         with self._errors("waiting for the GPU"):
             self._events[event].synchronize()
+
+    def elapsed(self, first: Event, second: Event) -> float:
+        with self._errors("reading the time between events"):
+            return 1e-3 * float(self._events[second].time_since(self._events[first]))
 
     @contextmanager
     def _errors(self, what: str, cure: str = _LAUNCH_CURE) -> Iterator[None]:

@@ -134,8 +134,9 @@ class CudaScorer(Method):
         device = _of_device(plan)
         if device.resident != resident or device.panel > size.images:
             device = make_device_plan(size, device.budget, resident=resident)
+        timer = timer or StageTimer()
         while True:
-            work = DeviceWork(self, store, size, device, judges, progress, kept, self.device.check)
+            work = DeviceWork(self, store, size, device, judges, progress, kept, timer, self.device.check)
             try:
                 by_place = self.device.run(work.scores)
                 break

@@ -14,9 +14,11 @@ from types import TracebackType
 import numpy as np
 
 from ..kernels import launches
-from ..kernels.gpu import DeviceArray, Gpu
+from ..kernels.gpu import DeviceArray, Gpu, Stream
 from .device_plan import SAMPLES, pairs_per_launch
+from .device_timing import DeviceTimer
 from .plan import LotSize
+from .timing import StageTimer
 from .types import Array, DevicePlan
 
 Use = tuple[int, int]
@@ -32,6 +34,7 @@ class DeviceLot:
     read : tokens (n,P,C) of places i0..i1 of a layer, in host memory.
     on_device : the same as runs of neighbors (n,P,C) on the device, where the plan has them there.
     uses : whose tokens will be asked for, in this order.
+    timer : records when the device uploads, aggregates, compares and selects.
     """
 
     def __init__(
@@ -43,7 +46,9 @@ class DeviceLot:
         read: Callable[[int, int, int], Array],
         on_device: Callable[[int, int, int], list[DeviceArray]],
         uses: Sequence[Use],
+        timer: StageTimer,
     ) -> None:
+        self._timer = timer
         self.gpu, self.size, self.plan = gpu, size, plan
         self._grid, self._read, self._on_device, self._uses = grid, read, on_device, uses
         self._next = 0
@@ -84,6 +89,7 @@ class DeviceLot:
         earlier = gpu.event()  # copies of tokens that are resident
         gpu.record(earlier, gpu.default_stream())
         gpu.wait(self.compute, earlier)
+        self._timed = DeviceTimer(gpu, self._timer, self.compute)
         self._copied = [gpu.event() for _ in range(plan.ring)]
         self._used = [gpu.event() for _ in range(plan.ring)]
         self._places: dict[Use, int] = {}
@@ -112,18 +118,20 @@ class DeviceLot:
                 self._samples += self._on_device(layer, place, place + 1)
             else:
                 tokens = self._sample_tokens.rows(row, row + 1)
-                self.gpu.upload(tokens, self._read(layer, place, place + 1), self.compute)
+                self._upload(tokens, (layer, place, place + 1), self.compute)
                 self._samples.append(tokens)
             centres = self._sample_centres.rows(row, row + 1)
-            launches.centre(self.gpu, self._samples[row], centres, self.compute)
+            with self._timed.work("aggregate", self.compute):
+                launches.centre(self.gpu, self._samples[row], centres, self.compute)
 
     def find_shift(self, degree: int) -> None:
         """Make the mean of the sample's rows the shift of all rows of this layer and degree."""
-        self.gpu.fill(self.shift, 0, self.compute)
-        for row, tokens in enumerate(self._samples):
-            arrays = (self._sample_centres, self._sample_features, self._sample_squares)
-            self._pool(tokens, degree, *(array.rows(row, row + 1) for array in arrays))
-        launches.column_mean(self.gpu, self._sample_features, self.shift, self.compute)
+        with self._timed.work("aggregate", self.compute):
+            self.gpu.fill(self.shift, 0, self.compute)
+            for row, tokens in enumerate(self._samples):
+                arrays = (self._sample_centres, self._sample_features, self._sample_squares)
+                self._pool(tokens, degree, *(array.rows(row, row + 1) for array in arrays))
+            launches.column_mean(self.gpu, self._sample_features, self.shift, self.compute)
 
     def pool_block(self, block: int, degree: int, row: int) -> None:
         """Make the features of the next block of ``uses``, which is ``block``, into rows from ``row`` on."""
@@ -138,15 +146,16 @@ class DeviceLot:
             self._next += 1
             self.gpu.wait(self.compute, self._copied[place])
             runs = [self._ring.item(place).rows(0, stop - start)]
-        for tokens in runs:
-            count = tokens.shape[0]
-            centres = self.centres.rows(start, start + count)
-            if block not in self._centred:
-                launches.centre(self.gpu, tokens, centres, self.compute)
-            arrays = (self.features, self.squares)
-            features, squares = (array.rows(row, row + count) for array in arrays)
-            self._pool(tokens, degree, centres, features, squares)
-            start, row = start + count, row + count
+        with self._timed.work("aggregate", self.compute):
+            for tokens in runs:
+                count = tokens.shape[0]
+                centres = self.centres.rows(start, start + count)
+                if block not in self._centred:
+                    launches.centre(self.gpu, tokens, centres, self.compute)
+                arrays = (self.features, self.squares)
+                features, squares = (array.rows(row, row + count) for array in arrays)
+                self._pool(tokens, degree, centres, features, squares)
+                start, row = start + count, row + count
         self._centred.add(block)
         if not self.plan.resident:
             self.gpu.record(self._used[place], self.compute)
@@ -173,14 +182,20 @@ class DeviceLot:
         """Compare pairs (count,4), at most as many as one launch takes."""
         on_device = self.pairs.rows(0, len(pairs))
         self.gpu.upload(on_device, pairs, self.compute)
-        launches.gram_min(self.gpu, self.features, self.squares, on_device, self.distances, self.compute)
+        with self._timed.work("compare", self.compute):
+            launches.gram_min(self.gpu, self.features, self.squares, on_device, self.distances, self.compute)
 
     def average(self, start: int, stop: int, first: int, last: int) -> None:
         """Average the sorted distances ``first`` to ``last`` of a panel into the scores of its places."""
         count, judges, patches = stop - start, self.size.judges, self.size.patches
         panel = DeviceArray(self.distances.address, (count, judges, patches), self.distances.dtype)
         scores = self.scores.rows(start, stop)
-        launches.interval_mean(self.gpu, panel, scores, first, last, self.compute)
+        with self._timed.work("select", self.compute):
+            launches.interval_mean(self.gpu, panel, scores, first, last, self.compute)
+
+    def finish(self) -> None:
+        """Wait for all work, and record when each part of it ran."""
+        self._timed.finish()
 
     def copy_ahead(self, most: int = 1) -> None:
         """Queue copies of tokens that are needed next, into places that are not needed before them."""
@@ -199,7 +214,14 @@ class DeviceLot:
     def _copy(self, use: Use, place: int) -> None:
         self._places = {u: p for u, p in self._places.items() if p != place} | {use: place}
         layer, start = use[0], use[1] * self.plan.block
-        tokens = self._read(layer, start, min(start + self.plan.block, self.size.images))
+        stop = min(start + self.plan.block, self.size.images)
         self.gpu.wait(self._copies, self._used[place])
-        self.gpu.upload(self._ring.item(place).rows(0, len(tokens)), tokens, self._copies)
+        self._upload(self._ring.item(place).rows(0, stop - start), (layer, start, stop), self._copies)
         self.gpu.record(self._copied[place], self._copies)
+
+    def _upload(self, there: DeviceArray, part: tuple[int, int, int], stream: Stream) -> None:
+        """Queue a copy of the tokens of ``part``: a layer, and places i0 to i1."""
+        with self._timer.work("load"):
+            tokens = self._read(*part)
+        with self._timed.work("upload", stream):
+            self.gpu.upload(there, tokens, stream)

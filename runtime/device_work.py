@@ -20,6 +20,7 @@ from .layer import KeptCells, require_finite
 from .method import Method
 from .plan import LotSize
 from .store import DeviceStore
+from .timing import StageTimer
 from .types import Array, DevicePlan, FeatureStore, Progress
 
 _COPIES = 4
@@ -40,6 +41,7 @@ class DeviceWork:
     judges: Judges
     progress: Progress
     kept: KeptCells | None
+    timer: StageTimer
     check: Callable[[], None]
 
     def scores(self, gpu: Gpu) -> Array:
@@ -55,10 +57,13 @@ class DeviceWork:
                 pairs += len(step.pairs)
         uses = [(i, block) for i in left for _ in degrees for block in blocks]
         total = np.zeros((self.size.images, self.size.patches))
-        with DeviceLot(gpu, self.size, self.plan, self.method.grid, self._read, self._on_device, uses) as lot:
+        with DeviceLot(
+            gpu, self.size, self.plan, self.method.grid, self._read, self._on_device, uses, self.timer
+        ) as lot:
             launcher = _Launcher(self, lot, len(left), pairs)
             for i, scores in enumerate(finished):
                 total += self._layer(lot, launcher, i) if scores is None else scores
+            lot.finish()
         return total / self.size.layers
 
     def _layer(self, lot: DeviceLot, launcher: _Launcher, layer: int) -> Array:

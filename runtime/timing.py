@@ -45,12 +45,13 @@ class StageTimer:
         try:
             yield
         finally:
-            self._record(name, start, time.perf_counter())
+            self.record(name, start, time.perf_counter())
 
     def spans(self) -> dict[str, Array]:
         """Starts and stops (n,2) in seconds, by the name of stage or work, in the order of their ends."""
         return {name: np.array(values).reshape(-1, 2) for name, values in self._spans.items()}
 
-    def _record(self, name: str, start: float, stop: float) -> None:
+    def record(self, name: str, start: float, stop: float) -> None:
+        """Note that work called ``name`` ran from ``start`` to ``stop``, by ``time.perf_counter``."""
         # One call each, which Python's threads do not interrupt; 16 bytes for a span, for lots of any size.
         self._spans.setdefault(name, array("d")).extend((start, stop))

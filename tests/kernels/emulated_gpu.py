@@ -8,9 +8,11 @@ sides, and may not be used after it is freed.
 from __future__ import annotations
 
 import ctypes
+import math
 import random
 import subprocess
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -71,6 +73,7 @@ class EmulatedGpu:
         self._streams: list[deque[tuple[str, Any]]] = []
         self._recorded: list[int] = []
         self._happened: list[int] = []
+        self._times: list[float] = []  # NaN for events that are not timed
         self._used = 0
         return self
 
@@ -136,9 +139,10 @@ class EmulatedGpu:
     def handle(self, stream: Stream) -> int:
         return stream
 
-    def event(self) -> Event:
+    def event(self, *, timed: bool = False) -> Event:
         self._recorded.append(0)
         self._happened.append(0)
+        self._times.append(0.0 if timed else float("nan"))
         return len(self._recorded) - 1
 
     def upload(self, array: DeviceArray, values: Array, stream: Stream) -> None:
@@ -171,6 +175,12 @@ class EmulatedGpu:
         wanted = self._recorded[event]
         self._until(lambda: self._happened[event] >= wanted)
 
+    def elapsed(self, first: Event, second: Event) -> float:
+        for event in (first, second):
+            assert 0 < self._recorded[event] == self._happened[event], "an event has not happened"
+            assert not math.isnan(self._times[event]), "an event is not timed"
+        return self._times[second] - self._times[first]
+
     def _queue(self, stream: Stream, work: Callable[[], object]) -> None:
         self._check_thread()
         self._streams[stream].append(("work", work))
@@ -187,6 +197,8 @@ class EmulatedGpu:
             elif kind == "record":
                 event, number = what
                 self._happened[event] = number
+                if not math.isnan(self._times[event]):
+                    self._times[event] = time.perf_counter()
 
     def _waits(self, item: tuple[str, Any]) -> bool:
         kind, what = item

@@ -73,7 +73,7 @@ class FakeDriver:
 
     def Event(self, flags: int) -> _Event:  # noqa: N802
         self.enter("Event")
-        return _Event(self)
+        return _Event(self, timed=not flags & self.event_flags.DISABLE_TIMING)
 
     def mem_get_info(self) -> tuple[int, int]:
         self.enter("mem_get_info")
@@ -156,14 +156,20 @@ class _Stream:
 
 
 class _Event:
-    def __init__(self, driver: FakeDriver) -> None:
-        self._driver = driver
+    def __init__(self, driver: FakeDriver, timed: bool) -> None:
+        self._driver, self._timed = driver, timed
 
     def record(self, stream: _Stream) -> None:
         self._driver.enter("record")
 
     def synchronize(self) -> None:
         self._driver.wait("Event.synchronize")
+
+    def time_since(self, event: _Event) -> float:
+        self._driver.enter("time_since")
+        assert self._timed, "an event that is not timed"
+        assert event._timed, "an event that is not timed"
+        return 2.5
 
 
 class _Devices:

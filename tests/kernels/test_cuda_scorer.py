@@ -6,6 +6,7 @@ import gc
 import re
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -28,6 +29,7 @@ from musc_edge.runtime.judges import choose
 from musc_edge.runtime.plan import LotSize
 from musc_edge.runtime.rows import FileRows
 from musc_edge.runtime.store import HostStore, UploadStore
+from musc_edge.runtime.timing import StageTimer
 from musc_edge.runtime.types import DevicePlan, DeviceSlot
 from places import golden_folder
 from scorer_checks import fill
@@ -249,7 +251,35 @@ def test_seconds_are_measured_and_leave_nothing(device: GpuThread) -> None:
     assert scorer.version.startswith("cuda sm_00 ")
 
 
-# ---- progress, and what was kept -------------------------------------------------------------
+# ---- time, progress, and what was kept -------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("panel", "copied"), [(12, True), (4, True), (12, False)])
+def test_the_device_s_work_is_timed(device: GpuThread, panel: int, copied: bool) -> None:
+    """Within the time that scoring took, and kernels one after the other."""
+    store, timer = store_of((2, 12, 20, 64)), StageTimer()
+    scorer = CudaScorer((4, 5), (1, 3), device=device)
+    plan = scorer.plan(store.shape, 4, None, keep=copied)
+    assert plan.device
+    there = scorer.resident_store(store.shape, store.dtype, store.cls, plan)
+    assert (there is None) == copied
+    if there:
+        fill(there, store.tokens, batch=12)
+    by_panels = replace(plan, device=replace(plan.device, block=4, ring=2 if copied else 0, panel=panel))
+    start = time.perf_counter()
+    scorer.score(there or store, by_panels, timer=timer)
+    stop = time.perf_counter()
+    spans = timer.spans()
+    assert set(spans) == {"aggregate", "compare", "select"} | ({"load", "upload"} if copied else set())
+    for found in spans.values():
+        assert (found[:, 0] >= start).all()
+        assert (found[:, 1] <= stop).all()
+    kernels = np.concatenate([spans[name] for name in ("aggregate", "compare", "select")])
+    kernels = kernels[np.argsort(kernels[:, 0])]
+    assert (np.diff(kernels) > 0).all()
+    assert (kernels[1:, 0] >= kernels[:-1, 1] - 1e-9).all()
+    if there:
+        device.run(lambda gpu: gpu.free(there._arena))
 
 
 @pytest.mark.parametrize("panel", [12, 4])

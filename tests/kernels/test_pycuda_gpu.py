@@ -46,6 +46,10 @@ def everything(gpu: Gpu) -> Array:
     gpu.wait(b, event)
     gpu.launch(LAUNCH, (array, np.int32(7)), b)
     gpu.finish(event)
+    timed = gpu.event(timed=True)
+    gpu.record(timed, b)
+    gpu.finish(timed)
+    assert gpu.elapsed(timed, timed) == 0.0025
     assert gpu.free_memory() == 1000
     gpu.free(gpu.empty((5,), np.uint16))
     return gpu.download(array, b)
