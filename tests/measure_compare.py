@@ -23,6 +23,7 @@ from musc_edge.runtime.onnx_backend import OnnxBackend
 from musc_edge.runtime.types import DeviceSlot, FloatArray, ScoreSettings, Slot
 from musc_edge.tools.bench import lot
 from musc_edge.tools.bench.compare import compare
+from musc_edge.tools.bench.harness import Yardstick
 from musc_edge.tools.bench.report import Report
 
 PLANTED = 0.2
@@ -38,10 +39,10 @@ def slow_extract(self: OnnxBackend, images: FloatArray, slot: Slot | DeviceSlot)
 
 def measure(job: lot.Job, rounds: int) -> dict[str, Any]:
     """The report of so many rounds."""
-    measured = lot.Measured()
+    measured, yardstick = lot.Measured(), Yardstick([])
     for _ in range(rounds):
-        lot.run_once(job, measured)
-    return Report("lot", {}, measured.samples()).content()
+        yardstick.measure(lot.run_once(job, measured))
+    return Report("lot", {}, measured.samples(), yardstick=yardstick.seconds).content()
 
 
 def main() -> None:

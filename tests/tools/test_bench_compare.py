@@ -42,13 +42,15 @@ def report(samples: Mapping[str, Sequence[float]], **other: Any) -> dict[str, An
 def run(seed: Sequence[int], rounds: int, factor: Mapping[str, float] | None = None) -> dict[str, Any]:
     """Rounds with 5 % noise, 3 % drift of the whole run and, in one run of two, a burst in one round."""
     rng = np.random.default_rng(seed)
-    seconds = np.array(list(STAGES.values())) * np.exp(0.05 * rng.standard_normal((rounds, len(STAGES))))
+    names = [*STAGES, "yardstick"]
+    seconds = np.array([*STAGES.values(), 0.015]) * np.exp(0.05 * rng.standard_normal((rounds, len(names))))
     seconds *= np.exp(0.03 * rng.standard_normal())
     if rng.random() < 0.5:
         seconds[rng.integers(rounds)] *= 1.5
     for name, by in (factor or {}).items():
-        seconds[:, list(STAGES).index(name)] *= by
-    return report(dict(zip(STAGES, seconds.T.tolist(), strict=True)))
+        seconds[:, names.index(name)] *= by
+    *stages, yardstick = seconds.T.tolist()
+    return report(dict(zip(STAGES, stages, strict=True)), yardstick=yardstick)
 
 
 def steady(median: float, rounds: int = 10) -> list[float]:
@@ -66,7 +68,7 @@ def verdicts(changes: list[Change]) -> dict[str, str]:
 def test_a_stage_slower_by_a_fifth_is_found_through_noise_drift_and_bursts() -> None:
     found, false = 0, 0
     for k in range(20):
-        name, rounds = list(STAGES)[k % 5], 8 + k % 5
+        name, rounds = list(STAGES)[k % 5], 12 + k % 5
         changes = verdicts(compare(run([k, 0], rounds), run([k, 1], rounds, {name: 1.2})))
         found += changes.pop(name) == "slower"
         false += not {"slower", "faster"}.isdisjoint(changes.values())
@@ -119,29 +121,57 @@ def test_one_burst_hides_no_change() -> None:
     assert verdicts(changes) == {**dict.fromkeys(STAGES, "same"), "maps": "slower"}
 
 
-def test_what_moves_all_names_alike_is_unsure_and_remarked() -> None:
-    a = report({name: steady(seconds) for name, seconds in STAGES.items()})
-    b = report({name: steady(1.2 * seconds) for name, seconds in STAGES.items()})
+def moved(by: float, machine: float) -> dict[str, Any]:
+    """All stages slower by one factor, the machine by another."""
+    samples = {name: steady(by * seconds) for name, seconds in STAGES.items()}
+    return report(samples, yardstick=steady(0.015 * machine))
+
+
+def test_what_the_machine_did_is_unsure_and_remarked() -> None:
+    a, b = moved(1, 1), moved(1.15, 1.15)
     changes, remarks = compare(a, b), differences(a, b)
     assert set(verdicts(changes).values()) == {"unsure"}
-    assert changes[0].note == "+0 % beside the +20 % that the names share"
-    assert len(remarks) == 1
-    assert remarks[0].startswith("the names moved by +20 % together (median): probably the machine")
+    assert changes[0].note == "+0 % beside the machine's +15 %"
+    (remark,) = remarks
+    assert remark.startswith("the machine itself moved: a matrix product that never changes took +15 %.")
 
 
-def test_a_name_that_stood_still_while_the_others_moved_has_not_changed() -> None:
-    a = report({name: steady(seconds) for name, seconds in STAGES.items()})
-    b = report({name: steady(seconds * (1 if name == "maps" else 1.2)) for name, seconds in STAGES.items()})
-    assert verdicts(compare(a, b)) == {**dict.fromkeys(STAGES, "unsure"), "maps": "same"}
+def test_a_change_that_touches_all_names_is_found() -> None:
+    a, b = moved(1, 1), moved(1.2, 1.01)
+    assert set(verdicts(compare(a, b)).values()) == {"slower"}
+    assert differences(a, b) == []
+
+
+@pytest.mark.parametrize("machine", [1.3, 0.7])
+def test_nothing_is_said_of_runs_on_a_machine_that_was_another(machine: float) -> None:
+    changes = compare(moved(1, 1), moved(2, machine))
+    assert {c.verdict for c in changes} == {"unsure"}
+    assert changes[0].note == f"the machine itself moved by {machine - 1:+.0%}".replace("%", " %")
+
+
+def test_a_name_that_stood_still_while_the_machine_moved_has_not_changed() -> None:
+    b = moved(1.15, 1.15)
+    b["samples"]["maps"] = steady(STAGES["maps"])
+    assert verdicts(compare(moved(1, 1), b)) == {**dict.fromkeys(STAGES, "unsure"), "maps": "same"}
+
+
+def test_a_round_that_was_cut_off_has_no_yardstick_and_does_not_count() -> None:
+    a, b = moved(1, 1), moved(1.2, 1)
+    whole = compare(a, b)
+    b["samples"] = {name: [*seconds, 100.0] for name, seconds in b["samples"].items()}
+    for cut, change in zip(compare(a, b), whole, strict=True):
+        assert (cut.verdict, cut.p) == ("slower", change.p)
 
 
 @pytest.mark.parametrize(
     ("by", "verdict"), [(1.0, "same"), (1.1, "unsure"), (1.3, "slower"), (0.7, "faster")]
 )
-def test_a_single_name_must_change_by_more_than_runs_drift(by: float, verdict: str) -> None:
-    (change,) = compare(report({"whole": steady(5)}), report({"whole": steady(5 * by)}))
+def test_without_a_yardstick_a_name_must_change_by_more_than_runs_drift(by: float, verdict: str) -> None:
+    a, b = report({"whole": steady(5)}), report({"whole": steady(5 * by)}, yardstick=[0.015] * 10)
+    (change,) = compare(a, b)
     assert change.verdict == verdict
-    assert differences(report({"whole": steady(5)}), report({"whole": steady(5 * by)})) == []
+    (remark,) = differences(a, b)
+    assert remark.startswith("not both reports have a yardstick")
 
 
 @pytest.mark.parametrize(
@@ -161,12 +191,12 @@ def test_too_few_rounds_are_unsure_and_say_how_many_are_needed(
     )
 
 
-def test_stages_below_a_millisecond_are_the_same_and_do_not_count() -> None:
-    samples = {"extract": steady(2, 4), "open": steady(4e-4, 4), "close": [0.0] * 4}
-    after = {"extract": steady(3, 4), "open": steady(9e-4, 4), "close": [0.0] * 4}
+def test_stages_of_no_length_are_the_same_and_do_not_count() -> None:
+    samples = {"extract": steady(2, 4), "open": steady(1e-3, 4), "close": [0.0] * 4}
+    after = {"extract": steady(3, 4), "open": steady(2.9e-3, 4), "close": [0.0] * 4}
     changes = compare(report(samples), report(after))
     assert verdicts(changes) == {"extract": "slower", "open": "same", "close": "same"}  # 4 rounds do for one
-    assert changes[1].note == "below 1 ms"
+    assert changes[1].note == "below 3 ms"
     assert changes[2].ratio == 1
 
 

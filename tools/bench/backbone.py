@@ -12,8 +12,10 @@ import numpy as np
 from ...runtime.backends import make_backend
 from ...runtime.features import empty_slot
 from ...runtime.types import Bundle
+from .harness import Yardstick
 from .limits import graph_flop
 from .peak import Peaks
+from .report import Report
 from .stages import calls
 
 WARM = 2
@@ -25,21 +27,25 @@ def measure(
     batches: Collection[int],
     threads: int,
     rounds: int,
-    samples: dict[str, list[float]],
+    report: Report,
 ) -> None:
-    """Add to ``samples`` the seconds of ``rounds`` runs of ``backend`` for each batch size, in turn."""
+    """Add to the samples the seconds of ``rounds`` runs of ``backend`` for each batch size, in turn."""
     generator = np.random.default_rng(0)
     work = {}
     for batch in batches:
         images = generator.standard_normal((batch, 3, *bundle.manifest.preprocess.size), np.float32)
         work[name_of(batch)] = images, empty_slot(bundle, batch)
+    yardstick = Yardstick(report.yardstick)
     with make_backend(backend, bundle, threads, max(batches)) as session:
         for number in range(WARM + rounds):
+            began = time.perf_counter()
             for name, (images, slot) in work.items():
                 start = time.perf_counter()
                 session.extract_into(images, slot)
                 if number >= WARM:
-                    samples.setdefault(name, []).append(time.perf_counter() - start)
+                    report.samples.setdefault(name, []).append(time.perf_counter() - start)
+            if number >= WARM:
+                yardstick.measure(time.perf_counter() - began)
 
 
 def name_of(batch: int) -> str:

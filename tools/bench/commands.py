@@ -63,7 +63,7 @@ def _measure_lot(args: argparse.Namespace, report: Report) -> None:
     from ...runtime.lot import list_lot
     from ...runtime.types import ScoreSettings
     from . import lot, peak
-    from .harness import enough, warm_up
+    from .harness import Yardstick, enough, warm_up
 
     bundle = open_bundle(find_bundle(args.bundle))
     with tempfile.TemporaryDirectory(prefix="musc-bench-lot-") as folder:
@@ -76,10 +76,11 @@ def _measure_lot(args: argparse.Namespace, report: Report) -> None:
         )  # fmt: skip
         measured = lot.Measured()
         report.facts["warm_up_rounds"] = warm_up(lambda: lot.run_once(job))
+        yardstick = Yardstick(report.yardstick)
         before = peak.measure(job.threads)
         try:
             while not enough(measured.lot, args.rounds):
-                lot.run_once(job, measured)
+                yardstick.measure(lot.run_once(job, measured))
             report.facts["cold"] = lot.cold_starts(job, images[0].path, args.cold_rounds)
         finally:
             report.samples, report.calls = measured.samples(), dict(measured.calls)
@@ -117,7 +118,7 @@ def _measure_backbone(args: argparse.Namespace, report: Report) -> None:
     threads = all_threads(args)
     before = peak.measure(threads)
     try:
-        backbone.measure(bundle, args.backend, args.batches, threads, args.rounds, report.samples)
+        backbone.measure(bundle, args.backend, args.batches, threads, args.rounds, report)
     finally:
         peaks = peak.merged(before, peak.measure(threads))
         # What was measured is the CPU's peak, which says nothing of a GPU.

@@ -1,17 +1,18 @@
 """``musc-bench compare``: what became slower or faster between two reports, beyond the noise.
 
 Two runs of the same code differ.  The rounds of one run share what the machine did at that time, so they
-are not independent: a rank test by itself takes the drift between the runs for a change.  A name has
-changed here only if all of this holds, the first two after the median movement of all names is taken out:
+are not independent: a rank test by itself takes the drift between the runs for a change.  Reports therefore
+hold a yardstick (harness.py), the time of a matrix product that never changes, for every round, and times
+are compared in units of their round's.  A name has changed only if all of this holds, the first two in
+those units:
 
 - Mann-Whitney U, exact, over the rounds without bursts, Holm-corrected over the names, is at most 5 %;
 - the bootstrap interval of the ratio of medians, widened by what one name drifts by itself, clears 5 %;
-- the ratio as measured clears 5 % too, so that a name which stood still while others moved is no change.
+- the ratio as measured clears 5 % too, so that a name which stood still while the machine moved is no change.
 
-Rounds are drawn whole, the same ones for every name, so noise that the names of a round share leaves the
-interval as it left the ratio.  What moves all names alike cannot be told from the machine: such names are
-"unsure", and a remark says so.  With fewer than three names no movement can be called common; the interval
-is widened by the drift that a run can have instead.
+Where the machine itself moved much, the two runs cannot be compared, and all names are "unsure".  So is a
+name that changed as measured but not in units of the yardstick.  Without yardsticks, times are compared as
+they are, and the interval is widened by the drift that a run can have.
 """
 
 from __future__ import annotations
@@ -29,10 +30,10 @@ from .report import shortly
 
 MIN_EFFECT = 0.05  # of the ratio of medians
 FAMILY_ERROR = 0.05  # chance of any false alarm among the names, as far as rounds are independent
-SHORTEST = 1e-3  # seconds; medians below it in both reports are noise
+SHORTEST = 3e-3  # seconds; medians below it in both reports are noise
 BURST = 1.3  # times the median: a round that the machine was busy with something else
-OWN_DRIFT, RUN_DRIFT = 0.01, 0.03  # standard deviations from run to run: of one name by itself, of all
-MIN_NAMES = 3  # from which on a movement can be called common
+OWN_DRIFT, RUN_DRIFT = 0.02, 0.03  # standard deviations from run to run: of one name by itself, of all
+OTHER_MACHINE = 0.2  # of the yardstick: the machine was another, or busy with something else
 
 _RESAMPLES = 2000
 _ORDER = {"slower": 0, "faster": 0, "unsure": 1, "same": 2}
@@ -44,9 +45,9 @@ Verdict = Literal["slower", "faster", "same", "unsure"]
 class Change:
     """One name of both reports: medians in seconds, their ratio after / before, and what to think of it.
 
-    ``low`` and ``high`` are the 95 % interval of the ratio without the movement common to all names,
-    stretched to hold the ratio as measured.  ``p`` is Holm-corrected.  ``note`` says why where the verdict
-    needs it, else it is empty.
+    ``low`` and ``high`` are the 95 % interval of the ratio in units of the yardstick, stretched to hold the
+    ratio as measured.  ``p`` is Holm-corrected.  ``note`` says why where the verdict needs it, else it is
+    empty.
     """
 
     name: str
@@ -58,6 +59,21 @@ class Change:
     p: float
     verdict: Verdict
     note: str = ""
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """Seconds of one name in the rounds of both reports, and the same in units of the yardstick."""
+
+    before: Floats
+    after: Floats
+    own_before: Floats
+    own_after: Floats
+
+    @property
+    def judged(self) -> bool:
+        """Whether it takes long enough."""
+        return bool(max(np.median(self.before), np.median(self.after)) >= SHORTEST)
 
 
 # ---- comparing -------------------------------------------------------------------------------
@@ -73,83 +89,94 @@ def compare(a: dict[str, Any], b: dict[str, Any]) -> list[Change]:
     """
     _check_case(a, b)
     before, after = _samples(a), _samples(b)
-    names = [name for name in before if name in after]
-    if not names:
-        return []
-    logs = np.array([_log_ratio(before[name], after[name]) for name in names])
-    drawn = np.array([_draw(after[name], 1) - _draw(before[name], 0) for name in names])
-    judged = [_is_judged(before[name], after[name]) for name in names]
-    common, common_drawn = _common(logs, drawn, judged)
-    lows, highs = _intervals(logs - common, drawn - common_drawn, _drift(judged))
-    raw_lows, raw_highs = _intervals(logs, drawn, 0.0)
-    p = np.ones(len(names))
-    p[judged] = _holm([
-        _rank_test(before[name], after[name] / math.exp(common))
-        for name, judge in zip(names, judged, strict=True) if judge
-    ])  # fmt: skip
-    changes = []
-    for i, name in enumerate(names):
-        low, high = min(lows[i], logs[i]), max(highs[i], logs[i])
-        verdict, note = _verdict(low, high, p[i])
-        if not judged[i]:
-            verdict, note = "same", f"below {SHORTEST * 1e3:.0f} ms"
-        elif too_few := _too_few(before[name], after[name], sum(judged)):
-            verdict, note = "unsure", too_few
-        elif verdict == "same" and _clears(raw_lows[i], raw_highs[i]):
-            verdict, note = "unsure", _why_unsure(logs[i] - common, common, judged)
-        medians = float(np.median(before[name])), float(np.median(after[name]))
-        ratio, low, high = (math.exp(x) for x in (logs[i], low, high))
-        changes.append(Change(name, *medians, ratio, low, high, float(p[i]), verdict, note))
-    return changes
+    first, second = _yardsticks(a, b)
+    pairs = {
+        name: _Pair(before[name], after[name], _in_units(before[name], first), _in_units(after[name], second))
+        for name in before
+        if name in after
+    }
+    judged = [name for name, pair in pairs.items() if pair.judged]
+    p = dict(zip(judged, _holm([_rank_test(pairs[name]) for name in judged]), strict=True))
+    moved = _log_ratio(first, second) if len(first) else None
+    return [_change(name, pair, p.get(name, 1.0), moved, len(judged)) for name, pair in pairs.items()]
+
+
+def _change(name: str, pair: _Pair, p: float, moved: float | None, names: int) -> Change:
+    """The verdict on one of ``names`` that are judged; the yardstick ``moved`` by that logarithm."""
+    ratio = _log_ratio(pair.before, pair.after)
+    drift = OWN_DRIFT if moved is not None else math.hypot(OWN_DRIFT, RUN_DRIFT)
+    low, high = _interval(pair.own_before, pair.own_after, math.sqrt(2) * drift)
+    low, high = min(low, ratio), max(high, ratio)
+    verdict: Verdict = "same"
+    note = ""
+    if not pair.judged:
+        note = f"below {SHORTEST * 1e3:.0f} ms"
+    elif moved is not None and abs(moved) > math.log1p(OTHER_MACHINE):
+        verdict, note = "unsure", f"the machine itself moved by {_percent(math.exp(moved))}"
+    elif too_few := _too_few(pair, names):
+        verdict, note = "unsure", too_few
+    elif p <= FAMILY_ERROR and _clears(low, high):
+        verdict = "slower" if low > 0 else "faster"
+    elif _clears(*_interval(pair.before, pair.after, 0.0)):
+        verdict, note = "unsure", _why_unsure(pair, moved)
+    return Change(
+        name=name,
+        before=float(np.median(pair.before)),
+        after=float(np.median(pair.after)),
+        ratio=math.exp(ratio),
+        low=math.exp(low),
+        high=math.exp(high),
+        p=p,
+        verdict=verdict,
+        note=note,
+    )
 
 
 def _samples(report: dict[str, Any]) -> dict[str, Floats]:
     """Seconds by name; a name without rounds, as a partial report can have, is none."""
-    return {
-        name: np.maximum(np.array(seconds, float), 1e-9)  # the logarithm of a time must exist
-        for name, seconds in report["samples"].items()
-        if seconds
-    }
+    return {name: _seconds(values) for name, values in report["samples"].items() if values}
 
 
-def _is_judged(before: Floats, after: Floats) -> bool:
-    return bool(max(np.median(before), np.median(after)) >= SHORTEST)
+def _yardsticks(a: dict[str, Any], b: dict[str, Any]) -> tuple[Floats, Floats]:
+    """Seconds of the yardstick in the rounds of both reports; none unless both have it."""
+    found = _seconds(a.get("yardstick", ())), _seconds(b.get("yardstick", ()))
+    return found if all(map(len, found)) else (np.empty(0), np.empty(0))
+
+
+def _seconds(values: Sequence[float]) -> Floats:
+    seconds: Floats = np.maximum(np.array(values, float), 1e-9)  # the logarithm of a time must exist
+    return seconds
+
+
+def _in_units(seconds: Floats, yardstick: Floats) -> Floats:
+    """Of the yardstick of the same round; a round that was cut off has none, and is left out."""
+    if len(yardstick) == 0:
+        return seconds
+    rounds = min(len(seconds), len(yardstick))
+    return seconds[:rounds] / yardstick[:rounds]
 
 
 def _log_ratio(before: Floats, after: Floats) -> float:
     return float(np.log(np.median(after) / np.median(before)))
 
 
+def _interval(before: Floats, after: Floats, drift: float) -> tuple[float, float]:
+    """95 % interval of the log ratio of medians, by bootstrap, widened by the ``drift`` between the runs."""
+    ratio = _log_ratio(before, after)
+    low, high = np.quantile(_draw(after, 1) - _draw(before, 0), [0.025, 0.975])
+    below, above = (math.hypot(max(x, 0), 1.96 * drift) for x in (ratio - low, high - ratio))
+    return ratio - below, ratio + above
+
+
 def _draw(values: Floats, side: int) -> Floats:
-    """Logarithms (_RESAMPLES,) of medians of rounds drawn anew, the same for all names of a report."""
+    """Logarithms (_RESAMPLES,) of medians of rounds drawn anew."""
     rounds = len(values)
     drawn = np.random.default_rng([side, rounds]).integers(rounds, size=(_RESAMPLES, rounds))
     medians: Floats = np.log(np.median(values[drawn], axis=1))
     return medians
 
 
-def _common(logs: Floats, drawn: Floats, judged: Sequence[bool]) -> tuple[float, Floats]:
-    """Movement that the names share, of the report and of each draw; none for too few names."""
-    if sum(judged) < MIN_NAMES:
-        return 0.0, np.zeros(drawn.shape[1])
-    return float(np.median(logs[judged])), np.median(drawn[judged], axis=0)
-
-
-def _drift(judged: Sequence[bool]) -> float:
-    """What a ratio of medians of two runs can drift by, as a standard deviation of its logarithm."""
-    alone = 0.0 if sum(judged) >= MIN_NAMES else RUN_DRIFT
-    return math.sqrt(2) * math.hypot(OWN_DRIFT, alone)
-
-
-def _intervals(logs: Floats, drawn: Floats, drift: float) -> tuple[Floats, Floats]:
-    """95 % intervals of logs (n,) from draws (n,_RESAMPLES), widened by the drift between the runs."""
-    low, high = np.quantile(drawn, [0.025, 0.975], axis=1)
-    below = np.hypot(np.maximum(logs - low, 0), 1.96 * drift)
-    above = np.hypot(np.maximum(high - logs, 0), 1.96 * drift)
-    return logs - below, logs + above
-
-
-def _rank_test(before: Floats, after: Floats) -> float:
+def _rank_test(pair: _Pair) -> float:
     """Two-sided p of Mann-Whitney U over the rounds without bursts."""
     try:
         from scipy import stats
@@ -158,7 +185,7 @@ def _rank_test(before: Floats, after: Floats) -> float:
             f"comparing reports needs scipy ({error}). Install it with: pip install 'musc-edge[bench]'"
         ) from error
     # One burst costs U a whole sample: with 8 rounds and 5 names nothing could reach significance.
-    before, after = _without_bursts(before), _without_bursts(after)
+    before, after = _without_bursts(pair.own_before), _without_bursts(pair.own_after)
     different = len(np.unique(np.concatenate((before, after))))
     if different == 1:
         return 1.0
@@ -186,25 +213,20 @@ def _clears(low: float, high: float) -> bool:
     return low > math.log1p(MIN_EFFECT) or high < -math.log1p(MIN_EFFECT)
 
 
-def _verdict(low: float, high: float, p: float) -> tuple[Verdict, str]:
-    if p > FAMILY_ERROR or not _clears(low, high):
-        return "same", ""
-    return ("slower" if low > 0 else "faster"), ""
-
-
-def _too_few(before: Floats, after: Floats, names: int) -> str:
+def _too_few(pair: _Pair, names: int) -> str:
     """Why no difference could reach significance, with the rounds that could; empty if one can."""
-    n, m = len(_without_bursts(before)), len(_without_bursts(after))
+    n, m = len(_without_bursts(pair.own_before)), len(_without_bursts(pair.own_after))
     if 2 / math.comb(n + m, n) <= FAMILY_ERROR / names:
         return ""
     needed = next(k for k in range(2, 100) if 2 / math.comb(2 * k, k) <= FAMILY_ERROR / names)
     return f"{n} and {m} rounds without bursts are too few: {needed} in each are needed"
 
 
-def _why_unsure(own: float, common: float, judged: Sequence[bool]) -> str:
-    if sum(judged) < MIN_NAMES:
-        return "one run each, with so few names, can drift by as much"
-    return f"{_percent(math.exp(own))} beside the {_percent(math.exp(common))} that the names share"
+def _why_unsure(pair: _Pair, moved: float | None) -> str:
+    if moved is None:
+        return "two runs of the same code can drift apart by as much"
+    own = _log_ratio(pair.own_before, pair.own_after)
+    return f"{_percent(math.exp(own))} beside the machine's {_percent(math.exp(moved))}"
 
 
 # ---- what else differs -----------------------------------------------------------------------
@@ -230,7 +252,7 @@ def differences(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
     for side, report, other in sides:
         if alone := [name for name in _samples(report) if name not in _samples(other)]:
             remarks.append(f"only in the {side} report: {', '.join(alone)}")
-    return remarks + _common_remark(_samples(a), _samples(b))
+    return remarks + _machine_remark(*_yardsticks(a, b))
 
 
 def _check_case(a: dict[str, Any], b: dict[str, Any]) -> None:
@@ -241,16 +263,15 @@ def _check_case(a: dict[str, Any], b: dict[str, Any]) -> None:
         )
 
 
-def _common_remark(before: dict[str, Floats], after: dict[str, Floats]) -> list[str]:
-    both = [name for name in before if name in after and _is_judged(before[name], after[name])]
-    if len(both) < MIN_NAMES:
-        return []
-    common = float(np.median([_log_ratio(before[name], after[name]) for name in both]))
-    if not _clears(common, common):
+def _machine_remark(before: Floats, after: Floats) -> list[str]:
+    if len(before) == 0:
+        return ["not both reports have a yardstick: what the machine did cannot be told from a change"]
+    moved = _log_ratio(before, after)
+    if not _clears(moved, moved):
         return []
     return [
-        f"the names moved by {_percent(math.exp(common))} together (median): probably the machine, unless "
-        "the change touches them all. Measure both again, one after the other"
+        f"the machine itself moved: a matrix product that never changes took {_percent(math.exp(moved))}. "
+        "Measure both again, one after the other"
     ]
 
 

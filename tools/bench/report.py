@@ -26,13 +26,15 @@ class Report:
     """What one command measured.
 
     ``samples`` holds the seconds of every round by what was timed, ``calls`` those of single calls
-    within the rounds, ``facts`` what follows from them, ``partial`` whether it was cut off.
+    within the rounds, ``yardstick`` those of a fixed matrix product after each round (harness.py), ``facts``
+    what follows from them, ``partial`` whether it was cut off.
     """
 
     case: str
     settings: dict[str, Any]
     samples: dict[str, list[float]] = field(default_factory=dict)
     calls: dict[str, list[float]] = field(default_factory=dict)
+    yardstick: list[float] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
     resources: dict[str, Any] = field(default_factory=dict)
     partial: bool = False
@@ -48,6 +50,7 @@ class Report:
             "versions": versions(),
             "samples": self.samples,
             "calls": self.calls,
+            "yardstick": self.yardstick,
             "facts": self.facts,
             "resources": self.resources,
         }
@@ -89,7 +92,8 @@ def read_report(path: Path) -> dict[str, Any]:
                 f"{path} is not a report of musc-bench: {part} is {shortly(report.get(part))}, expected "
                 f"{'a text' if kind is str else 'an object'}. {make_one}"
             )
-    for name, seconds in report["samples"].items():
+    yardstick = {"yardstick": report.get("yardstick", [])}
+    for name, seconds in (*report["samples"].items(), *yardstick.items()):
         if not isinstance(seconds, list) or not all(map(_is_seconds, seconds)):
             raise MuscEdgeError(
                 f"{path}: the samples of {name!r} are {shortly(seconds)}, expected a list of seconds. "
