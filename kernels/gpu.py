@@ -99,8 +99,11 @@ class Gpu(Protocol):
         """The driver's own name of a stream, for a library that queues its work there."""
         ...
 
-    def upload(self, array: DeviceArray, values: Array, stream: Stream) -> None:
-        """Queue a copy to the device; ``values`` may be changed as soon as this returns."""
+    def upload(self, array: DeviceArray, values: Array, stream: Stream, started: Event | None = None) -> None:
+        """Queue a copy to the device; ``values`` may be changed as soon as this returns.
+
+        ``started`` is recorded right before the copy, after what the host has to do for it.
+        """
         ...
 
     def fill(self, array: DeviceArray, bits: int, stream: Stream) -> None:

@@ -154,13 +154,15 @@ class PycudaGpu:
             self._events.append(self._driver.Event(flags))
         return len(self._events) - 1
 
-    def upload(self, array: DeviceArray, values: Array, stream: Stream) -> None:
+    def upload(self, array: DeviceArray, values: Array, stream: Stream, started: Event | None = None) -> None:
         if values.nbytes != array.nbytes:
             raise KernelError(f"{values.nbytes} bytes do not fit an array of {array.nbytes}.")
         with self._errors(f"copying {array.nbytes / 1e6:.0f} MB to the device"):
             buffer, copied = self._page_locked(array.nbytes)
             staged = buffer[: array.nbytes].view(values.dtype).reshape(values.shape)
             np.copyto(staged, values)
+            if started is not None:
+                self.record(started, stream)
             self._driver.memcpy_htod_async(array.address, staged, self._streams[stream])
             self.record(copied, stream)
 

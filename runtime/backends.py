@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from ..kernels.driver import find_gpu
 from ..kernels.errors import KernelError
 from .errors import BundleError, DeviceError
+from .features import warm_up
 from .onnx_backend import OnnxBackend, import_onnxruntime
 from .tensorrt_backend import TensorRtBackend
 from .tensorrt_library import installed_flavors, load_library
@@ -33,21 +34,30 @@ def enter_backend(
 ) -> tuple[FeatureBackend, tuple[str, ...]]:
     """Enter the backend ``name``, or for "auto" the best that can be entered, and let ``stack`` leave it.
 
-    Returns it with notes on those that were passed over.  Where there is no GPU there is nothing to note.
+    One that runs on a GPU has run a batch, so that it holds all that it takes of the GPU's memory.  Returns
+    it with notes on those that were passed over; where there is no GPU there is nothing to note.
 
     Raises
     ------
     DeviceError, BundleError
-        If the backend that was asked for, or the last that is left, cannot be entered.
+        If the backend that was asked for, or the last that is left, cannot be entered or does not run.
     """
     notes: list[str] = []
     for candidate in _BEST_FIRST if name == AUTO and _has_gpu() else ():
         try:
-            return stack.enter_context(make_backend(candidate, bundle, threads, batch)), tuple(notes)
+            return _enter(stack, candidate, bundle, threads, batch), tuple(notes)
         except (BundleError, DeviceError) as error:
             notes.append(f"backend {candidate} was passed over: {error}")
-    chosen = "cpu" if name == AUTO else name
-    return stack.enter_context(make_backend(chosen, bundle, threads, batch)), tuple(notes)
+    return _enter(stack, "cpu" if name == AUTO else name, bundle, threads, batch), tuple(notes)
+
+
+def _enter(stack: ExitStack, name: str, bundle: Bundle, threads: int, batch: int) -> FeatureBackend:
+    with ExitStack() as trial:
+        backend = trial.enter_context(make_backend(name, bundle, threads, batch))
+        if backend.fills_device:
+            warm_up(backend, bundle, batch)
+        stack.enter_context(trial.pop_all())
+    return backend
 
 
 def import_libraries(name: str) -> None:

@@ -194,7 +194,7 @@ class DeviceLot:
             launches.interval_mean(self.gpu, panel, scores, first, last, self.compute)
 
     def finish(self) -> None:
-        """Wait for all work, and record when each part of it ran."""
+        """End a layer: wait for all work, and record when each part of it ran."""
         self._timed.finish()
 
     def copy_ahead(self, most: int = 1) -> None:
@@ -222,6 +222,4 @@ class DeviceLot:
     def _upload(self, there: DeviceArray, part: tuple[int, int, int], stream: Stream) -> None:
         """Queue a copy of the tokens of ``part``: a layer, and places i0 to i1."""
         with self._timer.work("load"):
-            tokens = self._read(*part)
-        with self._timed.work("upload", stream):
-            self.gpu.upload(there, tokens, stream)
+            self._timed.upload(there, self._read(*part), stream)

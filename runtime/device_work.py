@@ -63,7 +63,6 @@ class DeviceWork:
             launcher = _Launcher(self, lot, len(left), pairs)
             for i, scores in enumerate(finished):
                 total += self._layer(lot, launcher, i) if scores is None else scores
-            lot.finish()
         return total / self.size.layers
 
     def _layer(self, lot: DeviceLot, launcher: _Launcher, layer: int) -> Array:
@@ -88,6 +87,7 @@ class DeviceWork:
                 require_finite(layer, self.judges, centres)
             mean += lot.gpu.download(lot.scores, lot.compute)
             launcher.drain()
+        lot.finish()
         mean /= len(self.method.degrees)
         if self.kept:
             self.kept.keep_scores(layer, mean)

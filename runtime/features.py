@@ -127,14 +127,19 @@ def empty_slot(bundle: Bundle, images: int) -> Slot:
     )
 
 
-def seconds_per_image(backend: FeatureBackend, bundle: Bundle, batch: int) -> float:
-    """Time of the ViT for an image, from one batch after another that warms it up."""
+def warm_up(backend: FeatureBackend, bundle: Bundle, batch: int) -> float:
+    """Run a batch of nothing, after which the backend holds all memory that it needs; returns the seconds."""
     pixels = np.zeros((batch, 3, *bundle.manifest.preprocess.size), np.float32)
     slot = empty_slot(bundle, batch)
-    backend.extract_into(pixels, slot)
     start = time.perf_counter()
     backend.extract_into(pixels, slot)
-    return (time.perf_counter() - start) / batch
+    return time.perf_counter() - start
+
+
+def seconds_per_image(backend: FeatureBackend, bundle: Bundle, batch: int) -> float:
+    """Time of the ViT for an image, from one batch after another that warms it up."""
+    warm_up(backend, bundle, batch)
+    return warm_up(backend, bundle, batch) / batch
 
 
 def _require_finite(finite: Array, images: Sequence[LotImage]) -> None:

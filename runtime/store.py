@@ -149,11 +149,12 @@ class DeviceStore:
         def means(gpu: Gpu) -> Array:
             stream = gpu.default_stream()
             centres = gpu.empty((self.shape[0], i1 - i0, 4), np.float32)
-            for layer in range(self.shape[0]):
-                launches.centre(gpu, self.on_device(layer, i0, i1), centres.item(layer), stream)
-            found = gpu.download(centres, stream)
-            gpu.free(centres)
-            return found
+            try:
+                for layer in range(self.shape[0]):
+                    launches.centre(gpu, self.on_device(layer, i0, i1), centres.item(layer), stream)
+                return gpu.download(centres, stream)
+            finally:
+                gpu.free(centres)
 
         tokens = np.isfinite(self.device.run(means)).all(axis=(0, 2))
         finite: Array = np.logical_and(tokens, np.isfinite(self.cls[i0:i1]).all(axis=1))

@@ -145,8 +145,10 @@ class EmulatedGpu:
         self._times.append(0.0 if timed else float("nan"))
         return len(self._recorded) - 1
 
-    def upload(self, array: DeviceArray, values: Array, stream: Stream) -> None:
+    def upload(self, array: DeviceArray, values: Array, stream: Stream, started: Event | None = None) -> None:
         assert values.nbytes == array.nbytes
+        if started is not None:
+            self.record(started, stream)
         staged = values.astype(array.dtype, copy=True).reshape(array.shape)
         self._queue(stream, lambda: np.copyto(self.view(array), staged))
 

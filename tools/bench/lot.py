@@ -57,6 +57,11 @@ class Measured:
     spans: int = 0
     last: LotResult | None = None
 
+    @property
+    def on_cpu(self) -> bool:
+        """Whether the CPU alone did the work of the last round."""
+        return self.last is not None and not _on_gpu(self.last)
+
     def add(self, result: LotResult, timer: StageTimer, start: float, stop: float) -> None:
         """Take in one round."""
         spans = timer.spans()
@@ -120,8 +125,8 @@ def stage_facts(measured: Measured, job: Job, bundle: Bundle, peaks: Peaks) -> d
     pairs = images * result.judges // 2
     itemsize = np.dtype(bundle.manifest.tokens[0].dtype).itemsize
     least = least_work(bundle, images, pairs, result.judges, len(job.settings.degrees), itemsize)
-    if result.backend != "cpu":
-        least.pop("extract", None)  # the peaks are the CPU's
+    for name in _on_gpu(result):
+        least.pop(name, None)  # the peaks are the CPU's
     samples = measured.samples()
     busy = {name: median(values) for name, values in samples.items() if name != "lot"}
     total = sum(busy.values())
@@ -140,6 +145,13 @@ def stage_facts(measured: Measured, job: Job, bundle: Bundle, peaks: Peaks) -> d
             "share_of_limit": limit * lanes / seconds if limit else None,
         }
     return facts
+
+
+def _on_gpu(result: LotResult) -> tuple[str, ...]:
+    """The stages that a GPU worked at."""
+    vit = () if result.backend == "cpu" else ("extract",)
+    scorer = ("load", "upload", "aggregate", "compare", "select") if result.scorer == "cuda" else ()
+    return (*vit, *scorer)
 
 
 def lot_facts(measured: Measured) -> dict[str, Any]:
