@@ -41,19 +41,21 @@ def lot(golden: dict[str, Any], solar_cells: Path, tmp_path_factory: pytest.Temp
 
 @pytest.fixture(scope="module")
 def infer(commands: Path, real_bundle: Path) -> Any:
+    return runner(commands, real_bundle)
+
+
+@pytest.fixture(scope="module")
+def quick(commands: Path, quick_bundle: Path) -> Any:
+    """For tests that are about everything but the scores."""
+    return runner(commands, quick_bundle, "--scorer", "numpy")
+
+
+def runner(commands: Path, bundle: Path, *always: str) -> Any:
+    start = [str(commands / "musc-edge"), "infer"]
+
     def run(lot: Path | str, out: Path, *options: str, env: dict[str, str] | None = None) -> Run:
-        command = [
-            str(commands / "musc-edge"),
-            "infer",
-            str(lot),
-            "-b",
-            str(real_bundle),
-            "-o",
-            str(out),
-            *options,
-        ]
         return subprocess.run(
-            command,
+            [*start, str(lot), "-b", str(bundle), *always, "-o", str(out), *options],
             capture_output=True,
             text=True,
             check=False,
@@ -158,7 +160,7 @@ def test_options_reach_the_method(lot: Path, infer: Any, tmp_path: Path) -> None
     assert np.load(tmp_path / "out" / rows(tmp_path / "out")[0]["map"]).shape == (224, 224)
 
 
-def test_damaged_images_are_listed_and_never_scored(lot: Path, infer: Any, tmp_path: Path) -> None:
+def test_damaged_images_are_listed_and_never_scored(lot: Path, quick: Any, tmp_path: Path) -> None:
     folder = tmp_path / "cells"
     shutil.copytree(lot, folder)
     whole = next(folder.glob("*.png")).read_bytes()
@@ -167,7 +169,7 @@ def test_damaged_images_are_listed_and_never_scored(lot: Path, infer: Any, tmp_p
     (folder / "text.bmp").write_text("no image", encoding="ascii")
     odd = os.fsencode(folder) + b"/-caf\xe9\n.png"
     Path(os.fsdecode(odd)).write_bytes(b"")
-    run = infer(folder, tmp_path / "out")
+    run = quick(folder, tmp_path / "out")
     assert run.returncode == 3, run.stderr
     table = {row["image"]: row for row in rows(tmp_path / "out")}
     assert len(table) == 16
@@ -177,7 +179,7 @@ def test_damaged_images_are_listed_and_never_scored(lot: Path, infer: Any, tmp_p
         assert table[name]["error"]
         assert table[name]["score"] == table[name]["raw_score"] == table[name]["map"] == ""
     assert "4 of 16 images could not be scored" in run.stdout
-    alone = infer(lot, tmp_path / "alone")
+    alone = quick(lot, tmp_path / "alone")
     assert alone.returncode == 0
     for row in rows(tmp_path / "alone"):
         assert row == table[row["image"]]  # the damaged files changed no score
@@ -213,7 +215,7 @@ def test_unusable_options(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_unusable_lots(lot: Path, infer: Any, tmp_path: Path) -> None:
+def test_unusable_lots(lot: Path, quick: Any, tmp_path: Path) -> None:
     out = tmp_path / "results" / "out"
     out.parent.mkdir()
     (tmp_path / "none").mkdir()
@@ -230,26 +232,26 @@ def test_unusable_lots(lot: Path, infer: Any, tmp_path: Path) -> None:
         (few, 6, "4 images are too few"),
     ]
     for folder, code, message in cases:
-        run = infer(folder, out)
+        run = quick(folder, out)
         assert (run.returncode, message in run.stderr) == (code, True), run.stderr
         assert list(out.parent.iterdir()) == []
 
 
-def test_output_in_the_way(lot: Path, infer: Any, tmp_path: Path) -> None:
+def test_output_in_the_way(lot: Path, quick: Any, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
     (out / "thesis.txt").write_text("mine", encoding="ascii")
     for options in ([], ["--overwrite"]):
-        run = infer(lot, out, *options)
+        run = quick(lot, out, *options)
         assert run.returncode == 7
         assert "not ours" in run.stderr
     (out / "thesis.txt").unlink()
-    assert infer(lot, out).returncode == 0
+    assert quick(lot, out).returncode == 0
     before = (out / "scores.csv").read_bytes()
-    refused = infer(lot, out)
+    refused = quick(lot, out)
     assert refused.returncode == 7
     assert "--overwrite" in refused.stderr
-    assert infer(lot, out, "--overwrite").returncode == 0
+    assert quick(lot, out, "--overwrite").returncode == 0
     assert (out / "scores.csv").read_bytes() == before
 
 
@@ -266,13 +268,13 @@ def test_default_output_and_bundle(lot: Path, commands: Path, real_bundle: Path,
     assert len(rows(tmp_path / "cells-musc")) == 12
 
 
-def test_earlier_results_inside_the_lot_are_not_images_of_it(lot: Path, infer: Any, tmp_path: Path) -> None:
+def test_earlier_results_inside_the_lot_are_not_images_of_it(lot: Path, quick: Any, tmp_path: Path) -> None:
     folder = tmp_path / "cells"
     shutil.copytree(lot, folder)
     for name in ("first", "second"):
-        assert infer(folder, folder / name).returncode == 0
+        assert quick(folder, folder / name).returncode == 0
     assert len(rows(folder / "second")) == 12
-    assert infer(folder, folder / "second", "--overwrite").returncode == 0
+    assert quick(folder, folder / "second", "--overwrite").returncode == 0
     assert len(rows(folder / "second")) == 12
 
 
@@ -384,12 +386,12 @@ def test_inspect_says_what_a_bundle_is(commands: Path, real_bundle: Path, tmp_pa
     assert "probe.npz was changed" in run.stderr
 
 
-def test_closed_or_narrow_streams_do_not_change_the_result(lot: Path, infer: Any, tmp_path: Path) -> None:
+def test_closed_or_narrow_streams_do_not_change_the_result(lot: Path, quick: Any, tmp_path: Path) -> None:
     folder = tmp_path / "cells"
     shutil.copytree(lot, folder)
     next(folder.glob("*.png")).rename(folder / "größe.png")
-    assert infer(folder, tmp_path / "ascii", env={"PYTHONIOENCODING": "ascii"}).returncode == 0
-    base = infer(folder, tmp_path / "whole").args
+    assert quick(folder, tmp_path / "ascii", env={"PYTHONIOENCODING": "ascii"}).returncode == 0
+    base = quick(folder, tmp_path / "whole").args
     for name, redirect in [("head", "| true"), ("full", ">/dev/full"), ("silent", "2>&-")]:
         command = " ".join(f"'{part}'" for part in [*base[:-1], str(tmp_path / name)])
         shell = ["bash", "-c", f"set -o pipefail; {command} {redirect}"]
@@ -399,13 +401,13 @@ def test_closed_or_narrow_streams_do_not_change_the_result(lot: Path, infer: Any
         assert len(rows(tmp_path / name)) == 12
 
 
-def test_copies_of_one_image_look_even(solar_cells: Path, infer: Any, tmp_path: Path) -> None:
+def test_copies_of_one_image_look_even(solar_cells: Path, quick: Any, tmp_path: Path) -> None:
     folder = tmp_path / "copies"
     folder.mkdir()
     image = next((solar_cells / "elpv_dataset/data/images").iterdir())
     for k in range(6):
         shutil.copy(image, folder / f"{k}.png")
-    assert infer(folder, tmp_path / "out").returncode == 0
+    assert quick(folder, tmp_path / "out").returncode == 0
     about = json.loads((tmp_path / "out/lot.json").read_text(encoding="ascii"))
     scale = about["heatmap_scale"]
     assert scale["high"] - scale["low"] >= 0.05

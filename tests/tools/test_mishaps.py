@@ -33,6 +33,8 @@ def command(commands: Path, place: Place, *options: str) -> list[str]:
         str(place.lot),
         "-b",
         str(place.bundle),
+        "--scorer",
+        "numpy",
         "-o",
         "out",
         *options,

@@ -26,6 +26,8 @@ def infer(commands: Path, place: Place, out: str, *options: str) -> dict[str, An
         str(place.lot),
         "-b",
         str(place.bundle),
+        "--scorer",
+        "numpy",
         "-o",
         out,
         *options,

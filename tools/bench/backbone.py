@@ -12,9 +12,8 @@ import numpy as np
 from ...runtime.backends import make_backend
 from ...runtime.features import empty_slot
 from ...runtime.types import Bundle
-from .harness import Yardstick
 from .limits import graph_flop
-from .peak import Peaks
+from .peak import Peaks, Yardstick
 from .report import Report
 from .stages import calls
 
@@ -35,7 +34,7 @@ def measure(
     for batch in batches:
         images = generator.standard_normal((batch, 3, *bundle.manifest.preprocess.size), np.float32)
         work[name_of(batch)] = images, empty_slot(bundle, batch)
-    yardstick = Yardstick(report.yardstick)
+    yardstick = Yardstick(threads, report.yardstick)
     with make_backend(backend, bundle, threads, max(batches)) as session:
         for number in range(WARM + rounds):
             began = time.perf_counter()
@@ -44,7 +43,7 @@ def measure(
                 session.extract_into(images, slot)
                 if number >= WARM:
                     report.samples.setdefault(name, []).append(time.perf_counter() - start)
-            if number >= WARM:
+            if number >= WARM and backend == "cpu":
                 yardstick.measure(time.perf_counter() - began)
 
 

@@ -63,7 +63,7 @@ def _measure_lot(args: argparse.Namespace, report: Report) -> None:
     from ...runtime.lot import list_lot
     from ...runtime.types import ScoreSettings
     from . import lot, peak
-    from .harness import Yardstick, enough, warm_up
+    from .harness import enough, warm_up
 
     bundle = open_bundle(find_bundle(args.bundle))
     with tempfile.TemporaryDirectory(prefix="musc-bench-lot-") as folder:
@@ -76,11 +76,13 @@ def _measure_lot(args: argparse.Namespace, report: Report) -> None:
         )  # fmt: skip
         measured = lot.Measured()
         report.facts["warm_up_rounds"] = warm_up(lambda: lot.run_once(job))
-        yardstick = Yardstick(report.yardstick)
+        yardstick = peak.Yardstick(job.threads, report.yardstick)
         before = peak.measure(job.threads)
         try:
             while not enough(measured.lot, args.rounds):
-                yardstick.measure(lot.run_once(job, measured))
+                seconds = lot.run_once(job, measured)
+                if measured.on_cpu:
+                    yardstick.measure(seconds)
             report.facts["cold"] = lot.cold_starts(job, images[0].path, args.cold_rounds)
         finally:
             report.samples, report.calls = measured.samples(), dict(measured.calls)

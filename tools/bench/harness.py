@@ -20,26 +20,6 @@ SPREAD = 0.02
 """Half the width of the median's 95 % interval, as a share of it, below which rounds are enough."""
 
 
-class Yardstick:
-    """A matrix product that never changes: how fast the machine is in each round, on all its cores.
-
-    ``seconds`` receives the time of a product for each measurement.
-    """
-
-    def __init__(self, seconds: list[float]) -> None:
-        self.seconds = seconds
-        self._factor = np.random.default_rng(0).standard_normal((1024, 1024), np.float32)
-        self._product = np.empty_like(self._factor)
-
-    def measure(self, round_s: float) -> None:
-        """Measure after a round of so many seconds, for a fiftieth of them and for two products at least."""
-        start, products = time.perf_counter(), 0
-        while products < 2 or time.perf_counter() - start < round_s / 50:
-            np.matmul(self._factor, self._factor, out=self._product)
-            products += 1
-        self.seconds.append((time.perf_counter() - start) / products)
-
-
 @dataclass(frozen=True)
 class Samples:
     """Seconds that a case took in each round."""

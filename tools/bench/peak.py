@@ -55,6 +55,23 @@ def measure(threads: int, rounds: int = 5, seconds: float = 0.2) -> Peaks:
     return Peaks(threads, tuple(flops[1:]), tuple(bandwidth[1:]))
 
 
+class Yardstick:
+    """Matrix products that never change: how fast the machine is after each round, on so many threads.
+
+    ``seconds`` receives those of a product for each measurement.
+    """
+
+    def __init__(self, threads: int, seconds: list[float]) -> None:
+        self.seconds = seconds
+        self._threads = threads
+        self._products = [_product() for _ in range(threads)]
+
+    def measure(self, round_s: float) -> None:
+        """Measure after a round of so many seconds, for a fiftieth of them, but no shorter than 30 ms."""
+        with one_thread_per_product(self._threads), ThreadPoolExecutor(self._threads) as pool:
+            self.seconds.append(1 / _rate(pool, self._products, max(round_s / 50, 0.03)))
+
+
 def merged(a: Peaks, b: Peaks) -> Peaks:
     """The rounds of both, as of before and after a measurement: a shared machine is at its best at times."""
     return Peaks(a.threads, a.rounds_flops + b.rounds_flops, a.rounds_bandwidth + b.rounds_bandwidth)

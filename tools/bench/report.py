@@ -26,7 +26,7 @@ class Report:
     """What one command measured.
 
     ``samples`` holds the seconds of every round by what was timed, ``calls`` those of single calls
-    within the rounds, ``yardstick`` those of a fixed matrix product after each round (harness.py), ``facts``
+    within the rounds, ``yardstick`` those of a fixed matrix product after each round (peak.py), ``facts``
     what follows from them, ``partial`` whether it was cut off.
     """
 
