@@ -45,7 +45,7 @@ def slow_extract(self: OnnxBackend, images: FloatArray, slot: Slot | DeviceSlot)
 
 def measure(job: lot.Job, rounds: int) -> dict[str, Any]:
     """The report of so many rounds."""
-    measured, yardstick = lot.Measured(), Yardstick(job.threads, [])
+    measured, yardstick = lot.Measured(), Yardstick([])
     for _ in range(rounds):
         yardstick.measure(lot.run_once(job, measured))
     return Report("lot", {}, measured.samples(), yardstick=yardstick.seconds).content()

@@ -34,7 +34,7 @@ def measure(
     for batch in batches:
         images = generator.standard_normal((batch, 3, *bundle.manifest.preprocess.size), np.float32)
         work[name_of(batch)] = images, empty_slot(bundle, batch)
-    yardstick = Yardstick(threads, report.yardstick)
+    yardstick = Yardstick(report.yardstick)
     with make_backend(backend, bundle, threads, max(batches)) as session:
         for number in range(WARM + rounds):
             began = time.perf_counter()

@@ -76,7 +76,7 @@ def _measure_lot(args: argparse.Namespace, report: Report) -> None:
         )  # fmt: skip
         measured = lot.Measured()
         report.facts["warm_up_rounds"] = warm_up(lambda: lot.run_once(job))
-        yardstick = peak.Yardstick(job.threads, report.yardstick)
+        yardstick = peak.Yardstick(report.yardstick)
         before = peak.measure(job.threads)
         try:
             while not enough(measured.lot, args.rounds):

@@ -56,20 +56,23 @@ def measure(threads: int, rounds: int = 5, seconds: float = 0.2) -> Peaks:
 
 
 class Yardstick:
-    """Matrix products that never change: how fast the machine is after each round, on so many threads.
+    """Matrix products that never change: how fast the machine is after each round.
 
-    ``seconds`` receives those of a product for each measurement.
+    Each is made by all cores together, as a ViT's are, so that the slowest of them counts.  ``seconds``
+    receives those of a product for each measurement.
     """
 
-    def __init__(self, threads: int, seconds: list[float]) -> None:
+    def __init__(self, seconds: list[float]) -> None:
         self.seconds = seconds
-        self._threads = threads
-        self._products = [_product() for _ in range(threads)]
+        self._product = _product()
 
     def measure(self, round_s: float) -> None:
-        """Measure after a round of so many seconds, for a fiftieth of them, but no shorter than 30 ms."""
-        with one_thread_per_product(self._threads), ThreadPoolExecutor(self._threads) as pool:
-            self.seconds.append(1 / _rate(pool, self._products, max(round_s / 50, 0.03)))
+        """Measure after a round of so many seconds: for a fiftieth of them, and at least four products."""
+        start, products = time.perf_counter(), 0
+        while products < 4 or time.perf_counter() - start < round_s / 50:
+            self._product()
+            products += 1
+        self.seconds.append((time.perf_counter() - start) / products)
 
 
 def merged(a: Peaks, b: Peaks) -> Peaks:
