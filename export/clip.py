@@ -80,7 +80,7 @@ class ClipSource:
         weights = self._weights(tag)
         tower = _build(open_clip, self.model, quick, self.seed)
         position = self._set_weights(tower, weights, grid)
-        tower.image_size = size
+        tower.grid_size, tower.image_size = grid, size
         say(f"  position embedding: {position}")
         spec = self._preprocess(tag, size)
         made_with = {
@@ -133,7 +133,6 @@ class ClipSource:
         way = AUTHORS if self.preset == "authors" else UPSTREAM
         embedding = resample(tower.positional_embedding.detach(), stored, grid, way)
         tower.positional_embedding = torch.nn.Parameter(embedding, requires_grad=False)
-        tower.grid_size = grid
         return way.say(stored, grid)
 
     def _preprocess(self, tag: dict[str, Any], size: tuple[int, int]) -> PreprocessSpec:

@@ -23,7 +23,7 @@ from .errors import DeviceError
 from .layer import KeptCells
 from .memory import size_text
 from .method import Method
-from .store import DeviceStore, UploadStore, may_be_written_directly
+from .store import DeviceStore
 from .timing import StageTimer
 from .types import DevicePlan, FeatureStore, FloatArray, Plan, Progress, no_progress
 
@@ -87,18 +87,9 @@ class CudaScorer(Method):
             raise DeviceError(str(error)) from error
 
     def resident_store(
-        self,
-        shape: tuple[int, int, int, int],
-        dtype: npt.DTypeLike,
-        cls: FloatArray,
-        plan: Plan,
-        *,
-        direct: bool = False,
+        self, shape: tuple[int, int, int, int], dtype: npt.DTypeLike, cls: FloatArray, plan: Plan
     ) -> DeviceStore | None:
-        """A store on the device, if the plan has the tokens there; None if not, or if there is no room.
-
-        ``direct`` is whether the ViT's backend can write there itself.
-        """
+        """A store on the device, if the plan has the tokens there; None if not, or if there is no room."""
         if not _of_device(plan).resident:
             return None
         try:
@@ -106,8 +97,7 @@ class CudaScorer(Method):
         except DeviceMemoryError as error:
             self.notes.append(f"{error} Features are kept in the host's memory instead.")
             return None
-        kind = DeviceStore if direct and may_be_written_directly(shape, dtype) else UploadStore
-        return kind(self.device, tokens, cls, shape[1])
+        return DeviceStore(self.device, tokens, cls, shape[1])
 
     def score(
         self,

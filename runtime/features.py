@@ -58,9 +58,9 @@ def allocate(
     layers, images, patches, width = shape
     dtype = bundle.manifest.tokens[0].dtype
     cls = np.empty((images, bundle.manifest.cls_width), np.float32)
-    resident = scorer.resident_store(shape, dtype, cls, plan, direct=fills_device)
+    resident = scorer.resident_store(shape, dtype, cls, plan)
     if resident is not None:
-        return resident
+        return resident.for_backend(fills_device=fills_device)
     if not plan.tokens_on_disk:
         return HostStore(np.empty(shape, dtype), cls)
     rows = layers * images, patches * width

@@ -122,13 +122,7 @@ class CpuScorer(Method):
         )
 
     def resident_store(
-        self,
-        shape: tuple[int, int, int, int],
-        dtype: npt.DTypeLike,
-        cls: FloatArray,
-        plan: Plan,
-        *,
-        direct: bool = False,
+        self, shape: tuple[int, int, int, int], dtype: npt.DTypeLike, cls: FloatArray, plan: Plan
     ) -> None:
         """The CPU has no memory but the host's."""
 

@@ -21,6 +21,7 @@ from .judges import Judges
 from .layer import KeptCells
 from .method import Method
 from .mutual import CpuScorer
+from .store import DeviceStore
 from .timing import StageTimer
 from .types import FeatureStore, FloatArray, Plan, Progress
 
@@ -62,18 +63,9 @@ class MutualScorer(Protocol):
         ...
 
     def resident_store(
-        self,
-        shape: tuple[int, int, int, int],
-        dtype: npt.DTypeLike,
-        cls: FloatArray,
-        plan: Plan,
-        *,
-        direct: bool = False,
-    ) -> FeatureStore | None:
-        """The store on the scorer's device that the plan asks for, or None for one of the host's.
-
-        ``direct`` is whether the ViT's backend can write there itself.
-        """
+        self, shape: tuple[int, int, int, int], dtype: npt.DTypeLike, cls: FloatArray, plan: Plan
+    ) -> DeviceStore | None:
+        """The store on the scorer's device that the plan asks for, or None for one of the host's."""
         ...
 
     def score(

@@ -176,13 +176,21 @@ class DeviceStore:
         """The same store, cut to its first ``images`` images."""
         return DeviceStore(self.device, self._arena, self.cls[:images], images)
 
+    def for_backend(self, *, fills_device: bool) -> DeviceStore:
+        """The store itself; for a backend that does not write here, one that uploads what it writes.
+
+        Images that do not begin on addresses where TensorRT can write are uploaded too.
+        """
+        aligned = prod(self.shape[2:]) * self.dtype.itemsize % _ALIGNMENT == 0
+        return self if fills_device and aligned else UploadStore(self)
+
 
 class UploadStore(DeviceStore):
-    """The same for a backend that writes into host memory: a batch is there while it is made."""
+    """A store on the device for what is written into host memory: a batch is there while it is made."""
 
-    def __init__(self, device: GpuThread, tokens: DeviceArray, cls: FloatArray, images: int) -> None:
-        super().__init__(device, tokens, cls, images)
-        self._batch = OneBatch(self.shape, self.dtype, cls)
+    def __init__(self, store: DeviceStore) -> None:
+        super().__init__(store.device, store._arena, store.cls, store.shape[1])
+        self._batch = OneBatch(self.shape, self.dtype, self.cls)
 
     def slot(self, i0: int, i1: int) -> Slot:
         """Room for images i0..i1: tokens (S,B,P,C) and cls (B,D)."""
@@ -201,11 +209,6 @@ class UploadStore(DeviceStore):
                 gpu.upload(self.on_device(layer, i0, i1), tokens, stream)
 
         self.device.run(upload)
-
-
-def may_be_written_directly(shape: tuple[int, int, int, int], dtype: npt.DTypeLike) -> bool:
-    """Whether every image of an arena of ``shape`` (S,N,P,C) begins where TensorRT can write."""
-    return prod(shape[2:]) * np.dtype(dtype).itemsize % _ALIGNMENT == 0
 
 
 def _finite(slot: Slot) -> Array:

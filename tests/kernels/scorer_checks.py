@@ -70,12 +70,13 @@ def put_on_device(scorer: CudaScorer, store: HostStore, plan: Plan) -> DeviceSto
 def fill(store: DeviceStore, tokens: Array, batch: int) -> None:
     """Write tokens (S,N,P,C) as a backend does that works on the host."""
     images = tokens.shape[1]
+    uploading = store.for_backend(fills_device=False)
     for i in range(0, images, batch):
         stop = min(i + batch, images)
-        slot = store.slot(i, stop)
+        slot = uploading.slot(i, stop)
         assert isinstance(slot, Slot)
         slot.tokens[:] = tokens[:, i:stop]
-        store.store(i, stop)
+        uploading.store(i, stop)
 
 
 def some_plans(store: HostStore) -> list[DevicePlan]:

@@ -139,8 +139,9 @@ def test_a_store_on_the_device_finds_what_is_not_finite(
     plan = scorer.plan(shape, tokens.itemsize, None)
     cls = np.zeros((7, 3), np.float32)
     cls[4, 1] = value
-    store = scorer.resident_store(shape, dtype, cls, plan, direct=True)
-    assert store is not None
+    resident = scorer.resident_store(shape, dtype, cls, plan)
+    assert resident is not None
+    store = resident.for_backend(fills_device=True)
     direct = shape[3] == 64
     assert isinstance(store, UploadStore) != direct
     for i0, i1 in ((0, 3), (3, 7)):

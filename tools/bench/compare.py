@@ -106,10 +106,10 @@ def _verdict(ratio: float, reach: float, measured: float, rounds: int) -> tuple[
     effect = math.log1p(MIN_EFFECT)
     if rounds < MIN_ROUNDS:
         return "unsure", f"{rounds} rounds are too few: {MIN_ROUNDS} in each report are needed"
-    if abs(ratio) - reach > effect and abs(measured) * np.sign(measured * ratio) <= effect:
-        return "unsure", f"as measured it moved by {_percent(math.exp(measured))}"
     if abs(ratio) - reach > effect:
-        return ("slower" if ratio > 0 else "faster"), ""
+        if math.copysign(measured, measured * ratio) > effect:
+            return ("slower" if ratio > 0 else "faster"), ""
+        return "unsure", f"as measured it moved by {_percent(math.exp(measured))}"
     if abs(ratio) > max(reach, effect):
         return "unsure", f"it changed, but by less than {MIN_EFFECT:.0%} perhaps".replace("%", " %")
     return "same", ""

@@ -68,11 +68,7 @@ class Yardstick:
 
     def measure(self, round_s: float) -> None:
         """Measure after a round of so many seconds: for a fiftieth of them, and at least four products."""
-        start, products = time.perf_counter(), 0
-        while products < 4 or time.perf_counter() - start < round_s / 50:
-            self._product()
-            products += 1
-        self.seconds.append((time.perf_counter() - start) / products)
+        self.seconds.append(1 / _repeat(round_s / 50, self._product, least=4))
 
 
 def merged(a: Peaks, b: Peaks) -> Peaks:
@@ -108,10 +104,10 @@ def _rate(pool: ThreadPoolExecutor, works: list[Callable[[], object]], seconds: 
     return sum(pool.map(partial(_repeat, seconds), works))
 
 
-def _repeat(seconds: float, work: Callable[[], object]) -> float:
-    """Calls per second of ``work``."""
+def _repeat(seconds: float, work: Callable[[], object], least: int = 1) -> float:
+    """Calls per second of ``work``, from ``least`` calls or more."""
     start, count = time.perf_counter(), 0
-    while count < 1 or time.perf_counter() - start < seconds:
+    while count < least or time.perf_counter() - start < seconds:
         work()
         count += 1
     return count / (time.perf_counter() - start)
