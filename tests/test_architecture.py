@@ -12,10 +12,10 @@ import pytest
 from places import ROOT
 
 MAY_IMPORT = {
-    "kernels": {"kernels"},
-    "runtime": {"runtime", "kernels", "_version"},
-    "export": {"export", "runtime", "kernels", "_version"},
-    "tools": {"tools", "export", "runtime", "kernels", "_version"},
+    "kernels": {"kernels", "_files"},
+    "runtime": {"runtime", "kernels", "_version", "_files"},
+    "export": {"export", "runtime", "kernels", "_version", "_files"},
+    "tools": {"tools", "export", "runtime", "kernels", "_version", "_files"},
 }
 HEAVY = (
     *("torch", "onnx", "open_clip", "timm", "onnxruntime", "tensorrt", "pycuda"),

@@ -1,0 +1,174 @@
+"""Files and folders that somebody else may have made, opened and written with that in mind.
+
+Everything else in the package builds on this module; it imports nothing of the package.
+
+Nothing here follows a link in the last part of a path unless it says so, waits for a pipe, or reads more than it
+was told to: a name beside the output may be a planted link, ``manifest.json`` may be a pipe or ``/dev/zero``.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import stat
+from contextlib import suppress
+from pathlib import Path
+
+_MB = 1_000_000
+FEW_MB = 16 * _MB
+"""Bytes of the largest text file that is parsed."""
+
+_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def read_regular(path: Path, limit: int = FEW_MB, follow: bool = True) -> bytes:
+    """Content of a regular file of at most ``limit`` bytes.
+
+    ``follow`` says whether ``path`` may be a link; those before its last part always may.
+
+    Raises
+    ------
+    OSError
+        If there is none, it cannot be read, is a pipe, a device or a folder, or is larger.
+    """
+    descriptor = os.open(path, _READ | (0 if follow else os.O_NOFOLLOW))
+    with open(descriptor, "rb") as file:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        content = file.read(limit + 1) if found.st_size <= limit else b""
+        if found.st_size > limit or len(content) > limit:  # a file of /proc has no size
+            raise OSError(errno.EFBIG, f"larger than {limit / _MB:.0f} MB", str(path))
+        return content
+
+
+def write_whole(path: Path, content: bytes | memoryview, mode: int = 0o666) -> None:
+    """Write a file that is there as a whole or not at all, also after a loss of power.
+
+    What has the name ``path`` is replaced; a link is replaced itself, not what it points to.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written; nothing is left then.
+    """
+    partial = path.with_name(f".{secrets.token_hex(8)}.partial")
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            partial.unlink()
+        raise
+
+
+def make_folders(folder: Path) -> None:
+    """Make ``folder`` with its parents, however many: ``Path.mkdir`` calls itself for each.
+
+    Raises
+    ------
+    OSError
+        If one cannot be made, or a file is in the way (FileExistsError, NotADirectoryError).
+    """
+    missing = []
+    while not folder.is_dir() and folder != folder.parent:
+        missing.append(folder)
+        folder = folder.parent
+    for each in reversed(missing):
+        with suppress(FileExistsError):  # made by another thread just now
+            each.mkdir()
+            continue
+        if not each.is_dir():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(each))
+
+
+def open_folder(name: str | os.PathLike[str], parent: int | None = None) -> int:
+    """A descriptor of the folder ``name`` (in the folder ``parent``); OSError if it is a link or no folder."""
+    return os.open(name, _FOLDER, dir_fd=parent)
+
+
+def empty_folder(folder: int) -> None:
+    """Remove everything in an open folder; of links, themselves.
+
+    Folders within are brought up before they are emptied, so that neither their depth nor the length of
+    their paths matters.
+
+    Raises
+    ------
+    OSError
+        If something cannot be removed.
+    """
+    while entries := _entries(folder):
+        for name, is_folder in entries:
+            if not is_folder:
+                os.unlink(name, dir_fd=folder)
+                continue
+            inner = open_folder(name, folder)
+            try:
+                for child, child_is_folder in _entries(inner):
+                    if child_is_folder:
+                        os.rename(child, secrets.token_hex(8), src_dir_fd=inner, dst_dir_fd=folder)
+                    else:
+                        os.unlink(child, dir_fd=inner)
+            finally:
+                os.close(inner)
+            os.rmdir(name, dir_fd=folder)
+
+
+def remove_folder(name: str | os.PathLike[str], parent: int | None = None) -> None:
+    """Remove the folder ``name`` (in the folder ``parent``) with all in it; OSError if that is not possible."""
+    folder = open_folder(name, parent)
+    try:
+        empty_folder(folder)
+    finally:
+        os.close(folder)
+    os.rmdir(name, dir_fd=parent)
+
+
+def strangers_way_in(path: Path) -> str | None:
+    """Why others than this user and root could have written ``path``, or None if they could not.
+
+    Looks at the file or folder itself: its owner, and who else may write. A group that is the owner's own,
+    as users of Debian and Ubuntu have, counts as the owner.
+
+    Raises
+    ------
+    OSError
+        If it is not there.
+    """
+    found = path.lstat()
+    if stat.S_ISLNK(found.st_mode):
+        return f"{path} is a link"
+    if found.st_uid not in (os.geteuid(), 0):
+        return f"{path} belongs to user {found.st_uid}"
+    if found.st_mode & stat.S_IWOTH:
+        return f"everybody may write {path}"
+    if found.st_mode & stat.S_IWGRP and not _is_own_group(found.st_gid, found.st_uid):
+        return f"the group {found.st_gid} may write {path}"
+    return None
+
+
+def _is_own_group(group: int, user: int) -> bool:
+    """Whether a group is a user's private one: of the user's name, with no other members."""
+    import grp
+    import pwd
+
+    if group == 0:
+        return True
+    try:
+        name, entry = pwd.getpwuid(user).pw_name, grp.getgrgid(group)
+    except KeyError:
+        return False
+    return entry.gr_name == name and set(entry.gr_mem) <= {name}
+
+
+def _entries(folder: int) -> list[tuple[str, bool]]:
+    """Name of each entry of an open folder, and whether it is a folder."""
+    with os.scandir(folder) as entries:
+        return [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
