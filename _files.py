@@ -2,8 +2,8 @@
 
 Everything else in the package builds on this module; it imports nothing of the package.
 
-Nothing here follows a link in the last part of a path unless it says so, waits for a pipe, or reads more than it
-was told to: a name beside the output may be a planted link, ``manifest.json`` may be a pipe or ``/dev/zero``.
+Nothing here follows a link in the last part of a path unless it says so, waits for a pipe, or reads more than
+it was told to: a name beside the output may be a planted link, ``manifest.json`` a pipe or ``/dev/zero``.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import errno
 import os
 import secrets
 import stat
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,7 +20,11 @@ _MB = 1_000_000
 FEW_MB = 16 * _MB
 """Bytes of the largest text file that is parsed."""
 
+PARTIAL = ".partial"
+"""Suffix of a file that is being written."""
+
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_OWN = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -34,7 +39,7 @@ def read_regular(path: Path, limit: int = FEW_MB, follow: bool = True) -> bytes:
         If there is none, it cannot be read, is a pipe, a device or a folder, or is larger.
     """
     descriptor = os.open(path, _READ | (0 if follow else os.O_NOFOLLOW))
-    with open(descriptor, "rb") as file:
+    with os.fdopen(descriptor, "rb") as file:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
             raise OSError(errno.EINVAL, "not a regular file", str(path))
@@ -42,6 +47,22 @@ def read_regular(path: Path, limit: int = FEW_MB, follow: bool = True) -> bytes:
         if found.st_size > limit or len(content) > limit:  # a file of /proc has no size
             raise OSError(errno.EFBIG, f"larger than {limit / _MB:.0f} MB", str(path))
         return content
+
+
+def open_own(path: Path) -> int:
+    """A descriptor to read and write a file of our own, made if it is not there.
+
+    Raises
+    ------
+    OSError
+        If it cannot be opened, is a link, has a second name elsewhere (a hard link), or is no regular file.
+    """
+    descriptor = os.open(path, _OWN, 0o666)
+    found = os.fstat(descriptor)
+    if stat.S_ISREG(found.st_mode) and found.st_nlink == 1:
+        return descriptor
+    os.close(descriptor)
+    raise OSError(errno.EINVAL, "not a regular file with one name", str(path))
 
 
 def write_whole(path: Path, content: bytes | memoryview, mode: int = 0o666) -> None:
@@ -54,10 +75,10 @@ def write_whole(path: Path, content: bytes | memoryview, mode: int = 0o666) -> N
     OSError
         If it cannot be written; nothing is left then.
     """
-    partial = path.with_name(f".{secrets.token_hex(8)}.partial")
+    partial = path.with_name(f".{secrets.token_hex(8)}{PARTIAL}")
     descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
     try:
-        with open(descriptor, "wb") as file:
+        with os.fdopen(descriptor, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -74,7 +95,7 @@ def make_folders(folder: Path) -> None:
     Raises
     ------
     OSError
-        If one cannot be made, or a file is in the way (FileExistsError, NotADirectoryError).
+        If one cannot be made, or a file is in the way (NotADirectoryError).
     """
     missing = []
     while not folder.is_dir() and folder != folder.parent:
@@ -85,12 +106,17 @@ def make_folders(folder: Path) -> None:
             each.mkdir()
             continue
         if not each.is_dir():
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(each))
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(each))
 
 
 def open_folder(name: str | os.PathLike[str], parent: int | None = None) -> int:
-    """A descriptor of the folder ``name`` (in the folder ``parent``); OSError if it is a link or no folder."""
+    """A descriptor of the folder ``name`` (in the folder ``parent``); OSError if it is a link or a file."""
     return os.open(name, _FOLDER, dir_fd=parent)
+
+
+def is_empty(folder: int) -> bool:
+    """Whether nothing is in an open folder."""
+    return not _entries(folder)
 
 
 def empty_folder(folder: int) -> None:
@@ -122,13 +148,27 @@ def empty_folder(folder: int) -> None:
 
 
 def remove_folder(name: str | os.PathLike[str], parent: int | None = None) -> None:
-    """Remove the folder ``name`` (in the folder ``parent``) with all in it; OSError if that is not possible."""
+    """Remove the folder ``name`` (in the folder ``parent``) with all in it; OSError if that fails."""
     folder = open_folder(name, parent)
     try:
         empty_folder(folder)
     finally:
         os.close(folder)
     os.rmdir(name, dir_fd=parent)
+
+
+def user_here(folder: Path) -> int:
+    """Number of the user to whom a new file in ``folder`` belongs.
+
+    On some shares and sticks that is not this process's user.
+
+    Raises
+    ------
+    OSError
+        If nothing can be written there.
+    """
+    with tempfile.TemporaryFile(dir=folder) as file:
+        return os.fstat(file.fileno()).st_uid
 
 
 def strangers_way_in(path: Path) -> str | None:

@@ -1,6 +1,7 @@
 """The work on a lot that outlives an interrupted run, so that the same command can go on from it.
 
 A folder holds
+    .musc-edge        the mark that says that the folder is ours and may be emptied
     about.json        what the work is of: images, bundle, settings, versions
     tokens.bin        tokens, a row for each layer and image
     batches.journal   per batch of images: its rows, CLS embeddings, failed files, the tokens' checksum
@@ -10,6 +11,10 @@ A folder holds
 
 What a journal says is on the disk, and what it does not say is done again (journal.py).  Checksums are
 verified before anything is used.
+
+The folder's name can be guessed, and kept work that somebody else has made would give somebody else's scores.
+So nothing is used, changed or removed but regular files, with one name, of the user who makes files here now,
+in a folder of that user's with our mark.
 """
 
 from __future__ import annotations
@@ -20,9 +25,10 @@ import hashlib
 import io
 import json
 import os
+import stat
 import weakref
 import zlib
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,14 +36,18 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from .._files import PARTIAL, make_folders, open_folder, read_regular, user_here, write_whole
 from .errors import OutputError
 from .journal import Journal
 from .judges import Cell
 from .rows import MINIMA, TOKENS, FileRows, checksum, writing
 from .types import Array, FeatureStore, Progress, SkippedImage
 
-_ABOUT, _BATCHES, _CELLS, _PARTIAL = "about.json", "batches.journal", "cells.journal", ".partial"
-_NAMES = (_ABOUT, TOKENS, _BATCHES, MINIMA, _CELLS)
+_MARK, _ABOUT, _BATCHES, _CELLS = ".musc-edge", "about.json", "batches.journal", "cells.journal"
+_NAMES = (_MARK, _ABOUT, TOKENS, _BATCHES, MINIMA, _CELLS)
+_PATTERNS = ("layer_*.npy", f".*{PARTIAL}")
+_MARK_TEXT = b"Unfinished work that musc-edge goes on from with --resume. Remove this folder to begin anew.\n"
+_LARGEST = 1 << 30  # bytes of about.json, which names every image, and of a layer's scores
 _OF_SCORING = (MINIMA, _CELLS, "layer_*.npy")
 _ELSEWHERE = "Keep the work in another folder."
 
@@ -67,30 +77,25 @@ class Checkpoint:
         self.notes: list[str] = []
         self._folder = folder
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folders(folder.parent)
+            with suppress(FileExistsError):
+                folder.mkdir(0o700)
             self._unlock = weakref.finalize(self, os.close, _lock(folder))
-            self._require_ours()
+            _require_ours(folder)
             self._discard_other_work({"features": features, "scoring": scoring})
             self._batches = Journal(folder / _BATCHES)
             self._cells = Journal(folder / _CELLS)
         except OSError as error:
             raise OutputError(f"work cannot be kept in {folder}: {error.strerror}. {_ELSEWHERE}") from error
 
-    def _require_ours(self) -> None:
-        """Raise OutputError if the folder holds anything but kept work."""
-        for path in sorted(self._folder.iterdir()):
-            ours = path.name in _NAMES or path.match("layer_*.npy") or path.suffix == _PARTIAL
-            if not ours or not path.is_file():
-                raise OutputError(f"{self._folder} holds {path.name}, which is no kept work. {_ELSEWHERE}")
-
     def _discard_other_work(self, about: dict[str, dict[str, Any]]) -> None:
         """Refuse to go on from other features; remove what was kept of other scoring, and note why."""
         about = json.loads(json.dumps(about))
         before = _read_about(self._folder / _ABOUT)
         if before is None:
-            if any(self._folder.iterdir()):
+            if {path.name for path in self._folder.iterdir()} - {_MARK}:
                 self.notes.append("what an earlier run was of cannot be read: nothing of it is used")
-                _remove(self._folder, "*")
+                _remove(self._folder, *(set(_NAMES) - {_MARK}), *_PATTERNS)
         elif changes := _changes(before["features"], about["features"]):
             raise OutputError(
                 f"the work kept in {self._folder} is of other {'; '.join(changes)}. Go on with what it "
@@ -99,7 +104,11 @@ class Checkpoint:
         elif changes := _changes(before["scoring"], about["scoring"]):
             self.notes.append(f"an earlier run was of other {'; '.join(changes)}: only its features are used")
             _remove(self._folder, *_OF_SCORING)
-        _write_whole(self._folder / _ABOUT, json.dumps(about).encode("ascii"))
+        self._write(_ABOUT, json.dumps(about).encode("ascii"))
+
+    def _write(self, name: str, content: bytes) -> None:
+        with writing(self._folder / name):
+            write_whole(self._folder / name, content)
 
     # ---- features
 
@@ -113,16 +122,16 @@ class Checkpoint:
         """Finished batches from the first on, up to one that is missing or damaged; fills ``store.cls``."""
         latest = self._latest_batches()
         found: list[Batch] = []
+        row = 0
         while entry := latest.get(len(found)):
-            start, stop = entry["rows"]
-            if _checksum(store, start, stop) != entry["checksum"]:
+            batch, stop = _read_batch(entry, store, row)
+            if batch is None:
                 self.notes.append(
-                    f"kept features of images {start} to {stop} were damaged: made again from there on"
+                    f"kept features of images {row} to {stop} were damaged: made again from there on"
                 )
                 break
-            cls = np.frombuffer(base64.b64decode(entry["cls"]), np.float32)
-            store.cls[start:stop] = cls.reshape(stop - start, store.cls.shape[1])
-            found.append(Batch(entry["read"], [SkippedImage(**skipped) for skipped in entry["failed"]]))
+            found.append(batch)
+            row = stop
             progress("check", len(found), len(latest), "batches")
         if found:
             images = sum(len(batch.read) for batch in found)
@@ -131,7 +140,9 @@ class Checkpoint:
 
     def _latest_batches(self) -> dict[int, dict[str, Any]]:
         """What the journal says last of each batch, by number."""
-        return {entry["batch"]: entry for entry in self._batches.entries}
+        return {
+            entry["batch"]: entry for entry in self._batches.entries if isinstance(entry.get("batch"), int)
+        }
 
     def keep_batch(self, number: int, store: FeatureStore, rows: tuple[int, int], batch: Batch) -> None:
         """Note that a batch of images is in ``store``."""
@@ -151,7 +162,8 @@ class Checkpoint:
     def open_minima(self, shape: tuple[int, int]) -> FileRows:
         """The file of cosines, (images, items); cells are forgotten if they are of other features."""
         self._batches.commit()
-        made_of = {"made_of": _digest([(e["read"], e["checksum"]) for e in self._latest_batches().values()])}
+        batches = self._latest_batches().values()
+        made_of = {"made_of": _digest([(e.get("read"), e.get("checksum")) for e in batches])}
         rows = FileRows(shape, np.float32, path=self._folder / MINIMA)
         self._cells.speak_of(rows)
         if self._cells.entries[:1] != [made_of]:
@@ -172,14 +184,17 @@ class Checkpoint:
         """Mutual scores (N,P) float64 of a finished layer, or None."""
         path = self._scores_path(layer)
         expected = {e["scores"] for e in self._cells.entries if e.get("layer") == layer and "scores" in e}
-        content = path.read_bytes() if expected and path.exists() else b""
+        try:
+            content = read_regular(path, _LARGEST, follow=False) if expected else b""
+        except OSError:
+            return None
         return np.load(io.BytesIO(content)) if zlib.crc32(content) in expected else None
 
     def keep_scores(self, layer: int, scores: Array) -> None:
         """Keep the mutual scores of a layer."""
         content = io.BytesIO()
         np.save(content, scores)
-        _write_whole(self._scores_path(layer), content.getvalue())
+        self._write(self._scores_path(layer).name, content.getvalue())
         self._cells.add({"layer": layer, "scores": zlib.crc32(content.getvalue())})
         self._cells.commit()
 
@@ -196,6 +211,89 @@ class Checkpoint:
         self._unlock()
 
 
+def kept_beside(out: Path) -> Path:
+    """The folder beside results in which the work on them, or on each of their groups, is kept.
+
+    Raises
+    ------
+    OutputError
+        If something that is not ours has its name.
+    """
+    folder = out.with_name(f".{out.name}.kept")
+    if not folder.is_symlink() and not folder.exists():
+        return folder
+    try:
+        os.close(open_folder(folder))
+        if folder.stat().st_uid == user_here(folder):
+            return folder
+        reason = "belongs to another user"
+    except OSError as error:
+        reason = f"cannot be used ({error.strerror})"
+    raise OutputError(
+        f"{folder}, where work is kept, {reason}. Look at it, and remove it if nobody needs it, or choose "
+        "another folder with -o."
+    )
+
+
+def remove_kept(folder: Path) -> None:
+    """Remove kept work in the folders within ``folder``, and then what is empty.
+
+    Links, and folders that hold anything but kept work of ours, stay as they are.
+    """
+    with suppress(OSError):
+        os.close(open_folder(folder))
+        folders = [folder]
+        for path in folders:  # grows, so that what lies deeper comes later
+            with os.scandir(path) as entries:
+                folders += [Path(entry) for entry in entries if entry.is_dir(follow_symlinks=False)]
+        for path in reversed(folders):
+            with suppress(OSError, OutputError):
+                _require_ours(path, new=False)
+                _remove(path, *_NAMES, *_PATTERNS)
+            with suppress(OSError):
+                path.rmdir()
+
+
+def _require_ours(folder: Path, new: bool = True) -> None:
+    """Raise OutputError unless ``folder`` is ours and holds kept work alone; a ``new`` one is marked."""
+    user = user_here(folder)
+    paths = sorted(folder.iterdir())
+    for path in paths:
+        if path.name not in _NAMES and not any(path.match(pattern) for pattern in _PATTERNS):
+            raise OutputError(f"{folder} holds {path.name}, which is no kept work. {_ELSEWHERE}")
+        found = path.lstat()
+        if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
+            raise OutputError(f"{folder} holds {path.name}, which is a link or no file. {_ELSEWHERE}")
+    owners = {path.lstat().st_uid for path in (folder, *paths)} - {user}
+    if owners:
+        raise OutputError(
+            f"the work kept in {folder} is of user {min(owners)}, and could be anything. {_ELSEWHERE}"
+        )
+    if _MARK not in [path.name for path in paths]:
+        if paths or not new:
+            name = paths[0].name if paths else "nothing"
+            raise OutputError(
+                f"{folder} holds {name}, but no {_MARK}, which says that it is kept work of this version. "
+                f"{_ELSEWHERE} Or begin anew: rm -r {folder}"
+            )
+        write_whole(folder / _MARK, _MARK_TEXT)
+
+
+def _read_batch(entry: dict[str, Any], store: FeatureStore, row: int) -> tuple[Batch | None, int]:
+    """The batch of an entry, from ``row`` to what is returned too; None if damaged.  Fills ``store.cls``."""
+    try:
+        start, stop = entry["rows"]
+        if start != row or not start <= stop <= len(store.cls) or len(entry["read"]) != stop - start:
+            return None, row
+        if _checksum(store, start, stop) != entry["checksum"]:
+            return None, stop
+        cls = np.frombuffer(base64.b64decode(entry["cls"]), np.float32)
+        store.cls[start:stop] = cls.reshape(stop - start, store.cls.shape[1])
+        return Batch(entry["read"], [SkippedImage(**skipped) for skipped in entry["failed"]]), stop
+    except (KeyError, TypeError, ValueError):
+        return None, row
+
+
 def _checksum(store: FeatureStore, start: int, stop: int) -> int:
     """Checksum of the tokens of images start..stop, as the store gives them back."""
     value = 0
@@ -206,7 +304,9 @@ def _checksum(store: FeatureStore, start: int, stop: int) -> int:
 
 def _lock(folder: Path) -> int:
     """A descriptor of ``folder``, locked until it is closed; OutputError if another run holds it."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    if folder.is_symlink():
+        raise OutputError(f"{folder} is a link, and work is kept in folders alone. {_ELSEWHERE}")
+    descriptor = open_folder(folder)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
@@ -226,8 +326,8 @@ def _remove(folder: Path, *patterns: str) -> None:
 def _read_about(path: Path) -> dict[str, dict[str, Any]] | None:
     """What kept work is of, or None if that is not there or damaged."""
     try:
-        about = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+        about = json.loads(read_regular(path, _LARGEST, follow=False))
+    except (OSError, ValueError, RecursionError):
         return None
     whole = isinstance(about, dict) and all(isinstance(about.get(p), dict) for p in ("features", "scoring"))
     return about if whole else None
@@ -250,14 +350,3 @@ def _values(before: Any, now: Any) -> str:
 
 def _digest(content: object) -> str:
     return hashlib.sha256(json.dumps(content).encode("ascii")).hexdigest()
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    """Write a file that is there as a whole or not at all, also after a loss of power."""
-    partial = path.with_suffix(_PARTIAL)
-    with writing(path):
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)

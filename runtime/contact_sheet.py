@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from .anomaly_map import upsample
 from .heatmap import Scale, colours, lot_scale, overlay
+from .image_files import save_picture
 from .images import ImageError
 from .lot_result import LotResult
 from .types import FloatArray
@@ -45,7 +46,7 @@ def draw_contact_sheet(result: LotResult, path: Path) -> None:
             _draw_cell(sheet, draw, corner, result, row, scale)
         y += _TITLE + count * (cell_height + _GAP)
     _draw_legend(sheet, draw, y, scale)
-    sheet.save(path)
+    save_picture(path, sheet, "PNG")
 
 
 def _draw_cell(

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 from .errors import LotError
+from .image_files import fitting
 from .results import GROUPS
 from .types import LotImage
 
 ROOT_GROUP = "."
-_LONGEST = 100  # characters of a folder's name in that of its results
+_LONGEST = 100  # bytes of a folder's name in that of its results
 
 
 def group_by_folder(images: Sequence[LotImage], least: int) -> dict[str, tuple[LotImage, ...]]:
@@ -37,4 +38,4 @@ def group_by_folder(images: Sequence[LotImage], least: int) -> dict[str, tuple[L
 def place_of(number: int, name: str) -> str:
     """Folder for a group's results; the number keeps names apart that differ only in what is replaced."""
     plain = "lot" if name == ROOT_GROUP else name.replace("/", "_")
-    return f"{GROUPS}/{number:02}_{plain[:_LONGEST]}"
+    return f"{GROUPS}/{number:02}_{fitting(plain, _LONGEST)}"

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from .types import Array, FloatArray
 
 _RAMP, _TEXT, _TEXT_ROOM = 10, 20, 90  # pixels of a legend: colours, text, least width for text
-
+LEGEND_HEIGHT = _RAMP + _TEXT
 
 LEAST_SPAN = 0.05
 """Distances that the scale spans at least: what differs by less is rounding, and is to look even."""
@@ -61,7 +61,7 @@ def legend(width: int, scale: Scale) -> Array:
     ramp = colours(np.tile(np.linspace(0, 1, width, dtype=np.float32), (_RAMP, 1)))
     if width < _TEXT_ROOM:
         return ramp
-    strip = Image.new("RGB", (width, _RAMP + _TEXT), "white")
+    strip = Image.new("RGB", (width, LEGEND_HEIGHT), "white")
     strip.paste(Image.fromarray(ramp), (0, 0))
     draw, font = ImageDraw.Draw(strip), ImageFont.load_default(_TEXT - 8)
     draw.text((4, _RAMP + 2), f"{scale.low:.2f}", "black", font)

@@ -1,29 +1,40 @@
-"""One anomaly map and one overlay per image, written by several threads, a few images at a time."""
+"""One anomaly map and one overlay per image, written by several threads, a few images at a time.
+
+The scores are the result, and these files are optional: one that cannot be made is said and left out.  Only a
+disk that refuses ends the run.
+"""
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import io
 import os
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 from PIL import Image
 
+from .._files import make_folders
 from .anomaly_map import upsample
-from .heatmap import Scale, legend, lot_scale, overlay
-from .images import ImageError
+from .heatmap import LEGEND_HEIGHT, Scale, legend, lot_scale, overlay
 from .lot_result import LotResult
 from .memory import process_memory, size_text
-from .survey import run_ahead
+from .parallel import in_order
 from .types import Array, FloatArray, LotImage, Progress, no_progress
 
 MAP_FORMATS = {"npy": ".npy", "tiff": ".tiff", "png8": ".png", "png16": ".png"}
 MAPS, OVERLAYS = "maps", "overlays"
+_SUFFIXES = {*MAP_FORMATS.values(), ".jpg"}
 _AHEAD = 8
-_MAP_BYTES, _OVERLAY_BYTES = 16, 56
+_MAP_BYTES, _OVERLAY_BYTES = 20, 56
 """For a pixel of the original image, while its map or its overlay is made."""
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
+_JPEG_SIDE = 65_500  # pixels; libjpeg's limit
 _LONGEST = 255 - len(".tiff")  # bytes of a file name, on every common file system
 _JPEG_QUALITY = 90
 
@@ -43,10 +54,22 @@ class OutputOptions:
 
 
 @dataclass(frozen=True)
+class Missing:
+    """An optional file that could not be made."""
+
+    what: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"no {self.what}: {self.reason}"
+
+
+@dataclass(frozen=True)
 class Written:
-    """File of each image's map, relative to the output folder, and what could not be drawn."""
+    """File of each image's map, relative to the output folder; what each image lacks; what to say of all."""
 
     maps: dict[str, str]
+    missing: dict[str, list[Missing]]
     problems: tuple[str, ...]
 
 
@@ -60,33 +83,70 @@ def write_image_files(
     Raises
     ------
     OSError
-        If a file cannot be written.
+        If the disk is full or fails.
     """
     names = file_names(result.images)
     suffix = MAP_FORMATS[options.map_format]
-    targets = {} if options.maps == "none" else {n: f"{MAPS}/{s}{suffix}" for n, s in names.items()}
-    scale = lot_scale(result.maps, result.raw_scores)
+    scale, codes = lot_scale(result.maps, result.raw_scores), map_scale(result.maps)
 
-    def write(row: int) -> None:
-        image = result.images[row]
-        if targets:
-            values = _map(result, row, options.maps)
-            save_map(
-                _new_file(folder, targets[image.name]), values, options.map_format, map_scale(result.maps)
-            )
+    def write(row: int) -> list[Missing]:
+        image, failed = result.images[row], list[Missing]()
+        if options.maps != "none":
+            with optional("map", folder / MAPS / f"{names[image.name]}{suffix}", failed) as target:
+                save_map(target, _map(result, row, options.maps), options.map_format, codes)
         if options.overlays:
-            picture = draw_overlay(np.asarray(result.survey.read(image)), result.maps[row], scale)
-            target = _new_file(folder, f"{OVERLAYS}/{names[image.name]}.jpg")
-            Image.fromarray(picture).save(target, quality=_JPEG_QUALITY)
+            with optional("overlay", folder / OVERLAYS / f"{names[image.name]}.jpg", failed) as target:
+                _require_jpeg(result, row)
+                picture = draw_overlay(np.asarray(result.survey.read(image)), result.maps[row], scale)
+                save_picture(target, Image.fromarray(picture), "JPEG", quality=_JPEG_QUALITY)
+        return failed
 
     threads, problems = _threads(result, options)
-    if targets or options.overlays:
-        stream = run_ahead(range(len(result.images)), write, threads, _AHEAD)
-        for row, outcome in stream:
-            if isinstance(outcome, ImageError):
-                problems.append(f"no overlay of {result.images[row].name}: {outcome}")
+    maps, missing = {}, {}
+    if options.maps != "none" or options.overlays:
+        for row, failed in in_order(range(len(result.images)), write, threads, _AHEAD, name="images"):
+            name = result.images[row].name
+            if options.maps != "none" and "map" not in [each.what for each in failed]:
+                maps[name] = f"{MAPS}/{names[name]}{suffix}"
+            if failed:
+                missing[name] = failed
             progress("write", row + 1, len(result.images), "images")
-    return Written(targets, tuple(problems))
+    return Written(maps, missing, tuple(problems))
+
+
+@contextmanager
+def optional(what: str, target: Path, failed: list[Missing]) -> Iterator[Path]:
+    """Give the path of an optional file, its folder made; if the block fails, add that to ``failed`` instead.
+
+    Raises
+    ------
+    OSError
+        If the disk is full or fails.
+    """
+    try:
+        make_folders(target.parent)
+        yield target
+    except Exception as error:  # decoders and encoders raise anything at all
+        if isinstance(error, OSError) and error.errno in _DISK:
+            raise
+        with suppress(OSError):
+            target.unlink(missing_ok=True)
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        failed.append(Missing(what, reason))
+
+
+def save_picture(path: Path, picture: Image.Image, kind: str, **options: int) -> None:
+    """Write a picture, encoded in memory: Pillow cannot tell a full disk from what it cannot encode."""
+    content = io.BytesIO()
+    picture.save(content, kind, **options)
+    path.write_bytes(content.getbuffer())
+
+
+def _require_jpeg(result: LotResult, row: int) -> None:
+    """Raise ValueError if an image is too long or wide for its overlay, before it is drawn."""
+    header = result.survey.headers[result.images[row].name]
+    if max(header.width, header.height + LEGEND_HEIGHT) > _JPEG_SIDE:
+        raise ValueError(f"{header.width} x {header.height} pixels; a JPEG has at most {_JPEG_SIDE} a side")
 
 
 def _threads(result: LotResult, options: OutputOptions) -> tuple[int, list[str]]:
@@ -105,24 +165,40 @@ def _threads(result: LotResult, options: OutputOptions) -> tuple[int, list[str]]
 
 
 def file_names(images: tuple[LotImage, ...]) -> dict[str, str]:
-    """Name without suffix for each image's files: its stem, or its full name where stems collide."""
+    """Name without suffix for each image's files: its stem, or its full name where stems collide.
+
+    Where a suffix would make it the name of a folder that other files need, it is marked with a hash.
+    """
     stems = {image.name: str(PurePosixPath(image.name).with_suffix("")) for image in images}
     count = Counter(stem.casefold() for stem in stems.values())
     full = {image.name.casefold() for image in images}
-    return {
-        name: _fitting(stem if count[stem.casefold()] == 1 and stem.casefold() not in full else name)
+    chosen = {
+        name: stem if count[stem.casefold()] == 1 and stem.casefold() not in full else name
         for name, stem in stems.items()
     }
+    folders = {str(parent).casefold() for name in stems for parent in PurePosixPath(name).parents}
+    taken = {name for name, own in chosen.items() if _is_taken(own, folders)}
+    return {name: _fitting_path(own, marked=name in taken) for name, own in chosen.items()}
 
 
-def _fitting(name: str) -> str:
-    """The name itself, or one cut and marked with a hash where a suffix would make it too long for a file."""
-    last = os.fsencode(PurePosixPath(name).name)
-    if len(last) <= _LONGEST:
+def _is_taken(name: str, folders: set[str]) -> bool:
+    """Whether a file of this name, with any suffix that it may get, would have the name of a folder."""
+    return any(f"{name}{suffix}".casefold() in folders for suffix in _SUFFIXES)
+
+
+def _fitting_path(name: str, marked: bool) -> str:
+    path = PurePosixPath(name)
+    return str(path.with_name(fitting(path.name, _LONGEST, marked)))
+
+
+def fitting(name: str, longest: int, marked: bool = False) -> str:
+    """The name itself; with more than ``longest`` bytes, or ``marked``, one that is cut and ends in a hash."""
+    content = os.fsencode(name)
+    if len(content) <= longest and not marked:
         return name
-    mark = hashlib.sha256(last).hexdigest()[:12]
-    head = last[: _LONGEST - len(mark) - 1].decode("utf-8", "ignore")
-    return str(PurePosixPath(name).with_name(f"{head}~{mark}"))
+    mark = hashlib.sha256(content).hexdigest()[:12]
+    head = content[: longest - len(mark) - 1].decode("utf-8", "ignore")
+    return f"{head}~{mark}"
 
 
 def map_scale(maps: FloatArray) -> Scale:
@@ -136,11 +212,11 @@ def save_map(path: Path, values: FloatArray, map_format: str, scale: Scale) -> N
     if map_format == "npy":
         np.save(path, values)
     elif map_format == "tiff":
-        Image.fromarray(values).save(path)
+        save_picture(path, Image.fromarray(values), "TIFF")
     else:
         top, kind = (255, np.uint8) if map_format == "png8" else (65535, np.uint16)
         codes = np.round(scale.unit(values).astype(np.float64) * top).astype(kind)
-        Image.fromarray(codes).save(path)
+        save_picture(path, Image.fromarray(codes), "PNG")
 
 
 def draw_overlay(image: Array, grid: FloatArray, scale: Scale) -> Array:
@@ -158,9 +234,3 @@ def _map(result: LotResult, row: int, kind: str) -> FloatArray:
     size = result.bundle.manifest.preprocess.size if kind == "pixel" else (header.height, header.width)
     pixels: FloatArray = upsample(result.maps[row : row + 1], size)[0]
     return pixels
-
-
-def _new_file(folder: Path, name: str) -> Path:
-    path = folder / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path

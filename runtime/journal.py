@@ -9,6 +9,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+from .._files import open_own
 from .rows import FileRows, writing
 
 COMMIT_S = 2.0
@@ -26,16 +27,15 @@ class Journal:
         self._data: FileRows | None = None
         self._pending: list[bytes] = []
         self._committed = time.monotonic()
-        whole = 0
-        for line in path.read_bytes().splitlines(keepends=True) if path.exists() else ():
-            text = line[:-10]
-            if line != _line(text):
+        self._file = os.fdopen(open_own(path), "r+b", buffering=0)
+        self._end = 0
+        for line in self._file.readall().splitlines(keepends=True):
+            entry = _entry(line)
+            if entry is None:
                 break
-            self.entries.append(json.loads(text))
-            whole += len(line)
-        self._file = path.open("r+b" if path.exists() else "w+b", buffering=0)
-        self._file.truncate(whole)
-        self._end = whole
+            self.entries.append(entry)
+            self._end += len(line)
+        self._file.truncate(self._end)
 
     def speak_of(self, data: FileRows) -> None:
         """Name the data that entries from now on are about."""
@@ -73,6 +73,18 @@ class Journal:
     def close(self) -> None:
         """Give up the file; what is not committed is lost."""
         self._file.close()
+
+
+def _entry(line: bytes) -> dict[str, Any] | None:
+    """What a line of a journal says, or None if it is damaged."""
+    text = line[:-10]
+    if line != _line(text):
+        return None
+    try:
+        entry = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return entry if isinstance(entry, dict) else None
 
 
 def _line(text: bytes) -> bytes:

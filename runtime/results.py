@@ -15,7 +15,16 @@ import numpy as np
 from .._version import __version__
 from .contact_sheet import draw_contact_sheet
 from .heatmap import lot_scale
-from .image_files import MAPS, OVERLAYS, OutputOptions, map_scale, write_image_files
+from .image_files import (
+    MAPS,
+    OVERLAYS,
+    Missing,
+    OutputOptions,
+    Written,
+    map_scale,
+    optional,
+    write_image_files,
+)
 from .images import BACKGROUND
 from .lot import natural_key
 from .lot_result import LotResult
@@ -26,6 +35,7 @@ COLUMNS = ("image", "status", "raw_score", "score", "lot_score", "map", "error")
 MAP_COLUMN = COLUMNS.index("map")
 CONTACT_SHEET = "contact_sheet.png"
 SCORES = "scores.csv"
+_NAMED = 10  # missing files that a warning of its own names
 LOT = "lot.json"
 GROUPS = "groups"
 NAMES = frozenset({SCORES, LOT, CONTACT_SHEET, MAPS, OVERLAYS, GROUPS})
@@ -53,12 +63,14 @@ def write_results(
     timer = timer or StageTimer()
     with timer.stage("write"):
         written = write_image_files(result, folder, options, progress)
-        draw_contact_sheet(result, folder / CONTACT_SHEET)
+        failed: list[Missing] = []
+        with optional("contact sheet", folder / CONTACT_SHEET, failed) as target:
+            draw_contact_sheet(result, target)
     result = dataclasses.replace(result, timings={**result.timings, **timer.seconds})
-    rows = score_rows(result, written.maps)
+    rows = score_rows(result, written)
     write_table(folder / SCORES, list(rows.values()))
     about = describe(result, root, options)
-    about["warnings"] += written.problems
+    about["warnings"] += [*written.problems, *map(str, failed), *_missing(written.missing)]
     write_json(folder / LOT, about)
     return about, rows
 
@@ -138,12 +150,23 @@ def plan_facts(plan: Plan) -> dict[str, Any]:
     return facts
 
 
-def score_rows(result: LotResult, maps: dict[str, str]) -> dict[str, list[str]]:
+def _missing(missing: dict[str, list[Missing]]) -> list[str]:
+    """A line for each of the first files that are missing, and one for the rest."""
+    lines = [
+        f"no {each.what} of {name}: {each.reason}" for name, all_of in missing.items() for each in all_of
+    ]
+    rest = len(lines) - _NAMED
+    return lines[:_NAMED] + [f"{rest} more maps or overlays are missing: see {SCORES}"] * (rest > 0)
+
+
+def score_rows(result: LotResult, written: Written) -> dict[str, list[str]]:
     """Rows of scores.csv by image, in the lot's order."""
     rows = {}
     for i, image in enumerate(result.images):
+        name = image.name
         scores = [f"{values[i]:.6f}" for values in (result.raw_scores, result.scores, result.lot_scores)]
-        rows[image.name] = [image.name, "ok", *scores, maps.get(image.name, ""), ""]
+        missing = "; ".join(map(str, written.missing.get(name, ())))
+        rows[name] = [name, "ok", *scores, written.maps.get(name, ""), missing]
     for skip in result.skipped:
         rows[skip.name] = [skip.name, skip.status, "", "", "", "", skip.reason]
     return {name: rows[name] for name in sorted(rows, key=natural_key)}

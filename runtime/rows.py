@@ -19,6 +19,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from .._files import open_own
 from .errors import OutputError
 from .memory import size_text
 from .types import Array
@@ -43,7 +44,7 @@ def require_room(folder: Path, size: int) -> None:
     """Raise OutputError unless the disk of ``folder`` has ``size`` bytes, free or in what is kept there."""
     if size == 0:
         return
-    there = sum(path.stat().st_blocks * 512 for name in KEPT if (path := folder / name).exists())
+    there = sum(path.stat().st_blocks * 512 for name in KEPT if (path := folder / name).is_file())
     try:
         free = shutil.disk_usage(folder).free
     except OSError as error:
@@ -111,7 +112,7 @@ class FileRows:
         self._name = str(path or f"a scratch file in {place}")
         try:
             if path:
-                self._file = path.open("r+b" if path.exists() else "w+b")
+                self._file = os.fdopen(open_own(path), "r+b")
             else:
                 self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115, open as long as the table
             self._close = weakref.finalize(self, self._file.close)

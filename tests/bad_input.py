@@ -235,6 +235,49 @@ def earlier_with_foreign(out: Path) -> None:
     (out / "notes.txt").write_text("mine", encoding="ascii")
 
 
+def planted(place: Place) -> list[str]:
+    """A link where the results are to be written, to a folder that is nobody's business."""
+    (place.root / "thesis").mkdir()
+    (place.root / "thesis" / "chapter1.txt").write_text("mine", encoding="ascii")
+    (place.root / ".out.partial").symlink_to("thesis")
+    return []
+
+
+def planted_kept(place: Place) -> list[str]:
+    planted(place)
+    (place.root / ".out.partial").rename(place.root / ".out.kept")
+    return ["--resume"]
+
+
+def long_image(place: Place) -> list[str]:
+    """An image with a longer side than a JPEG can have."""
+    Image.open(place.an_image()).convert("L").resize((70_000, 4)).save(place.lot / "strip.png")
+    return ["--overlays"]
+
+
+def long_groups(place: Place) -> list[str]:
+    """Folders named by 60 characters of three bytes each: within what a name may have, but not twice."""
+    for k, name in enumerate(("部" * 60, "品" * 60)):
+        folder = place.lot / name
+        folder.mkdir()
+        for path in sorted(place.lot.glob("*.png"))[: 4 - k]:
+            shutil.move(path, folder / path.name)
+        shutil.copy(next(folder.glob("*.png")), folder / "more.png")
+    for path in place.lot.glob("*.png"):
+        shutil.move(path, folder / path.name)
+    return ["--group-by", "folder"]
+
+
+def nested(place: Place) -> list[str]:
+    """1,200 folders within each other, the last with an image."""
+    folder = place.lot
+    os.chdir(folder)
+    deep = folder / "/".join("d" * 1200)
+    make_folders(deep)
+    shutil.copy(place.an_image(), deep / "deep.png")
+    return []
+
+
 def bundle(damage: Callable[[Path], None]) -> Callable[[Place], list[str]]:
     def build(place: Place) -> list[str]:
         own = place.own_bundle()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shutil
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -68,9 +67,10 @@ def add_parser(commands: Any) -> None:
 def _infer(args: argparse.Namespace) -> int:
     from ..runtime.backends import import_libraries
     from ..runtime.bundle import find_bundle, open_bundle
+    from ..runtime.checkpoint import kept_beside, remove_kept
     from ..runtime.errors import OutputError
     from ..runtime.lot import list_lot
-    from ..runtime.output import new_folder
+    from ..runtime.output import new_folder, resolve
     from ..runtime.results import LOT, NAMES
     from ..runtime.scorers import import_scorer
     from .summary import summary_json, summary_text
@@ -84,7 +84,7 @@ def _infer(args: argparse.Namespace) -> int:
     if not args.lot:
         args.usage_error("LOT_DIR is empty: give the folder that holds the lot's images")
     out = Path(args.out) if args.out else Path(f"{root.resolve().name}-musc")
-    if root.resolve().is_relative_to(out.resolve()):
+    if root.resolve().is_relative_to(resolve(out)):
         raise OutputError(f"{out} is or holds the lot itself. Choose another folder with -o.")
     images = list_lot(root, exclude=out)
     bundle = open_bundle(find_bundle(args.bundle))
@@ -94,7 +94,7 @@ def _infer(args: argparse.Namespace) -> int:
         import_libraries(args.backend)
         import_scorer(args.scorer)
     cli.clean_up_on_sigterm()
-    kept = out.resolve().with_name(f".{out.resolve().name}.kept") if args.resume else None
+    kept = kept_beside(resolve(out)) if args.resume else None
     try:
         with ExitStack() as output:
             with cli.without_interrupts():
@@ -108,7 +108,7 @@ def _infer(args: argparse.Namespace) -> int:
         raise
     with cli.without_interrupts():  # the results stand
         if kept:
-            shutil.rmtree(kept, ignore_errors=True)
+            remove_kept(kept)
         cli.show(summary_json(scored, out) if args.json else summary_text(scored, out))
     return SKIPPED_EXIT if any(part.result.skipped for part in scored) else 0
 
@@ -148,6 +148,7 @@ def _score_one(
     place: str,
     kept: Path | None,
 ) -> Scored:
+    from .._files import make_folders
     from ..runtime.pipeline import score_lot
     from ..runtime.results import write_results
     from ..runtime.types import ScoreSettings
@@ -155,7 +156,7 @@ def _score_one(
     from .summary import Scored, forecast_text
 
     target = folder / place
-    target.mkdir(parents=True, exist_ok=True)
+    make_folders(target)
     progress = ProgressLine(sys.stderr, _STAGES)
     result = score_lot(
         images,
@@ -169,7 +170,7 @@ def _score_one(
         memory_budget=args.memory_budget,
         device_memory=args.device_memory,
         scratch=folder,
-        keep=kept / (place or "lot") if kept else None,
+        keep=kept / (Path(place).name or "lot") if kept else None,
         progress=progress,
         announce=lambda forecast: None if args.json else cli.show(forecast_text(forecast)),
     )

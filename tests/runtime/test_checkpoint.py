@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import zlib
@@ -17,8 +18,8 @@ import numpy as np
 import pytest
 
 from helpers_runtime import MANIFEST, SPEC, tree, write_png
-from musc_edge.runtime import journal
-from musc_edge.runtime.checkpoint import Checkpoint
+from musc_edge.runtime import checkpoint, journal
+from musc_edge.runtime.checkpoint import Checkpoint, kept_beside, remove_kept
 from musc_edge.runtime.errors import OutputError
 from musc_edge.runtime.features import allocate, extract
 from musc_edge.runtime.judges import choose
@@ -414,6 +415,135 @@ def test_an_about_file_that_is_not_ours(survey: Survey, plain: Run, kept: Path, 
     assert second.results == plain.results
     assert second.extracted == N
     assert second.notes == ["what an earlier run was of cannot be read: nothing of it is used"]
+
+
+FILES = [
+    "about.json",
+    "tokens.bin",
+    "minima.bin",
+    "batches.journal",
+    "cells.journal",
+    "layer_0.npy",
+    ".musc-edge",
+]
+
+
+@pytest.mark.parametrize("name", [*FILES, f".{'0' * 16}.partial"])
+@pytest.mark.parametrize("kind", ["link", "dead link", "hard link", "pipe", "folder"])
+def test_what_others_put_among_kept_work_is_not_followed(
+    survey: Survey, halfway: Path, tmp_path: Path, name: str, kind: str
+) -> None:
+    victim = tmp_path / "thesis.txt"
+    victim.write_text("years of work", encoding="utf-8")
+    path = halfway / name
+    path.unlink(missing_ok=True)
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "hard link":
+        path.hardlink_to(victim)
+    else:
+        path.symlink_to(victim if kind == "link" else tmp_path / "new.txt")
+    with pytest.raises(OutputError, match=rf"{name}, which is a link or no file"):
+        run(survey, halfway)
+    assert victim.read_text(encoding="utf-8") == "years of work"
+    assert not (tmp_path / "new.txt").exists()
+    assert path.is_symlink() or path.exists()
+
+
+def test_a_folder_that_is_a_link_is_refused(survey: Survey, halfway: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(halfway)
+    before = tree(halfway)
+    with pytest.raises(OutputError, match="is a link, and work is kept in folders alone"):
+        run(survey, tmp_path / "link")
+    assert tree(halfway) == before
+
+
+def test_a_folder_of_the_same_names_that_is_not_marked_stays(survey: Survey, halfway: Path) -> None:
+    (halfway / ".musc-edge").unlink()
+    before = tree(halfway)
+    with pytest.raises(OutputError, match=rf"holds about\.json, but no \.musc-edge.*rm -r {halfway}"):
+        run(survey, halfway)
+    assert tree(halfway) == before
+
+
+@pytest.mark.parametrize("whose", ["", "tokens.bin", "about.json"])
+def test_work_of_another_user_is_refused(
+    survey: Survey, halfway: Path, monkeypatch: pytest.MonkeyPatch, whose: str
+) -> None:
+    if os.geteuid():
+        monkeypatch.setattr(checkpoint, "user_here", lambda folder: os.geteuid() + 1)
+    else:
+        os.chown(halfway / whose, 12345, -1)
+    with pytest.raises(OutputError, match=r"is of user \d+, and could be anything"):
+        run(survey, halfway)
+
+
+@pytest.mark.parametrize(
+    ("journal_name", "entry"),
+    [
+        ("batches.journal", {"batch": 0}),
+        ("batches.journal", {"batch": 0, "rows": "ab", "read": [], "failed": [], "cls": "", "checksum": 0}),
+        (
+            "batches.journal",
+            {"batch": 0, "rows": [0, 10**9], "read": [], "failed": [], "cls": "", "checksum": 0},
+        ),
+        ("batches.journal", {"batch": 0, "rows": [0, 8], "read": 5, "failed": 7, "cls": 1, "checksum": "x"}),
+        ("batches.journal", {"batch": {}, "rows": None}),
+        ("batches.journal", [1, 2]),
+        ("cells.journal", 5),
+    ],
+)
+def test_a_journal_that_says_what_cannot_be(
+    survey: Survey, plain: Run, halfway: Path, journal_name: str, entry: Any
+) -> None:
+    """With the right checksum: from another version, or made by hand."""
+    text = json.dumps(entry).encode()
+    (halfway / journal_name).write_bytes(b"%s %08x\n" % (text, zlib.crc32(text)))
+    assert run(survey, halfway).results == plain.results
+
+
+def test_kept_work_is_removed_and_nothing_else(halfway: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "root"
+    shutil.copytree(halfway, kept / "lot")
+    shutil.copytree(halfway, kept / "02_cells")
+    shutil.copytree(halfway, kept / "unmarked")
+    (kept / "unmarked" / ".musc-edge").unlink()
+    shutil.copytree(halfway, tmp_path / "victim")
+    (kept / "link").symlink_to(tmp_path / "victim")
+    (kept / "02_cells" / "thesis.txt").write_text("years of work", encoding="utf-8")
+    (kept / "empty" / "within").mkdir(parents=True)
+    before = tree(tmp_path / "victim")
+    remove_kept(kept)
+    assert sorted(path.name for path in kept.iterdir()) == ["02_cells", "link", "unmarked"]
+    assert (kept / "02_cells" / "thesis.txt").is_file()
+    assert tree(tmp_path / "victim") == before
+    (tmp_path / "other").symlink_to(tmp_path / "victim")
+    remove_kept(tmp_path / "other")
+    assert tree(tmp_path / "victim") == before
+
+
+@pytest.mark.parametrize("kind", ["link", "file", "pipe", "of another user"])
+def test_what_has_the_name_of_kept_work_is_refused(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / ".out.kept"
+    assert kept_beside(tmp_path / "out") == path
+    if kind == "link":
+        path.symlink_to(tmp_path)
+    elif kind == "file":
+        path.touch()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.mkdir()
+        assert kept_beside(tmp_path / "out") == path
+        monkeypatch.setattr(checkpoint, "user_here", lambda folder: os.geteuid() + 1)
+    with pytest.raises(
+        OutputError, match=r"\.out\.kept, where work is kept, .* remove it if nobody needs it"
+    ):
+        kept_beside(tmp_path / "out")
 
 
 def test_two_runs_on_one_folder(tmp_path: Path) -> None:

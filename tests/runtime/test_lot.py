@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from helpers_runtime import lot_result, write_png
+from musc_edge._files import make_folders, remove_folder
 from musc_edge.runtime.errors import LotError
 from musc_edge.runtime.image_files import OutputOptions
 from musc_edge.runtime.images import ImageError, read_image
@@ -136,7 +137,55 @@ def test_links_to_parents_end(tmp_path: Path) -> None:
     (tmp_path / "a" / "up").symlink_to(tmp_path)
     (tmp_path / "a" / "self").symlink_to(tmp_path / "a")
     (tmp_path / "b" / "a").symlink_to(tmp_path / "a")
-    assert listed(tmp_path) == ["1.png", "a/2.png", "b/3.png", "b/a/2.png"]
+    assert listed(tmp_path) == ["1.png", "a/2.png", "b/3.png"]  # each once, or it would be its own neighbor
+
+
+def test_folders_are_found_as_what_they_are_rather_than_through_a_link(tmp_path: Path) -> None:
+    make(tmp_path / "lot", "z/1.png")
+    make(tmp_path / "elsewhere", "2.png")
+    (tmp_path / "lot" / "a").symlink_to("z")
+    (tmp_path / "lot" / "b").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "lot" / "c").symlink_to(tmp_path / "elsewhere")
+    assert listed(tmp_path / "lot") == ["b/2.png", "z/1.png"]
+
+
+def test_links_that_lead_to_each_folder_in_millions_of_ways(tmp_path: Path) -> None:
+    for k in range(26):
+        make(tmp_path, f"{k}/{k}.png")
+        (tmp_path / f"{k}" / "left").symlink_to(tmp_path / f"{k + 1}")
+        (tmp_path / f"{k}" / "right").symlink_to(tmp_path / f"{k + 1}")
+    make(tmp_path, "26/26.png")
+    assert listed(tmp_path) == [f"{k}/{k}.png" for k in range(27)]
+
+
+def test_folders_nested_deeper_than_python_calls_itself(tmp_path: Path) -> None:
+    name = "/".join("d" * 1200)
+    make_folders(tmp_path / "lot" / name)
+    (tmp_path / "lot" / name / "deep.png").touch()
+    make(tmp_path / "lot", "1.png")
+    assert listed(tmp_path / "lot") == ["1.png", f"{name}/deep.png"]
+    remove_folder(tmp_path / "lot")  # pytest could not
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder", "large", "endless", "nested"])
+def test_what_is_named_as_results_are_is_looked_at_with_care(tmp_path: Path, kind: str) -> None:
+    make(tmp_path, "1.png", "part/2.png")
+    marker = tmp_path / "part" / "lot.json"
+    if kind == "pipe":
+        os.mkfifo(marker)
+    elif kind == "device":
+        marker.symlink_to("/dev/zero")
+    elif kind == "folder":
+        marker.mkdir()
+    elif kind == "nested":
+        marker.write_text("[" * 100_000, encoding="ascii")
+    else:
+        marker.touch()
+        os.truncate(marker, 2**33 if kind == "large" else 2**40)
+        with pytest.raises(LotError, match=r"part/lot.json is larger than 67 MB: .*Move it out of the lot"):
+            list_lot(tmp_path)
+        return
+    assert listed(tmp_path) == ["1.png", "part/2.png"]
 
 
 @pytest.mark.parametrize("target", ["gone.png", "5.png"], ids=["nothing", "itself"])

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from helpers_runtime import tree
+from musc_edge._files import make_folders, remove_folder
 from musc_edge.runtime.errors import OutputError
 from musc_edge.runtime.output import new_folder
 
@@ -225,3 +226,131 @@ def test_name_that_is_too_long(tmp_path: Path) -> None:
     message = refused(tmp_path / ("a" * 300))
     assert "File name too long" in message
     assert tree(tmp_path) == {}
+
+
+# ---- what others have put beside it ----------------------------------------------------------
+
+
+def plant(path: Path, kind: str, victim: Path) -> None:
+    """Put something of somebody else's where this program needs a name."""
+    if kind == "link to a folder":
+        path.symlink_to(victim)
+    elif kind == "link to a file":
+        path.symlink_to(victim / "thesis.txt")
+    elif kind == "dead link":
+        path.symlink_to(victim / "new.txt")
+    elif kind == "hard link":
+        path.hardlink_to(victim / "thesis.txt")
+    elif kind == "folder":
+        path.mkdir()
+        (path / "thesis.txt").write_text("years of work", encoding="utf-8")
+    elif kind == "file":
+        path.write_text("years of work", encoding="utf-8")
+    else:
+        os.mkfifo(path)
+
+
+PLANTED = ["link to a folder", "link to a file", "dead link", "hard link", "folder", "file", "pipe"]
+
+
+@pytest.mark.parametrize("name", [".out.partial", ".out.lock"])
+@pytest.mark.parametrize("kind", PLANTED)
+def test_what_has_a_name_that_is_needed_is_neither_followed_nor_emptied(
+    tmp_path: Path, name: str, kind: str
+) -> None:
+    victim, shared = tmp_path / "victim", tmp_path / "shared"
+    victim.mkdir()
+    shared.mkdir()
+    (victim / "thesis.txt").write_text("years of work", encoding="utf-8")
+    plant(shared / name, kind, victim)
+    before, kinds = described(tmp_path), os.lstat(shared / name).st_mode
+    message = refused(shared / "out")
+    assert f"{shared / name} is in the way" in message
+    assert "remove it" in message
+    assert described(tmp_path) == before
+    assert os.lstat(shared / name).st_mode == kinds
+
+
+def described(folder: Path) -> dict[str, str]:
+    """Every path below ``folder`` with what it is, pipes and links included."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        what = path.read_text(encoding="utf-8") if path.is_file() and not path.is_symlink() else ""
+        found[str(path.relative_to(folder))] = str(path.readlink()) if path.is_symlink() else what
+    return found
+
+
+def test_a_folder_of_another_user_is_not_taken_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even with a lock that names it: whoever made both would own what is written."""
+    partial = tmp_path / ".out.partial"
+    partial.mkdir()
+    (tmp_path / ".out.lock").write_text(f"musc-edge {partial.stat().st_ino}\n", encoding="ascii")
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    assert "is in the way" in refused(tmp_path / "out")
+    assert partial.is_dir()
+
+
+def test_what_is_planted_while_it_is_written_is_not_published(tmp_path: Path) -> None:
+    (tmp_path / "theirs").mkdir()
+
+    def replaced_meanwhile() -> None:
+        with new_folder(tmp_path / "out", False, MARKER) as folder:
+            folder.rename(tmp_path / "moved")
+            folder.symlink_to(tmp_path / "theirs")
+
+    with pytest.raises(OutputError, match="moved or replaced by somebody else"):
+        replaced_meanwhile()
+    assert names(tmp_path) == [".out.partial", "moved", "theirs"]
+
+
+def test_nobody_else_may_enter_while_it_is_written(tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o2777)
+    with new_folder(shared / "out", False, MARKER) as folder:
+        assert folder.stat().st_mode & 0o077 == 0
+        (folder / "maps").mkdir()
+    assert (shared / "out").stat().st_mode & 0o7055 == 0o2055  # as the shared folder hands it on
+    assert (shared / "out/maps").stat().st_mode & 0o2000
+
+
+def test_links_within_old_results_are_removed_and_not_followed(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    (victim / "deep").mkdir(parents=True)
+    (victim / "deep" / "thesis.txt").write_text("years of work", encoding="utf-8")
+    write(tmp_path / "out", "old")
+    (tmp_path / "out" / "maps" / "more").symlink_to(victim)
+    write(tmp_path / "out", overwrite=True)
+    assert tree(tmp_path / "out") == results()
+    assert tree(victim) == {"deep": None, "deep/thesis.txt": b"years of work"}
+
+
+@pytest.mark.parametrize("end", ["error", "published", "replaced"])
+def test_folders_nested_deeper_than_python_calls_itself(tmp_path: Path, end: str) -> None:
+    def nest(folder: Path) -> None:
+        make_folders(folder / "/".join("d" * 1500))
+
+    def write_deep(overwrite: bool = False) -> None:
+        with new_folder(tmp_path / "out", overwrite, MARKER) as folder:
+            nest(folder)
+            (folder / MARKER).touch()
+            if end == "error":
+                raise RuntimeError
+
+    if end == "error":
+        with pytest.raises(RuntimeError):
+            write_deep()
+    else:
+        write_deep()
+        if end == "replaced":
+            write(tmp_path / "out", overwrite=True)
+    assert names(tmp_path) == ([] if end == "error" else ["out"])
+    if end == "published":
+        remove_folder(tmp_path / "out")  # pytest could not
+
+
+@pytest.mark.parametrize("links", [1, 1200], ids=["loop", "long chain"])
+def test_links_that_lead_nowhere(tmp_path: Path, links: int) -> None:
+    for k in range(links):
+        (tmp_path / f"out{k or ''}").symlink_to(f"out{k + 1}" if k + 1 < links else "out")
+    assert "is a link to nothing" in refused(tmp_path / "out")

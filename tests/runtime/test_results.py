@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import errno
 import json
 import os
-from pathlib import Path
+import struct
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import cv2
@@ -14,8 +16,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from helpers_runtime import MANIFEST, Array, lot_result
+from helpers_runtime import MANIFEST, Array, lot_result, write_png
 from musc_edge import upsample
+from musc_edge.runtime import image_files, results
+from musc_edge.runtime.groups import place_of
 from musc_edge.runtime.heatmap import Scale
 from musc_edge.runtime.image_files import (
     MAP_FORMATS,
@@ -26,6 +30,7 @@ from musc_edge.runtime.image_files import (
 )
 from musc_edge.runtime.lot_result import LotResult
 from musc_edge.runtime.results import COLUMNS, combine, write_results
+from musc_edge.runtime.survey import ReadOptions, survey_lot
 from musc_edge.runtime.types import LotImage, SkippedImage
 
 NAMES = ["10.png", "2.png", "late shift/3.png"]
@@ -300,11 +305,95 @@ def test_file_names_are_short_where_they_can_be(names: list[str], expected: list
         ["a.png", "a.png.bmp", "a.bmp"],
         ["a.png", "a.jpg", "a.png.png", "a.jpg.jpg", "a.png.jpg"],
         ["a.b.png", "a.b", "a.png"],
+        ["cell.png", "cell.jpg", "cell.png.npy/1.png", "cell.jpg.JPG/1.png"],
+        ["cell.png", "Cell.npy/1.png", "cell.jpg/2.png", "cell.tiff/x/3.png"],
+        ["a/cell.png", "a/cell.png/cell.npy/1.png", "a/cell.npy/2.png"],
     ],
 )
 def test_file_names_never_collide(names: list[str]) -> None:
     stems = [stem.casefold() for stem in file_names(lot_of(*names)).values()]
     assert len(set(stems)) == len(names)
+    folders = {str(parent).casefold() for stem in stems for parent in PurePosixPath(stem).parents}
+    assert not {f"{stem}{suffix}" for stem in stems for suffix in (".npy", ".tiff", ".png", ".jpg")} & folders
+
+
+@pytest.mark.parametrize("map_format", MAP_FORMATS)
+def test_an_image_beside_a_folder_of_its_maps_name(tmp_path: Path, out: Path, map_format: str) -> None:
+    suffix = MAP_FORMATS[map_format]
+    names = [
+        "cell.png",
+        "cell.jpg",
+        f"cell.png{suffix}/1.png",
+        "cell.png.jpg/2.png",
+        "part.bmp",
+        f"part{suffix}/3.png",
+    ]
+    result = lot_result(tmp_path / "lot", names)
+    write(result, out, map_format=map_format, overlays=True)
+    rows = read_rows(out)
+    assert all((out / row["map"]).is_file() and not row["error"] for row in rows)
+    overlays = [path for path in (out / "overlays").rglob("*.jpg") if path.is_file()]
+    assert len(overlays) == len(names)
+
+
+# ---- what cannot be written ------------------------------------------------------------------
+
+
+def test_image_that_is_too_long_for_its_overlay_costs_nothing_but_that(tmp_path: Path, out: Path) -> None:
+    result = lot_result(tmp_path / "lot", ["1.png", "2.png", "3.png"])
+    write_png(tmp_path / "lot" / "2.png", (3, 65_600))
+    result = dataclasses.replace(result, survey=survey_lot(result.images, ReadOptions(), threads=1))
+    about = write(result, out, overlays=True)
+    reason = "65600 x 3 pixels; a JPEG has at most 65500 a side"
+    assert f"no overlay of 2.png: {reason}" in about["warnings"]
+    rows = {row["image"]: row for row in read_rows(out)}
+    assert [rows[name]["error"] for name in ("1.png", "2.png", "3.png")] == ["", f"no overlay: {reason}", ""]
+    assert rows["2.png"]["status"] == "ok"
+    assert (out / rows["2.png"]["map"]).is_file()
+    assert sorted(p.name for p in (out / "overlays").iterdir()) == ["1.jpg", "3.jpg"]
+    assert (out / "contact_sheet.png").is_file()
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("odd"), MemoryError(), OSError("encoder error"), struct.error("4G")]
+)
+def test_a_map_or_a_sheet_that_cannot_be_made_is_said(
+    result: LotResult, out: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*args: object) -> None:
+        raise error
+
+    monkeypatch.setattr(image_files, "_map", fail)
+    monkeypatch.setattr(results, "draw_contact_sheet", fail)
+    about = write(result, out)
+    said = str(error) or type(error).__name__
+    assert about["warnings"][len(result.warnings) :] == [
+        f"no contact sheet: {said}",
+        *(f"no map of {image.name}: {said}" for image in result.images),
+    ]
+    assert [row["map"] for row in read_rows(out) if row["status"] == "ok"] == ["", "", ""]
+    assert not list((out / "maps").rglob("*.npy"))
+
+
+def test_a_disk_that_is_full_is_no_small_matter(
+    result: LotResult, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(image_files, "_map", fail)
+    with pytest.raises(OSError, match="No space left"):
+        write(result, out)
+
+
+@pytest.mark.parametrize(
+    "name", ["部" * 60, "x" * 255, "é" * 127, "a/" * 100 + "b", os.fsdecode(b"\xff" * 200)]
+)
+def test_groups_are_named_within_what_a_file_system_allows(tmp_path: Path, name: str) -> None:
+    place = place_of(7, name)
+    (tmp_path / place).mkdir(parents=True)
+    assert place.startswith("groups/07_")
+    assert place != place_of(7, name + "x")
 
 
 # ---- order and overlays ----------------------------------------------------------------------
