@@ -192,7 +192,7 @@ def _fitting_path(name: str, marked: bool) -> str:
 
 
 def fitting(name: str, longest: int, marked: bool = False) -> str:
-    """The name itself; with more than ``longest`` bytes, or ``marked``, one that is cut and ends in a hash."""
+    """The name itself; if longer than ``longest`` bytes or ``marked``, one that is cut and ends in a hash."""
     content = os.fsencode(name)
     if len(content) <= longest and not marked:
         return name

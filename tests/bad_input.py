@@ -42,8 +42,8 @@ class Place:
 class Case:
     """What is given, how to make it, the exit code, and a part of what the user sees.
 
-    ``build`` returns further arguments; ``bad`` names the images that must not be scored, and
-    ``scored`` how many must be.
+    ``build`` returns further arguments; ``bad`` names the images that must not be scored, ``scored`` how many
+    must be, and ``stays`` the hidden files beside the results that are somebody else's.
     """
 
     given: str
@@ -52,6 +52,7 @@ class Case:
     says: str
     bad: tuple[str, ...] = ()
     scored: int = 8
+    stays: tuple[str, ...] = ()
 
 
 def command_of(case: Case, place: Place, scripts: Path) -> list[str]:
@@ -268,13 +269,22 @@ def long_groups(place: Place) -> list[str]:
     return ["--group-by", "folder"]
 
 
-def nested(place: Place) -> list[str]:
-    """1,200 folders within each other, the last with an image."""
-    folder = place.lot
-    os.chdir(folder)
-    deep = folder / "/".join("d" * 1200)
-    make_folders(deep)
-    shutil.copy(place.an_image(), deep / "deep.png")
+def results_pipe(place: Place) -> list[str]:
+    """A subfolder with a pipe of the name that results of an earlier run have."""
+    (place.lot / "b").mkdir()
+    os.mkfifo(place.lot / "b" / "lot.json")
+    shutil.copy(place.an_image(), place.lot / "b" / "b.png")
+    return []
+
+
+def many_ways(place: Place) -> list[str]:
+    """26 levels of two links each: 67 million ways to one image."""
+    for k in range(26):
+        (place.lot / f"{k}").mkdir()
+        for side in ("left", "right"):
+            (place.lot / f"{k}" / side).symlink_to(place.lot / f"{k + 1}")
+    (place.lot / "26").mkdir()
+    shutil.copy(place.an_image(), place.lot / "26" / "b.png")
     return []
 
 
@@ -409,6 +419,14 @@ CASES = [
     Case(
         "results with a foreign file as output", output(earlier_with_foreign, "--overwrite"), 7, "(notes.txt)"
     ),
+    Case("link where the results are to be written", planted, 7, "is in the way", stays=(".out.partial",)),
+    Case(
+        "link where work is to be kept", planted_kept, 7, "where work is kept, cannot", stays=(".out.kept",)
+    ),
+    Case("image of 70,000 x 4 pixels with --overlays", long_image, 0, "no overlay of strip.png", scored=9),
+    Case("groups named by 60 Chinese characters", long_groups, 0, "10 images", scored=10),
+    Case("pipe with the name of results", results_pipe, 0, "most suspicious of 9", scored=9),
+    Case("67 million ways to one folder", many_ways, 0, "most suspicious of 9", scored=9),
     Case("empty argument for the lot", lambda place: [""], 2, "LOT_DIR is empty"),
     Case("no bundle there", arguments("-b", "nowhere"), 4, "there is no such folder"),
     Case(

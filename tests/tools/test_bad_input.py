@@ -27,7 +27,8 @@ def test_bad_input(case: Case, place: Place, commands: Path) -> None:
     assert case.says in run.stdout + run.stderr
     assert "Traceback" not in run.stderr
     assert "Warning" not in run.stderr
-    assert not list(place.root.glob(".*"))  # nothing half-written
+    assert {path.name for path in place.root.glob(".*")} == set(case.stays)  # nothing half-written
+    assert [path.read_text() for path in (place.root / "thesis").glob("*")] in ([], ["mine"])
     if case.code not in (0, 3):
         after = {path: path.is_dir() or path.read_bytes() for path in sorted((place.root / "out").rglob("*"))}
         assert {p.name for p in after} - {p.name for p in before} <= {"thesis.txt", "notes.txt", "lot.json"}
