@@ -23,6 +23,7 @@ FEW_MB = 16 * _MB
 PARTIAL = ".partial"
 """Suffix of a file that is being written."""
 
+_ROOT = 0
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _OWN = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -185,7 +186,7 @@ def strangers_way_in(path: Path) -> str | None:
     found = path.lstat()
     if stat.S_ISLNK(found.st_mode):
         return f"{path} is a link"
-    if found.st_uid not in (os.geteuid(), 0):
+    if found.st_uid not in (os.geteuid(), _ROOT):
         return f"{path} belongs to user {found.st_uid}"
     if found.st_mode & stat.S_IWOTH:
         return f"everybody may write {path}"
@@ -199,7 +200,7 @@ def _is_own_group(group: int, user: int) -> bool:
     import grp
     import pwd
 
-    if group == 0:
+    if group == _ROOT:
         return True
     try:
         name, entry = pwd.getpwuid(user).pw_name, grp.getgrgid(group)
