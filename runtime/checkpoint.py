@@ -11,21 +11,15 @@ A folder holds
 
 What a journal says is on the disk, and what it does not say is done again (journal.py).  Checksums are
 verified before anything is used.
-
-The folder's name can be guessed, and kept work that somebody else has made would give somebody else's scores.
-So nothing is used, changed or removed but regular files, with one name, of the user who makes files here now,
-in a folder of that user's with our mark.
 """
 
 from __future__ import annotations
 
 import base64
-import fcntl
 import hashlib
 import io
 import json
 import os
-import stat
 import weakref
 import zlib
 from contextlib import closing, suppress
@@ -36,20 +30,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from .._files import PARTIAL, make_folders, open_folder, read_regular, user_here, write_whole
+from .._files import make_folders, read_regular, write_whole
 from .errors import OutputError
 from .journal import Journal
 from .judges import Cell
+from .kept_folder import ABOUT, BATCHES, CELLS, ELSEWHERE, MARK, NAMES, PATTERNS, lock, remove, require_ours
 from .rows import MINIMA, TOKENS, FileRows, checksum, writing
 from .types import Array, FeatureStore, Progress, SkippedImage
 
-_MARK, _ABOUT, _BATCHES, _CELLS = ".musc-edge", "about.json", "batches.journal", "cells.journal"
-_NAMES = (_MARK, _ABOUT, TOKENS, _BATCHES, MINIMA, _CELLS)
-_PATTERNS = ("layer_*.npy", f".*{PARTIAL}")
-_MARK_TEXT = b"Unfinished work that musc-edge goes on from with --resume. Remove this folder to begin anew.\n"
+_OF_SCORING = (MINIMA, CELLS, "layer_*.npy")
 _LARGEST = 1 << 30  # bytes of about.json, which names every image, and of a layer's scores
-_OF_SCORING = (MINIMA, _CELLS, "layer_*.npy")
-_ELSEWHERE = "Keep the work in another folder."
 
 
 class Batch(NamedTuple):
@@ -80,22 +70,22 @@ class Checkpoint:
             make_folders(folder.parent)
             with suppress(FileExistsError):
                 folder.mkdir(0o700)
-            self._unlock = weakref.finalize(self, os.close, _lock(folder))
-            _require_ours(folder)
+            self._unlock = weakref.finalize(self, os.close, lock(folder))
+            require_ours(folder)
             self._discard_other_work({"features": features, "scoring": scoring})
-            self._batches = Journal(folder / _BATCHES)
-            self._cells = Journal(folder / _CELLS)
+            self._batches = Journal(folder / BATCHES)
+            self._cells = Journal(folder / CELLS)
         except OSError as error:
-            raise OutputError(f"work cannot be kept in {folder}: {error.strerror}. {_ELSEWHERE}") from error
+            raise OutputError(f"work cannot be kept in {folder}: {error.strerror}. {ELSEWHERE}") from error
 
     def _discard_other_work(self, about: dict[str, dict[str, Any]]) -> None:
         """Refuse to go on from other features; remove what was kept of other scoring, and note why."""
         about = json.loads(json.dumps(about))
-        before = _read_about(self._folder / _ABOUT)
+        before = _read_about(self._folder / ABOUT)
         if before is None:
-            if {path.name for path in self._folder.iterdir()} - {_MARK}:
+            if {path.name for path in self._folder.iterdir()} - {MARK}:
                 self.notes.append("what an earlier run was of cannot be read: nothing of it is used")
-                _remove(self._folder, *(set(_NAMES) - {_MARK}), *_PATTERNS)
+                remove(self._folder, *(set(NAMES) - {MARK}), *PATTERNS)
         elif changes := _changes(before["features"], about["features"]):
             raise OutputError(
                 f"the work kept in {self._folder} is of other {'; '.join(changes)}. Go on with what it "
@@ -103,8 +93,8 @@ class Checkpoint:
             )
         elif changes := _changes(before["scoring"], about["scoring"]):
             self.notes.append(f"an earlier run was of other {'; '.join(changes)}: only its features are used")
-            _remove(self._folder, *_OF_SCORING)
-        self._write(_ABOUT, json.dumps(about).encode("ascii"))
+            remove(self._folder, *_OF_SCORING)
+        self._write(ABOUT, json.dumps(about).encode("ascii"))
 
     def _write(self, name: str, content: bytes) -> None:
         with writing(self._folder / name):
@@ -211,74 +201,6 @@ class Checkpoint:
         self._unlock()
 
 
-def kept_beside(out: Path) -> Path:
-    """The folder beside results in which the work on them, or on each of their groups, is kept.
-
-    Raises
-    ------
-    OutputError
-        If something that is not ours has its name.
-    """
-    folder = out.with_name(f".{out.name}.kept")
-    if not folder.is_symlink() and not folder.exists():
-        return folder
-    try:
-        os.close(open_folder(folder))
-        if folder.stat().st_uid == user_here(folder):
-            return folder
-        reason = "belongs to another user"
-    except OSError as error:
-        reason = f"cannot be used ({error.strerror})"
-    raise OutputError(
-        f"{folder}, where work is kept, {reason}. Look at it, and remove it if nobody needs it, or choose "
-        "another folder with -o."
-    )
-
-
-def remove_kept(folder: Path) -> None:
-    """Remove kept work in the folders within ``folder``, and then what is empty.
-
-    Links, and folders that hold anything but kept work of ours, stay as they are.
-    """
-    with suppress(OSError):
-        os.close(open_folder(folder))
-        folders = [folder]
-        for path in folders:  # grows, so that what lies deeper comes later
-            with os.scandir(path) as entries:
-                folders += [Path(entry) for entry in entries if entry.is_dir(follow_symlinks=False)]
-        for path in reversed(folders):
-            with suppress(OSError, OutputError):
-                _require_ours(path, new=False)
-                _remove(path, *_NAMES, *_PATTERNS)
-            with suppress(OSError):
-                path.rmdir()
-
-
-def _require_ours(folder: Path, new: bool = True) -> None:
-    """Raise OutputError unless ``folder`` is ours and holds kept work alone; a ``new`` one is marked."""
-    user = user_here(folder)
-    paths = sorted(folder.iterdir())
-    for path in paths:
-        if path.name not in _NAMES and not any(path.match(pattern) for pattern in _PATTERNS):
-            raise OutputError(f"{folder} holds {path.name}, which is no kept work. {_ELSEWHERE}")
-        found = path.lstat()
-        if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
-            raise OutputError(f"{folder} holds {path.name}, which is a link or no file. {_ELSEWHERE}")
-    owners = {path.lstat().st_uid for path in (folder, *paths)} - {user}
-    if owners:
-        raise OutputError(
-            f"the work kept in {folder} is of user {min(owners)}, and could be anything. {_ELSEWHERE}"
-        )
-    if _MARK not in [path.name for path in paths]:
-        if paths or not new:
-            name = paths[0].name if paths else "nothing"
-            raise OutputError(
-                f"{folder} holds {name}, but no {_MARK}, which says that it is kept work of this version. "
-                f"{_ELSEWHERE} Or begin anew: rm -r {folder}"
-            )
-        write_whole(folder / _MARK, _MARK_TEXT)
-
-
 def _read_batch(entry: dict[str, Any], store: FeatureStore, row: int) -> tuple[Batch | None, int]:
     """The batch of an entry, from ``row`` to what is returned too; None if damaged.  Fills ``store.cls``."""
     try:
@@ -300,27 +222,6 @@ def _checksum(store: FeatureStore, start: int, stop: int) -> int:
     for layer in range(store.shape[0]):
         value = checksum(store.block(layer, start, stop), value)
     return value
-
-
-def _lock(folder: Path) -> int:
-    """A descriptor of ``folder``, locked until it is closed; OutputError if another run holds it."""
-    if folder.is_symlink():
-        raise OutputError(f"{folder} is a link, and work is kept in folders alone. {_ELSEWHERE}")
-    descriptor = open_folder(folder)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(descriptor)
-        raise OutputError(
-            f"another run is using the work kept in {folder}. Wait for it. {_ELSEWHERE}"
-        ) from error
-    return descriptor
-
-
-def _remove(folder: Path, *patterns: str) -> None:
-    for pattern in patterns:
-        for path in folder.glob(pattern):
-            path.unlink()
 
 
 def _read_about(path: Path) -> dict[str, dict[str, Any]] | None:

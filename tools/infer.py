@@ -67,8 +67,8 @@ def add_parser(commands: Any) -> None:
 def _infer(args: argparse.Namespace) -> int:
     from ..runtime.backends import import_libraries
     from ..runtime.bundle import find_bundle, open_bundle
-    from ..runtime.checkpoint import kept_beside, remove_kept
     from ..runtime.errors import OutputError
+    from ..runtime.kept_folder import kept_beside, remove_kept
     from ..runtime.lot import list_lot
     from ..runtime.output import new_folder, resolve
     from ..runtime.results import LOT, NAMES

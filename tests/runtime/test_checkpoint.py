@@ -18,11 +18,12 @@ import numpy as np
 import pytest
 
 from helpers_runtime import MANIFEST, SPEC, tree, write_png
-from musc_edge.runtime import checkpoint, journal
-from musc_edge.runtime.checkpoint import Checkpoint, kept_beside, remove_kept
+from musc_edge.runtime import journal, kept_folder
+from musc_edge.runtime.checkpoint import Checkpoint
 from musc_edge.runtime.errors import OutputError
 from musc_edge.runtime.features import allocate, extract
 from musc_edge.runtime.judges import choose
+from musc_edge.runtime.kept_folder import kept_beside, remove_kept
 from musc_edge.runtime.mutual import CpuScorer
 from musc_edge.runtime.survey import ReadOptions, Survey, survey_lot
 from musc_edge.runtime.types import Bundle, DeviceSlot, FloatArray, LotImage, Slot
@@ -473,7 +474,7 @@ def test_work_of_another_user_is_refused(
     survey: Survey, halfway: Path, monkeypatch: pytest.MonkeyPatch, whose: str
 ) -> None:
     if os.geteuid():
-        monkeypatch.setattr(checkpoint, "user_here", lambda folder: os.geteuid() + 1)
+        monkeypatch.setattr(kept_folder, "user_here", lambda folder: os.geteuid() + 1)
     else:
         os.chown(halfway / whose, 12345, -1)
     with pytest.raises(OutputError, match=r"is of user \d+, and could be anything"):
@@ -539,7 +540,7 @@ def test_what_has_the_name_of_kept_work_is_refused(
     else:
         path.mkdir()
         assert kept_beside(tmp_path / "out") == path
-        monkeypatch.setattr(checkpoint, "user_here", lambda folder: os.geteuid() + 1)
+        monkeypatch.setattr(kept_folder, "user_here", lambda folder: os.geteuid() + 1)
     with pytest.raises(
         OutputError, match=r"\.out\.kept, where work is kept, .* remove it if nobody needs it"
     ):
