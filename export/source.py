@@ -13,6 +13,7 @@ from typing import Protocol
 
 import onnx_ir as ir
 
+from .._numbers import ceil_div
 from ..runtime.errors import BundleError
 from ..runtime.types import FloatArray, PreprocessSpec
 from .say import Say
@@ -100,7 +101,7 @@ def token_name(layer: int) -> str:
 
 def default_layers(blocks: int) -> tuple[int, ...]:
     """The last block of each quarter: the authors' (2,5,8,11) of 12 and (5,11,17,23) of 24."""
-    return tuple(sorted({-(-blocks * quarter // 4) - 1 for quarter in (1, 2, 3, 4)}))
+    return tuple(sorted({ceil_div(blocks * quarter, 4) - 1 for quarter in (1, 2, 3, 4)}))
 
 
 def check_layers(layers: tuple[int, ...] | None, blocks: int) -> tuple[int, ...]:

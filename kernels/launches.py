@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from .._numbers import ceil_div
 from .errors import KernelError
 from .gpu import DeviceArray, Gpu, Launch, Stream
 
@@ -24,7 +25,7 @@ def pitch_of(width: int) -> int:
     """Halves from one row of features to the next; KernelError for tokens wider than a CTA can hold."""
     if width > _WIDEST:
         raise KernelError(f"tokens of width {width}: the kernels take at most {_WIDEST}. Use --scorer numpy.")
-    return -(-width // PITCH) * PITCH
+    return ceil_div(width, PITCH) * PITCH
 
 
 def centre(gpu: Gpu, tokens: DeviceArray, centres: DeviceArray, stream: Stream) -> None:
@@ -87,13 +88,13 @@ def interval_mean(
 ) -> None:
     """Mutual scores (n,P): mean of the sorted roots of ``distances`` (n,K,P) from ``start`` to ``stop``."""
     images, judges, patches = distances.shape
-    launch = Launch("interval_mean", (-(-patches // 128), images, 1), (128, 1, 1))
+    launch = Launch("interval_mean", (ceil_div(patches, 128), images, 1), (128, 1, 1))
     numbers = judges, patches, start, stop
     gpu.launch(launch, (distances, scores, *(np.int32(number) for number in numbers)), stream)
 
 
 def _tiles(patches: int) -> int:
-    return (-(-patches // _TILE)) ** 2  # of one pair
+    return (ceil_div(patches, _TILE)) ** 2  # of one pair
 
 
 def _kind(tokens: DeviceArray) -> str:

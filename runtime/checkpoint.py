@@ -5,7 +5,7 @@ A folder holds
     about.json        what the work is of: images, bundle, settings, versions
     tokens.bin        tokens, a row for each layer and image
     batches.journal   per batch of images: its rows, CLS embeddings, failed files, the tokens' checksum
-    minima.bin        the cosines of the layer that is being compared
+    cosines.bin        the cosines of the layer that is being compared
     cells.journal     per cell of image pairs the cosines' checksum, per finished layer that of its scores
     layer_<l>.npy     mutual scores of a finished layer
 
@@ -33,12 +33,11 @@ import numpy.typing as npt
 from .._files import make_folders, read_regular, write_whole
 from .errors import OutputError
 from .journal import Journal
-from .judges import Cell
 from .kept_folder import ABOUT, BATCHES, CELLS, ELSEWHERE, MARK, NAMES, PATTERNS, lock, remove, require_ours
-from .rows import MINIMA, TOKENS, FileRows, checksum, writing
-from .types import Array, FeatureStore, Progress, SkippedImage
+from .rows import COSINES, TOKENS, FileRows, checksum, writing
+from .types import Array, Cell, FeatureStore, Progress, SkippedImage
 
-_OF_SCORING = (MINIMA, CELLS, "layer_*.npy")
+_OF_SCORING = (COSINES, CELLS, "layer_*.npy")
 _LARGEST = 1 << 30  # bytes of about.json, which names every image, and of a layer's scores
 
 
@@ -149,12 +148,12 @@ class Checkpoint:
 
     # ---- scoring
 
-    def open_minima(self, shape: tuple[int, int]) -> FileRows:
+    def open_cosines(self, shape: tuple[int, int]) -> FileRows:
         """The file of cosines, (images, items); cells are forgotten if they are of other features."""
         self._batches.commit()
         batches = self._latest_batches().values()
         made_of = {"made_of": _digest([(e.get("read"), e.get("checksum")) for e in batches])}
-        rows = FileRows(shape, np.float32, path=self._folder / MINIMA)
+        rows = FileRows(shape, np.float32, path=self._folder / COSINES)
         self._cells.speak_of(rows)
         if self._cells.entries[:1] != [made_of]:
             self._cells.restart()

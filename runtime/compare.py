@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
-
 import numpy as np
 
 from .errors import DeviceError
 from .gram_numpy import NumpyFilter
+from .protocols import GramFilter
+from .settings import AUTO
 from .types import Array, FloatArray
 
 _BROKEN = (
@@ -16,21 +15,6 @@ _BROKEN = (
     "gram_numba.*.nb* in the package's __pycache__, in the user's cache folder or in $NUMBA_CACHE_DIR; "
     "--scorer numpy works without it."
 )
-
-
-class GramFilter(Protocol):
-    """Pools and reduces one Gram; each thread has its own.  Twins: NumpyFilter, NumbaFilter."""
-
-    name: str
-    version: str
-
-    def __init__(self, grid: tuple[int, int], degrees: Sequence[int]) -> None: ...
-
-    def maxima(
-        self, gram: FloatArray, own: FloatArray, others: FloatArray, rows: FloatArray, columns: FloatArray
-    ) -> None:
-        """Write the largest cosines of rows and columns (R,P) of ``gram`` (P,P); see NumpyFilter."""
-        ...
 
 
 def load_filter(name: str) -> type[GramFilter]:
@@ -71,7 +55,7 @@ def best_filter(name: str) -> tuple[str, str]:
     DeviceError
         As ``load_filter``, for a name that is not "auto".
     """
-    if name != "auto":
+    if name != AUTO:
         return load_filter(name).name, ""
     try:
         return load_filter("numba").name, ""

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from .._numbers import ceil_div
 from .anomaly_map import upsample
 from .heatmap import Scale, colours, lot_scale, overlay
 from .image_files import save_picture
@@ -30,7 +31,7 @@ def draw_contact_sheet(result: LotResult, path: Path) -> None:
         sections.append(("Least suspicious", best))
     scale = lot_scale(result.maps, result.raw_scores)
     cell_width, cell_height = 2 * _THUMB + 2, _THUMB + _CAPTION
-    rows = [-(-len(members) // COLUMNS) for _, members in sections]
+    rows = [ceil_div(len(members), COLUMNS) for _, members in sections]
     width = _GAP + COLUMNS * (cell_width + _GAP)
     height = sum(_TITLE + count * (cell_height + _GAP) for count in rows) + _LEGEND
     sheet = Image.new("RGB", (width, height), _PAPER)

@@ -15,16 +15,18 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
-from ..kernels.errors import DeviceMemoryError, KernelError
+from ..kernels.errors import DeviceMemoryError
 from ..kernels.thread import GpuThread
 from .device_plan import device_budget, host_plan, make_device_plan, pairs_per_launch
 from .device_work import DeviceWork, seconds_of
-from .errors import DeviceError
-from .layer import KeptCells
+from .errors import device_errors
+from .judges import Judges
 from .memory import size_text
 from .method import Method
+from .plan import UNLIMITED, HostNeeds
+from .protocols import KeptCells
 from .store import DeviceStore
-from .timing import StageTimer
+from .timing import UNTIMED, StageTimer
 from .types import DevicePlan, FeatureStore, FloatArray, Plan, Progress, no_progress
 
 _SMALLER = 0.8
@@ -32,14 +34,15 @@ _SMALLER = 0.8
 
 
 @dataclass(frozen=True)
-class CudaScorer(Method):
-    """Mutual scores on the GPU of ``device``, which must be entered.
+class CudaScorer:
+    """Mutual scores by ``method`` on the GPU of ``device``, which must be entered.
 
     ``memory`` is what may be used of the device, in bytes, None for what is free; ``notes`` receives what the
     user should know of.
     """
 
-    device: GpuThread = field(kw_only=True)
+    method: Method
+    device: GpuThread
     memory: int | None = None
     notes: list[str] = field(default_factory=list)
 
@@ -50,47 +53,28 @@ class CudaScorer(Method):
         """What the result depends on besides the images: the compiled kernels and the kind of GPU."""
         return self.device.run(lambda gpu: f"cuda {gpu.arch} {gpu.module}")
 
-    def plan(
-        self,
-        shape: tuple[int, int, int, int],
-        itemsize: int,
-        budget: int | None,
-        *,
-        threads: int = 1,
-        fixed_bytes: int = 0,
-        vit_bytes: int = 0,
-        keep: bool = False,
-    ) -> Plan:
-        """The memory plan for tokens of ``shape`` (S,N,P,C), on the host and on the device.
+    def judges(self, images: int) -> Judges:
+        """Who judges whom, as for every scorer."""
+        return self.method.judges(images)
 
-        Raises
-        ------
-        LotError
-            If a budget is too small.
-        DeviceError
-            If the kernels cannot take such tokens.
-        """
-        size = self.lot_size(shape, itemsize)
-        try:
-            free, integrated = self.device.run(lambda gpu: (gpu.free_memory(), gpu.integrated))
-            for resident in (False,) if keep else (True, False):
-                host = host_plan(
-                    size, budget, threads=threads, fixed_bytes=fixed_bytes, vit_bytes=vit_bytes, keep=keep,
-                    resident=resident,
-                )  # fmt: skip
-                room = device_budget(host, free, self.memory, integrated=integrated)
-                plan = make_device_plan(size, room, resident=None if resident else False)
-                if plan.resident == resident:
-                    break
-            return replace(host, device=plan)
-        except KernelError as error:
-            raise DeviceError(str(error)) from error
+    @device_errors()
+    def plan(self, shape: tuple[int, int, int, int], itemsize: int, needs: HostNeeds = UNLIMITED) -> Plan:
+        """The memory plan, on the host and on the device."""
+        size = self.method.lot_size(shape, itemsize)
+        free, integrated = self.device.run(lambda gpu: (gpu.free_memory(), gpu.integrated))
+        for tokens_on_device in (False,) if needs.keep else (True, False):
+            host = host_plan(size, needs, tokens_on_device=tokens_on_device)
+            room = device_budget(host, free, self.memory, integrated=integrated)
+            plan = make_device_plan(size, room, holds_tokens=None if tokens_on_device else False)
+            if plan.holds_tokens == tokens_on_device:
+                break
+        return replace(host, device=plan)
 
-    def resident_store(
+    def device_store(
         self, shape: tuple[int, int, int, int], dtype: npt.DTypeLike, cls: FloatArray, plan: Plan
     ) -> DeviceStore | None:
         """A store on the device, if the plan has the tokens there; None if not, or if there is no room."""
-        if not _of_device(plan).resident:
+        if not _of_device(plan).holds_tokens:
             return None
         try:
             tokens = self.device.run(lambda gpu: gpu.empty(shape, dtype))
@@ -99,52 +83,42 @@ class CudaScorer(Method):
             return None
         return DeviceStore(self.device, tokens, cls, shape[1])
 
+    @device_errors()
     def score(
         self,
         store: FeatureStore,
         plan: Plan,
         progress: Progress = no_progress,
         kept: KeptCells | None = None,
-        timer: StageTimer | None = None,
+        timer: StageTimer = UNTIMED,
     ) -> FloatArray:
-        """Mutual scores (N,P) of the images in ``store``, averaged over layers and degrees.
-
-        Where the device has less memory than planned, a smaller plan is made and noted.
-
-        Raises
-        ------
-        LotError
-            If the lot is too small for the interval, or tokens are not finite.
-        DeviceError
-            If the device fails.
-        """
+        """Mutual scores (N,P); where the device has less memory than planned, a smaller plan is noted."""
         judges = self.judges(store.shape[1])
-        size = self.lot_size(store.shape, store.dtype.itemsize)
-        resident = isinstance(store, DeviceStore)
+        size = self.method.lot_size(store.shape, store.dtype.itemsize)
+        on_device = isinstance(store, DeviceStore)
         device = _of_device(plan)
-        if device.resident != resident or device.panel > size.images:
-            device = make_device_plan(size, device.budget, resident=resident)
-        timer = timer or StageTimer()
+        if device.holds_tokens != on_device or device.panel > size.images:
+            device = make_device_plan(size, device.budget, holds_tokens=on_device)
         while True:
-            work = DeviceWork(self, store, size, device, judges, progress, kept, timer, self.device.check)
+            work = DeviceWork(
+                self.method, store, size, device, judges, progress, kept, timer, self.device.check
+            )
             try:
                 by_place = self.device.run(work.scores)
                 break
             except DeviceMemoryError as error:
-                device = make_device_plan(size, int(_SMALLER * device.memory_bytes), resident=resident)
+                device = make_device_plan(size, int(_SMALLER * device.memory_bytes), holds_tokens=on_device)
                 self.notes.append(f"{error} A plan of {size_text(device.memory_bytes)} was taken instead.")
-            except KernelError as error:
-                raise DeviceError(str(error)) from error
         by_image = np.empty(by_place.shape, np.float32)
         by_image[judges.order] = by_place
         return by_image
 
     def seconds(self, shape: tuple[int, int, int, int], plan: Plan) -> float:
         """Time that ``score`` will take here, from a measurement of some pairs of random rows."""
-        size = self.lot_size(shape, 2)
+        size = self.method.lot_size(shape, 2)
         pairs = self.judges(shape[1]).pairs
         some = min(pairs, max(1, pairs_per_launch(size) // 8))
-        all_pairs = shape[0] * len(self.degrees) * pairs * _of_device(plan).comparisons
+        all_pairs = shape[0] * len(self.method.degrees) * pairs * _of_device(plan).comparisons
         return self.device.run(lambda gpu: seconds_of(gpu, size, some)) * all_pairs / some
 
 

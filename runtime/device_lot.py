@@ -73,6 +73,7 @@ class DeviceLot:
         held = min(plan.panel + plan.block, size.images) if plan.streamed else size.images
         samples = min(SAMPLES, size.images)
         token = np.float16 if size.itemsize == 2 else np.float32
+        of_sample = 0 if plan.holds_tokens else samples
         self._ring = self._empty((plan.ring, plan.block, size.patches, size.width), token)
         self.features = self._empty((held, size.patches, pitch), np.uint16)
         self.squares = self._empty((held, size.patches), np.float32)
@@ -81,7 +82,9 @@ class DeviceLot:
         self.centres = self._empty((size.images, 4), np.float32)
         self.pairs = self._empty((pairs_per_launch(size), 4), np.int32)
         self.shift = self._empty((pitch,), np.float32)
-        self._sample_tokens = self._empty((0 if plan.resident else samples, size.patches, size.width), token)
+        self._sample_tokens = self._empty(
+            (0 if plan.holds_tokens else samples, size.patches, size.width), token
+        )
         self._sample_features = self._empty((samples, size.patches, pitch), np.uint16)
         self._sample_squares = self._empty((samples, size.patches), np.float32)
         self._sample_centres = self._empty((samples, 4), np.float32)
@@ -114,7 +117,7 @@ class DeviceLot:
         places = np.linspace(0, self.size.images - 1, min(SAMPLES, self.size.images)).astype(int)
         self._samples = []
         for row, place in enumerate(places.tolist()):
-            if self.plan.resident:
+            if self.plan.holds_tokens:
                 self._samples += self._on_device(layer, place, place + 1)
             else:
                 tokens = self._sample_tokens.rows(row, row + 1)
@@ -138,7 +141,7 @@ class DeviceLot:
         use = self._uses[self._next]
         start = block * self.plan.block
         stop = min(start + self.plan.block, self.size.images)
-        if self.plan.resident:
+        if self.plan.holds_tokens:
             self._next += 1
             runs = self._on_device(use[0], start, stop)
         else:
@@ -157,7 +160,7 @@ class DeviceLot:
                 self._pool(tokens, degree, centres, features, squares)
                 start, row = start + count, row + count
         self._centred.add(block)
-        if not self.plan.resident:
+        if not self.plan.holds_tokens:
             self.gpu.record(self._used[place], self.compute)
             self.copy_ahead()
 

@@ -19,10 +19,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from .._numbers import ceil_div
 from ..kernels.launches import MOST_IMAGES, most_pairs, pitch_of
 from .errors import LotError
 from .memory import available_memory, size_text
-from .plan import LotSize
+from .plan import HostNeeds, LotSize
 from .types import DevicePlan, Plan
 
 BLOCK_BYTES = 32_000_000
@@ -30,16 +31,16 @@ BLOCK_BYTES = 32_000_000
 SAMPLES = 8
 """Images from which the common part of all rows is taken."""
 PAIR_BYTES = 16
-RESIDENT = 0
-"""In the place of a ring: the tokens of all layers are on the device."""
+ALL_TOKENS = 0
+"""Instead of a number of blocks in the ring: the tokens of all layers are on the device."""
 LAUNCH_FLOP = 2e13
 """Work of one launch: about a second on the smallest boards, so that ctrl-C is heard."""
 
 
-def make_device_plan(size: LotSize, budget: int, *, resident: bool | None = None) -> DevicePlan:
+def make_device_plan(size: LotSize, budget: int, *, holds_tokens: bool | None = None) -> DevicePlan:
     """The fastest plan within ``budget`` bytes of device memory.
 
-    ``resident`` says whether the tokens of all layers are on the device already; None if they may be put
+    ``holds_tokens`` says whether the tokens of all layers are on the device already; None if they may be put
     there.
 
     Raises
@@ -47,7 +48,7 @@ def make_device_plan(size: LotSize, budget: int, *, resident: bool | None = None
     LotError
         If the smallest plan needs more.
     """
-    plans = [plan for plan in _candidates(size, budget) if resident in (None, plan.resident)]
+    plans = [plan for plan in _candidates(size, budget) if holds_tokens in (None, plan.holds_tokens)]
     if fitting := [plan for plan in plans if plan.memory_bytes <= budget]:
         return min(fitting, key=_cost)
     least = min(plan.memory_bytes for plan in plans)
@@ -68,52 +69,41 @@ def device_budget(host: Plan, free: int, wanted: int | None, *, integrated: bool
     if wanted is not None:
         return wanted
     if integrated:
-        free = max(available_memory() - host.memory_bytes + host.fixed_bytes, 0)
+        free = max(available_memory() - host.memory_bytes + host.program_bytes, 0)
     return free * 9 // 10
 
 
-def host_plan(
-    size: LotSize,
-    budget: int | None,
-    *,
-    threads: int = 1,
-    fixed_bytes: int = 0,
-    vit_bytes: int = 0,
-    keep: bool = False,
-    resident: bool = False,
-) -> Plan:
+def host_plan(size: LotSize, needs: HostNeeds, *, tokens_on_device: bool = False) -> Plan:
     """The host's part: tokens in memory or in a file, and what it takes to copy them to the device.
-
-    ``resident`` says that the tokens are on the device instead; ``keep`` that they are in a file in any case.
 
     Raises
     ------
     LotError
-        If ``budget`` is below what the smallest plan needs.
+        If the budget is below what the smallest plan needs.
     """
     block = _block(size)
     workspace = 3 * block * size.patches * size.width * size.itemsize + size.images * size.patches * 36
 
     def plan(tokens_on_disk: bool) -> Plan:
         return Plan(
-            budget=-1 if budget is None else budget,
-            threads=threads,
+            budget=needs.budget,
+            threads=needs.threads,
             block=block,
-            resident=1,
-            tokens_on_disk=tokens_on_disk or keep,
-            minima_on_disk=False,
-            token_bytes=0 if resident else size.token_bytes,
-            minima_bytes=0,
+            blocks_in_memory=1,
+            tokens_on_disk=tokens_on_disk or needs.keep,
+            cosines_on_disk=False,
+            token_bytes=0 if tokens_on_device else size.token_bytes,
+            cosine_bytes=0,
             workspace_bytes=workspace,
-            fixed_bytes=fixed_bytes,
-            vit_bytes=vit_bytes,
+            program_bytes=needs.program_bytes,
+            vit_bytes=needs.vit_bytes,
         )
 
     for on_disk in (False, True):
-        if budget is None or plan(on_disk).memory_bytes <= budget:
+        if needs.budget is None or plan(on_disk).memory_bytes <= needs.budget:
             return plan(on_disk)
     raise LotError(
-        f"a memory budget of {size_text(budget or 0)} is too small for {size.images} images of "
+        f"a memory budget of {size_text(needs.budget or 0)} is too small for {size.images} images of "
         f"{size.patches} patches: the smallest that works is {size_text(plan(True).memory_bytes + 1e6)}."
     )
 
@@ -127,21 +117,21 @@ def pairs_per_launch(size: LotSize) -> int:
 def _candidates(size: LotSize, budget: int) -> Iterator[DevicePlan]:
     """All plans that are worth a thought."""
     block = _block(size)
-    for smaller in dict.fromkeys((block, -(-block // 4), -(-block // 16))):
+    for smaller in dict.fromkeys((block, ceil_div(block, 4), ceil_div(block, 16))):
         cut = _Cut(size, budget, smaller)
-        blocks = -(-size.images // smaller)
+        blocks = ceil_div(size.images, smaller)
         for ring in (2, blocks, 2 * blocks):
             yield cut.plan(ring, blocks, False)
-        for panel_blocks in dict.fromkeys(-(-blocks // panels) for panels in range(1, blocks + 1)):
-            yield cut.plan(RESIDENT, panel_blocks, False)
-            yield cut.plan(RESIDENT, panel_blocks, True)
+        for panel_blocks in dict.fromkeys(ceil_div(blocks, panels) for panels in range(1, blocks + 1)):
+            yield cut.plan(ALL_TOKENS, panel_blocks, False)
+            yield cut.plan(ALL_TOKENS, panel_blocks, True)
             yield cut.plan(2, panel_blocks, False)
             yield cut.plan(2, panel_blocks, True)
 
 
 def _cost(plan: DevicePlan) -> tuple[float, ...]:
     """What makes a plan slow, the worst first: pairs compared again, then tokens copied or pooled again."""
-    return plan.comparisons, plan.streamed, not plan.resident, -plan.ring * plan.block, -plan.block
+    return plan.comparisons, plan.streamed, not plan.holds_tokens, -plan.ring * plan.block, -plan.block
 
 
 @dataclass(frozen=True)
@@ -157,22 +147,22 @@ class _Cut:
         size, block = self.size, self.block
         panel = min(panel_blocks * block, size.images, MOST_IMAGES // block * block)
         held = min(panel + block, size.images) if streamed else size.images
-        resident = ring == RESIDENT
-        ring = 0 if resident else min(ring, size.layers * -(-size.images // block))
+        holds_tokens = ring == ALL_TOKENS
+        ring = 0 if holds_tokens else min(ring, size.layers * ceil_div(size.images, block))
         row = size.patches * pitch_of(size.width) * 2 + size.patches * 4
         tokens = size.patches * size.width * size.itemsize
         return DevicePlan(
             budget=self.budget,
-            resident=resident,
+            holds_tokens=holds_tokens,
             block=block,
             ring=ring,
             panel=panel,
             streamed=streamed,
-            comparisons=2 - 1 / -(-size.images // panel),
-            token_bytes=(size.layers * size.images if resident else ring * block) * tokens,
+            comparisons=2 - 1 / ceil_div(size.images, panel),
+            token_bytes=(size.layers * size.images if holds_tokens else ring * block) * tokens,
             feature_bytes=held * row,
             distance_bytes=panel * size.judges * size.patches * 4,
-            other_bytes=min(SAMPLES, size.images) * (row + 16 + (0 if resident else tokens))
+            other_bytes=min(SAMPLES, size.images) * (row + 16 + (0 if holds_tokens else tokens))
             + size.images * (size.patches * 4 + 16)
             + pairs_per_launch(size) * PAIR_BYTES
             + pitch_of(size.width) * 4,

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .._numbers import ceil_div
 from .judges import Judges
 from .types import Array, DevicePlan
 
@@ -55,7 +56,7 @@ Step = Pool | Open | Compare | Average
 def degree_steps(judges: Judges, plan: DevicePlan) -> Iterator[Step]:
     """What to do for one layer and degree."""
     images, size = judges.images, plan.block
-    blocks = -(-images // size)
+    blocks = ceil_div(images, size)
     if not plan.streamed:
         for block in range(blocks):
             yield Pool(block, block * size)
@@ -72,7 +73,7 @@ def degree_steps(judges: Judges, plan: DevicePlan) -> Iterator[Step]:
 
 def _streamed(pairs: Array, start: int, stop: int, size: int, blocks: int) -> Iterator[Step]:
     """A panel's features stay, and the other blocks' pass by behind them."""
-    mine = range(start // size, -(-stop // size))
+    mine = range(start // size, ceil_div(stop, size))
     for block in mine:
         yield Pool(block, block * size - start)
     of_block = pairs[:, 1] // size

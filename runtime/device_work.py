@@ -15,10 +15,10 @@ from .device_lot import DeviceLot
 from .device_plan import pairs_per_launch
 from .device_schedule import Average, Compare, Open, Pool, degree_steps
 from .interval import interval_bounds
-from .judges import Judges
-from .layer import KeptCells, require_finite
+from .judges import Judges, require_finite
 from .method import Method
 from .plan import LotSize
+from .protocols import KeptCells
 from .store import DeviceStore
 from .timing import StageTimer
 from .types import Array, DevicePlan, FeatureStore, Progress

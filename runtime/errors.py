@@ -5,7 +5,11 @@ A message says what was received, what was expected, and the next step.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import ClassVar
+
+from ..kernels.errors import KernelError
 
 
 class MuscEdgeError(Exception):
@@ -42,3 +46,12 @@ class ParityError(MuscEdgeError):
     """An exported model's numbers differ from those of its source by more than the tolerance."""
 
     exit_code = 8
+
+
+@contextmanager
+def device_errors() -> Iterator[None]:
+    """Within the block, or the function it decorates, a KernelError becomes a DeviceError."""
+    try:
+        yield
+    except KernelError as error:
+        raise DeviceError(str(error)) from error

@@ -9,20 +9,22 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from .checkpoint import Batch, Checkpoint
 from .errors import DeviceError
 from .images import ImageError
 from .rows import FileRows
-from .scorers import MutualScorer
+from .settings import ANYTHING
 from .store import FileStore, HostStore
 from .survey import Survey, decode_ahead
-from .timing import StageTimer
+from .timing import UNTIMED, StageTimer
 from .types import (
     Array,
     Bundle,
     FeatureBackend,
     FeatureStore,
+    FloatArray,
     LotImage,
     Plan,
     PreprocessSpec,
@@ -31,8 +33,6 @@ from .types import (
     Slot,
     no_progress,
 )
-
-BATCH = 8
 
 
 def store_shape(images: int, bundle: Bundle) -> tuple[int, int, int, int]:
@@ -43,24 +43,17 @@ def store_shape(images: int, bundle: Bundle) -> tuple[int, int, int, int]:
 
 def allocate(
     shape: tuple[int, int, int, int],
-    bundle: Bundle,
+    dtype: npt.DTypeLike,
+    cls: FloatArray,
     plan: Plan,
-    scorer: MutualScorer,
     scratch: Path | None = None,
     kept: Checkpoint | None = None,
-    *,
-    fills_device: bool = False,
 ) -> FeatureStore:
-    """An empty store for tokens of ``shape`` (S,N,P,C), in memory, in a file or on a GPU as planned.
+    """An empty store on the host for tokens of ``shape`` (S,N,P,C), in memory or in a file as planned.
 
-    ``fills_device`` is the backend's.
+    ``cls`` (N,D) is where its CLS embeddings will be.
     """
     layers, images, patches, width = shape
-    dtype = bundle.manifest.tokens[0].dtype
-    cls = np.empty((images, bundle.manifest.cls_width), np.float32)
-    resident = scorer.resident_store(shape, dtype, cls, plan)
-    if resident is not None:
-        return resident.for_backend(fills_device=fills_device)
     if not plan.tokens_on_disk:
         return HostStore(np.empty(shape, dtype), cls)
     rows = layers * images, patches * width
@@ -73,9 +66,9 @@ def extract(
     backend: FeatureBackend,
     spec: PreprocessSpec,
     store: FeatureStore,
-    batch: int = BATCH,
+    batch: int = ANYTHING.batch,
     threads: int = 1,
-    timer: StageTimer | None = None,
+    timer: StageTimer = UNTIMED,
     progress: Progress = no_progress,
     kept: Checkpoint | None = None,
 ) -> tuple[tuple[LotImage, ...], tuple[SkippedImage, ...]]:
@@ -89,7 +82,6 @@ def extract(
     DeviceError
         If the backend fails, or gives tokens that are not finite.
     """
-    timer = timer or StageTimer()
     by_name = {image.name: image for image in survey.images}
     with timer.stage("check"):
         batches = kept.batches(store, progress) if kept else []
@@ -117,6 +109,16 @@ def extract(
             failed += unread
             progress("extract", done + len(chunk), total, "images")
     return tuple(read), tuple(failed)
+
+
+def running_bytes(bundle: Bundle, batch: int) -> int:
+    """About what a ViT needs to run a batch, with images that are decoded ahead and tokens that it gives."""
+    m = bundle.manifest
+    pixels = 3 * m.preprocess.size[0] * m.preprocess.size[1]
+    tokens = m.patches * m.token_width
+    heads = max(1, m.token_width // 64)
+    activations = 12 * tokens + 2 * heads * m.patches**2
+    return 4 * batch * (4 * pixels + activations + len(m.layers) * tokens)
 
 
 def empty_slot(bundle: Bundle, images: int) -> Slot:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .scorers import MutualScorer
+from .protocols import MutualScorer
 from .types import Plan
 
 _WORTH_MEASURING_FLOP = 5e11
@@ -46,7 +46,7 @@ def forecast(
     """
     layers, images, patches, width = shape
     judges = scorer.judges(images)
-    loads = judges.loads(plan.block, plan.resident) * plan.block
+    loads = judges.loads(plan.block, plan.blocks_in_memory) * plan.block
     large = layers * judges.pairs * 2.0 * patches**2 * width > _WORTH_MEASURING_FLOP
     seconds = scorer.seconds(shape, plan) if large or measure else None
     reads = 1 + loads / images

@@ -153,14 +153,15 @@ def _threads(result: LotResult, options: OutputOptions) -> tuple[int, list[str]]
     """As many threads as the memory budget has room for, and what to say if that is none."""
     each = _OVERLAY_BYTES * options.overlays or _MAP_BYTES * (options.maps == "original")
     needed = each * max((h.width * h.height for h in result.survey.headers.values()), default=0)
-    if result.plan.budget < 0 or not needed:
+    budget = result.run.plan.budget
+    if budget is None or not needed:
         return options.threads, []
-    room = result.plan.budget - process_memory()
+    room = budget - process_memory()
     if room >= needed:
         return min(options.threads, room // needed), []
     return 1, [
         f"writing took about {size_text(needed)} for the largest image, more than the memory budget of "
-        f"{size_text(result.plan.budget)} had left"
+        f"{size_text(budget)} had left"
     ]
 
 
@@ -231,6 +232,6 @@ def _map(result: LotResult, row: int, kind: str) -> FloatArray:
     if kind == "grid":
         return np.ascontiguousarray(result.maps[row])
     header = result.survey.headers[result.images[row].name]
-    size = result.bundle.manifest.preprocess.size if kind == "pixel" else (header.height, header.width)
+    size = result.run.bundle.manifest.preprocess.size if kind == "pixel" else (header.height, header.width)
     pixels: FloatArray = upsample(result.maps[row : row + 1], size)[0]
     return pixels

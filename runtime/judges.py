@@ -16,14 +16,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .._numbers import ceil_div
 from .errors import LotError
-from .types import Array
+from .types import Array, Cell
 
 SEED = 0
 """Of the random circle: fixed, so that a lot is scored alike every time."""
-
-Cell = tuple[int, int]
-"""Two blocks of places, the first not behind the second: the pairs between them are compared together."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +75,7 @@ class Judges:
 
     def groups(self, block: int, resident: int) -> Iterator[list[Cell]]:
         """All cells with pairs in them, as groups that need at most two times ``resident`` blocks at once."""
-        blocks = -(-self.images // block)
+        blocks = ceil_div(self.images, block)
         sides = [range(i, min(i + resident, blocks)) for i in range(0, blocks, resident)]
         for number, first in enumerate(sides):
             for second in sides[number:]:
@@ -135,3 +133,14 @@ def choose(images: int, group: int | None) -> Judges:
         return everyone(images)
     order = np.random.RandomState(SEED).permutation(images)  # its stream is frozen, unlike default_rng
     return Judges(order, group + group % 2 * images % 2)
+
+
+def require_finite(layer: int, judges: Judges, values: Array) -> None:
+    """Raise LotError with the numbers of the images whose ``values`` (N,...), by place, are not finite."""
+    broken = np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(axis=1))
+    if len(broken):
+        names = ", ".join(str(i) for i in sorted(judges.order[broken]))
+        raise LotError(
+            f"the tokens of layer {layer} hold values that are not finite, in images {names} "
+            "(counted from 0). Check the backend's precision."
+        )

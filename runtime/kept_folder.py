@@ -15,10 +15,10 @@ from pathlib import Path
 
 from .._files import PARTIAL, open_folder, user_here, write_whole
 from .errors import OutputError
-from .rows import MINIMA, TOKENS
+from .rows import COSINES, TOKENS
 
 MARK, ABOUT, BATCHES, CELLS = ".musc-edge", "about.json", "batches.journal", "cells.journal"
-NAMES = (MARK, ABOUT, TOKENS, BATCHES, MINIMA, CELLS)
+NAMES = (MARK, ABOUT, TOKENS, BATCHES, COSINES, CELLS)
 PATTERNS = ("layer_*.npy", f".*{PARTIAL}")
 ELSEWHERE = "Keep the work in another folder."
 _MARK_TEXT = b"Unfinished work that musc-edge goes on from with --resume. Remove this folder to begin anew.\n"

@@ -9,60 +9,25 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from queue import SimpleQueue
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
 from .aggregate import centre, pooled_lengths, rescale
-from .compare import Comparer, GramFilter, distance
-from .errors import LotError
+from .compare import Comparer, distance
 from .interval import interval_bounds, interval_mean
-from .judges import Cell, Judges
+from .judges import Judges, require_finite
+from .method import Method
 from .parallel import in_order
-from .rows import FileRows, Rows
+from .protocols import GramFilter, KeptCells
+from .rows import Rows
 from .rows import checksum as checksum_of
 from .timing import StageTimer
-from .types import Array, FeatureStore, FloatArray, Plan, Progress
+from .token_blocks import TokenBlocks
+from .types import Array, Cell, FeatureStore, FloatArray, Plan, Progress
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-
-class KeptCells(Protocol):
-    """What an earlier run of the same work has left, and where this one leaves its own (checkpoint.py)."""
-
-    notes: list[str]
-
-    def scores(self, layer: int) -> Array | None:
-        """Mutual scores (N,P) of a finished layer, by place."""
-        ...
-
-    def keep_scores(self, layer: int, scores: Array) -> None:
-        """Keep the mutual scores of a layer; its cells are of no more use."""
-        ...
-
-    def open_minima(self, shape: tuple[int, int]) -> FileRows:
-        """The file of cosines."""
-        ...
-
-    def cells(self, layer: int) -> dict[Cell, int]:
-        """Finished cells of a layer, each with the checksum of its cosines."""
-        ...
-
-    def keep_cell(self, layer: int, cell: Cell, checksum: int) -> None:
-        """Note a cell whose cosines have been written."""
-        ...
-
-
-def require_finite(layer: int, judges: Judges, values: Array) -> None:
-    """Raise LotError with the numbers of the images whose ``values`` (N,...), by place, are not finite."""
-    broken = np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(axis=1))
-    if len(broken):
-        names = ", ".join(str(i) for i in sorted(judges.order[broken]))
-        raise LotError(
-            f"the tokens of layer {layer} hold values that are not finite, in images {names} "
-            "(counted from 0). Check the backend's precision."
-        )
 
 
 class Report:
@@ -86,18 +51,21 @@ class Report:
 class Layer:
     """The work on one layer.  Images are named by their places among the judges (judges.py)."""
 
-    grid: tuple[int, int]
-    degrees: tuple[int, ...]
-    interval: tuple[float, float]
-    kind: type[GramFilter]
+    method: Method
+    gram_filter: type[GramFilter]
     store: FeatureStore
     layer: int
     plan: Plan
     judges: Judges
-    minima: Rows
+    cosines: Rows
     kept: KeptCells | None
     report: Report
     timer: StageTimer
+
+    @property
+    def degrees(self) -> tuple[int, ...]:
+        """Those of the method."""
+        return self.method.degrees
 
     def kept_pairs(self) -> int:
         """Pairs that need not be compared again, if what was kept of them is whole."""
@@ -129,7 +97,7 @@ class Layer:
         @self.timer.work("aggregate")
         def measure(place: int) -> FloatArray:
             with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is named below
-                return pooled_lengths(self.read_tokens(place), self.grid, self.degrees)
+                return pooled_lengths(self.read_tokens(place), self.method.grid, self.degrees)
 
         lengths = np.empty((self.judges.images, len(self.degrees), self.store.shape[2]), np.float32)
         for place, values in self.in_parallel(range(self.judges.images), measure):
@@ -146,25 +114,30 @@ class Layer:
 
     def _compare(self, inverse: FloatArray, done: set[Cell]) -> None:
         """Write the cosines of all pairs whose cells are not ``done``."""
-        _, _, patches, width = self.store.shape
+        _, images, patches, width = self.store.shape
         degrees, block = len(self.degrees), self.plan.block
         items = degrees * patches
         comparers: SimpleQueue[Comparer] = SimpleQueue()
         for _ in range(self.plan.threads):
-            comparers.put(Comparer(self.kind(self.grid, self.degrees), patches, degrees))
-        resident = Resident(self, width)
+            comparers.put(Comparer(self.gram_filter(self.method.grid, self.degrees), patches, degrees))
+        held = TokenBlocks(images, block, 2 * self.plan.blocks_in_memory, (patches, width))
+
+        @self.timer.work("load")
+        def load(item: tuple[int, int]) -> None:
+            place, row = item
+            held.room[row] = self.read_tokens(place)
 
         @self.timer.work("compare")
         def compare(cell: Cell) -> tuple[int, int]:
             checksum = pairs = 0
-            mine, others = (resident.tokens(i) for i in cell)
+            mine, others = (held.tokens(i) for i in cell)
             comparer = comparers.get()
             try:
                 for a, b, there, back in self._pairs(cell):
                     own, their = mine[a - cell[0] * block], others[b - cell[1] * block]
                     of_a, of_b = comparer.compare(own, their, inverse[a], inverse[b])
-                    self.minima.write(a, there * items, of_a)
-                    self.minima.write(b, back * items, of_b)
+                    self.cosines.write(a, there * items, of_a)
+                    self.cosines.write(b, back * items, of_b)
                     pairs += 1
                     if self.kept:
                         checksum = checksum_of(of_b, checksum_of(of_a, checksum))
@@ -172,9 +145,11 @@ class Layer:
                 comparers.put(comparer)
             return pairs, checksum
 
-        for group in self.judges.groups(block, self.plan.resident):
+        for group in self.judges.groups(block, self.plan.blocks_in_memory):
             cells = [cell for cell in group if cell not in done]
-            resident.hold(sorted({i for cell in cells for i in cell}))
+            missing = held.make_room_for(sorted({i for cell in cells for i in cell}))
+            for _ in self.in_parallel(missing, load):
+                pass
             for cell, (pairs, checksum) in self.in_parallel(cells, compare):
                 if self.kept:
                     self.kept.keep_cell(self.layer, cell, checksum)
@@ -187,8 +162,8 @@ class Layer:
         def checksum(cell: Cell) -> int:
             value = 0
             for a, b, there, back in self._pairs(cell):
-                value = checksum_of(self.minima.read(a, there * items, items), value)
-                value = checksum_of(self.minima.read(b, back * items, items), value)
+                value = checksum_of(self.cosines.read(a, there * items, items), value)
+                value = checksum_of(self.cosines.read(b, back * items, items), value)
             return value
 
         kept = self.kept.cells(self.layer) if self.kept else {}
@@ -200,12 +175,12 @@ class Layer:
         """Turn cosines into distances and average their interval: mutual scores (N,P)."""
         degrees, patches = inverse.shape[1:]
         count = self.judges.count
-        bounds = interval_bounds(count + 1, self.interval)
+        bounds = interval_bounds(count + 1, self.method.interval)
         hollow = (inverse == 0).any(axis=2)
 
         @self.timer.work("select")
         def average(place: int) -> Array:
-            cosines = self.minima.read(place, 0, count * degrees * patches)
+            cosines = self.cosines.read(place, 0, count * degrees * patches)
             distances = distance(
                 cosines.reshape(count, degrees, patches), inverse[place] > 0, hollow[self.judges.of(place)]
             )
@@ -222,42 +197,3 @@ class Layer:
         self, items: Sequence[Item], work: Callable[[Item], Result]
     ) -> Iterator[tuple[Item, Result]]:
         return in_order(items, work, self.plan.threads, ahead=2 * self.plan.threads, name="score")
-
-
-class Resident:
-    """The blocks of centred tokens that are in memory: two sides of a comparison."""
-
-    def __init__(self, layer: Layer, width: int) -> None:
-        plan, judges = layer.plan, layer.judges
-        blocks = -(-judges.images // plan.block)
-        held = min(2 * plan.resident, blocks)
-        self._layer = layer
-        self._room = np.empty((held * plan.block, layer.store.shape[2], width), np.float32)
-        self._places: dict[int, int] = {}  # block -> first row in the room
-
-    def tokens(self, block: int) -> FloatArray:
-        """Tokens (n,P,C) of a block that is held."""
-        start = self._places[block]
-        room: FloatArray = self._room[start : start + self._layer.plan.block]
-        return room
-
-    def hold(self, blocks: Sequence[int]) -> None:
-        """Have these blocks in memory, and drop what is in their way."""
-        size, images = self._layer.plan.block, self._layer.judges.images
-        self._places = {block: row for block, row in self._places.items() if block in blocks}
-        taken = set(self._places.values())
-        free = iter([row for row in range(0, len(self._room), size) if row not in taken])
-        loads = []
-        for block in blocks:
-            if block not in self._places:
-                self._places[block] = row = next(free)
-                stop = min((block + 1) * size, images)
-                loads += [(place, row + place - block * size) for place in range(block * size, stop)]
-
-        @self._layer.timer.work("load")
-        def load(item: tuple[int, int]) -> None:
-            place, row = item
-            self._room[row] = self._layer.read_tokens(place)
-
-        for _ in self._layer.in_parallel(loads, load):
-            pass

@@ -7,19 +7,47 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from .settings import ScoreSettings
 from .survey import Survey
-from .types import Array, Bundle, FloatArray, LotImage, Plan, ScoreSettings, SkippedImage
+from .types import Array, Bundle, FloatArray, LotImage, Plan, SkippedImage
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """How the scores of a lot came about.
+
+    Attributes
+    ----------
+    backend, scorer : what ran the ViT, and what compared the images.
+    judges : number of other images that scored each image.
+    timings : seconds of each stage.
+    notes : what happened that a user should know of.
+    computed_by : versions of what made the features and the scores.
+    """
+
+    bundle: Bundle
+    settings: ScoreSettings
+    backend: str
+    scorer: str
+    judges: int
+    plan: Plan
+    timings: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    computed_by: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class LotResult:
     """Everything the scoring of a lot gave; row i of every array belongs to ``images[i]``.
 
-    ``maps`` (N,Gh,Gw) are mutual scores on the grid, ``raw_scores`` (N,) the maxima of the pixel
-    maps, ``scores`` (N,) the same after RsCIN in distance units, ``lot_scores`` (N,) the paper's
-    0-1 value, ``cls`` (N,D) the CLS embeddings.  ``warnings`` say what to know before trusting them,
-    ``notes`` what else happened.  ``judges`` other images scored each image.
-    ``computed_by`` names the versions of what made the features and the scores.
+    Attributes
+    ----------
+    maps : (N,Gh,Gw), mutual scores on the grid.
+    raw_scores : (N,), the maxima of the pixel maps.
+    scores : (N,), the same after RsCIN, in distance units.
+    lot_scores : (N,), the paper's 0-1 value.
+    cls : (N,D), CLS embeddings.
+    warnings : what to know before trusting the scores.
     """
 
     images: tuple[LotImage, ...]
@@ -31,15 +59,7 @@ class LotResult:
     cls: FloatArray
     warnings: tuple[str, ...]
     survey: Survey
-    settings: ScoreSettings
-    bundle: Bundle
-    backend: str
-    scorer: str
-    judges: int
-    plan: Plan
-    timings: Mapping[str, float] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-    computed_by: tuple[str, ...] = ()
+    run: RunFacts
 
     def order(self) -> list[int]:
         """Row numbers from the most to the least suspicious image; equal scores keep the lot's order."""

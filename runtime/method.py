@@ -9,38 +9,44 @@ from .errors import LotError
 from .interval import interval_bounds, smallest_lot
 from .judges import Judges, choose
 from .plan import LotSize
+from .settings import PAPER, ScoreSettings
 
 
 @dataclass(frozen=True)
 class Method:
-    """Grid of the tokens, degrees, interval, and ``group``: judges of an image, None for all others.
+    """Grid of the tokens, degrees, interval, and number of judges of an image, None for all others.
 
     Raises LotError for values that no lot can be scored with.
     """
 
     grid: tuple[int, int]
-    degrees: tuple[int, ...] = (1, 3, 5)
-    interval: tuple[float, float] = (0.0, 0.3)
-    group: int | None = None
+    degrees: tuple[int, ...] = PAPER.degrees
+    interval: tuple[float, float] = PAPER.interval
+    group_size: int | None = None
+
+    @classmethod
+    def of(cls, grid: tuple[int, int], settings: ScoreSettings) -> Method:
+        """The method on a grid of tokens, by a user's settings."""
+        return cls(grid, settings.degrees, settings.interval, settings.group_size)
 
     def __post_init__(self) -> None:
         check_degrees(self.degrees)
         least = smallest_lot(self.interval) - 1
-        if self.group is not None and self.group < least:
+        if self.group_size is not None and self.group_size < least:
             raise LotError(
-                f"a group size of {self.group} is too small: the interval {self.interval} needs at least "
-                f"{least} other images to score an image by."
+                f"a group size of {self.group_size} is too small: the interval {self.interval} needs at "
+                f"least {least} other images to score an image by."
             )
 
     def lot_size(self, shape: tuple[int, int, int, int], itemsize: int) -> LotSize:
         """What a plan for tokens of ``shape`` (S,N,P,C) is made for."""
         layers, images, patches, width = shape
-        judges = choose(images, self.group).count
+        judges = choose(images, self.group_size).count
         return LotSize(layers, images, patches, width, itemsize, len(self.degrees), judges)
 
     def judges(self, images: int) -> Judges:
         """Who judges whom among ``images``; LotError if the interval of so many distances is empty."""
-        judges = choose(images, self.group)
+        judges = choose(images, self.group_size)
         whole = smallest_lot(self.interval, judges.count + 1) - 1
         if whole > judges.count and judges.count < images - 1:
             raise LotError(

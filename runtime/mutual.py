@@ -27,24 +27,26 @@ import numpy.typing as npt
 
 from .aggregate import centre, rescale
 from .blas import one_thread_per_product
-from .compare import Comparer, GramFilter, best_filter, load_filter
+from .compare import Comparer, best_filter, load_filter
 from .errors import LotError
-from .judges import choose
-from .layer import KeptCells, Layer, Report
+from .judges import Judges, choose
+from .layer import Layer, Report
 from .method import Method
 from .parallel import cores
-from .plan import make_plan
+from .plan import UNLIMITED, HostNeeds, make_plan
+from .protocols import GramFilter, KeptCells
 from .rows import FileRows, MemoryRows, Rows
+from .settings import AUTO, PAPER
 from .store import HostStore
-from .timing import StageTimer
+from .timing import UNTIMED, StageTimer
 from .types import Array, FeatureStore, FloatArray, Plan, Progress, no_progress
 
 
 def mutual_scores(
     tokens: Array,
     grid: tuple[int, int],
-    degrees: Sequence[int] = (1, 3, 5),
-    interval: tuple[float, float] = (0.0, 0.3),
+    degrees: Sequence[int] = PAPER.degrees,
+    interval: tuple[float, float] = PAPER.interval,
     threads: int | None = None,
 ) -> FloatArray:
     """Mutual score of every patch of a lot.
@@ -75,22 +77,22 @@ def mutual_scores(
             f"tokens have shape {tokens.shape}, expected (S, N, P, C) with P = {grid[0]} x {grid[1]}."
         )
     _require_finite(tokens)
-    scorer = CpuScorer((int(grid[0]), int(grid[1])), tuple(degrees), interval)
+    scorer = CpuScorer(Method((int(grid[0]), int(grid[1])), tuple(degrees), interval))
     store = HostStore(tokens, np.empty((tokens.shape[1], 0), np.float32))
-    return scorer.score(
-        store, scorer.plan(store.shape, tokens.dtype.itemsize, None, threads=threads or cores())
-    )
+    needs = HostNeeds(threads=threads or cores())
+    return scorer.score(store, scorer.plan(store.shape, tokens.dtype.itemsize, needs))
 
 
 @dataclass(frozen=True)
-class CpuScorer(Method):
-    """Mutual scores on the CPU.
+class CpuScorer:
+    """Mutual scores by ``method`` on the CPU.
 
     ``kind`` is the filter, "numpy", "numba" or "auto"; ``scratch`` is the folder for what goes to disk;
     ``notes`` says why another scorer was passed over.
     """
 
-    kind: str = "auto"
+    method: Method
+    kind: str = AUTO
     scratch: Path | None = None
     notes: list[str] = field(default_factory=list)
 
@@ -99,29 +101,16 @@ class CpuScorer(Method):
         """What the last bits of the scores depend on, besides the images."""
         return self._filter().version
 
-    def plan(
-        self,
-        shape: tuple[int, int, int, int],
-        itemsize: int,
-        budget: int | None,
-        *,
-        threads: int = 1,
-        fixed_bytes: int = 0,
-        vit_bytes: int = 0,
-        keep: bool = False,
-    ) -> Plan:
-        """The memory plan for tokens of ``shape`` (S,N,P,C); see ``plan.make_plan``."""
-        return make_plan(
-            self.lot_size(shape, itemsize),
-            budget,
-            threads=threads,
-            scratch_bytes=2 * shape[2] ** 2 * 4,  # NumpyFilter's; NumbaFilter needs less
-            fixed_bytes=fixed_bytes,
-            vit_bytes=vit_bytes,
-            keep=keep,
-        )
+    def judges(self, images: int) -> Judges:
+        """Who judges whom, as for every scorer."""
+        return self.method.judges(images)
 
-    def resident_store(
+    def plan(self, shape: tuple[int, int, int, int], itemsize: int, needs: HostNeeds = UNLIMITED) -> Plan:
+        """The memory plan (plan.py)."""
+        scratch_bytes = 2 * shape[2] ** 2 * 4  # NumpyFilter's; NumbaFilter needs less
+        return make_plan(self.method.lot_size(shape, itemsize), needs, scratch_bytes)
+
+    def device_store(
         self, shape: tuple[int, int, int, int], dtype: npt.DTypeLike, cls: FloatArray, plan: Plan
     ) -> None:
         """The CPU has no memory but the host's."""
@@ -132,27 +121,20 @@ class CpuScorer(Method):
         plan: Plan,
         progress: Progress = no_progress,
         kept: KeptCells | None = None,
-        timer: StageTimer | None = None,
+        timer: StageTimer = UNTIMED,
     ) -> FloatArray:
-        """Mutual scores (N,P) of the images in ``store``, averaged over layers and degrees.
-
-        Raises
-        ------
-        LotError
-            If the lot is too small for the interval, or tokens are not finite.
-        """
+        """Mutual scores (N,P), layer by layer."""
         layers, images, patches, _ = store.shape
         judges = self.judges(images)
-        shape = images, judges.count * len(self.degrees) * patches
-        if kept:
-            minima: Rows = kept.open_minima(shape)
-        else:
-            in_memory = not plan.minima_on_disk
-            minima = MemoryRows(shape, np.float32) if in_memory else FileRows(shape, np.float32, self.scratch)
+        cosines = self._table_of_cosines(
+            (images, judges.count * len(self.method.degrees) * patches), plan, kept
+        )
         report = Report(progress, layers * judges.pairs)
-        method = self.grid, self.degrees, self.interval, self._filter()
-        timer = timer or StageTimer()
-        work = [Layer(*method, store, i, plan, judges, minima, kept, report, timer) for i in range(layers)]
+        gram_filter = self._filter()
+        work = [
+            Layer(self.method, gram_filter, store, i, plan, judges, cosines, kept, report, timer)
+            for i in range(layers)
+        ]
         total = np.zeros((images, patches), np.float64)
         with one_thread_per_product(plan.threads):
             finished = [layer.finished() for layer in work]
@@ -169,19 +151,27 @@ class CpuScorer(Method):
         by_image[judges.order] = total / layers
         return by_image
 
+    def _table_of_cosines(self, shape: tuple[int, int], plan: Plan, kept: KeptCells | None) -> Rows:
+        """Room for the largest cosines of one layer: kept, in memory, or in a scratch file."""
+        if kept:
+            return kept.open_cosines(shape)
+        if plan.cosines_on_disk:
+            return FileRows(shape, np.float32, self.scratch)
+        return MemoryRows(shape, np.float32)
+
     def _filter(self) -> type[GramFilter]:
         return load_filter(best_filter(self.kind)[0])
 
     def seconds(self, shape: tuple[int, int, int, int], plan: Plan) -> float:
         """Time that ``score`` will take here, from a measurement of a few pairs and a few loads of tokens."""
         layers, images, patches, width = shape
-        judges, degrees = choose(images, self.group), len(self.degrees)
+        judges, degrees = choose(images, self.method.group_size), len(self.method.degrees)
         kind = self._filter()
         lengths = np.ones((degrees, patches), np.float32)
 
         def measure(seed: int) -> tuple[float, float]:
             pair: FloatArray = np.random.default_rng(seed).standard_normal((2, patches, width), np.float32)
-            comparer = Comparer(kind(self.grid, self.degrees), patches, degrees)
+            comparer = Comparer(kind(self.method.grid, self.method.degrees), patches, degrees)
             return (
                 _seconds_of(lambda: comparer.compare(pair[0], pair[1], lengths, lengths)),
                 _seconds_of(lambda: rescale(centre(pair[:1])[0])),
@@ -189,7 +179,7 @@ class CpuScorer(Method):
 
         with one_thread_per_product(plan.threads), ThreadPoolExecutor(plan.threads) as pool:
             comparing, loading = np.mean(list(pool.map(measure, range(plan.threads))), axis=0)
-        loads = images + judges.loads(plan.block, plan.resident) * plan.block
+        loads = images + judges.loads(plan.block, plan.blocks_in_memory) * plan.block
         return float(layers * (judges.pairs * comparing + loads * loading) / plan.threads)
 
 

@@ -2,26 +2,51 @@
 
 What a lot needs on the CPU, in bytes:
     tokens     S*N*P*C * itemsize           written once by the ViT, read twice or more per layer
-    minima     N*K*R*P * 4                  one layer at a time; K judges per image
-    workspace  resident blocks of centred tokens, lengths, and the scratch of each thread
-    fixed      the program itself, measured, not planned
+    cosines    N*K*R*P * 4                  the largest, one layer at a time; K judges per image
+    workspace  a few blocks of centred tokens, lengths, and the scratch of each thread
+    program    the program itself, measured, not planned
     vit        the ViT and a batch of images, gone before the images are compared
 
-Within the budget everything stays in memory.  Beyond it first the minima and then the tokens move
+Within the budget everything stays in memory.  Beyond it first the cosines and then the tokens move
 to a file, and then fewer images keep their tokens in memory at once.  How the images are cut into blocks
 depends on P alone, and every pair of images is compared for itself: no plan changes a result.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+from .._numbers import ceil_div
 from .errors import LotError
 from .types import Plan
 
 BLOCK_TOKENS = 2048
 """Tokens that a block of images aims at: enough work to hand to a thread, little enough to lose."""
 LEAST_BLOCK, LARGEST_BLOCK = 2, 16
+
+
+@dataclass(frozen=True)
+class HostNeeds:
+    """What a plan must fit into on the host, and what else is held there.
+
+    Attributes
+    ----------
+    budget : bytes for the whole process; None is unlimited: everything in memory.
+    threads : threads that compare images.
+    program_bytes : what the process holds besides.
+    vit_bytes : what the ViT holds while it runs, before the images are compared.
+    keep : tokens and cosines are kept in files, to go on from, whatever the budget.
+    """
+
+    budget: int | None = None
+    threads: int = 1
+    program_bytes: int = 0
+    vit_bytes: int = 0
+    keep: bool = False
+
+
+UNLIMITED = HostNeeds()
 
 
 @dataclass(frozen=True)
@@ -42,7 +67,7 @@ class LotSize:
         return self.layers * self.images * self.patches * self.width * self.itemsize
 
     @property
-    def minima_bytes(self) -> int:
+    def cosine_bytes(self) -> int:
         """The largest cosines of one layer."""
         return self.images * self.judges * self.degrees * self.patches * 4
 
@@ -52,72 +77,70 @@ def block_images(patches: int) -> int:
     return min(max(BLOCK_TOKENS // patches, LEAST_BLOCK), LARGEST_BLOCK)
 
 
-def make_plan(
-    size: LotSize,
-    budget: int | None,
-    *,
-    threads: int = 1,
-    scratch_bytes: int = 0,
-    fixed_bytes: int = 0,
-    vit_bytes: int = 0,
-    keep: bool = False,
-) -> Plan:
-    """Plan within ``budget`` bytes for the whole process; None means unlimited: everything in memory.
+def make_plan(size: LotSize, needs: HostNeeds, scratch_bytes: int = 0) -> Plan:
+    """The plan that fits into the budget with the most in memory.
 
-    Parameters
-    ----------
-    threads : threads that compare images, each with ``scratch_bytes`` of its own.
-    fixed_bytes : what the process holds besides.
-    vit_bytes : what the ViT holds while it runs.
-    keep : tokens and minima are kept in files, to resume from, whatever the budget.
+    ``scratch_bytes`` are those that each thread has of its own while it compares.
 
     Raises
     ------
     LotError
         If the budget is below what the smallest plan needs.
     """
-    block = block_images(size.patches)
-    per_thread = scratch_bytes + _describing(size) + size.patches**2 * 4
-
-    def plan(resident: int, tokens_on_disk: bool, minima_on_disk: bool) -> Plan:
-        held = min(2 * resident, -(-size.images // block)) * block  # the two sides of a comparison
-        return Plan(
-            budget=-1 if budget is None else budget,
-            threads=threads,
-            block=block,
-            resident=resident,
-            tokens_on_disk=tokens_on_disk or keep,
-            minima_on_disk=minima_on_disk or keep,
-            token_bytes=size.token_bytes,
-            minima_bytes=size.minima_bytes,
-            workspace_bytes=held * size.patches * size.width * 4
-            # lengths of all layers, scores of one and of all
-            + size.images * size.patches * (4 * size.degrees * size.layers + 24)
-            + threads * max(per_thread, _selecting(size)),
-            fixed_bytes=fixed_bytes,
-            vit_bytes=vit_bytes,
-        )
-
-    everything = max(1, -(-size.images // block))
-    candidates = [plan(everything, False, False), plan(everything, False, True), plan(everything, True, True)]
-    resident = everything
-    while resident > 2:
-        resident = -(-resident // 2)
-        candidates.append(plan(resident, True, True))
+    plans = list(_plans(size, needs, scratch_bytes))
+    budget = needs.budget
     if budget is None:
-        return candidates[0]
-    for candidate in candidates:
-        if candidate.memory_bytes <= budget:
-            return candidate
-    least = min(candidate.memory_bytes for candidate in candidates)
-    fixed = (
-        f"; the program takes {fixed_bytes / 1e6:.0f} MB, and first the ViT {vit_bytes / 1e6:.0f} MB"
-        if fixed_bytes
-        else ""
-    )
+        return plans[0]
+    for plan in plans:
+        if plan.memory_bytes <= budget:
+            return plan
+    least = min(plan.memory_bytes for plan in plans)
+    program, vit = needs.program_bytes / 1e6, needs.vit_bytes / 1e6
+    taken = f"; the program takes {program:.0f} MB, and first the ViT {vit:.0f} MB" if program else ""
     raise LotError(
         f"a memory budget of {budget / 1e6:.0f} MB is too small for {size.images} images of {size.patches} "
-        f"patches: the smallest that works is {least / 1e6 + 1:.0f} MB{fixed}."
+        f"patches: the smallest that works is {least / 1e6 + 1:.0f} MB{taken}."
+    )
+
+
+def _plans(size: LotSize, needs: HostNeeds, scratch_bytes: int) -> Iterator[Plan]:
+    """All plans, from the one that holds everything in memory to the one that holds the least."""
+    held = max(1, ceil_div(size.images, block_images(size.patches)))
+    yield _plan(size, needs, scratch_bytes, held, tokens_on_disk=False, cosines_on_disk=False)
+    yield _plan(size, needs, scratch_bytes, held, tokens_on_disk=False, cosines_on_disk=True)
+    yield _plan(size, needs, scratch_bytes, held, tokens_on_disk=True, cosines_on_disk=True)
+    while held > 2:
+        held = ceil_div(held, 2)
+        yield _plan(size, needs, scratch_bytes, held, tokens_on_disk=True, cosines_on_disk=True)
+
+
+def _plan(
+    size: LotSize,
+    needs: HostNeeds,
+    scratch_bytes: int,
+    blocks_in_memory: int,
+    *,
+    tokens_on_disk: bool,
+    cosines_on_disk: bool,
+) -> Plan:
+    block = block_images(size.patches)
+    images = min(2 * blocks_in_memory, ceil_div(size.images, block)) * block  # two sides are compared
+    per_thread = scratch_bytes + _describing(size) + size.patches**2 * 4
+    return Plan(
+        budget=needs.budget,
+        threads=needs.threads,
+        block=block,
+        blocks_in_memory=blocks_in_memory,
+        tokens_on_disk=tokens_on_disk or needs.keep,
+        cosines_on_disk=cosines_on_disk or needs.keep,
+        token_bytes=size.token_bytes,
+        cosine_bytes=size.cosine_bytes,
+        workspace_bytes=images * size.patches * size.width * 4
+        # lengths of all layers, scores of one and of all
+        + size.images * size.patches * (4 * size.degrees * size.layers + 24)
+        + needs.threads * max(per_thread, _selecting(size)),
+        program_bytes=needs.program_bytes,
+        vit_bytes=needs.vit_bytes,
     )
 
 

@@ -16,12 +16,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from .errors import LotError
+from .settings import PAPER
 from .types import Array
 
 _ROWS = 256  # rows of W in memory at once
 
 
-def rescore(scores: Array, cls: Array, neighbors: Sequence[int] = (1, 2, 3)) -> Array:
+def rescore(scores: Array, cls: Array, neighbors: Sequence[int] = PAPER.neighbors) -> Array:
     """The paper's rescored value of each image, between 0 and 1.
 
     Parameters

@@ -66,7 +66,9 @@ def write_results(
         failed: list[Missing] = []
         with optional("contact sheet", folder / CONTACT_SHEET, failed) as target:
             draw_contact_sheet(result, target)
-    result = dataclasses.replace(result, timings={**result.timings, **timer.seconds})
+    result = dataclasses.replace(
+        result, run=dataclasses.replace(result.run, timings={**result.run.timings, **timer.seconds})
+    )
     rows = score_rows(result, written)
     write_table(folder / SCORES, list(rows.values()))
     about = describe(result, root, options)
@@ -101,15 +103,15 @@ def combine(folder: Path, root: Path, groups: dict[str, tuple[dict[str, list[str
 
 def describe(result: LotResult, root: Path, options: OutputOptions) -> dict[str, Any]:
     """The content of lot.json: how the scores came about, and what was left out."""
-    manifest = result.bundle.manifest
+    manifest = result.run.bundle.manifest
     return {
         "lot": str(root),
         "images": len(result.images),
         "skipped": [asdict(image) for image in result.skipped],
         "warnings": list(result.warnings),
-        "notes": [*result.survey.notes(), *result.notes],
+        "notes": [*result.survey.notes(), *result.run.notes],
         "settings": {
-            **asdict(result.settings),
+            **asdict(result.run.settings),
             "bit_depth": result.survey.bit_depth,
             "max_pixels": result.survey.max_pixels,
             "background": BACKGROUND,
@@ -118,24 +120,24 @@ def describe(result: LotResult, root: Path, options: OutputOptions) -> dict[str,
         },
         "png_map_scale": asdict(map_scale(result.maps)),
         "heatmap_scale": asdict(lot_scale(result.maps, result.raw_scores)),
-        "backend": result.backend,
-        "scorer": result.scorer,
-        "judges_per_image": result.judges,
+        "backend": result.run.backend,
+        "scorer": result.run.scorer,
+        "judges_per_image": result.run.judges,
         "bundle": {
-            "path": str(result.bundle.root.resolve()),
-            "sha256": result.bundle.digest,
+            "path": str(result.run.bundle.root.resolve()),
+            "sha256": result.run.bundle.digest,
             "backbone": manifest.backbone,
             "precision": manifest.precision,
             "image_size": list(manifest.preprocess.size),
             "layers": list(manifest.layers),
         },
-        "plan": plan_facts(result.plan),
-        "timings_s": {stage: round(seconds, 4) for stage, seconds in result.timings.items()},
+        "plan": plan_facts(result.run.plan),
+        "timings_s": {stage: round(seconds, 4) for stage, seconds in result.run.timings.items()},
         "versions": {
             "musc-edge": __version__,
             "python": platform.python_version(),
             "numpy": np.__version__,
-            "computed_by": list(result.computed_by),
+            "computed_by": list(result.run.computed_by),
         },
     }
 

@@ -24,7 +24,7 @@ from .errors import OutputError
 from .memory import size_text
 from .types import Array
 
-TOKENS, MINIMA = KEPT = "tokens.bin", "minima.bin"
+TOKENS, COSINES = KEPT = "tokens.bin", "cosines.bin"
 """Tables that outlive a run (checkpoint.py)."""
 
 

@@ -24,7 +24,7 @@ from .images import (
     read_image,
 )
 from .parallel import Item, Result, in_order
-from .timing import StageTimer
+from .timing import UNTIMED, StageTimer
 from .types import FloatArray, LotImage, PreprocessSpec, Progress, SkippedImage, no_progress
 
 
@@ -34,6 +34,9 @@ class ReadOptions:
 
     bit_depth: int | None = None
     max_pixels: int = MAX_PIXELS
+
+
+DEFAULT_READING = ReadOptions()
 
 
 @dataclass(frozen=True)
@@ -110,15 +113,14 @@ def decode_ahead(
     threads: int,
     ahead: int,
     first: int = 0,
-    timer: StageTimer | None = None,
+    timer: StageTimer = UNTIMED,
 ) -> Generator[tuple[LotImage, FloatArray | ImageError], None, None]:
     """Yield the images from the ``first`` on with their graph input (3,H,W), or why they cannot be read."""
-    clock = timer or StageTimer()
 
     def decode(image: LotImage) -> FloatArray:
-        with clock.work("decode"):
+        with timer.work("decode"):
             pixels = survey.read(image)
-        with clock.work("resize"):
+        with timer.work("resize"):
             return preprocess(pixels, spec)
 
     return run_ahead(survey.images[first:], decode, threads, ahead)

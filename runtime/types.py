@@ -20,6 +20,10 @@ from ..kernels.gpu import DeviceArray
 Array = npt.NDArray[Any]
 FloatArray = npt.NDArray[np.float32]
 
+Cell = tuple[int, int]
+"""Two blocks of places on the circle of judges (judges.py), the first not behind the second: the pairs
+between them are compared together."""
+
 Progress = Callable[[str, float, float, str], None]
 """Called as ``progress(stage, done, total, unit)``; ``done`` grows with the work, not with steps."""
 
@@ -187,34 +191,21 @@ class FeatureBackend(Protocol):
         ...
 
 
-# ---- scoring ---------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class ScoreSettings:
-    """The method's parameters (paper: r, the interval of MSM, k of RsCIN).
-
-    ``group_size`` is the number of other images that score an image; None for all of them, as in the paper.
-    """
-
-    degrees: tuple[int, ...] = (1, 3, 5)
-    interval: tuple[float, float] = (0.0, 0.3)
-    neighbors: tuple[int, ...] = (1, 2, 3)
-    group_size: int | None = None
+# ---- plans -----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class DevicePlan:
     """What of a lot is on a GPU at once, decided before any work (runtime/device_plan.py).
 
-    Sizes are in bytes.  Tokens of all layers are there from the start (``resident``), or they are copied by
-    ``block`` images, and ``ring`` blocks have room.  Distances are there for ``panel`` images at once, and
+    Sizes are in bytes.  Tokens of all layers are there from the start (``holds_tokens``), or they are copied
+    by ``block`` images, and ``ring`` blocks have room.  Distances are there for ``panel`` images at once, and
     half-precision features for all, or for those of the panel and one block (``streamed``).
     ``comparisons`` is how often a pair is compared.
     """
 
     budget: int
-    resident: bool
+    holds_tokens: bool
     block: int
     ring: int
     panel: int
@@ -235,20 +226,21 @@ class DevicePlan:
 class Plan:
     """Where a lot's arrays live and how they are cut, decided before any work (runtime/plan.py).
 
-    Sizes are in bytes.  ``block`` images are loaded, compared and kept together; of each of the two
-    sides that are compared ``resident`` blocks stay in memory at once.
+    Sizes are in bytes; a ``budget`` of None is unlimited.  ``block`` images are loaded, compared and kept
+    together; of each of the two sides that are compared, ``blocks_in_memory`` are held at once.  The cosines
+    are the largest of each patch with each judge, of one layer.
     """
 
-    budget: int
+    budget: int | None
     threads: int
     block: int
-    resident: int
+    blocks_in_memory: int
     tokens_on_disk: bool
-    minima_on_disk: bool
+    cosines_on_disk: bool
     token_bytes: int
-    minima_bytes: int
+    cosine_bytes: int
     workspace_bytes: int
-    fixed_bytes: int
+    program_bytes: int
     vit_bytes: int
     device: DevicePlan | None = None
 
@@ -256,13 +248,13 @@ class Plan:
     def memory_bytes(self) -> int:
         """What the process holds at most: program, tokens, and first the ViT, then the comparison."""
         tokens = 0 if self.tokens_on_disk else self.token_bytes
-        minima = 0 if self.minima_on_disk else self.minima_bytes
-        return self.fixed_bytes + tokens + max(self.vit_bytes, minima + self.workspace_bytes)
+        cosines = 0 if self.cosines_on_disk else self.cosine_bytes
+        return self.program_bytes + tokens + max(self.vit_bytes, cosines + self.workspace_bytes)
 
     @property
     def disk_bytes(self) -> int:
         """Room for the files of this plan."""
-        return self.tokens_on_disk * self.token_bytes + self.minima_on_disk * self.minima_bytes
+        return self.tokens_on_disk * self.token_bytes + self.cosines_on_disk * self.cosine_bytes
 
 
 # ---- results ---------------------------------------------------------------------------------

@@ -93,7 +93,7 @@ def main() -> None:
     print(f"exit code {process.returncode}, {dict(status)}, {written} files written, {samples[-1][0]:.0f} s")
     print(f"stages in s {about['timings_s']}")
     print(f"plan {plan['memory_bytes'] / 1e6:.0f} MB of {BUDGET}, tokens on disk: {plan['tokens_on_disk']}, "
-          f"distances on disk: {plan['minima_on_disk']}")  # fmt: skip
+          f"distances on disk: {plan['cosines_on_disk']}")  # fmt: skip
     print(f"private memory in MB: at each tenth of the run {tenths}, at most {max(mb for _, mb in samples)}")
     print(f"cores {os.cpu_count()}")
 

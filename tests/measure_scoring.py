@@ -139,7 +139,7 @@ def measure_budgets(bundle: Path, lot: Path) -> None:
             digests.add(hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest())
         where = {True: "file", False: "memory"}
         print(f"| {budget} | {usage.ru_maxrss * 1024 / 1e6:.0f} MB | {plan['memory_bytes'] / 1e6:.0f} MB | "
-              f"{where[plan['tokens_on_disk']]} | {where[plan['minima_on_disk']]} | "
+              f"{where[plan['tokens_on_disk']]} | {where[plan['cosines_on_disk']]} | "
               f"{time.monotonic() - start:.0f} | {'the same' if len(digests) == 1 else 'DIFFERENT'} |",
               flush=True)  # fmt: skip
 

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 
 from .._version import __version__
 from ..runtime.errors import MuscEdgeError
+from ..runtime.settings import ANYTHING, AUTO, PAPER, Resources, ScoreSettings
 
 INTERRUPTED = 130
 MAX_THREADS, MAX_BATCH, MAX_IMAGES = 256, 1024, 10**7
@@ -37,9 +38,9 @@ def add_scoring(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     """Options that say how images are compared, as a group to which more can be added."""
     group = parser.add_argument_group("method")
     add = group.add_argument
-    add("--degrees", type=degrees, default=(1, 3, 5), metavar="R,R,...",
+    add("--degrees", type=degrees, default=PAPER.degrees, metavar="R,R,...",
         help="sides of the neighborhoods, odd (default: 1,3,5)")  # fmt: skip
-    add("--interval", type=interval, default=(0.0, 0.3), metavar="LO,HI",
+    add("--interval", type=interval, default=PAPER.interval, metavar="LO,HI",
         help="part of the sorted distances that is averaged (default: 0,0.3)")  # fmt: skip
     add("--group-size", type=positive, metavar="M",
         help="score each image by M others, chosen at random but always alike, instead of by all: time grows "
@@ -51,13 +52,13 @@ def add_resources(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     """Options that say what the work may use, as a group to which more can be added."""
     group = parser.add_argument_group("resources")
     add = group.add_argument
-    add("--batch", type=batch, default=8, help="images per run of the ViT (default: 8)")
+    add("--batch", type=batch, default=ANYTHING.batch, help="images per run of the ViT (default: 8)")
     add("--threads", type=threads,
         help="threads for files, the ViT and mutual scoring (default: all cores)")  # fmt: skip
-    add("--backend", choices=("auto", "tensorrt", "cuda", "cpu"), default="auto",
+    add("--backend", choices=(AUTO, "tensorrt", "cuda", "cpu"), default=AUTO,
         help="what runs the ViT: TensorRT, or ONNX Runtime on a GPU or the CPU (default: the first of "
         "these that works here)")  # fmt: skip
-    add("--scorer", choices=("auto", "cuda", "numba", "numpy"), default="auto",
+    add("--scorer", choices=(AUTO, "cuda", "numba", "numpy"), default=AUTO,
         help="what compares the images (default: the first of the others that works here)")  # fmt: skip
     add("--memory-budget", type=memory, metavar="SIZE",
         help="memory for the whole program, such as 2G; beyond it scratch files beside the results are "
@@ -65,6 +66,19 @@ def add_resources(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     add("--device-memory", type=memory, metavar="SIZE",
         help="memory that the scorer cuda may use of the GPU (default: what is free)")  # fmt: skip
     return group
+
+
+def score_settings(args: argparse.Namespace) -> ScoreSettings:
+    """What the options of ``add_scoring`` say."""
+    neighbors = getattr(args, "neighbors", PAPER.neighbors)
+    return ScoreSettings(args.degrees, args.interval, neighbors, args.group_size)
+
+
+def resources(args: argparse.Namespace) -> Resources:
+    """What the options of ``add_resources`` say."""
+    return Resources(
+        args.batch, args.threads, args.backend, args.scorer, args.memory_budget, args.device_memory
+    )
 
 
 def run(prog: str, parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:

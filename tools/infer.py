@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..runtime.settings import PAPER
 from . import cli
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def add_parser(commands: Any) -> None:
     add("-b", "--bundle", help="bundle folder (default: $MUSC_EDGE_BUNDLE, else your default)")
     add("--group-by", choices=("folder",), help="score each subfolder as a lot of its own")
     method = cli.add_scoring(parser)
-    method.add_argument("--neighbors", type=cli.neighbors, default=(1, 2, 3), metavar="K,K,...",
+    method.add_argument("--neighbors", type=cli.neighbors, default=PAPER.neighbors, metavar="K,K,...",
         help="window sizes of the rescoring, the image itself counted (default: 1,2,3)")  # fmt: skip
     reading = parser.add_argument_group("images")
     add = reading.add_argument
@@ -148,31 +149,27 @@ def _score_one(
     place: str,
     kept: Path | None,
 ) -> Scored:
+    from dataclasses import replace
+
     from .._files import make_folders
     from ..runtime.pipeline import score_lot
     from ..runtime.results import write_results
-    from ..runtime.types import ScoreSettings
+    from ..runtime.run import Watch
     from .progress import ProgressLine
     from .summary import Scored, forecast_text
 
     target = folder / place
     make_folders(target)
     progress = ProgressLine(sys.stderr, _STAGES)
+    watch = Watch(progress, lambda forecast: None if args.json else cli.show(forecast_text(forecast)))
     result = score_lot(
         images,
         bundle,
-        ScoreSettings(args.degrees, args.interval, args.neighbors, args.group_size),
+        cli.score_settings(args),
+        replace(cli.resources(args), scratch=folder),
         reading=_reading(args),
-        batch=args.batch,
-        threads=args.threads,
-        backend=args.backend,
-        scorer=args.scorer,
-        memory_budget=args.memory_budget,
-        device_memory=args.device_memory,
-        scratch=folder,
         keep=kept / (Path(place).name or "lot") if kept else None,
-        progress=progress,
-        announce=lambda forecast: None if args.json else cli.show(forecast_text(forecast)),
+        watch=watch,
     )
     about, rows = write_results(result, target, root, _output(args), progress)
     return Scored(result, about, rows, place)

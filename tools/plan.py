@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from . import cli
 
 if TYPE_CHECKING:
-    from ..runtime.method import Method
+    from ..runtime.settings import ScoreSettings
+    from ..runtime.types import Bundle
 
 
 def add_parser(commands: Any) -> None:
@@ -29,57 +30,38 @@ def add_parser(commands: Any) -> None:
 
 
 def _plan(args: argparse.Namespace) -> int:
-    from contextlib import ExitStack
-
-    import numpy as np
-
-    from ..runtime.backends import enter_backend
     from ..runtime.bundle import find_bundle, open_bundle
-    from ..runtime.features import seconds_per_image, store_shape
-    from ..runtime.forecast import forecast
-    from ..runtime.memory import process_memory
     from ..runtime.method import Method
-    from ..runtime.parallel import cores
-    from ..runtime.pipeline import plan_lot
-    from ..runtime.scorers import open_scorer
+    from ..runtime.run import Run
     from .summary import forecast_json, forecast_text
 
     bundle = open_bundle(find_bundle(args.bundle))
-    method = Method(bundle.manifest.grid, args.degrees, args.interval, args.group_size)
-    method.judges(args.images)
-    shape = store_shape(args.images, bundle)
+    settings = cli.score_settings(args)
+    Method.of(bundle.manifest.grid, settings).judges(args.images)
     if args.devices:
-        return _show_device_plans(args, shape, np.dtype(bundle.manifest.tokens[0].dtype).itemsize, method)
-    threads = args.threads or cores()
-    with open_scorer(
-        args.scorer, method, device_memory=args.device_memory, bundle_root=bundle.root
-    ) as scorer:
-        program = process_memory()
-        with ExitStack() as stack:
-            backend, passed_over = enter_backend(stack, args.backend, bundle, threads, args.batch)
-            plan = plan_lot(
-                shape, bundle, scorer, args.memory_budget, program, args.batch, threads, keep=args.resume
-            )
-            vit = args.images * seconds_per_image(backend, bundle, args.batch)
-        found = forecast(
-            scorer, shape, plan, vit=f"{backend.name} ({backend.version})", measure=True, vit_seconds=vit
-        )
-    for note in (*passed_over, *scorer.notes):
-        cli.show_error(note)
+        return _show_device_plans(args, bundle, settings)
+    with Run(bundle, settings, cli.resources(args)) as run, run.vit():
+        found = run.forecast(args.images, run.plan(args.images, keep=args.resume), measure=True)
+        for note in run.notes:
+            cli.show_error(note)
     cli.show(forecast_json(found) if args.json else forecast_text(found))
     return 0
 
 
-def _show_device_plans(
-    args: argparse.Namespace, shape: tuple[int, int, int, int], itemsize: int, method: Method
-) -> int:
+def _show_device_plans(args: argparse.Namespace, bundle: Bundle, settings: ScoreSettings) -> int:
     """Print the device's part of the plan for some amounts of memory: arithmetic alone."""
+    import numpy as np
+
     from ..runtime.device_plan import make_device_plan
     from ..runtime.errors import LotError
+    from ..runtime.features import store_shape
     from ..runtime.memory import size_text
+    from ..runtime.method import Method
     from .summary import device_plan_text
 
-    size = method.lot_size(shape, itemsize)
+    itemsize = np.dtype(bundle.manifest.tokens[0].dtype).itemsize
+    method = Method.of(bundle.manifest.grid, settings)
+    size = method.lot_size(store_shape(args.images, bundle), itemsize)
     plans: dict[str, dict[str, Any]] = {}
     for memory in args.devices:
         try:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .._numbers import ceil_div
 from ..kernels.cubin_files import CubinFolder
 from ..runtime.bundle import open_kernels
 from ..runtime.engines import Engine, list_engines
@@ -88,17 +89,17 @@ def forecast_text(forecast: Forecast) -> str:
         f"plan: {f.images} images scored by {who}: {f.pairs:,} pairs in {f.layers} layers, "
         f"{plan.threads} threads, {f.scorer}{time}"
     ]
-    budget = f" of {size_text(plan.budget)}" if plan.budget >= 0 else ""
+    budget = f" of {size_text(plan.budget)}" if plan.budget is not None else ""
     lines.append(
         f"      memory at most {size_text(plan.memory_bytes)}{budget}: "
-        f"the program {size_text(plan.fixed_bytes)}, and first the ViT {size_text(plan.vit_bytes)}"
+        f"the program {size_text(plan.program_bytes)}, and first the ViT {size_text(plan.vit_bytes)}"
     )
     lines.append(f"      the ViT by {f.vit}")
     on_disk = [
         f"{what} ({size_text(size)})"
         for what, size, there in (
             ("features", plan.token_bytes, plan.tokens_on_disk),
-            ("distances", plan.minima_bytes, plan.minima_on_disk),
+            ("distances", plan.cosine_bytes, plan.cosines_on_disk),
         )
         if there
     ]
@@ -119,13 +120,13 @@ def device_plan_text(plan: DevicePlan, images: int) -> str:
         (plan.other_bytes, "other"),
     )
     parts = ", ".join(f"{what} {size_text(size)}" for size, what in sizes)
-    whole = -(-images // plan.block)
+    whole = ceil_div(images, plan.block)
     tokens = "copied for each degree" if plan.ring < whole else "copied once"
-    if plan.resident:
+    if plan.holds_tokens:
         tokens = "there from the ViT on"
     elif plan.streamed:
         tokens = "copied for each degree and panel"
-    panels = -(-images // plan.panel)
+    panels = ceil_div(images, plan.panel)
     how = "every pair compared once"
     if panels > 1:
         how = f"{panels} panels of {plan.panel} images, pairs compared {plan.comparisons:.2f} times"

@@ -39,7 +39,7 @@ def check(library: Path, tokens: oracle.Numbers, expected: oracle.Floats, seed: 
         assert plan.device
         cut = {"resident": False, "streamed": False, **CUTS[seed // 3 % len(CUTS)]}
         plan = replace(plan, device=replace(plan.device, **cut))
-        resident = scorer.resident_store(store.shape, store.dtype, store.cls, plan)
+        resident = scorer.device_store(store.shape, store.dtype, store.cls, plan)
         if resident:
             fill(resident, tokens, IMAGES)
         before = device.run(lambda gpu: gpu.free_memory())

@@ -61,7 +61,7 @@ def scores_of_resident(device: GpuThread, store: HostStore, grid: tuple[int, int
 
 def put_on_device(scorer: CudaScorer, store: HostStore, plan: Plan) -> DeviceStore | None:
     """The lot with the tokens of all layers on the device; None if there is no room for them."""
-    there = scorer.resident_store(store.shape, store.dtype, store.cls, plan)
+    there = scorer.device_store(store.shape, store.dtype, store.cls, plan)
     if there:
         fill(there, store.tokens, batch=1)
     return there

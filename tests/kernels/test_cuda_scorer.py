@@ -91,7 +91,7 @@ def score(scorer: CudaScorer, store: HostStore, plan: DevicePlan | None = None) 
     """Scores by ``plan``, or that for what is free; the tokens are put on the device if the plan says so."""
     chosen = scorer.plan(store.shape, store.dtype.itemsize, None)
     chosen = replace(chosen, device=plan) if plan else chosen
-    resident = scorer.resident_store(store.shape, store.dtype, store.cls, chosen)
+    resident = scorer.device_store(store.shape, store.dtype, store.cls, chosen)
     if resident is None:
         return scorer.score(store, chosen)
     try:
@@ -139,7 +139,7 @@ def test_a_store_on_the_device_finds_what_is_not_finite(
     plan = scorer.plan(shape, tokens.itemsize, None)
     cls = np.zeros((7, 3), np.float32)
     cls[4, 1] = value
-    resident = scorer.resident_store(shape, dtype, cls, plan)
+    resident = scorer.device_store(shape, dtype, cls, plan)
     assert resident is not None
     store = resident.for_backend(fills_device=True)
     direct = shape[3] == 64
@@ -262,7 +262,7 @@ def test_the_device_s_work_is_timed(device: GpuThread, panel: int, copied: bool)
     scorer = CudaScorer((4, 5), (1, 3), device=device)
     plan = scorer.plan(store.shape, 4, None, keep=copied)
     assert plan.device
-    there = scorer.resident_store(store.shape, store.dtype, store.cls, plan)
+    there = scorer.device_store(store.shape, store.dtype, store.cls, plan)
     assert (there is None) == copied
     if there:
         fill(there, store.tokens, batch=12)
@@ -314,7 +314,7 @@ class Kept:
         assert layer not in self.layers
         self.layers[layer] = scores
 
-    def open_minima(self, shape: tuple[int, int]) -> FileRows:
+    def open_cosines(self, shape: tuple[int, int]) -> FileRows:
         raise AssertionError("distances stay on the device")
 
     def cells(self, layer: int) -> dict[tuple[int, int], int]:

@@ -281,7 +281,7 @@ def test_features_that_were_made_again_are_kept(survey: Survey, plain: Run, kept
 
 
 def test_damaged_cosines_are_compared_again(survey: Survey, plain: Run, halfway: Path) -> None:
-    flip(halfway / "minima.bin", 7)  # of the first place, with its first judge
+    flip(halfway / "cosines.bin", 7)  # of the first place, with its first judge
     lost = len(list(choose(N, GROUP).pairs_of((0, 0), BLOCK)))
     second = run(survey, halfway)
     assert second.results == plain.results
@@ -335,7 +335,7 @@ def test_damaged_journal_of_cells(survey: Survey, plain: Run, halfway: Path, lin
 
 
 @pytest.mark.parametrize(
-    "name", ["tokens.bin", "minima.bin", "batches.journal", "cells.journal", "about.json"]
+    "name", ["tokens.bin", "cosines.bin", "batches.journal", "cells.journal", "about.json"]
 )
 @pytest.mark.parametrize("content", [None, b"{"])
 def test_files_that_are_gone_or_cut(
@@ -346,7 +346,7 @@ def test_files_that_are_gone_or_cut(
         (halfway / name).write_bytes(content)
     second = run(survey, halfway)
     assert second.results == plain.results
-    assert second.extracted == (0 if name in ("minima.bin", "cells.journal") else N)
+    assert second.extracted == (0 if name in ("cosines.bin", "cells.journal") else N)
 
 
 # ---- other work ------------------------------------------------------------------------------
@@ -421,7 +421,7 @@ def test_an_about_file_that_is_not_ours(survey: Survey, plain: Run, kept: Path, 
 FILES = [
     "about.json",
     "tokens.bin",
-    "minima.bin",
+    "cosines.bin",
     "batches.journal",
     "cells.journal",
     "layer_0.npy",

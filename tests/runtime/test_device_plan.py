@@ -126,7 +126,7 @@ def test_too_little_memory_is_refused_with_what_is_needed() -> None:
 
 def test_the_host_keeps_tokens_in_memory_if_they_fit_else_in_a_file() -> None:
     whole = host_plan(VIT_L, None, fixed_bytes=100, vit_bytes=200)
-    assert (whole.budget, whole.tokens_on_disk, whole.minima_bytes) == (-1, False, 0)
+    assert (whole.budget, whole.tokens_on_disk, whole.cosine_bytes) == (-1, False, 0)
     assert whole.token_bytes == 4 * 200 * 1369 * 1024 * 2
     assert host_plan(VIT_L, None, resident=True).token_bytes == 0
     assert not host_plan(VIT_L, whole.memory_bytes, fixed_bytes=100, vit_bytes=200).tokens_on_disk

@@ -44,7 +44,7 @@ def test_plan_changes_no_byte(shape: Shape, group: int | None, kind: str, tmp_pa
     scorer = scorer_of(shape, kind, group, tmp_path)
     store = random_store(1, shape)
     plans = every_plan(scorer, shape, threads=2)
-    assert len({(p.resident, p.tokens_on_disk, p.minima_on_disk) for p in plans}) >= 3
+    assert len({(p.resident, p.tokens_on_disk, p.cosines_on_disk) for p in plans}) >= 3
     expected = scorer.score(store, plans[0])
     for plan in plans[1:]:
         assert scorer.score(store, plan).tobytes() == expected.tobytes()

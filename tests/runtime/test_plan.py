@@ -53,18 +53,18 @@ def test_bytes_when_everything_fits() -> None:
     plan = make_plan(BY_HAND, None)
     assert (plan.block, plan.resident) == (2, 10)  # 2048 // 1024; 20 images are ten blocks
     assert plan.token_bytes == 2 * 20 * 1024 * 4 * 2 == 327_680
-    assert plan.minima_bytes == 20 * 19 * 1024 * 4 == 1_556_480
+    assert plan.cosine_bytes == 20 * 19 * 1024 * 4 == 1_556_480
     # all images as float32; a length for each layer and three scores (24 bytes) per patch; an image with two
     # sums of it; and a product of two images
     assert plan.workspace_bytes == 327_680 + 20 * 1024 * (2 * 4 + 24) + 57_344 + 4_194_304 == 5_234_688
     assert plan.memory_bytes == 327_680 + 1_556_480 + 5_234_688
     assert plan.disk_bytes == 0
     assert not plan.tokens_on_disk
-    assert not plan.minima_on_disk
+    assert not plan.cosines_on_disk
 
 
 @pytest.mark.parametrize(
-    ("budget", "resident", "tokens_on_disk", "minima_on_disk", "memory"),
+    ("budget", "resident", "tokens_on_disk", "cosines_on_disk", "memory"),
     [
         (7_118_848, 10, False, False, 7_118_848),
         (7_118_847, 10, False, True, 5_562_368),
@@ -75,14 +75,14 @@ def test_bytes_when_everything_fits() -> None:
     ],
 )
 def test_what_moves_to_disk_first(
-    budget: int, resident: int, tokens_on_disk: bool, minima_on_disk: bool, memory: int
+    budget: int, resident: int, tokens_on_disk: bool, cosines_on_disk: bool, memory: int
 ) -> None:
     plan = make_plan(BY_HAND, budget)
     assert plan.budget == budget
     assert plan.resident == resident
-    assert (plan.tokens_on_disk, plan.minima_on_disk) == (tokens_on_disk, minima_on_disk)
+    assert (plan.tokens_on_disk, plan.cosines_on_disk) == (tokens_on_disk, cosines_on_disk)
     assert plan.memory_bytes == memory
-    assert plan.disk_bytes == 327_680 * tokens_on_disk + 1_556_480 * minima_on_disk
+    assert plan.disk_bytes == 327_680 * tokens_on_disk + 1_556_480 * cosines_on_disk
 
 
 def test_each_thread_has_its_own_scratch() -> None:
@@ -96,7 +96,7 @@ def test_averaging_may_need_more_than_comparing() -> None:
     size = LotSize(1, 1000, 4, 8, 4, 3, 999)
     few, many = make_plan(dataclasses.replace(size, judges=10), None), make_plan(size, None)
     one_judge = 3 * 4 * 4
-    assert many.minima_bytes - few.minima_bytes == 1000 * 989 * one_judge
+    assert many.cosine_bytes - few.cosine_bytes == 1000 * 989 * one_judge
     assert many.workspace_bytes - few.workspace_bytes == 4 * 989 * one_judge
 
 
@@ -104,7 +104,7 @@ def test_bytes_of_the_papers_model() -> None:
     plan = make_plan(LotSize(4, 200, 1369, 1024, 2, 3, 199), None)
     assert (plan.block, plan.resident) == (2, 100)
     assert plan.token_bytes == 2_242_969_600
-    assert plan.minima_bytes == 200 * 199 * 3 * 1369 * 4
+    assert plan.cosine_bytes == 200 * 199 * 3 * 1369 * 4
     image, product = 5_607_424, 7_496_644
     assert plan.workspace_bytes == 200 * image + 200 * 1369 * (4 * 3 * 4 + 24) + image * 7 // 2 + product
 
@@ -116,8 +116,8 @@ def test_bytes_of_the_papers_model() -> None:
 def test_no_budget_keeps_all_in_memory(size: LotSize) -> None:
     plan = make_plan(size, None)
     assert plan.resident * plan.block >= size.images
-    assert (plan.tokens_on_disk, plan.minima_on_disk, plan.disk_bytes) == (False, False, 0)
-    assert plan.memory_bytes == plan.token_bytes + plan.minima_bytes + plan.workspace_bytes
+    assert (plan.tokens_on_disk, plan.cosines_on_disk, plan.disk_bytes) == (False, False, 0)
+    assert plan.memory_bytes == plan.token_bytes + plan.cosine_bytes + plan.workspace_bytes
     enough = make_plan(size, plan.memory_bytes)
     assert (enough.resident, enough.memory_bytes) == (plan.resident, plan.memory_bytes)
 
@@ -130,10 +130,10 @@ def test_every_plan_fits_its_budget(size: LotSize) -> None:
         assert plan.memory_bytes <= plan.budget
         assert plan.memory_bytes == plan.workspace_bytes + (
             (0 if plan.tokens_on_disk else plan.token_bytes)
-            + (0 if plan.minima_on_disk else plan.minima_bytes)
+            + (0 if plan.cosines_on_disk else plan.cosine_bytes)
         )
         assert plan.memory_bytes + plan.disk_bytes == (
-            plan.token_bytes + plan.minima_bytes + plan.workspace_bytes
+            plan.token_bytes + plan.cosine_bytes + plan.workspace_bytes
         )
         assert plan.resident >= 1
 
@@ -147,7 +147,7 @@ def test_larger_budgets_never_give_less(size: LotSize) -> None:
     for small, large in pairwise(found):
         assert small.resident <= large.resident
         assert small.tokens_on_disk >= large.tokens_on_disk
-        assert small.minima_on_disk >= large.minima_on_disk
+        assert small.cosines_on_disk >= large.cosines_on_disk
         assert small.memory_bytes <= large.memory_bytes
 
 
@@ -173,7 +173,7 @@ def test_what_is_fixed_is_part_of_the_budget(size: LotSize) -> None:
 
 def test_the_vit_is_gone_before_images_are_compared() -> None:
     bare = make_plan(BY_HAND, None)
-    comparing = bare.minima_bytes + bare.workspace_bytes
+    comparing = bare.cosine_bytes + bare.workspace_bytes
     for vit, more in [(1, 0), (comparing, 0), (comparing + 7, 7)]:
         plan = make_plan(BY_HAND, None, vit_bytes=vit)
         assert plan.vit_bytes == vit
@@ -189,10 +189,10 @@ def test_the_vit_is_gone_before_images_are_compared() -> None:
 def test_kept_work_is_in_files_whatever_the_budget(size: LotSize, budget: int | None) -> None:
     plan = make_plan(size, budget, keep=True)
     assert plan.tokens_on_disk
-    assert plan.minima_on_disk
+    assert plan.cosines_on_disk
     assert plan.resident == make_plan(size, None).resident
     assert plan.memory_bytes == plan.workspace_bytes
-    assert plan.disk_bytes == plan.token_bytes + plan.minima_bytes
+    assert plan.disk_bytes == plan.token_bytes + plan.cosine_bytes
 
 
 # ---- too small -------------------------------------------------------------------------------
@@ -239,7 +239,7 @@ def test_scorer_keeps_to_the_plan(kind: str, threads: int, resident: int, tmp_pa
     scorer = CpuScorer((20, 20), (3,), (0.0, 0.5), group=8, kind=kind, scratch=tmp_path)
     plans = every_plan(scorer, shape, threads=threads)
     plan = next(plan for plan in reversed(plans) if plan.resident == resident)
-    assert plan.minima_on_disk
+    assert plan.cosines_on_disk
     store = random_store(0, shape)
     load_filter(kind)
     tracemalloc.start()

@@ -178,7 +178,7 @@ def test_lot_json_says_how_the_scores_came_about(result: LotResult, out: Path) -
     assert about["bundle"]["backbone"] == MANIFEST.backbone
     assert about["bundle"]["image_size"] == [8, 12]
     assert about["bundle"]["layers"] == [0, 2]
-    assert about["plan"]["memory_bytes"] == result.plan.memory_bytes
+    assert about["plan"]["memory_bytes"] == result.run.plan.memory_bytes
     assert about["timings_s"].keys() == {"extract", "score", "write"}
     assert about["timings_s"]["score"] == 0.1235
     assert set(about["versions"]) >= {"musc-edge", "python", "numpy"}
@@ -421,7 +421,7 @@ def test_overlay_that_cannot_be_drawn_is_a_warning_and_the_rest_is_there(
 @pytest.mark.parametrize(("budget", "room"), [(1, False), (10**12, True), (-1, True)])
 def test_writing_says_if_it_takes_more_than_the_budget(tmp_path: Path, budget: int, room: bool) -> None:
     result = lot_result(tmp_path / "lot", ["a.png", "b.png", "c.png", "d.png", "e.png"])
-    result = dataclasses.replace(result, plan=dataclasses.replace(result.plan, budget=budget))
+    result = dataclasses.replace(result, plan=dataclasses.replace(result.run.plan, budget=budget))
     (tmp_path / "out").mkdir()
     written = write_image_files(result, tmp_path / "out", OutputOptions(overlays=True, threads=3))
     assert len(list((tmp_path / "out" / "overlays").iterdir())) == 5

@@ -138,7 +138,7 @@ def test_killed_from_outside(
     command = [str(commands / "musc-edge"), "infer", str(lot), "-b", str(quick_bundle), "-o", str(out)]
     command += ["--batch", "4", "--resume"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        while process.poll() is None and not (kept / "lot" / "minima.bin").exists():
+        while process.poll() is None and not (kept / "lot" / "cosines.bin").exists():
             time.sleep(0.001)
         process.kill()
     if process.returncode == 0:  # a fast machine was done before the kill

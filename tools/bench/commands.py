@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ...runtime.settings import PAPER
 from .. import cli
 
 if TYPE_CHECKING:
@@ -61,7 +62,6 @@ def _measure_lot(args: argparse.Namespace, report: Report) -> None:
 
     from ...runtime.bundle import find_bundle, open_bundle
     from ...runtime.lot import list_lot
-    from ...runtime.types import ScoreSettings
     from . import lot, peak
     from .harness import enough, warm_up
 
@@ -69,15 +69,11 @@ def _measure_lot(args: argparse.Namespace, report: Report) -> None:
     with tempfile.TemporaryDirectory(prefix="musc-bench-lot-") as folder:
         root = Path(args.lot) if args.lot else lot.synthetic_lot(Path(folder) / "lot", args.synthetic)
         images = list_lot(root)
-        settings = ScoreSettings(args.degrees, args.interval, group_size=args.group_size)
-        job = lot.Job(
-            root, bundle.root, settings, all_threads(args), args.batch, args.backend, args.scorer,
-            args.memory_budget,
-        )  # fmt: skip
+        job = lot.Job(root, bundle.root, cli.score_settings(args), cli.resources(args))
         measured = lot.Measured()
         report.facts["warm_up_rounds"] = warm_up(lambda: lot.run_once(job))
         yardstick = peak.Yardstick(report.yardstick)
-        before = peak.measure(job.threads)
+        before = peak.measure(job.resources.workers)
         try:
             while not enough(measured.lot, args.rounds):
                 seconds = lot.run_once(job, measured)
@@ -87,7 +83,7 @@ def _measure_lot(args: argparse.Namespace, report: Report) -> None:
         finally:
             report.samples, report.calls = measured.samples(), dict(measured.calls)
             if measured.lot:
-                peaks = peak.merged(before, peak.measure(job.threads))
+                peaks = peak.merged(before, peak.measure(job.resources.workers))
                 report.facts |= lot.lot_facts(measured)
                 report.facts["stages"] = lot.stage_facts(measured, job, bundle, peaks)
                 report.facts["peaks"] = peak.facts(peaks)
@@ -140,7 +136,7 @@ def _scorer_options(parser: Any) -> None:
     add("--layers", type=cli.positive, default=1, help="S (default: 1)")
     add("--grid", type=cli.image_size, default=(16, 16), metavar="G|GhxGw", help="patches (default: 16)")
     add("--width", type=cli.positive, default=384, help="C (default: 384)")
-    add("--degrees", type=cli.degrees, default=(1, 3, 5), help="r (default: 1,3,5)")
+    add("--degrees", type=cli.degrees, default=PAPER.degrees, help="r (default: 1,3,5)")
     add("--threads", type=cli.threads, help="of every case (default: all cores)")
     add("--scorers", type=_scorers, default=("numpy", "numba"), help="what to time (default: numpy,numba)")
     add("--against", choices=("reference",), help="in turn with the authors' form in torch")

@@ -24,8 +24,10 @@ from ...runtime.image_files import OutputOptions
 from ...runtime.lot_result import LotResult
 from ...runtime.pipeline import score_lot
 from ...runtime.results import plan_facts, write_results
+from ...runtime.run import Watch
+from ...runtime.settings import Resources, ScoreSettings
 from ...runtime.timing import StageTimer
-from ...runtime.types import Bundle, ScoreSettings
+from ...runtime.types import Bundle
 from .limits import least_work
 from .peak import Peaks
 from .stages import Timeline, calls, timeline
@@ -40,11 +42,7 @@ class Job:
     lot: Path
     bundle: Path
     settings: ScoreSettings
-    threads: int
-    batch: int
-    backend: str
-    scorer: str
-    memory_budget: int | None
+    resources: Resources
 
 
 @dataclass
@@ -84,11 +82,10 @@ def run_once(job: Job, measured: Measured | None = None) -> float:
     timer = StageTimer()
     with tempfile.TemporaryDirectory(prefix="musc-bench-") as folder:
         start = time.perf_counter()
-        result = score_lot(
-            job.lot, job.bundle, job.settings, batch=job.batch, threads=job.threads, backend=job.backend,
-            scorer=job.scorer, memory_budget=job.memory_budget, timer=timer,
-        )  # fmt: skip
-        write_results(result, Path(folder), job.lot, OutputOptions(threads=job.threads), timer=timer)
+        result = score_lot(job.lot, job.bundle, job.settings, job.resources, watch=Watch(timer=timer))
+        write_results(
+            result, Path(folder), job.lot, OutputOptions(threads=job.resources.workers), timer=timer
+        )
         stop = time.perf_counter()
     if measured:
         measured.add(result, timer, start, stop)
@@ -104,8 +101,8 @@ def cold_starts(job: Job, image: Path, rounds: int) -> dict[str, list[float]]:
         f"{__package__}.first_image",
         str(job.bundle),
         str(image),
-        str(job.threads),
-        job.backend,
+        str(job.resources.workers),
+        job.resources.backend,
     ]
     for _ in range(rounds):
         start = time.monotonic()
@@ -122,9 +119,9 @@ def stage_facts(measured: Measured, job: Job, bundle: Bundle, peaks: Peaks) -> d
     if result is None:
         return {}
     images = len(result.images)
-    pairs = images * result.judges // 2
+    pairs = images * result.run.judges // 2
     itemsize = np.dtype(bundle.manifest.tokens[0].dtype).itemsize
-    least = least_work(bundle, images, pairs, result.judges, len(job.settings.degrees), itemsize)
+    least = least_work(bundle, images, pairs, result.run.judges, len(job.settings.degrees), itemsize)
     for name in _on_gpu(result):
         least.pop(name, None)  # the peaks are the CPU's
     samples = measured.samples()
@@ -133,7 +130,7 @@ def stage_facts(measured: Measured, job: Job, bundle: Bundle, peaks: Peaks) -> d
     facts = {}
     for name, seconds in busy.items():
         # The ViT has all threads in one call; other stages have one thread for each call.
-        lanes = 1 if name in ("extract", "map") else job.threads
+        lanes = 1 if name in ("extract", "map") else job.resources.workers
         limit = least[name].seconds(peaks) if name in least else None
         facts[name] = {
             "busy_s": seconds,
@@ -149,8 +146,8 @@ def stage_facts(measured: Measured, job: Job, bundle: Bundle, peaks: Peaks) -> d
 
 def _on_gpu(result: LotResult) -> tuple[str, ...]:
     """The stages that a GPU worked at."""
-    vit = () if result.backend == "cpu" else ("extract",)
-    scorer = ("load", "upload", "aggregate", "compare", "select") if result.scorer == "cuda" else ()
+    vit = () if result.run.backend == "cpu" else ("extract",)
+    scorer = ("load", "upload", "aggregate", "compare", "select") if result.run.scorer == "cuda" else ()
     return (*vit, *scorer)
 
 
@@ -174,9 +171,9 @@ def lot_facts(measured: Measured) -> dict[str, Any]:
             "idle_s": median(line.idle for line in lines),
             "explained": min(line.explained for line in lines),
         },
-        "scorer": result.scorer,
-        "backend": result.backend,
-        "plan": plan_facts(result.plan),
+        "scorer": result.run.scorer,
+        "backend": result.run.backend,
+        "plan": plan_facts(result.run.plan),
     }
 
 

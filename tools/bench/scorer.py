@@ -20,13 +20,15 @@ from ...runtime.blas import one_thread_per_product
 from ...runtime.interval import interval_bounds
 from ...runtime.method import Method
 from ...runtime.parallel import in_order
-from ...runtime.scorers import MutualScorer, open_scorer
+from ...runtime.plan import HostNeeds
+from ...runtime.protocols import MutualScorer
+from ...runtime.scorers import open_scorer
+from ...runtime.settings import PAPER, Resources
 from ...runtime.store import HostStore
 from ...runtime.types import FloatArray
 from .harness import Samples, alternate, ratios
 from .report import Report
 
-INTERVAL = (0.0, 0.3)
 FLOOR, FLOOR_PER_DEGREE, REFERENCE = "floor", "floor, a product per degree", "reference"
 
 
@@ -82,14 +84,14 @@ def measure(
     }
 
     def score(scorer: MutualScorer) -> None:
-        plan = scorer.plan(store.shape, 4, None, threads=threads)
+        plan = scorer.plan(store.shape, 4, HostNeeds(threads=threads))
         results[scorer.kind] = scorer.score(store, plan)
 
     name = f"N={size.images}"
     seconds: dict[str, list[float]] = {}
     with ExitStack() as stack:
         for kind in scorers:
-            scorer = stack.enter_context(open_scorer(kind, Method(size.grid, size.degrees, INTERVAL)))
+            scorer = stack.enter_context(open_scorer(Method(size.grid, size.degrees), Resources(scorer=kind)))
             cases[kind] = lambda scorer=scorer: score(scorer)  # type: ignore[misc]
         if reference:
             cases[REFERENCE] = lambda: results.update({REFERENCE: reference_scores(tokens, size, threads)})
@@ -151,7 +153,7 @@ def reference_scores(tokens: FloatArray, size: Size, threads: int) -> FloatArray
     import torch
 
     torch.set_num_threads(threads)
-    start, stop = interval_bounds(size.images, INTERVAL)
+    start, stop = interval_bounds(size.images, PAPER.interval)
     maps = []
     with torch.no_grad():
         for degree in size.degrees:

@@ -1,0 +1,309 @@
+"""A run: a bundle's ViT and a scorer, opened for one lot or for many.
+
+    with Run(bundle, settings, resources) as run:
+        features = run.extract(survey)         files -> ViT -> a store of tokens
+        maps = run.score(features)             mutual scoring
+
+It opens what was asked for, or the best that works, plans memory between the two, says beforehand what the
+work will take, and closes everything.  The paper is not in here (pipeline.py).
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+from .._version import __version__
+from .backends import enter_backend
+from .bundle import open_bundle
+from .checkpoint import Checkpoint
+from .features import allocate, extract, running_bytes, seconds_per_image, store_shape
+from .forecast import Forecast, forecast
+from .lot_result import RunFacts
+from .memory import default_budget, process_memory, release_memory
+from .method import Method
+from .plan import HostNeeds
+from .protocols import MutualScorer
+from .rows import require_room
+from .scorers import open_scorer
+from .settings import ANYTHING, PAPER, Resources, ScoreSettings
+from .survey import Survey
+from .timing import StageTimer
+from .types import (
+    Bundle,
+    FeatureBackend,
+    FeatureStore,
+    FloatArray,
+    LotImage,
+    Plan,
+    Progress,
+    SkippedImage,
+    no_progress,
+)
+
+DECODED = 14
+"""Bytes for a pixel of an image while it is decoded; those with alpha or 16 bits take most."""
+
+_LEFT_BY_VIT = 24_000_000
+"""Bytes that stay when a ViT is closed: ONNX Runtime's own, and what the allocator cannot give back."""
+
+
+def _say_nothing(forecast: Forecast) -> None:
+    """Nobody asks what the work will take."""
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Who is told of a run.
+
+    Attributes
+    ----------
+    progress : called with the stage, the work done, the work in all, and its unit.
+    announce : called with the forecast before the work begins.
+    timer : records when each stage and the work within it ran.
+    """
+
+    progress: Progress = no_progress
+    announce: Callable[[Forecast], None] = _say_nothing
+    timer: StageTimer = field(default_factory=StageTimer)
+
+
+@dataclass(frozen=True)
+class Features:
+    """What the ViT gave for a lot: row i of ``store`` belongs to ``images[i]``; ``skipped`` have none."""
+
+    images: tuple[LotImage, ...]
+    skipped: tuple[SkippedImage, ...]
+    store: FeatureStore
+    plan: Plan
+    kept: Checkpoint | None
+
+    @property
+    def cls(self) -> FloatArray:
+        """CLS embeddings (N,D)."""
+        return self.store.cls
+
+
+class Run:
+    """A context manager; no device is touched before it is entered.
+
+    Parameters
+    ----------
+    bundle : bundle folder, or an opened bundle.
+    settings : the method's parameters.
+    resources : what runs the work, and what it may use.
+    watch : who is told of it.
+
+    Raises
+    ------
+    BundleError, DeviceError
+        On entering, and by ``vit``: if the bundle, the scorer or the backend cannot be used.
+    LotError
+        If a setting is not usable.
+    """
+
+    bundle: Bundle
+    method: Method
+    scorer: MutualScorer
+
+    def __init__(
+        self,
+        bundle: str | os.PathLike[str] | Bundle,
+        settings: ScoreSettings = PAPER,
+        resources: Resources = ANYTHING,
+        watch: Watch | None = None,
+    ) -> None:
+        self._given = bundle
+        self._watch = watch or Watch()
+        self.settings, self.resources = settings, resources
+        self._stack = ExitStack()
+        self._vit: FeatureBackend | None = None
+        self._vit_names = "", ""
+        self._passed_over: tuple[str, ...] = ()
+
+    def __enter__(self) -> Run:
+        with self._watch.timer.stage("open"), ExitStack() as stack:
+            self.bundle = self._given if isinstance(self._given, Bundle) else open_bundle(self._given)
+            self.method = Method.of(self.bundle.manifest.grid, self.settings)
+            self.scorer = stack.enter_context(open_scorer(self.method, self.resources, self.bundle.root))
+            self._program_bytes = process_memory()
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
+
+    @contextmanager
+    def vit(self) -> Iterator[FeatureBackend]:
+        """The ViT, for as long as the block runs: open before the block, it stays open behind it."""
+        if self._vit is not None:
+            yield self._vit
+            return
+        timer = self._watch.timer
+        with ExitStack() as stack:
+            with timer.stage("load ViT"):
+                backend, self._passed_over = enter_backend(
+                    stack, self.resources.backend, self.bundle, self.resources.workers, self.resources.batch
+                )
+                self._vit, self._vit_names = backend, (backend.name, backend.version)
+            try:
+                yield backend
+            finally:
+                self._vit = None
+                with timer.stage("unload ViT"):
+                    del backend
+                    stack.close()
+                    release_memory()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was passed over, and what else a user should know of."""
+        return (*self._passed_over, *self.scorer.notes)
+
+    # ---- before the work -------------------------------------------------------------------------
+
+    def shape(self, images: int) -> tuple[int, int, int, int]:
+        """(S, N, P, C) of the tokens of so many images."""
+        return store_shape(images, self.bundle)
+
+    def plan(self, images: int, *, largest_image: int = 0, keep: bool = False) -> Plan:
+        """The memory plan, made while the ViT is open but has not run.
+
+        ``largest_image`` counts pixels; ``keep`` says that finished work is kept in files.
+
+        Raises
+        ------
+        LotError
+            If the memory budget is too small.
+        """
+        release_memory()  # what loading the ViT took
+        resources = self.resources
+        decoding = resources.workers * DECODED * largest_image
+        vit = process_memory() - self._program_bytes + decoding + running_bytes(self.bundle, resources.batch)
+        needs = HostNeeds(
+            budget=default_budget() if resources.memory_budget is None else resources.memory_budget,
+            threads=resources.workers,
+            program_bytes=self._program_bytes + _LEFT_BY_VIT,
+            vit_bytes=max(vit - _LEFT_BY_VIT, 0),
+            keep=keep,
+        )
+        itemsize = np.dtype(self.bundle.manifest.tokens[0].dtype).itemsize
+        return self.scorer.plan(self.shape(images), itemsize, needs)
+
+    def forecast(self, images: int, plan: Plan, *, measure: bool = False) -> Forecast:
+        """What the work will take; ``measure`` also times the ViT, which must be open, and small lots."""
+        name, version = self._vit_names
+        seconds = None
+        if measure and self._vit is not None:
+            seconds = images * seconds_per_image(self._vit, self.bundle, self.resources.batch)
+        vit = f"{name} ({version})"
+        return forecast(self.scorer, self.shape(images), plan, vit=vit, measure=measure, vit_seconds=seconds)
+
+    # ---- the work --------------------------------------------------------------------------------
+
+    def extract(self, survey: Survey, keep: Path | None = None) -> Features:
+        """Decode the images of a lot and let the ViT describe them; announces the forecast before.
+
+        ``keep`` is a folder in which finished work is kept, and from which that of an interrupted run of the
+        same work is taken up.
+
+        Raises
+        ------
+        LotError
+            If there are too few images for the method, or the memory budget is too small.
+        DeviceError
+            If the backend fails, or gives tokens that are not finite.
+        OutputError
+            If a scratch file or kept work cannot be written.
+        """
+        watch, resources, images = self._watch, self.resources, len(survey.images)
+        self.scorer.judges(images)
+        with self.vit() as backend:
+            with watch.timer.stage("plan"):
+                kept = self._open_kept(keep, survey) if keep else None
+                largest = max(header.width * header.height for header in survey.headers.values())
+                plan = self.plan(images, largest_image=largest, keep=bool(kept))
+                watch.announce(self.forecast(images, plan))
+                require_room(Path(keep or resources.scratch or tempfile.gettempdir()), plan.disk_bytes)
+                store = self._allocate(images, plan, kept, fills_device=backend.fills_device)
+            read, failed = extract(
+                survey, backend, self.bundle.manifest.preprocess, store, resources.batch, resources.workers,
+                watch.timer, watch.progress, kept,
+            )  # fmt: skip
+        return Features(read, (*survey.skipped, *failed), store.first(len(read)), plan, kept)
+
+    def score(self, features: Features) -> FloatArray:
+        """Mutual scores (N,Gh,Gw) of a lot's images by each other: LNAMD and MSM (paper, 3.2 and 3.3).
+
+        Raises
+        ------
+        LotError
+            If there are too few images for the interval, or tokens are not finite.
+        DeviceError
+            If the scorer's device fails.
+        """
+        with self._watch.timer.stage("score"):
+            scores = self.scorer.score(
+                features.store, features.plan, self._watch.progress, features.kept, self._watch.timer
+            )
+        return scores.reshape(-1, *self.method.grid)
+
+    def facts(self, features: Features) -> RunFacts:
+        """How the scores of a lot came about."""
+        backend, vit_version = self._vit_names
+        return RunFacts(
+            bundle=self.bundle,
+            settings=self.settings,
+            backend=backend,
+            scorer=self.scorer.kind,
+            judges=self.method.judges(len(features.images)).count,
+            plan=features.plan,
+            timings=self._watch.timer.seconds,
+            notes=(*self.notes, *(features.kept.notes if features.kept else ())),
+            computed_by=(vit_version, self.scorer.version),
+        )
+
+    # ---- parts -----------------------------------------------------------------------------------
+
+    def _allocate(
+        self, images: int, plan: Plan, kept: Checkpoint | None, *, fills_device: bool
+    ) -> FeatureStore:
+        """An empty store: on the scorer's device, if the plan has the tokens there, else on the host."""
+        cls = np.empty((images, self.bundle.manifest.cls_width), np.float32)
+        shape, dtype = self.shape(images), self.bundle.manifest.tokens[0].dtype
+        on_device = self.scorer.device_store(shape, dtype, cls, plan)
+        if on_device is not None:
+            return on_device.for_backend(fills_device=fills_device)
+        return allocate(shape, dtype, cls, plan, self.resources.scratch, kept)
+
+    def _open_kept(self, folder: Path, survey: Survey) -> Checkpoint:
+        """The kept work of just this: the same images, bundle, settings and versions give the same bytes."""
+        features = {
+            "images": [(image.name, *survey.headers[image.name].stamp) for image in survey.images],
+            "bit depth": survey.bit_depth,
+            "max pixels": survey.max_pixels,
+            "bundle": self.bundle.digest,
+            "backend": self._vit_names[1],
+            "batch": self.resources.batch,
+            "threads": self.resources.workers,
+            "musc-edge version": __version__,
+        }
+        scoring = {
+            "degrees": self.method.degrees,
+            "interval": self.method.interval,
+            "group size": self.method.group_size,
+            "scorer": self.scorer.version,
+            "numpy version": np.__version__,
+        }
+        kept = Checkpoint(folder, features, scoring)
+        self._stack.callback(kept.close)
+        return kept
