@@ -82,9 +82,7 @@ class DeviceLot:
         self.centres = self._empty((size.images, 4), np.float32)
         self.pairs = self._empty((pairs_per_launch(size), 4), np.int32)
         self.shift = self._empty((pitch,), np.float32)
-        self._sample_tokens = self._empty(
-            (0 if plan.holds_tokens else samples, size.patches, size.width), token
-        )
+        self._sample_tokens = self._empty((of_sample, size.patches, size.width), token)
         self._sample_features = self._empty((samples, size.patches, pitch), np.uint16)
         self._sample_squares = self._empty((samples, size.patches), np.float32)
         self._sample_centres = self._empty((samples, 4), np.float32)

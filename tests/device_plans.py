@@ -29,8 +29,8 @@ def cell(patches: int, width: int, images: int, board: int) -> str:
     except LotError:
         return "too small"
     often = "" if plan.comparisons == 1 else f", {plan.comparisons:.2f} x"
-    again = ", R" if not plan.resident and plan.ring * plan.block < images else ""
-    there = "" if plan.resident else ", C"
+    again = ", R" if not plan.holds_tokens and plan.ring * plan.block < images else ""
+    there = "" if plan.holds_tokens else ", C"
     return size_text(plan.memory_bytes) + often + (again or there)
 
 

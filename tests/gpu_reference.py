@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from musc_edge.runtime.interval import interval_bounds
+from musc_edge.runtime.settings import PAPER
 from musc_edge.runtime.types import Array, FloatArray
-from musc_edge.tools.bench.scorer import INTERVAL, _pooled, _reference_image
+from musc_edge.tools.bench.scorer import _pooled, _reference_image
 
 
 def synchronize(torch: Any, device: str) -> None:
@@ -90,7 +91,7 @@ class Reference:
         import torch
 
         count = self.tokens.shape[1]
-        start, stop = interval_bounds(count, INTERVAL)
+        start, stop = interval_bounds(count, PAPER.interval)
         maps = []
         with torch.no_grad():
             for layer in layers:

@@ -11,6 +11,7 @@ import numpy as np
 from gpu_reference import Reference, choose_portion, random_tokens, synchronize
 from musc_edge.kernels.thread import GpuThread
 from musc_edge.runtime.cuda_scorer import CudaScorer
+from musc_edge.runtime.method import Method
 from musc_edge.runtime.store import HostStore
 from musc_edge.runtime.types import Plan
 from musc_edge.tools.bench.harness import alternate
@@ -25,7 +26,7 @@ def measure_whole(device: GpuThread, torch_device: str, seconds: float, *, quick
     end, patches = time.monotonic() + seconds, grid[0] * grid[1]
     tokens = random_tokens(torch_device, layers, images, patches, width)
     store = HostStore(tokens, np.empty((images, 0), np.float32))
-    ours = CudaScorer(grid, DEGREES, device=device)
+    ours = CudaScorer(Method(grid, DEGREES), device)
     plan = plan_from_host(ours, store)
     facts: dict[str, Any] = {"images": images, "patches": patches, "width": width, "layers": layers}
     facts |= {"degrees": DEGREES, "plan": str(plan.device), "references": {}, "difference": {}}
@@ -79,7 +80,7 @@ def seconds_an_image(reference: Reference, images: int) -> float:
 
 def resident_seconds(ours: CudaScorer, store: HostStore) -> list[float]:
     """Seconds of ours with the tokens on the device already; none if there is no room for them."""
-    plan = ours.plan(store.shape, 2, None)
+    plan = ours.plan(store.shape, 2)
     there = put_on_device(ours, store, plan)
     return [seconds_of(lambda: ours.score(there, plan)) for _ in range(3)] if there else []
 
@@ -87,9 +88,9 @@ def resident_seconds(ours: CudaScorer, store: HostStore) -> list[float]:
 def difference(device: GpuThread, store: HostStore, reference: Reference) -> float:
     """The largest difference of the two forms, for a layer, a degree and some images."""
     few = min(8, store.shape[1])
-    scorer = CudaScorer(reference.grid, DEGREES[1:2], device=device)
+    scorer = CudaScorer(Method(reference.grid, DEGREES[1:2]), device)
     layer = HostStore(store.tokens[:1], store.cls)
-    mine = scorer.score(layer, scorer.plan(layer.shape, 2, None))[:few]
+    mine = scorer.score(layer, scorer.plan(layer.shape, 2))[:few]
     return float(np.abs(mine - reference.scores(range(1), DEGREES[1:2], few)).max())
 
 

@@ -16,8 +16,11 @@ from PIL import Image
 
 from musc_edge.runtime.bundle import write_manifest
 from musc_edge.runtime.errors import LotError
-from musc_edge.runtime.lot_result import LotResult
+from musc_edge.runtime.lot_result import LotResult, RunFacts
+from musc_edge.runtime.method import Method
 from musc_edge.runtime.mutual import CpuScorer
+from musc_edge.runtime.plan import HostNeeds
+from musc_edge.runtime.settings import ScoreSettings
 from musc_edge.runtime.store import HostStore
 from musc_edge.runtime.survey import ReadOptions, survey_lot
 from musc_edge.runtime.types import (
@@ -26,7 +29,6 @@ from musc_edge.runtime.types import (
     Manifest,
     Plan,
     PreprocessSpec,
-    ScoreSettings,
     SkippedImage,
     TensorSpec,
 )
@@ -135,13 +137,17 @@ def lot_result(
         cls=generator.standard_normal((n, MANIFEST.cls_width)).astype(np.float32),
         warnings=("be careful",),
         survey=survey_lot(images, ReadOptions(), threads=1),
-        settings=ScoreSettings((1, 3), (0.0, 0.5), (1, 2)),
-        bundle=Bundle(folder, MANIFEST, "ab" * 32),
-        backend="cpu",
-        scorer="numpy",
-        judges=n - 1,
-        plan=CpuScorer(MANIFEST.grid, (1, 3)).plan((2, n, MANIFEST.patches, MANIFEST.token_width), 4, None),
-        timings={"extract": 1.25, "score": 0.123456},
+        run=RunFacts(
+            settings=ScoreSettings((1, 3), (0.0, 0.5), (1, 2)),
+            bundle=Bundle(folder, MANIFEST, "ab" * 32),
+            backend="cpu",
+            scorer="numpy",
+            judges=n - 1,
+            plan=CpuScorer(Method(MANIFEST.grid, (1, 3))).plan(
+                (2, n, MANIFEST.patches, MANIFEST.token_width), 4
+            ),
+            timings={"extract": 1.25, "score": 0.123456},
+        ),
     )
 
 
@@ -156,10 +162,10 @@ def random_store(seed: int, shape: tuple[int, int, int, int]) -> HostStore:
 
 def every_plan(scorer: CpuScorer, shape: tuple[int, int, int, int], threads: int = 1) -> list[Plan]:
     """All plans that differ for a lot, from the largest to the smallest, found by lowering the budget."""
-    plans = [scorer.plan(shape, 4, None, threads=threads)]
+    plans = [scorer.plan(shape, 4, HostNeeds(threads=threads))]
     while True:
         try:
-            plans.append(scorer.plan(shape, 4, plans[-1].memory_bytes - 1, threads=threads))
+            plans.append(scorer.plan(shape, 4, HostNeeds(plans[-1].memory_bytes - 1, threads=threads)))
         except LotError:
             return plans
 

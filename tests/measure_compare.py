@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from musc_edge.runtime.onnx_backend import OnnxBackend
-from musc_edge.runtime.types import DeviceSlot, FloatArray, ScoreSettings, Slot
+from musc_edge.runtime.settings import Resources, ScoreSettings
+from musc_edge.runtime.types import DeviceSlot, FloatArray, Slot
 from musc_edge.tools.bench import lot
 from musc_edge.tools.bench.compare import compare
 from musc_edge.tools.bench.peak import Yardstick
@@ -58,7 +59,7 @@ def measured_trials(args: argparse.Namespace) -> Iterator[Trial]:
         few.mkdir()
         for path in sorted(args.lot.iterdir())[: args.images]:
             shutil.copy(path, few)
-        job = lot.Job(few, args.bundle, ScoreSettings(), 2, 8, "cpu", "auto", None)
+        job = lot.Job(few, args.bundle, ScoreSettings(), Resources(batch=8, threads=2, backend="cpu"))
         lot.run_once(job)
         lot.run_once(job)
         for number in range(2 * args.trials):

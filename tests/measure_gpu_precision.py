@@ -22,6 +22,7 @@ from musc_edge.runtime.bundle import open_bundle
 from musc_edge.runtime.cuda_scorer import CudaScorer
 from musc_edge.runtime.features import empty_slot, extract
 from musc_edge.runtime.lot import list_lot
+from musc_edge.runtime.method import Method
 from musc_edge.runtime.mutual import CpuScorer
 from musc_edge.runtime.onnx_backend import OnnxBackend
 from musc_edge.runtime.store import HostStore
@@ -41,13 +42,13 @@ def main() -> None:
     store = HostStore(*empty_slot(bundle, len(survey.images)))
     with OnnxBackend(bundle, 1) as backend:
         extract(survey, backend, m.preprocess, store)
-    by_cpu = CpuScorer(m.grid)
-    expected = by_cpu.score(store, by_cpu.plan(store.shape, store.dtype.itemsize, None))
+    by_cpu = CpuScorer(Method(m.grid))
+    expected = by_cpu.score(store, by_cpu.plan(store.shape, store.dtype.itemsize))
     with tempfile.TemporaryDirectory() as folder:
         library = build_library(Path(folder) / "kernels.so", "-O2")
         with GpuThread(lambda: EmulatedGpu(library)) as device:
-            by_gpu = CudaScorer(m.grid, device=device)
-            found = by_gpu.score(store, by_gpu.plan(store.shape, store.dtype.itemsize, None))
+            by_gpu = CudaScorer(Method(m.grid), device)
+            found = by_gpu.score(store, by_gpu.plan(store.shape, store.dtype.itemsize))
 
     def raw(scores: FloatArray) -> FloatArray:
         return raw_scores(scores.reshape(-1, *m.grid), m.preprocess.size)

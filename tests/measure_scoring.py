@@ -29,8 +29,10 @@ from musc_edge.runtime.anomaly_map import raw_scores
 from musc_edge.runtime.bundle import open_bundle
 from musc_edge.runtime.features import extract
 from musc_edge.runtime.lot import list_lot
+from musc_edge.runtime.method import Method
 from musc_edge.runtime.mutual import CpuScorer
 from musc_edge.runtime.onnx_backend import OnnxBackend
+from musc_edge.runtime.plan import HostNeeds
 from musc_edge.runtime.rescore import in_distance_units, rescore
 from musc_edge.runtime.store import HostStore
 from musc_edge.runtime.survey import ReadOptions, survey_lot
@@ -55,8 +57,8 @@ def features(bundle: Bundle, lot: Path) -> tuple[HostStore, list[str]]:
 
 def score(bundle: Bundle, store: HostStore, group: int | None) -> tuple[FloatArray, float, float]:
     """Maps (N,Gh,Gw), seconds, and how far the time foretold was off at most, from a tenth of the work on."""
-    scorer = CpuScorer(bundle.manifest.grid, group=group)
-    plan = scorer.plan(store.shape, 4, None, threads=THREADS)
+    scorer = CpuScorer(Method(bundle.manifest.grid, group_size=group))
+    plan = scorer.plan(store.shape, 4, HostNeeds(threads=THREADS))
     marks: list[tuple[float, float]] = []
     start = time.perf_counter()
 

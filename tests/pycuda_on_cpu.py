@@ -34,6 +34,7 @@ from musc_edge.kernels.pycuda_gpu import PycudaGpu
 from musc_edge.kernels.thread import GpuThread
 from musc_edge.runtime.cuda_scorer import CudaScorer
 from musc_edge.runtime.errors import DeviceError
+from musc_edge.runtime.method import Method
 from musc_edge.runtime.types import DevicePlan
 from pycuda_build import DRIVER, install_pycuda
 from scorer_checks import check_scorer, make_lot, plan_from_host
@@ -63,7 +64,7 @@ def score(prepare: Callable[[DevicePlan], object] = lambda plan: None) -> tuple[
     """Scores of the lot, and notes; ``prepare`` is called when the plan is made."""
     with GpuThread(PycudaGpu) as device:
         device.run(lambda gpu: gpu.load(CUBIN))
-        scorer = CudaScorer(GRID, device=device)
+        scorer = CudaScorer(Method(GRID), device)
         plan = plan_from_host(scorer, LOT)
         assert plan.device is not None
         prepare(plan.device)

@@ -18,13 +18,14 @@ from emulated_gpu import EmulatedGpu
 from musc_edge.kernels.thread import GpuThread
 from musc_edge.runtime.cuda_scorer import CudaScorer
 from musc_edge.runtime.errors import LotError
+from musc_edge.runtime.method import Method
 from musc_edge.runtime.store import HostStore
 from scorer_checks import fill
 
 GRID, WIDTH, IMAGES = (2, 3), 40, 7
 DEGREES, INTERVAL = (1, 3), (0.2, 0.9)
 CUTS: tuple[dict[str, Any], ...] = (
-    {"resident": True, "ring": 0, "block": 7, "panel": 7},
+    {"holds_tokens": True, "ring": 0, "block": 7, "panel": 7},
     {"ring": 2, "block": 2, "panel": 7},
     {"ring": 3, "block": 1, "panel": 3, "streamed": True},
 )
@@ -34,10 +35,10 @@ def check(library: Path, tokens: oracle.Numbers, expected: oracle.Floats, seed: 
     """Score by a plan that the seed picks, on a GPU of that seed, which must hold no more than before."""
     store = HostStore(tokens, np.empty((IMAGES, 0), np.float32))
     with GpuThread(lambda: EmulatedGpu(library, seed)) as device:
-        scorer = CudaScorer(GRID, DEGREES, INTERVAL, device=device)
-        plan = scorer.plan(store.shape, 4, None)
+        scorer = CudaScorer(Method(GRID, DEGREES, INTERVAL), device)
+        plan = scorer.plan(store.shape, 4)
         assert plan.device
-        cut = {"resident": False, "streamed": False, **CUTS[seed // 3 % len(CUTS)]}
+        cut = {"holds_tokens": False, "streamed": False, **CUTS[seed // 3 % len(CUTS)]}
         plan = replace(plan, device=replace(plan.device, **cut))
         resident = scorer.device_store(store.shape, store.dtype, store.cls, plan)
         if resident:

@@ -12,9 +12,10 @@ from musc_edge.kernels.thread import GpuThread
 from musc_edge.runtime.cuda_scorer import CudaScorer
 from musc_edge.runtime.device_plan import make_device_plan
 from musc_edge.runtime.errors import LotError
+from musc_edge.runtime.method import Method
 from musc_edge.runtime.mutual import CpuScorer
 from musc_edge.runtime.parallel import cores
-from musc_edge.runtime.plan import LotSize
+from musc_edge.runtime.plan import HostNeeds, LotSize
 from musc_edge.runtime.store import DeviceStore, HostStore
 from musc_edge.runtime.types import Array, DevicePlan, FloatArray, Plan, Slot
 
@@ -32,16 +33,16 @@ def make_lot(
 
 def scores_on(device: GpuThread, store: HostStore, grid: tuple[int, int], plan: DevicePlan) -> FloatArray:
     """Mutual scores by a plan."""
-    scorer = CudaScorer(grid, device=device)
-    whole = scorer.plan(store.shape, store.tokens.itemsize, None)
+    scorer = CudaScorer(Method(grid), device)
+    whole = scorer.plan(store.shape, store.tokens.itemsize)
     return scorer.score(store, replace(whole, device=plan))
 
 
 def plan_from_host(scorer: CudaScorer, store: HostStore) -> Plan:
     """The best plan for tokens that stay in the host's memory."""
-    plan = scorer.plan(store.shape, store.tokens.itemsize, None)
+    plan = scorer.plan(store.shape, store.tokens.itemsize)
     assert plan.device is not None
-    return replace(plan, device=make_device_plan(size_of(store), plan.device.budget, resident=False))
+    return replace(plan, device=make_device_plan(size_of(store), plan.device.budget, holds_tokens=False))
 
 
 def size_of(store: HostStore, degrees: int = 3) -> LotSize:
@@ -52,8 +53,8 @@ def size_of(store: HostStore, degrees: int = 3) -> LotSize:
 
 def scores_of_resident(device: GpuThread, store: HostStore, grid: tuple[int, int]) -> FloatArray:
     """Mutual scores with the tokens of all layers on the device."""
-    scorer = CudaScorer(grid, device=device)
-    plan = scorer.plan(store.shape, store.tokens.itemsize, None)
+    scorer = CudaScorer(Method(grid), device)
+    plan = scorer.plan(store.shape, store.tokens.itemsize)
     there = put_on_device(scorer, store, plan)
     assert there is not None, "the device has no room for the tokens"
     return scorer.score(there, plan)
@@ -82,10 +83,10 @@ def fill(store: DeviceStore, tokens: Array, batch: int) -> None:
 def some_plans(store: HostStore) -> list[DevicePlan]:
     """The largest plan for tokens in the host's memory, the smallest, and two between."""
     size = size_of(store)
-    plans = [make_device_plan(size, 10**13, resident=False)]
+    plans = [make_device_plan(size, 10**13, holds_tokens=False)]
     while True:
         try:
-            plans.append(make_device_plan(size, plans[-1].memory_bytes - 1, resident=False))
+            plans.append(make_device_plan(size, plans[-1].memory_bytes - 1, holds_tokens=False))
         except LotError:
             break
     chosen = np.linspace(0, len(plans) - 1, 4).astype(int)
@@ -99,8 +100,8 @@ def check_scorer(device: GpuThread, store: HostStore, grid: tuple[int, int]) -> 
     for plan, scores in zip((plans[0], *plans), found, strict=True):
         assert np.array_equal(scores, found[0]), f"other bits by {plan}"
     assert np.array_equal(scores_of_resident(device, store, grid), found[0]), "other bits of resident tokens"
-    cpu = CpuScorer(grid, kind="numpy")
-    expected = cpu.score(store, cpu.plan(store.shape, store.tokens.itemsize, None, threads=cores()))
+    cpu = CpuScorer(Method(grid), "numpy")
+    expected = cpu.score(store, cpu.plan(store.shape, store.tokens.itemsize, HostNeeds(threads=cores())))
     error = float(np.abs(found[0] - expected).max())
     assert error < 1e-4, f"a score is {error:.2e} from the CPU's"
     return error
@@ -115,8 +116,8 @@ def check_golden(device: GpuThread, folder: Path) -> dict[str, float]:
             degrees, (low, high) = tuple(map(int, golden["degrees"])), map(float, golden["interval"])
         side = round(tokens.shape[2] ** 0.5)
         store = HostStore(tokens, np.empty((tokens.shape[1], 0), np.float32))
-        scorer = CudaScorer((side, side), degrees, (low, high), device=device)
-        found = scorer.score(store, scorer.plan(store.shape, 4, None))
+        scorer = CudaScorer(Method((side, side), degrees, (low, high)), device)
+        found = scorer.score(store, scorer.plan(store.shape, 4))
         errors[path.stem] = float(np.abs(found - expected).max())
         assert errors[path.stem] < HALF_STEP, f"{path.name}: a score is off by {errors[path.stem]:.2e}"
     assert errors, f"{folder} holds no mutual_*.npz"

@@ -26,7 +26,8 @@ from musc_edge.runtime import device_plan
 from musc_edge.runtime.cuda_scorer import CudaScorer
 from musc_edge.runtime.errors import DeviceError, LotError
 from musc_edge.runtime.judges import choose
-from musc_edge.runtime.plan import LotSize
+from musc_edge.runtime.method import Method
+from musc_edge.runtime.plan import HostNeeds, LotSize
 from musc_edge.runtime.rows import FileRows
 from musc_edge.runtime.store import HostStore, UploadStore
 from musc_edge.runtime.timing import StageTimer
@@ -89,7 +90,7 @@ def upload(there: DeviceArray, values: Array, gpu: Gpu) -> None:
 
 def score(scorer: CudaScorer, store: HostStore, plan: DevicePlan | None = None) -> Array:
     """Scores by ``plan``, or that for what is free; the tokens are put on the device if the plan says so."""
-    chosen = scorer.plan(store.shape, store.dtype.itemsize, None)
+    chosen = scorer.plan(store.shape, store.dtype.itemsize)
     chosen = replace(chosen, device=plan) if plan else chosen
     resident = scorer.device_store(store.shape, store.dtype, store.cls, chosen)
     if resident is None:
@@ -120,7 +121,7 @@ def test_scores_are_the_oracle_s(
     interval: tuple[float, float], dtype: str,
 ) -> None:  # fmt: skip
     store = store_of(shape, dtype, seed=shape[1])
-    scores = score(CudaScorer(grid, degrees, interval, device=device), store)
+    scores = score(CudaScorer(Method(grid, degrees, interval), device), store)
     assert scores.dtype == np.float32
     expected = oracle.mutual_scores(store.tokens, grid, degrees, interval)
     np.testing.assert_allclose(scores, expected, rtol=0, atol=FINE)
@@ -135,8 +136,8 @@ def test_a_store_on_the_device_finds_what_is_not_finite(
     """Written directly, or uploaded where images do not begin on addresses that TensorRT can write to."""
     tokens = np.full(shape, 3e4, dtype)
     tokens[0, 2, -1, -1] = tokens[-1, 5, 0, 0] = value
-    scorer = CudaScorer((2, shape[2] // 2), device=device)
-    plan = scorer.plan(shape, tokens.itemsize, None)
+    scorer = CudaScorer(Method((2, shape[2] // 2)), device)
+    plan = scorer.plan(shape, tokens.itemsize)
     cls = np.zeros((7, 3), np.float32)
     cls[4, 1] = value
     resident = scorer.device_store(shape, dtype, cls, plan)
@@ -158,7 +159,7 @@ def test_a_store_on_the_device_finds_what_is_not_finite(
 @pytest.mark.parametrize(("images", "group"), [(12, 4), (12, 5), (13, 5), (25, 7)])
 def test_a_group_scores_as_the_oracle_by_its_judges(device: GpuThread, images: int, group: int) -> None:
     store, grid, interval = store_of((1, images, 6, 8), seed=group), (2, 3), (0.1, 0.6)
-    scores = score(CudaScorer(grid, (3,), interval, group, device=device), store)
+    scores = score(CudaScorer(Method(grid, (3,), interval, group), device), store)
     judges = choose(images, group)
     for place, image in enumerate(judges.order):
         lot = store.tokens[:, [image, *judges.order[judges.of(place)]]]
@@ -175,7 +176,7 @@ def test_scores_of_a_layer_are_the_authors(device: GpuThread, path: Path) -> Non
         expected = np.mean([golden[f"r{degree}_s{last}"] for degree in degrees], axis=0)
     side, width = round(tokens.shape[2] ** 0.5), tokens.shape[3]
     store = HostStore(tokens, np.empty((tokens.shape[1], 0), np.float32))
-    scores = score(CudaScorer((side, side), degrees, device=device), store)
+    scores = score(CudaScorer(Method((side, side), degrees), device), store)
     np.testing.assert_allclose(scores, expected, rtol=0, atol=1e-4 if width > 16 else 2e-4)
 
 
@@ -205,7 +206,7 @@ def test_no_plan_and_no_order_of_work_changes_a_byte(
     for seed, plan in enumerate(plans):
         with place.device(seed, 1 << 20) as device:
             results.add(
-                score(CudaScorer(grid, (1, 3), (0.2, 0.6), group, device=device), store, plan).tobytes()
+                score(CudaScorer(Method(grid, (1, 3), (0.2, 0.6), group), device), store, plan).tobytes()
             )
             assert left(device) == (0, 0)
     assert len(results) == 1
@@ -217,28 +218,28 @@ def test_a_device_with_less_memory_than_planned_takes_a_smaller_plan_and_notes_i
     shape = (1, 12, 6, 40)
     store = store_of(shape)
     with place.device() as device:
-        scorer = CudaScorer((2, 3), (1,), device=device)
-        whole = scorer.plan(shape, 4, None)
+        scorer = CudaScorer(Method((2, 3), (1,)), device)
+        whole = scorer.plan(shape, 4)
         expected = scorer.score(store, whole)
     assert whole.device
     needed = whole.device.memory_bytes
     with place.device(memory=needed * 3 // 4) as device:
-        scorer = CudaScorer((2, 3), (1,), device=device)
+        scorer = CudaScorer(Method((2, 3), (1,)), device)
         assert scorer.score(store, whole).tobytes() == expected.tobytes()
         assert left(device) == (0, 0)
     assert scorer.notes
     note = scorer.notes[-1]
     assert re.search(r"bytes asked for, \d+ free. A plan of \d+ kB was taken instead", note)
     with place.device(memory=1000) as device, pytest.raises(LotError, match="of device memory are too few"):
-        CudaScorer((2, 3), (1,), device=device).score(store, whole)
+        CudaScorer(Method((2, 3), (1,)), device).score(store, whole)
 
 
 def test_plans_are_made_from_what_is_free_or_was_given(place: Place) -> None:
     with place.device(memory=10**6) as device:
-        free = CudaScorer((2, 3), device=device).plan((1, 6, 6, 8), 4, None)
-        given = CudaScorer((2, 3), device=device, memory=200_000).plan((1, 6, 6, 8), 4, None)
+        free = CudaScorer(Method((2, 3)), device).plan((1, 6, 6, 8), 4)
+        given = CudaScorer(Method((2, 3)), device, memory=200_000).plan((1, 6, 6, 8), 4)
         with pytest.raises(DeviceError, match="tokens of width 12285"):
-            CudaScorer((1, 1), device=device).plan((1, 6, 1, 12285), 4, None)
+            CudaScorer(Method((1, 1)), device).plan((1, 6, 1, 12285), 4)
     assert free.device
     assert given.device
     assert (free.device.budget, given.device.budget) == (900_000, 200_000)
@@ -246,8 +247,8 @@ def test_plans_are_made_from_what_is_free_or_was_given(place: Place) -> None:
 
 def test_seconds_are_measured_and_leave_nothing(device: GpuThread) -> None:
     shape = (2, 9, 6, 8)
-    scorer = CudaScorer((2, 3), (1, 3), device=device)
-    plan = scorer.plan(shape, 4, None)
+    scorer = CudaScorer(Method((2, 3), (1, 3)), device)
+    plan = scorer.plan(shape, 4)
     assert scorer.seconds(shape, plan) > 0
     assert scorer.version.startswith("cuda sm_00 ")
 
@@ -259,8 +260,8 @@ def test_seconds_are_measured_and_leave_nothing(device: GpuThread) -> None:
 def test_the_device_s_work_is_timed(device: GpuThread, panel: int, copied: bool) -> None:
     """Within the time that scoring took, and kernels one after the other."""
     store, timer = store_of((2, 12, 20, 64)), StageTimer()
-    scorer = CudaScorer((4, 5), (1, 3), device=device)
-    plan = scorer.plan(store.shape, 4, None, keep=copied)
+    scorer = CudaScorer(Method((4, 5), (1, 3)), device)
+    plan = scorer.plan(store.shape, 4, HostNeeds(keep=copied))
     assert plan.device
     there = scorer.device_store(store.shape, store.dtype, store.cls, plan)
     assert (there is None) == copied
@@ -286,8 +287,8 @@ def test_the_device_s_work_is_timed(device: GpuThread, panel: int, copied: bool)
 @pytest.mark.parametrize("panel", [12, 4])
 def test_progress_rises_to_all_pairs(device: GpuThread, panel: int) -> None:
     store = store_of((2, 12, 2, 8))
-    scorer = CudaScorer((1, 2), (1, 3), device=device)
-    plan = scorer.plan(store.shape, 4, None, keep=True)
+    scorer = CudaScorer(Method((1, 2), (1, 3)), device)
+    plan = scorer.plan(store.shape, 4, HostNeeds(keep=True))
     assert plan.device
     seen: list[tuple[str, float, float, str]] = []
     by_panels = replace(plan, device=replace(plan.device, block=4, ring=2, panel=panel))
@@ -328,13 +329,13 @@ class Kept:
 def test_kept_layers_are_not_scored_again(place: Place, group: int | None) -> None:
     store, kept = store_of((3, 9, 6, 8)), Kept()
     with place.device() as device:
-        scorer = CudaScorer((2, 3), (1, 3), group=group, device=device)
-        plan = scorer.plan(store.shape, 4, None)
+        scorer = CudaScorer(Method((2, 3), (1, 3), group_size=group), device)
+        plan = scorer.plan(store.shape, 4)
         expected = scorer.score(store, plan, kept=kept)
     whole = len(place.gpus[0].launches)
     del kept.layers[1]
     with place.device() as device:
-        again = CudaScorer((2, 3), (1, 3), group=group, device=device).score(store, plan, kept=kept)
+        again = CudaScorer(Method((2, 3), (1, 3), group_size=group), device).score(store, plan, kept=kept)
     assert again.tobytes() == expected.tobytes()
     assert len(place.gpus[1].launches) == whole // 3
 
@@ -348,7 +349,7 @@ def test_images_that_are_not_finite_are_named(device: GpuThread, value: float, g
     store = store_of((2, 9, 6, 4))
     store.tokens[1, 3, 2, 1] = store.tokens[1, 7, 5, 3] = value
     with pytest.raises(LotError, match=r"layer 1 .*not finite, in images 3, 7 \(counted from 0\)") as caught:
-        score(CudaScorer((2, 3), group=group, device=device), store)
+        score(CudaScorer(Method((2, 3), group_size=group), device), store)
     assert left(device) == (0, 0)  # though the frames of the work still live in the traceback
     del caught
 
@@ -358,7 +359,7 @@ def test_an_image_whose_range_no_float_holds_is_named(device: GpuThread) -> None
     store.tokens[0, 4] = 3.3e38
     store.tokens[0, 4, 2] = -3.3e38
     with pytest.raises(LotError, match=r"layer 0 .*not finite, in images 4 \(counted from 0\)"):
-        score(CudaScorer((2, 3), device=device), store)
+        score(CudaScorer(Method((2, 3)), device), store)
 
 
 class FailingGpu(EmulatedGpu):
@@ -381,7 +382,7 @@ def test_errors_of_the_device_are_device_errors_and_leave_nothing(kernel_library
 
     with GpuThread(opened) as device:
         with pytest.raises(DeviceError, match="fallen off the bus"):
-            score(CudaScorer((2, 3), device=device), store_of((1, 9, 6, 4)))
+            score(CudaScorer(Method((2, 3)), device), store_of((1, 9, 6, 4)))
         assert left(device) == (0, 0)
 
 
@@ -399,8 +400,8 @@ def test_ctrl_c_stops_within_a_launch(place: Place, monkeypatch: pytest.MonkeyPa
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt), place.device() as opened:  # noqa: PT012, left by the interrupt
-            scorer = CudaScorer((1, 2), (1,), device=opened)
-            scorer.score(store, scorer.plan(store.shape, 4, None), interrupt)
+            scorer = CudaScorer(Method((1, 2), (1,)), opened)
+            scorer.score(store, scorer.plan(store.shape, 4), interrupt)
     finally:
         signal.signal(signal.SIGINT, handler)
     assert len(place.gpus[0].launches) <= queued[0] + 2 < 66
@@ -411,7 +412,7 @@ def test_what_is_collected_in_another_thread_was_freed_in_the_gpu_s(place: Place
     """Whatever of the work lives on in a cycle holds numbers, no memory."""
     with place.device() as device:
         try:
-            scorer = CudaScorer((2, 3), device=device)
+            scorer = CudaScorer(Method((2, 3)), device)
             store = store_of((1, 9, 6, 4))
             store.tokens[0, 0] = np.nan
             score(scorer, store)

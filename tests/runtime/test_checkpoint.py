@@ -24,15 +24,16 @@ from musc_edge.runtime.errors import OutputError
 from musc_edge.runtime.features import allocate, extract
 from musc_edge.runtime.judges import choose
 from musc_edge.runtime.kept_folder import kept_beside, remove_kept
+from musc_edge.runtime.method import Method
 from musc_edge.runtime.mutual import CpuScorer
+from musc_edge.runtime.plan import HostNeeds
 from musc_edge.runtime.survey import ReadOptions, Survey, survey_lot
-from musc_edge.runtime.types import Bundle, DeviceSlot, FloatArray, LotImage, Slot
+from musc_edge.runtime.types import DeviceSlot, FloatArray, LotImage, Slot
 
 N, GROUP, BATCH, BLOCK = 40, 8, 8, 16
 LAYER = N * GROUP // 2  # pairs
 FIRST_CELL = 8  # its report: after six of the batches, what is kept, and what of it is damaged
 TOKEN_ROW = 6 * 8 * 4  # bytes of an image's tokens in one layer
-BUNDLE = Bundle(Path(), MANIFEST, "")
 
 
 class FakeViT:
@@ -95,7 +96,7 @@ def run(
     """Extract and score the lot of ``survey``, keeping work in ``folder``."""
     seen = Run()
     backend = FakeViT()
-    scorer = CpuScorer(MANIFEST.grid, degrees, group=GROUP)
+    scorer = CpuScorer(Method(MANIFEST.grid, degrees, group_size=GROUP))
     shape = 2, len(survey.images), 6, 8
 
     def progress(stage: str, done: float, total: float, unit: str) -> None:
@@ -107,8 +108,9 @@ def run(
 
     kept = Checkpoint(folder, {"bundle": bundle, "images": N}, {"degrees": degrees}) if folder else None
     with closing(kept) if kept else nullcontext():
-        plan = scorer.plan(shape, 4, None, threads=threads, keep=bool(kept))
-        store = allocate(shape, BUNDLE, plan, scorer, kept=kept)
+        plan = scorer.plan(shape, 4, HostNeeds(threads=threads, keep=bool(kept)))
+        cls = np.empty((len(survey.images), MANIFEST.cls_width), np.float32)
+        store = allocate(shape, MANIFEST.tokens[0].dtype, cls, plan, kept=kept)
         read, failed = extract(survey, backend, SPEC, store, BATCH, threads, progress=progress, kept=kept)
         store = store.first(len(read))
         scores = scorer.score(store, plan, progress, kept)

@@ -14,7 +14,7 @@ from musc_edge.runtime.device_plan import device_budget, host_plan, make_device_
 from musc_edge.runtime.device_schedule import Average, Compare, Open, Pool, degree_steps
 from musc_edge.runtime.errors import LotError
 from musc_edge.runtime.judges import Judges, choose
-from musc_edge.runtime.plan import LotSize
+from musc_edge.runtime.plan import UNLIMITED, HostNeeds, LotSize
 from musc_edge.runtime.types import DevicePlan
 
 VIT_L = LotSize(layers=4, images=200, patches=1369, width=1024, itemsize=2, degrees=3, judges=199)
@@ -43,7 +43,7 @@ def plans_of(size: LotSize) -> list[DevicePlan]:
 
 def test_bytes_when_everything_fits() -> None:
     plan = make_device_plan(VIT_L, 64 * 10**9)
-    assert (plan.resident, plan.panel, plan.streamed, plan.comparisons) == (True, 200, False, 1)
+    assert (plan.holds_tokens, plan.panel, plan.streamed, plan.comparisons) == (True, 200, False, 1)
     assert plan.block == 32_000_000 // (1369 * 1024 * 2) == 11
     assert plan.token_bytes == 4 * 200 * 1369 * 1024 * 2 == 2_242_969_600
     assert plan.feature_bytes == 200 * 1369 * (1024 * 2 + 4) == 561_837_600
@@ -59,13 +59,13 @@ def test_bytes_when_everything_fits() -> None:
 
 def test_a_board_of_8_gb_scores_200_images_of_vit_l_at_518_and_each_pair_once() -> None:
     plan = make_device_plan(VIT_L, 5 * 10**9)
-    assert (plan.comparisons, plan.resident) == (1, True)
+    assert (plan.comparisons, plan.holds_tokens) == (1, True)
     assert plan.memory_bytes < 3.1e9
 
 
 def test_without_room_for_all_layers_blocks_of_tokens_are_copied() -> None:
     plan = make_device_plan(VIT_L, 3 * 10**9)
-    assert (plan.resident, plan.comparisons) == (False, 1)
+    assert (plan.holds_tokens, plan.comparisons) == (False, 1)
     assert plan.ring == 2 * 19  # two layers of 19 blocks of 11 images
     assert plan.token_bytes == 38 * 11 * 1369 * 1024 * 2
     all_there = make_device_plan(VIT_L, 64 * 10**9)
@@ -73,19 +73,19 @@ def test_without_room_for_all_layers_blocks_of_tokens_are_copied() -> None:
 
 
 def test_tokens_that_are_there_stay_and_others_are_not_asked_for() -> None:
-    assert not make_device_plan(VIT_L, 64 * 10**9, resident=False).resident
-    smallest = make_device_plan(VIT_L, int(2.4e9), resident=True)
-    assert smallest.resident
+    assert not make_device_plan(VIT_L, 64 * 10**9, holds_tokens=False).holds_tokens
+    smallest = make_device_plan(VIT_L, int(2.4e9), holds_tokens=True)
+    assert smallest.holds_tokens
     assert smallest.comparisons > 1
     with pytest.raises(LotError, match="the smallest plan needs 2"):
-        make_device_plan(VIT_L, 2 * 10**9, resident=True)
+        make_device_plan(VIT_L, 2 * 10**9, holds_tokens=True)
 
 
 def test_features_are_wider_than_tokens_by_what_fills_up_to_32() -> None:
     plan = make_device_plan(LotSize(1, 6, 10, 33, 2, 1, 5), 10**9)
     assert plan.feature_bytes == 6 * 10 * (64 * 2 + 4)
     assert plan.token_bytes == 6 * 10 * 33 * 2
-    assert make_device_plan(LotSize(1, 6, 10, 33, 2, 1, 5), 10**9, resident=False).ring == 1
+    assert make_device_plan(LotSize(1, 6, 10, 33, 2, 1, 5), 10**9, holds_tokens=False).ring == 1
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
@@ -125,23 +125,27 @@ def test_too_little_memory_is_refused_with_what_is_needed() -> None:
 
 
 def test_the_host_keeps_tokens_in_memory_if_they_fit_else_in_a_file() -> None:
-    whole = host_plan(VIT_L, None, fixed_bytes=100, vit_bytes=200)
-    assert (whole.budget, whole.tokens_on_disk, whole.cosine_bytes) == (-1, False, 0)
+    whole = host_plan(VIT_L, HostNeeds(program_bytes=100, vit_bytes=200))
+    assert (whole.budget, whole.tokens_on_disk, whole.cosine_bytes) == (None, False, 0)
     assert whole.token_bytes == 4 * 200 * 1369 * 1024 * 2
-    assert host_plan(VIT_L, None, resident=True).token_bytes == 0
-    assert not host_plan(VIT_L, whole.memory_bytes, fixed_bytes=100, vit_bytes=200).tokens_on_disk
-    assert host_plan(VIT_L, whole.memory_bytes - 1, fixed_bytes=100, vit_bytes=200).tokens_on_disk
-    assert host_plan(VIT_L, None, fixed_bytes=100, keep=True).tokens_on_disk
+    assert host_plan(VIT_L, UNLIMITED, tokens_on_device=True).token_bytes == 0
+    assert not host_plan(
+        VIT_L, HostNeeds(whole.memory_bytes, program_bytes=100, vit_bytes=200)
+    ).tokens_on_disk
+    assert host_plan(
+        VIT_L, HostNeeds(whole.memory_bytes - 1, program_bytes=100, vit_bytes=200)
+    ).tokens_on_disk
+    assert host_plan(VIT_L, HostNeeds(program_bytes=100, keep=True)).tokens_on_disk
     with pytest.raises(LotError, match="a memory budget of 50 MB is too small for 200 images"):
-        host_plan(VIT_L, 50 * 10**6, fixed_bytes=100, vit_bytes=200)
+        host_plan(VIT_L, HostNeeds(50 * 10**6, program_bytes=100, vit_bytes=200))
 
 
 def test_a_tenth_of_the_free_memory_is_left_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    host = host_plan(VIT_L, None, fixed_bytes=10**8)
+    host = host_plan(VIT_L, HostNeeds(program_bytes=10**8))
     assert device_budget(host, 10**9, None, integrated=False) == 9 * 10**8
     assert device_budget(host, 10**9, 123, integrated=False) == 123
     monkeypatch.setattr(device_plan, "available_memory", lambda: 6 * 10**9)
-    shared = 6 * 10**9 - (host.memory_bytes - host.fixed_bytes)
+    shared = 6 * 10**9 - (host.memory_bytes - host.program_bytes)
     assert device_budget(host, 10**8, None, integrated=True) == shared * 9 // 10
 
 
@@ -153,7 +157,7 @@ def test_an_integrated_gpu_is_planned_from_what_the_system_can_give(
     meminfo.write_text("MemTotal: 8000000 kB\nMemFree: 100000 kB\nMemAvailable: 5000000 kB\n")
     monkeypatch.setattr(memory, "_MEMINFO", meminfo)
     monkeypatch.setattr(memory, "_CGROUP", tmp_path / "none")
-    host = host_plan(SIZES[1], None)
+    host = host_plan(SIZES[1], UNLIMITED)
     budget = device_budget(host, 10**8, None, integrated=True)
     assert budget == (5_000_000 * 1024 - host.memory_bytes) * 9 // 10
 

@@ -12,9 +12,10 @@ import pytest
 
 import oracle
 from musc_edge.runtime.aggregate import centre, pooled_lengths
-from musc_edge.runtime.compare import GramFilter, best_filter, load_filter
+from musc_edge.runtime.compare import best_filter, load_filter
 from musc_edge.runtime.errors import DeviceError
 from musc_edge.runtime.gram_numpy import NumpyFilter
+from musc_edge.runtime.protocols import GramFilter
 
 Array = npt.NDArray[Any]
 Grid = tuple[int, int]

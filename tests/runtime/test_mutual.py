@@ -15,7 +15,9 @@ from helpers_runtime import every_plan, random_store
 from musc_edge.runtime.errors import LotError
 from musc_edge.runtime.interval import interval_bounds, interval_mean, smallest_lot
 from musc_edge.runtime.judges import choose
+from musc_edge.runtime.method import Method
 from musc_edge.runtime.mutual import CpuScorer, mutual_scores
+from musc_edge.runtime.plan import HostNeeds
 from musc_edge.runtime.types import FloatArray
 
 Shape = tuple[int, int, int, int]
@@ -25,11 +27,11 @@ GRIDS = {6: (2, 3), 12: (3, 4), 30: (5, 6), 1024: (32, 32)}
 def scorer_of(
     shape: Shape, kind: str = "auto", group: int | None = None, scratch: Path | None = None
 ) -> CpuScorer:
-    return CpuScorer(GRIDS[shape[2]], group=group, kind=kind, scratch=scratch)
+    return CpuScorer(Method(GRIDS[shape[2]], group_size=group), kind, scratch=scratch)
 
 
 def score(scorer: CpuScorer, shape: Shape, threads: int = 1) -> FloatArray:
-    return scorer.score(random_store(1, shape), scorer.plan(shape, 4, None, threads=threads))
+    return scorer.score(random_store(1, shape), scorer.plan(shape, 4, HostNeeds(threads=threads)))
 
 
 # ---- the same bytes --------------------------------------------------------------------------
@@ -44,7 +46,7 @@ def test_plan_changes_no_byte(shape: Shape, group: int | None, kind: str, tmp_pa
     scorer = scorer_of(shape, kind, group, tmp_path)
     store = random_store(1, shape)
     plans = every_plan(scorer, shape, threads=2)
-    assert len({(p.resident, p.tokens_on_disk, p.cosines_on_disk) for p in plans}) >= 3
+    assert len({(p.blocks_in_memory, p.tokens_on_disk, p.cosines_on_disk) for p in plans}) >= 3
     expected = scorer.score(store, plans[0])
     for plan in plans[1:]:
         assert scorer.score(store, plan).tobytes() == expected.tobytes()
@@ -70,9 +72,10 @@ def test_plan_changes_no_byte_on_another_core(tmp_path: Path) -> None:
         "import sys\n"
         "sys.path[:0] = sys.argv[1:]\n"
         "from helpers_runtime import every_plan, random_store\n"
+        "from musc_edge.runtime.method import Method\n"
         "from musc_edge.runtime.mutual import CpuScorer\n"
         "shape = (1, 7, 1024, 64)\n"
-        "scorer, store = CpuScorer((32, 32)), random_store(3, shape)\n"
+        "scorer, store = CpuScorer(Method((32, 32))), random_store(3, shape)\n"
         "print(len({scorer.score(store, p).tobytes() for p in every_plan(scorer, shape, threads=2)}))\n"
     )
     env = {**os.environ, "OPENBLAS_CORETYPE": "Haswell"}
@@ -111,8 +114,8 @@ def scores_by_judges(tokens: oracle.Numbers, grid: tuple[int, int], degree: int,
 def test_a_group_scores_as_the_oracle_by_its_judges(images: int, group: int) -> None:
     shape = (1, images, 12, 8)
     store = random_store(6, shape)
-    scorer = CpuScorer((3, 4), (3,), (0.1, 0.6), group=group)
-    scores = scorer.score(store, scorer.plan(shape, 4, None))
+    scorer = CpuScorer(Method((3, 4), (3,), (0.1, 0.6), group_size=group))
+    scores = scorer.score(store, scorer.plan(shape, 4))
     expected = scores_by_judges(store.tokens[0], (3, 4), 3, group)
     np.testing.assert_allclose(scores, expected, rtol=0, atol=1e-5)
 
@@ -128,10 +131,10 @@ def test_a_group_as_large_as_the_lot_scores_as_the_lot() -> None:
 def test_groups_that_are_too_small_for_the_interval_are_refused(
     interval: tuple[float, float], least: int
 ) -> None:
-    CpuScorer((2, 3), interval=interval, group=least)
+    CpuScorer(Method((2, 3), interval=interval, group_size=least))
     message = f"group size of {least - 1} is too small.*at least {least} other images"
     with pytest.raises(LotError, match=message):
-        CpuScorer((2, 3), interval=interval, group=least - 1)
+        CpuScorer(Method((2, 3), interval=interval, group_size=least - 1))
 
 
 # ---- progress, and what is refused -----------------------------------------------------------
@@ -141,9 +144,9 @@ def test_groups_that_are_too_small_for_the_interval_are_refused(
 @pytest.mark.parametrize("threads", [1, 2])
 def test_progress_counts_pairs_up_to_all_of_them(group: int | None, pairs: int, threads: int) -> None:
     shape = (2, 45, 12, 4)
-    scorer = CpuScorer((3, 4), (1, 3), group=group)
+    scorer = CpuScorer(Method((3, 4), (1, 3), group_size=group))
     seen: list[tuple[str, float, float, str]] = []
-    plan = scorer.plan(shape, 4, None, threads=threads)
+    plan = scorer.plan(shape, 4, HostNeeds(threads=threads))
     scorer.score(random_store(4, shape), plan, lambda *args: seen.append(args))
     described = [call for call in seen if call[0] == "describe"]
     assert described == [("describe", k + 1, 90, "images") for k in range(90)]
@@ -162,10 +165,10 @@ def test_images_that_are_not_finite_are_named_before_any_is_compared(value: floa
     shape = (2, 9, 6, 4)
     store = random_store(5, shape)
     store.tokens[1, 3, 2, 1] = store.tokens[1, 7, 5, 3] = value
-    scorer = CpuScorer((2, 3), group=group)
+    scorer = CpuScorer(Method((2, 3), group_size=group))
     seen: list[str] = []
     with pytest.raises(LotError, match=r"layer 1 .*not finite, in images 3, 7 \(counted from 0\)"):
-        scorer.score(store, scorer.plan(shape, 4, None, threads=2), lambda stage, *_: seen.append(stage))
+        scorer.score(store, scorer.plan(shape, 4, HostNeeds(threads=2)), lambda stage, *_: seen.append(stage))
     assert set(seen) == {"describe"}
 
 
@@ -211,7 +214,7 @@ def test_interval_that_this_lot_leaves_empty_and_a_smaller_one_does_not() -> Non
         interval_bounds(8, (0.3, 0.4))
     interval_bounds(6, (0.3, 0.4))
     with pytest.raises(LotError, match="choose a group size of 8"):
-        CpuScorer((2, 3), interval=(0.3, 0.4), group=7).judges(100)
+        CpuScorer(Method((2, 3), interval=(0.3, 0.4), group_size=7)).judges(100)
 
 
 def test_grids_and_threads_of_any_kind() -> None:

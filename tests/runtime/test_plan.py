@@ -14,8 +14,9 @@ import pytest
 from helpers_runtime import every_plan, random_store
 from musc_edge.runtime.compare import load_filter
 from musc_edge.runtime.errors import LotError
+from musc_edge.runtime.method import Method
 from musc_edge.runtime.mutual import CpuScorer
-from musc_edge.runtime.plan import LotSize, block_images, make_plan
+from musc_edge.runtime.plan import UNLIMITED, HostNeeds, LotSize, block_images, make_plan
 from musc_edge.runtime.types import Plan
 
 SIZES = [
@@ -32,10 +33,10 @@ BY_HAND = LotSize(layers=2, images=20, patches=1024, width=4, itemsize=2, degree
 
 def plans_of(size: LotSize) -> list[Plan]:
     """All plans that a budget can lead to, from the largest to the smallest."""
-    plans = [make_plan(size, None)]
+    plans = [make_plan(size, UNLIMITED)]
     while True:
         try:
-            plans.append(make_plan(size, plans[-1].memory_bytes - 1))
+            plans.append(make_plan(size, HostNeeds(plans[-1].memory_bytes - 1)))
         except LotError:
             return plans
 
@@ -50,8 +51,8 @@ def smallest_named(message: str) -> int:
 
 
 def test_bytes_when_everything_fits() -> None:
-    plan = make_plan(BY_HAND, None)
-    assert (plan.block, plan.resident) == (2, 10)  # 2048 // 1024; 20 images are ten blocks
+    plan = make_plan(BY_HAND, UNLIMITED)
+    assert (plan.block, plan.blocks_in_memory) == (2, 10)  # 2048 // 1024; 20 images are ten blocks
     assert plan.token_bytes == 2 * 20 * 1024 * 4 * 2 == 327_680
     assert plan.cosine_bytes == 20 * 19 * 1024 * 4 == 1_556_480
     # all images as float32; a length for each layer and three scores (24 bytes) per patch; an image with two
@@ -77,32 +78,32 @@ def test_bytes_when_everything_fits() -> None:
 def test_what_moves_to_disk_first(
     budget: int, resident: int, tokens_on_disk: bool, cosines_on_disk: bool, memory: int
 ) -> None:
-    plan = make_plan(BY_HAND, budget)
+    plan = make_plan(BY_HAND, HostNeeds(budget))
     assert plan.budget == budget
-    assert plan.resident == resident
+    assert plan.blocks_in_memory == resident
     assert (plan.tokens_on_disk, plan.cosines_on_disk) == (tokens_on_disk, cosines_on_disk)
     assert plan.memory_bytes == memory
     assert plan.disk_bytes == 327_680 * tokens_on_disk + 1_556_480 * cosines_on_disk
 
 
 def test_each_thread_has_its_own_scratch() -> None:
-    one = make_plan(BY_HAND, None, threads=1, scratch_bytes=1000)
-    three = make_plan(BY_HAND, None, threads=3, scratch_bytes=1000)
+    one = make_plan(BY_HAND, HostNeeds(threads=1), scratch_bytes=1000)
+    three = make_plan(BY_HAND, HostNeeds(threads=3), scratch_bytes=1000)
     assert three.threads == 3
     assert three.memory_bytes - one.memory_bytes == 2 * (1000 + 57_344 + 4_194_304)
 
 
 def test_averaging_may_need_more_than_comparing() -> None:
     size = LotSize(1, 1000, 4, 8, 4, 3, 999)
-    few, many = make_plan(dataclasses.replace(size, judges=10), None), make_plan(size, None)
+    few, many = make_plan(dataclasses.replace(size, judges=10), UNLIMITED), make_plan(size, UNLIMITED)
     one_judge = 3 * 4 * 4
     assert many.cosine_bytes - few.cosine_bytes == 1000 * 989 * one_judge
     assert many.workspace_bytes - few.workspace_bytes == 4 * 989 * one_judge
 
 
 def test_bytes_of_the_papers_model() -> None:
-    plan = make_plan(LotSize(4, 200, 1369, 1024, 2, 3, 199), None)
-    assert (plan.block, plan.resident) == (2, 100)
+    plan = make_plan(LotSize(4, 200, 1369, 1024, 2, 3, 199), UNLIMITED)
+    assert (plan.block, plan.blocks_in_memory) == (2, 100)
     assert plan.token_bytes == 2_242_969_600
     assert plan.cosine_bytes == 200 * 199 * 3 * 1369 * 4
     image, product = 5_607_424, 7_496_644
@@ -114,12 +115,12 @@ def test_bytes_of_the_papers_model() -> None:
 
 @pytest.mark.parametrize("size", SIZES)
 def test_no_budget_keeps_all_in_memory(size: LotSize) -> None:
-    plan = make_plan(size, None)
-    assert plan.resident * plan.block >= size.images
+    plan = make_plan(size, UNLIMITED)
+    assert plan.blocks_in_memory * plan.block >= size.images
     assert (plan.tokens_on_disk, plan.cosines_on_disk, plan.disk_bytes) == (False, False, 0)
     assert plan.memory_bytes == plan.token_bytes + plan.cosine_bytes + plan.workspace_bytes
-    enough = make_plan(size, plan.memory_bytes)
-    assert (enough.resident, enough.memory_bytes) == (plan.resident, plan.memory_bytes)
+    enough = make_plan(size, HostNeeds(plan.memory_bytes))
+    assert (enough.blocks_in_memory, enough.memory_bytes) == (plan.blocks_in_memory, plan.memory_bytes)
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -127,6 +128,7 @@ def test_every_plan_fits_its_budget(size: LotSize) -> None:
     plans = plans_of(size)
     assert len(plans) >= 3
     for plan in plans[1:]:
+        assert plan.budget is not None
         assert plan.memory_bytes <= plan.budget
         assert plan.memory_bytes == plan.workspace_bytes + (
             (0 if plan.tokens_on_disk else plan.token_bytes)
@@ -135,7 +137,7 @@ def test_every_plan_fits_its_budget(size: LotSize) -> None:
         assert plan.memory_bytes + plan.disk_bytes == (
             plan.token_bytes + plan.cosine_bytes + plan.workspace_bytes
         )
-        assert plan.resident >= 1
+        assert plan.blocks_in_memory >= 1
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -143,9 +145,9 @@ def test_larger_budgets_never_give_less(size: LotSize) -> None:
     plans = plans_of(size)
     least, most = plans[-1].memory_bytes, plans[0].memory_bytes
     budgets = [int(budget) for budget in np.linspace(least, most * 1.1, 60)]
-    found = [make_plan(size, budget) for budget in budgets]
+    found = [make_plan(size, HostNeeds(budget)) for budget in budgets]
     for small, large in pairwise(found):
-        assert small.resident <= large.resident
+        assert small.blocks_in_memory <= large.blocks_in_memory
         assert small.tokens_on_disk >= large.tokens_on_disk
         assert small.cosines_on_disk >= large.cosines_on_disk
         assert small.memory_bytes <= large.memory_bytes
@@ -164,33 +166,33 @@ def test_blocks_depend_on_the_patches_alone(patches: int, block: int) -> None:
 
 @pytest.mark.parametrize("size", SIZES)
 def test_what_is_fixed_is_part_of_the_budget(size: LotSize) -> None:
-    bare = make_plan(size, None)
-    fixed = make_plan(size, bare.memory_bytes + 10**8, fixed_bytes=10**8)
-    assert fixed.fixed_bytes == 10**8
+    bare = make_plan(size, UNLIMITED)
+    fixed = make_plan(size, HostNeeds(bare.memory_bytes + 10**8, program_bytes=10**8))
+    assert fixed.program_bytes == 10**8
     assert fixed.memory_bytes == fixed.budget
-    assert dataclasses.replace(fixed, fixed_bytes=0, budget=-1) == bare
+    assert dataclasses.replace(fixed, program_bytes=0, budget=None) == bare
 
 
 def test_the_vit_is_gone_before_images_are_compared() -> None:
-    bare = make_plan(BY_HAND, None)
+    bare = make_plan(BY_HAND, UNLIMITED)
     comparing = bare.cosine_bytes + bare.workspace_bytes
     for vit, more in [(1, 0), (comparing, 0), (comparing + 7, 7)]:
-        plan = make_plan(BY_HAND, None, vit_bytes=vit)
+        plan = make_plan(BY_HAND, HostNeeds(vit_bytes=vit))
         assert plan.vit_bytes == vit
         assert plan.memory_bytes == bare.memory_bytes + more
-    in_files = make_plan(BY_HAND, comparing + 7, vit_bytes=comparing + 7)
+    in_files = make_plan(BY_HAND, HostNeeds(comparing + 7, vit_bytes=comparing + 7))
     assert (in_files.tokens_on_disk, in_files.memory_bytes) == (True, comparing + 7)
     with pytest.raises(LotError):
-        make_plan(BY_HAND, comparing + 6, vit_bytes=comparing + 7)
+        make_plan(BY_HAND, HostNeeds(comparing + 6, vit_bytes=comparing + 7))
 
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("budget", [None, 10**12])
 def test_kept_work_is_in_files_whatever_the_budget(size: LotSize, budget: int | None) -> None:
-    plan = make_plan(size, budget, keep=True)
+    plan = make_plan(size, HostNeeds(budget, keep=True))
     assert plan.tokens_on_disk
     assert plan.cosines_on_disk
-    assert plan.resident == make_plan(size, None).resident
+    assert plan.blocks_in_memory == make_plan(size, UNLIMITED).blocks_in_memory
     assert plan.memory_bytes == plan.workspace_bytes
     assert plan.disk_bytes == plan.token_bytes + plan.cosine_bytes
 
@@ -202,11 +204,11 @@ def test_kept_work_is_in_files_whatever_the_budget(size: LotSize, budget: int | 
 @pytest.mark.parametrize(("fixed", "vit"), [(0, 0), (123_456_789, 0), (123_456_789, 8_765_432_198)])
 def test_smallest_budget_that_is_named_works_and_is_the_smallest(size: LotSize, fixed: int, vit: int) -> None:
     with pytest.raises(LotError) as caught:
-        make_plan(size, 1, fixed_bytes=fixed, vit_bytes=vit)
+        make_plan(size, HostNeeds(1, program_bytes=fixed, vit_bytes=vit))
     named = smallest_named(str(caught.value))
-    assert make_plan(size, named, fixed_bytes=fixed, vit_bytes=vit).memory_bytes <= named
+    assert make_plan(size, HostNeeds(named, program_bytes=fixed, vit_bytes=vit)).memory_bytes <= named
     with pytest.raises(LotError):
-        make_plan(size, max(named - 2 * 10**6, 1), fixed_bytes=fixed, vit_bytes=vit)
+        make_plan(size, HostNeeds(max(named - 2 * 10**6, 1), program_bytes=fixed, vit_bytes=vit))
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -215,7 +217,7 @@ def test_same_smallest_budget_is_named_whatever_was_asked(size: LotSize) -> None
     named = set()
     for budget in (0, 1, least // 2, least - 1):
         with pytest.raises(LotError) as caught:
-            make_plan(size, budget)
+            make_plan(size, HostNeeds(budget))
         named.add(smallest_named(str(caught.value)))
     assert len(named) == 1
 
@@ -223,9 +225,9 @@ def test_same_smallest_budget_is_named_whatever_was_asked(size: LotSize) -> None
 def test_message_says_what_was_asked_of_what() -> None:
     size = SIZES[0]
     with pytest.raises(LotError, match=r"budget of 20 MB.*90 images of 1369 patches.*works is \d+ MB\.$"):
-        make_plan(size, 20 * 10**6)
+        make_plan(size, HostNeeds(20 * 10**6))
     with pytest.raises(LotError, match=r"the program takes 300 MB, and first the ViT 90 MB\.$"):
-        make_plan(size, 20 * 10**6, fixed_bytes=300 * 10**6, vit_bytes=90 * 10**6)
+        make_plan(size, HostNeeds(20 * 10**6, program_bytes=300 * 10**6, vit_bytes=90 * 10**6))
 
 
 # ---- kept ------------------------------------------------------------------------------------
@@ -236,9 +238,9 @@ def test_message_says_what_was_asked_of_what() -> None:
 @pytest.mark.parametrize("resident", [8, 2])
 def test_scorer_keeps_to_the_plan(kind: str, threads: int, resident: int, tmp_path: Path) -> None:
     shape = (1, 40, 400, 64)
-    scorer = CpuScorer((20, 20), (3,), (0.0, 0.5), group=8, kind=kind, scratch=tmp_path)
+    scorer = CpuScorer(Method((20, 20), (3,), (0.0, 0.5), group_size=8), kind, scratch=tmp_path)
     plans = every_plan(scorer, shape, threads=threads)
-    plan = next(plan for plan in reversed(plans) if plan.resident == resident)
+    plan = next(plan for plan in reversed(plans) if plan.blocks_in_memory == resident)
     assert plan.cosines_on_disk
     store = random_store(0, shape)
     load_filter(kind)

@@ -68,7 +68,7 @@ def test_where_the_features_lie_changes_no_byte(infer: Callable[..., tuple[int, 
     """On the device from the ViT on; or in a file, from which an interrupted run could go on."""
     resident, copied = (infer(name, "--scorer", "cuda", *more)[1] for name, more in OUTPUTS.items())
     plans = [json.loads((out / "lot.json").read_text())["plan"] for out in (resident, copied)]
-    assert [plan["device"]["resident"] for plan in plans] == [True, False]
+    assert [plan["device"]["holds_tokens"] for plan in plans] == [True, False]
     assert [plan["tokens_on_disk"] for plan in plans] == [False, True]
     assert (resident / "scores.csv").read_bytes() == (copied / "scores.csv").read_bytes()
 

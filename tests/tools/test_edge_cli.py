@@ -141,7 +141,7 @@ def test_runs_budgets_and_batches_give_the_same_bytes(lot: Path, infer: Any, tmp
     plan = json.loads((outs[3] / "lot.json").read_text(encoding="utf-8"))["plan"]
     assert plan["tokens_on_disk"]
     assert plan["cosines_on_disk"]
-    assert plan["fixed_bytes"] < plan["memory_bytes"] <= plan["budget"] == (least + 5) * 10**6
+    assert plan["program_bytes"] < plan["memory_bytes"] <= plan["budget"] == (least + 5) * 10**6
     for name in ["scores.csv", *(row["map"] for row in rows(outs[0]))]:
         assert len({(out / name).read_bytes() for out in outs}) == 1, name
 

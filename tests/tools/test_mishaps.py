@@ -20,6 +20,7 @@ from bad_input import Place
 from musc_edge import open_bundle, score_lot
 from musc_edge.runtime.lot import list_lot
 from musc_edge.runtime.output import new_folder
+from musc_edge.runtime.run import Watch
 from musc_edge.runtime.survey import ReadOptions, survey_lot
 from places import listen_to_interrupts
 
@@ -157,7 +158,7 @@ def test_file_that_vanishes_or_changes_while_the_lot_is_read(place: Place) -> No
             Image.new("RGB", (300, 300)).save(images[5].path)
             os.utime(images[5].path, (1, 1))
 
-    result = score_lot(images, open_bundle(place.bundle), progress=vanish_then_change)
+    result = score_lot(images, open_bundle(place.bundle), watch=Watch(progress=vanish_then_change))
     reasons = {skip.name: (skip.status, skip.reason) for skip in result.skipped}
     assert reasons == {
         images[2].name: ("unreadable", "No such file or directory"),

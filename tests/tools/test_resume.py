@@ -17,7 +17,7 @@ import pytest
 from bad_input import Place
 from musc_edge import open_bundle, score_lot
 from musc_edge.runtime.errors import OutputError
-from musc_edge.runtime.types import ScoreSettings
+from musc_edge.runtime.settings import Resources, ScoreSettings
 from musc_edge.tools.demo import read_scores
 from places import listen_to_interrupts
 
@@ -175,7 +175,7 @@ def test_what_a_changed_command_can_use(place: Place, quick_bundle: Path, tmp_pa
     bundle, keep = open_bundle(quick_bundle), tmp_path / "keep"
 
     def score(**options: Any) -> tuple[str, ...]:
-        return score_lot(place.lot, bundle, keep=keep, **options).notes
+        return score_lot(place.lot, bundle, keep=keep, **options).run.notes
 
     assert score() == ()
     settings = ScoreSettings((1,), (0.0, 0.5), group_size=5)
@@ -185,12 +185,12 @@ def test_what_a_changed_command_can_use(place: Place, quick_bundle: Path, tmp_pa
     )
     features = "features of 8 images are of an earlier, interrupted run"
     assert score(settings=settings) == (only_features, features)
-    assert score(settings=settings, scorer="numpy")[0].startswith(
+    assert score(settings=settings, resources=Resources(scorer="numpy"))[0].startswith(
         "an earlier run was of other scorer (numba "
     )
-    assert score(settings=settings, scorer="numpy")[1].startswith("20 comparisons")
+    assert score(settings=settings, resources=Resources(scorer="numpy"))[1].startswith("20 comparisons")
     with pytest.raises(OutputError, match=r"of other batch \(8, now 4\).*rm -r"):
-        score(batch=4)
+        score(resources=Resources(batch=4))
     (place.lot / "one more.png").write_bytes(place.an_image().read_bytes())
     with pytest.raises(OutputError, match=r"images \(1 came, went or changed: one more\.png\)"):
         score()
@@ -210,7 +210,7 @@ def test_a_group_of_judges(
     assert "12 images scored by 6 others each: 36 pairs in 1 layers" in run.stdout
     assert about(out)["judges_per_image"] == 6
     assert about(out)["settings"]["group_size"] == 6
-    in_memory = score_lot(lot, open_bundle(quick_bundle), ScoreSettings(group_size=6), batch=4)
+    in_memory = score_lot(lot, open_bundle(quick_bundle), ScoreSettings(group_size=6), Resources(batch=4))
     few, everyone = (read_scores(out / "scores.csv", "raw_score") for out in (out, undisturbed))
     assert list(few.values()) == [round(float(score), 6) for score in in_memory.raw_scores]
     assert few != everyone
