@@ -2,8 +2,8 @@
 
 Everything else in the package builds on this module; it imports nothing of the package.
 
-Nothing here follows a link in the last part of a path unless it says so, waits for a pipe, or reads more than it
-was told to: a name beside the output may be a planted link, ``manifest.json`` may be a pipe or ``/dev/zero``.
+Nothing here follows a link in the last part of a path unless it says so, waits for a pipe, or reads more than
+it was told to: a name beside the output may be a planted link, ``manifest.json`` a pipe or ``/dev/zero``.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import secrets
 import stat
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 _MB = 1_000_000
 FEW_MB = 16 * _MB
@@ -23,23 +24,36 @@ _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def read_regular(path: Path, limit: int = FEW_MB, follow: bool = True) -> bytes:
-    """Content of a regular file of at most ``limit`` bytes.
+def open_regular(path: Path, follow: bool = True) -> BinaryIO:
+    """A regular file, open for reading.
 
     ``follow`` says whether ``path`` may be a link; those before its last part always may.
 
     Raises
     ------
     OSError
+        If there is none, it cannot be read, or is a pipe, a device or a folder.
+    """
+    flags = _READ | (0 if follow else os.O_NOFOLLOW)
+    file = open(path, "rb", opener=lambda name, _: os.open(name, flags))  # noqa: SIM115
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return file
+
+
+def read_regular(path: Path, limit: int = FEW_MB, follow: bool = True) -> bytes:
+    """Content of a regular file of at most ``limit`` bytes; ``follow`` as in ``open_regular``.
+
+    Raises
+    ------
+    OSError
         If there is none, it cannot be read, is a pipe, a device or a folder, or is larger.
     """
-    descriptor = os.open(path, _READ | (0 if follow else os.O_NOFOLLOW))
-    with open(descriptor, "rb") as file:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            raise OSError(errno.EINVAL, "not a regular file", str(path))
-        content = file.read(limit + 1) if found.st_size <= limit else b""
-        if found.st_size > limit or len(content) > limit:  # a file of /proc has no size
+    with open_regular(path, follow) as file:
+        size = os.fstat(file.fileno()).st_size
+        content = file.read(limit + 1) if size <= limit else b""
+        if size > limit or len(content) > limit:  # a file of /proc has no size
             raise OSError(errno.EFBIG, f"larger than {limit / _MB:.0f} MB", str(path))
         return content
 
@@ -57,7 +71,7 @@ def write_whole(path: Path, content: bytes | memoryview, mode: int = 0o666) -> N
     partial = path.with_name(f".{secrets.token_hex(8)}.partial")
     descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
     try:
-        with open(descriptor, "wb") as file:
+        with os.fdopen(descriptor, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -68,8 +82,10 @@ def write_whole(path: Path, content: bytes | memoryview, mode: int = 0o666) -> N
         raise
 
 
-def make_folders(folder: Path) -> None:
+def make_folders(folder: Path, mode: int = 0o777) -> None:
     """Make ``folder`` with its parents, however many: ``Path.mkdir`` calls itself for each.
+
+    ``mode`` is that of all that are made, less what the process's umask takes away.
 
     Raises
     ------
@@ -82,14 +98,14 @@ def make_folders(folder: Path) -> None:
         folder = folder.parent
     for each in reversed(missing):
         with suppress(FileExistsError):  # made by another thread just now
-            each.mkdir()
+            each.mkdir(mode)
             continue
         if not each.is_dir():
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(each))
 
 
 def open_folder(name: str | os.PathLike[str], parent: int | None = None) -> int:
-    """A descriptor of the folder ``name`` (in the folder ``parent``); OSError if it is a link or no folder."""
+    """A descriptor of the folder ``name`` (in ``parent``); OSError if it is a link or no folder."""
     return os.open(name, _FOLDER, dir_fd=parent)
 
 
@@ -122,7 +138,7 @@ def empty_folder(folder: int) -> None:
 
 
 def remove_folder(name: str | os.PathLike[str], parent: int | None = None) -> None:
-    """Remove the folder ``name`` (in the folder ``parent``) with all in it; OSError if that is not possible."""
+    """Remove the folder ``name`` (in ``parent``) with all in it; OSError if that is not possible."""
     folder = open_folder(name, parent)
     try:
         empty_folder(folder)

@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .._json import from_json
 from ..kernels.cubins import user_cache
 from ..kernels.driver import GpuModel
-from .bundle import MODEL, from_json, sha256
+from .bundle import MODEL, sha256
 from .errors import BundleError
 from .tensorrt_library import NAMES, Library
 from .types import Bundle
