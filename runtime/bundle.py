@@ -245,7 +245,7 @@ def _check_sizes(m: Manifest) -> None:
     """Raise ValueError unless image, grid, widths and layers are possible, and fit each other."""
     size = m.preprocess.size
     sides = (m.patch_size, *m.grid, m.token_width, m.cls_width)
-    if min(sides) < 1 or max(*sides, *size) > _LARGEST_SIDE:
+    if min(*sides, *size) < 1 or max(*sides, *size) > _LARGEST_SIDE:
         raise ValueError(
             f"size {shortly(size)}, patch {shortly(m.patch_size)}, grid {shortly(m.grid)}, widths "
             f"{shortly(m.token_width)}, {shortly(m.cls_width)}: expected 1 to {_LARGEST_SIDE}"
