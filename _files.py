@@ -52,8 +52,9 @@ def read_regular(path: Path, limit: int = FEW_MB, follow: bool = True) -> bytes:
     """
     with open_regular(path, follow) as file:
         size = os.fstat(file.fileno()).st_size
-        content = file.read(limit + 1) if size <= limit else b""
-        if size > limit or len(content) > limit:  # a file of /proc has no size
+        room = min(limit, max(size, _MB))  # a file of /proc has no size
+        content = file.read(room + 1) if size <= limit else b""
+        if size > limit or len(content) > limit:
             raise OSError(errno.EFBIG, f"larger than {limit / _MB:.0f} MB", str(path))
         return content
 
@@ -167,6 +168,20 @@ def strangers_way_in(path: Path) -> str | None:
         return f"everybody may write {path}"
     if found.st_mode & stat.S_IWGRP and not _is_own_group(found.st_gid, found.st_uid):
         return f"the group {found.st_gid} may write {path}"
+    return None
+
+
+def first_way_in(*paths: Path) -> str | None:
+    """Why others could have written one of ``paths``, or None; those that are missing are good."""
+    for path in paths:
+        try:
+            reason = strangers_way_in(path)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            reason = f"{path} cannot be looked at ({error.strerror})"
+        if reason:
+            return reason
     return None
 
 

@@ -69,8 +69,10 @@ class CubinFolder:
         return self.path / f"{arch}{SUFFIX}"
 
     def read(self, arch: str) -> bytes:
-        """The cubin for ``arch``, one of ``cubins``; KernelError unless it is as it was written."""
+        """The cubin for ``arch``; KernelError if there is none, or it is not as it was written."""
         path = self.file(arch)
+        if arch not in self.cubins:
+            raise KernelError(f"{self.path} holds no cubin for {arch}. Make it anew: {self.remake}")
         try:
             packed = read_regular(path, _LARGEST)
         except OSError as error:

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..kernels.cubin_files import CubinFolder
 from ..runtime.bundle import open_kernels
-from ..runtime.engines import Engine, list_engines
+from ..runtime.engines import BrokenEngine, Engine, list_engines
 from ..runtime.forecast import Forecast
 from ..runtime.lot_result import LotResult
 from ..runtime.memory import size_text
@@ -170,16 +170,27 @@ def bundle_text(bundle: Bundle) -> str:
     if cubins:
         rows.append(("kernels", kernels_text(cubins)))
     rows += [("engine", engine_text(engine)) for engine in list_engines(bundle)]
-    return "\n".join(f"{label:<11} {value}" for label, value in rows)
+    return "\n".join(f"{label:<11} {printable(value)}" for label, value in rows)
 
 
-def engine_text(engine: Engine) -> str:
-    """For people: which TensorRT built an engine for what."""
+def engine_text(engine: Engine | BrokenEngine) -> str:
+    """For people: which TensorRT built an engine for what, or why it cannot be used."""
+    if isinstance(engine, BrokenEngine):
+        return f"{engine.path}  cannot be used: {engine.reason}"
     info = engine.info
-    return (
+    text = (
         f"{engine.path}  {info.plan_bytes / 1e6:.1f} MB, {NAMES[info.flavor]} {info.version} for "
         f"{info.made_for}, up to {info.max_batch} images, {info.variant}"
     )
+    return f"{text}; not used: {engine.way_in}" if engine.way_in else text
+
+
+def _engine_facts(engine: Engine | BrokenEngine) -> dict[str, Any]:
+    """For machines: the same."""
+    if isinstance(engine, BrokenEngine):
+        return {"path": str(engine.path), "broken": engine.reason}
+    refused = {"refused": engine.way_in} if engine.way_in else {}
+    return {"path": str(engine.path), **dataclasses.asdict(engine.info), **refused}
 
 
 def bundle_json(bundle: Bundle) -> str:
@@ -190,7 +201,7 @@ def bundle_json(bundle: Bundle) -> str:
         "sha256": bundle.digest,
         **dataclasses.asdict(bundle.manifest),
         "kernels": kernels_facts(cubins) if cubins else None,
-        "engines": [{"path": str(e.path), **dataclasses.asdict(e.info)} for e in list_engines(bundle)],
+        "engines": [_engine_facts(engine) for engine in list_engines(bundle)],
     }
     return json.dumps(data, indent=2)
 
