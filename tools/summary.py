@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ from .progress import duration
 
 _WORST = 10
 _SKIPPED_SHOWN = 10
+_NO_BYTE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
+"""Halves of characters, as JSON can hold, that stand for no byte of a file's name."""
 
 
 @dataclass(frozen=True)
@@ -224,7 +227,7 @@ def kernels_facts(cubins: CubinFolder) -> dict[str, Any]:
 
 def printable(name: str) -> str:
     """A file name on one line, whatever bytes are in it."""
-    text = name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    text = _NO_BYTE.sub("\ufffd", name).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     return "".join(c if c.isprintable() else "?" for c in text)
 
 

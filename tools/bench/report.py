@@ -18,6 +18,8 @@ from .picture import DRAWN, draw
 
 SCHEMA = 1
 REPORT, SAMPLES, PICTURE, TABLE = "report.json", "samples.csv", "report.png", "report.txt"
+_MOST = 2000
+"""Names, and rounds of one name, that are compared."""
 _PARTS: dict[str, type] = {"case": str, "settings": dict, "samples": dict, "machine": dict, "versions": dict}
 _VERSIONS = ("musc-edge", "numpy", "onnxruntime", "numba", "torch", "opencv-python-headless", "pillow")
 
@@ -94,11 +96,15 @@ def read_report(path: Path) -> dict[str, Any]:
                 f"{'a text' if kind is str else 'an object'}. {make_one}"
             )
     yardstick = {"yardstick": report.get("yardstick", [])}
+    if len(report["samples"]) > _MOST:
+        raise MuscEdgeError(
+            f"{path} has samples of {len(report['samples'])} names, expected at most {_MOST}."
+        )
     for name, seconds in (*report["samples"].items(), *yardstick.items()):
-        if not isinstance(seconds, list) or not all(map(_is_seconds, seconds)):
+        if not isinstance(seconds, list) or len(seconds) > _MOST or not all(map(_is_seconds, seconds)):
             raise MuscEdgeError(
-                f"{path}: the samples of {name!r} are {shortly(seconds)}, expected a list of seconds. "
-                f"{make_one}"
+                f"{path}: the samples of {shortly(name)} are {shortly(seconds)}, expected a list of seconds, "
+                f"at most {_MOST}. {make_one}"
             )
     return report
 
