@@ -125,8 +125,8 @@ def open_scorer(
         if device:
             yield CudaScorer(*settings, device=device, memory=device_memory, notes=notes)
         else:
-            kind, passed_over = best_filter(name)
-            yield CpuScorer(*settings, kind, scratch, notes + ([passed_over] if passed_over else []))
+            kind, note = best_filter(name)
+            yield CpuScorer(*settings, kind, scratch, notes + ([note] if note else []))
 
 
 def _open_gpu_for(

@@ -322,19 +322,42 @@ def flip_a_bit(own: Path) -> None:
 
 def weights_outside(own: Path) -> None:
     """A graph whose weights lie in a file outside of the bundle, with the manifest brought in line."""
+    move_weights(own, "../w.data")
+
+
+def weights_unlisted(own: Path) -> None:
+    """The same with a file inside, of which the manifest has no hash."""
+    move_weights(own, "w.data")
+
+
+def move_weights(own: Path, location: str) -> None:
     import onnx
 
     model = onnx.load(own / "model.onnx")
     onnx.save(model, own / "model.onnx", save_as_external_data=True, location="w.data", size_threshold=0)
-    (own / "w.data").rename(own.parent / "w.data")
+    (own / "w.data").rename(own / location)
     model = onnx.load(own / "model.onnx", load_external_data=False)
     for tensor in model.graph.initializer:
         for entry in tensor.external_data:
             if entry.key == "location":
-                entry.value = "../w.data"
+                entry.value = location
     (own / "model.onnx").write_bytes(model.SerializeToString())
     files = json.loads((own / "manifest.json").read_text(encoding="utf-8"))["files"]
     edit_manifest(files={**files, "model.onnx": sha256(own / "model.onnx")})(own)
+
+
+def manifest_pipe(own: Path) -> None:
+    (own / "manifest.json").unlink()
+    os.mkfifo(own / "manifest.json")
+
+
+def many_links(own: Path) -> None:
+    """A file that is listed is a link to a link, and so on."""
+    for k in range(1200):
+        (own / f"link{k}").symlink_to(f"link{k + 1}")
+    (own / "link1200").write_bytes(b"")
+    files = json.loads((own / "manifest.json").read_text(encoding="utf-8"))["files"]
+    edit_manifest(files={**files, "link0": "0"})(own)
 
 
 def arguments(*options: str) -> Callable[[Place], list[str]]:
@@ -435,7 +458,27 @@ CASES = [
     Case("bundle with one bit flipped", bundle(flip_a_bit), 4, "was changed since it was written"),
     Case("bundle of a newer schema", bundle(edit_manifest(schema_version=99)), 4, "Upgrade musc-edge"),
     Case("bundle with a file outside", bundle(file_outside), 4, "lies outside of it"),
-    Case("bundle with weights outside", bundle(weights_outside), 4, "cannot load"),
+    Case("bundle with weights outside", bundle(weights_outside), 4, "takes weights from '../w.data'"),
+    Case(
+        "bundle with weights that the manifest does not list",
+        bundle(weights_unlisted),
+        4,
+        "takes weights from 'w.data', which the manifest does not list",
+    ),
+    Case("pipe in place of the manifest", bundle(manifest_pipe), 4, "not a regular file"),
+    Case(
+        "bundle with a number of 400 digits",
+        bundle(edit_manifest(token_width=10**400)),
+        4,
+        "expected 1 to 16384",
+    ),
+    Case(
+        "manifest that is nested deeply",
+        bundle(edit_manifest(parity={"a": json.loads("[" * 300 + "]" * 300)})),
+        4,
+        "nested deeper than 32 levels",
+    ),
+    Case("file of the bundle behind 1,200 links", bundle(many_links), 4, "Do not use this bundle"),
     Case("budget that is too small", arguments("--memory-budget", "1M"), 6, "the smallest that works is"),
     Case("maps none with a map format", arguments("--maps", "none", "--map-format", "tiff"), 2, "no meaning"),
     Case("100,000 threads", arguments("--threads", "100000"), 2, "at most 256 threads"),
