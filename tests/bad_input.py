@@ -92,7 +92,11 @@ def write_bytes(name: str, content: bytes) -> Callable[[Place], list[str]]:
 
 def made(name: str, make: Callable[[], bytes]) -> Callable[[Place], list[str]]:
     """A file whose many bytes are made only where the case is run."""
-    return lambda place: write_bytes(name, make())(place)
+
+    def build(place: Place) -> list[str]:
+        return write_bytes(name, make())(place)
+
+    return build
 
 
 def truncated(share: float, suffix: str) -> Callable[[Place], list[str]]:
