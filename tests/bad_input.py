@@ -19,6 +19,17 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from hostile_files import (
+    chunk,
+    eps,
+    ico,
+    jpeg_of_scans,
+    png,
+    run_length_bmp,
+    tiff_of_pages,
+    tiff_of_strips,
+    wide_open,
+)
 from musc_edge.runtime.bundle import sha256
 
 
@@ -64,7 +75,9 @@ def command_of(case: Case, place: Place, scripts: Path) -> list[str]:
     lot = [] if extra and not extra[0].startswith("-") else [str(place.lot)]
     given = [] if "-b" in extra else ["-b", str(place.bundle)]
     given += [] if "-o" in extra else ["-o", "out"]
-    return [str(scripts / "musc-edge"), "infer", *lot, *extra, *given]
+    # A folder ``bin`` that the case has made comes first in PATH.
+    path = ["env", f"PATH={place.root / 'bin'}:{os.environ['PATH']}"] if (place.root / "bin").exists() else []
+    return [*path, str(scripts / "musc-edge"), "infer", *lot, *extra, *given]
 
 
 # ---- files -----------------------------------------------------------------------------------
@@ -74,6 +87,15 @@ def write_bytes(name: str, content: bytes) -> Callable[[Place], list[str]]:
     def build(place: Place) -> list[str]:
         (place.lot / name).write_bytes(content)
         return []
+
+    return build
+
+
+def made(name: str, make: Callable[[], bytes]) -> Callable[[Place], list[str]]:
+    """A file whose many bytes are made only where the case is run."""
+
+    def build(place: Place) -> list[str]:
+        return write_bytes(name, make())(place)
 
     return build
 
@@ -138,6 +160,20 @@ def giant(place: Place) -> list[str]:
     header = struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0)
     content = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 1000))
     (place.lot / "giant.png").write_bytes(content + chunk(b"IEND", b""))
+    return []
+
+
+def postscript(place: Place) -> list[str]:
+    """An EPS, and a ``gs`` that removes the lot's first image if it is started."""
+    script = wide_open(place.root / "bin") / "gs"
+    script.write_text(f"#!/bin/sh\nrm {place.an_image()}\n", encoding="utf-8")
+    (place.lot / "eps.png").write_bytes(eps())
+    return []
+
+
+def icon_bomb(place: Place) -> list[str]:
+    """An icon of 16 x 16 pixels that holds 400 megapixels."""
+    (place.lot / "icon.png").write_bytes(ico(png(size=(20_000, 20_000))))
     return []
 
 
@@ -396,6 +432,49 @@ CASES = [
     ),
     Case("pipe with an image's name", pipe, 3, "not a regular file", ("pipe.png",)),
     Case("60,000 x 60,000 pixels", giant, 3, "too_large (60000 x 60000 pixels", ("giant.png",)),
+    Case(
+        "EPS with an image's name",
+        postscript,
+        3,
+        "EPS, not a bmp, jpeg, png, tiff or webp file",
+        ("eps.png",),
+    ),
+    Case("icon that holds 20,000 x 20,000 pixels", icon_bomb, 3, "ICO, not a bmp", ("icon.png",)),
+    Case(
+        "TIFF with 100,000 pages",
+        made("pages.tif", lambda: tiff_of_pages(100_000)),
+        0,
+        "1 files have several pages; the first page",
+        scored=9,
+    ),
+    Case(
+        "TIFF with 4 million strips",
+        made("strips.tif", lambda: tiff_of_strips(4_000_000)),
+        3,
+        "more than 524,288 strips or tiles",
+        ("strips.tif",),
+    ),
+    Case(
+        "JPEG with 3,000 scans",
+        write_bytes("scans.jpg", jpeg_of_scans(3_000)),
+        3,
+        "more than 100 scans",
+        ("scans.jpg",),
+    ),
+    Case(
+        "PNG with a million chunks",
+        made("chunks.png", lambda: png(before=chunk(b"prIv") * 10**6)),
+        3,
+        "more than 1,000 chunks",
+        ("chunks.png",),
+    ),
+    Case(
+        "run-length-encoded BMP of 100 megapixels",
+        write_bytes("runs.bmp", run_length_bmp(10_000, 10_000, b"\0\1")),
+        3,
+        "a large run-length-encoded BMP",
+        ("runs.bmp",),
+    ),
     Case("float TIFF", float_tiff, 3, "floating-point pixels have no known white", ("float.tiff",)),
     Case("gray with alpha", saved("a.png", lambda i: i.convert("LA")), 0, "most suspicious of 9", scored=9),
     Case("palette", saved("a.png", lambda i: i.convert("P")), 0, "most suspicious of 9", scored=9),
