@@ -15,6 +15,7 @@ import stat
 import tempfile
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 _MB = 1_000_000
 FEW_MB = 16 * _MB
@@ -29,23 +30,37 @@ _OWN = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def read_regular(path: Path, limit: int = FEW_MB, follow: bool = True) -> bytes:
-    """Content of a regular file of at most ``limit`` bytes.
+def open_regular(path: Path, follow: bool = True) -> BinaryIO:
+    """A regular file, open for reading.
 
     ``follow`` says whether ``path`` may be a link; those before its last part always may.
 
     Raises
     ------
     OSError
+        If there is none, it cannot be read, or is a pipe, a device or a folder.
+    """
+    flags = _READ | (0 if follow else os.O_NOFOLLOW)
+    file = open(path, "rb", opener=lambda name, _: os.open(name, flags))  # noqa: SIM115
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return file
+
+
+def read_regular(path: Path, limit: int = FEW_MB, follow: bool = True) -> bytes:
+    """Content of a regular file of at most ``limit`` bytes; ``follow`` as in ``open_regular``.
+
+    Raises
+    ------
+    OSError
         If there is none, it cannot be read, is a pipe, a device or a folder, or is larger.
     """
-    descriptor = os.open(path, _READ | (0 if follow else os.O_NOFOLLOW))
-    with os.fdopen(descriptor, "rb") as file:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            raise OSError(errno.EINVAL, "not a regular file", str(path))
-        content = file.read(limit + 1) if found.st_size <= limit else b""
-        if found.st_size > limit or len(content) > limit:  # a file of /proc has no size
+    with open_regular(path, follow) as file:
+        size = os.fstat(file.fileno()).st_size
+        room = min(limit, max(size, _MB))  # a file of /proc has no size
+        content = file.read(room + 1) if size <= limit else b""
+        if size > limit or len(content) > room:
             raise OSError(errno.EFBIG, f"larger than {limit / _MB:.0f} MB", str(path))
         return content
 
@@ -90,8 +105,10 @@ def write_whole(path: Path, content: bytes | memoryview, mode: int = 0o666) -> N
         raise
 
 
-def make_folders(folder: Path) -> None:
+def make_folders(folder: Path, mode: int = 0o777) -> None:
     """Make ``folder`` with its parents, however many: ``Path.mkdir`` calls itself for each.
+
+    ``mode`` is that of all that are made, less what the process's umask takes away.
 
     Raises
     ------
@@ -104,14 +121,14 @@ def make_folders(folder: Path) -> None:
         folder = folder.parent
     for each in reversed(missing):
         with suppress(FileExistsError):  # made by another thread just now
-            each.mkdir()
+            each.mkdir(mode)
             continue
         if not each.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(each))
 
 
 def open_folder(name: str | os.PathLike[str], parent: int | None = None) -> int:
-    """A descriptor of the folder ``name`` (in the folder ``parent``); OSError if it is a link or a file."""
+    """A descriptor of the folder ``name`` (in ``parent``); OSError if it is a link or no folder."""
     return os.open(name, _FOLDER, dir_fd=parent)
 
 
@@ -149,7 +166,7 @@ def empty_folder(folder: int) -> None:
 
 
 def remove_folder(name: str | os.PathLike[str], parent: int | None = None) -> None:
-    """Remove the folder ``name`` (in the folder ``parent``) with all in it; OSError if that fails."""
+    """Remove the folder ``name`` (in ``parent``) with all in it; OSError if that is not possible."""
     folder = open_folder(name, parent)
     try:
         empty_folder(folder)
@@ -192,6 +209,20 @@ def strangers_way_in(path: Path) -> str | None:
         return f"everybody may write {path}"
     if found.st_mode & stat.S_IWGRP and not _is_own_group(found.st_gid, found.st_uid):
         return f"the group {found.st_gid} may write {path}"
+    return None
+
+
+def first_way_in(*paths: Path) -> str | None:
+    """Why others could have written one of ``paths``, or None; those that are missing are good."""
+    for path in paths:
+        try:
+            reason = strangers_way_in(path)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            reason = f"{path} cannot be looked at ({error.strerror})"
+        if reason:
+            return reason
     return None
 
 

@@ -17,7 +17,7 @@ from ..kernels.errors import KernelError
 from ..kernels.pycuda_gpu import import_driver
 from ..runtime.bundle import sha256
 from ..runtime.engines import FORMAT, Engine, EngineInfo, graph_files
-from ..runtime.errors import DeviceError, ParityError
+from ..runtime.errors import DeviceError, ParityError, device_errors
 from ..runtime.tensorrt_backend import TensorRtBackend
 from ..runtime.tensorrt_library import Library, load_library
 from ..runtime.types import Bundle, Progress, no_progress
@@ -75,10 +75,8 @@ def choose_target(flavor: str | None, compute_capabilities: tuple[str, ...] = ()
     targets = compute_capabilities or (gpu.compute_capability,)
     if gpu.compute_capability not in targets:
         return Target(library, None, targets)
-    try:
+    with device_errors():
         import_driver()  # the proof needs it, and building takes minutes
-    except KernelError as error:
-        raise DeviceError(str(error)) from error
     return Target(library, gpu, targets)
 
 

@@ -10,17 +10,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..runtime.errors import BundleError, DeviceError
+from .._files import read_regular, write_whole
+from ..runtime.errors import BundleError, DeviceError, OutputError
 from ..runtime.tensorrt_api import IBuilder, IBuilderConfig, INetworkDefinition, IOnnxParser
 from ..runtime.tensorrt_library import Library, make_log, reasons
 from ..runtime.types import Progress, no_progress
-from .engine_store import replace_file
 from .network import break_attention, raise_to_float32
 from .say import Say
 
 AS_EXPORTED = "as exported"
 UNFUSED = "attention not fused"
 FLOAT32 = "attention not fused, in float32"
+_LARGEST_TIMINGS = 1 << 28
+"""Bytes of a timing cache, which has some millions."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,14 @@ def _set_targets(library: Library, config: IBuilderConfig, compute_capabilities:
 def _load_timings(library: Library, config: IBuilderConfig, path: Path) -> None:
     if library.flavor == "rtx":
         raise DeviceError(f"{library} measures nothing while it builds: leave --timing-cache away.")
-    stored = path.read_bytes() if path.exists() else b""
+    try:
+        stored = read_regular(path, _LARGEST_TIMINGS)
+    except FileNotFoundError:
+        stored = b""
+    except OSError as error:
+        raise DeviceError(
+            f"the timing cache {path} cannot be read: {error.strerror}. Remove it, or give another file."
+        ) from error
     cache = config.create_timing_cache(stored)
     if cache is None or not config.set_timing_cache(cache, False):
         raise DeviceError(
@@ -149,7 +158,10 @@ def _load_timings(library: Library, config: IBuilderConfig, path: Path) -> None:
 def _save_timings(config: IBuilderConfig, path: Path | None) -> None:
     cache = config.get_timing_cache() if path else None
     if path and cache is not None:
-        replace_file(path, bytes(memoryview(cache.serialize()).cast("B")))
+        try:
+            write_whole(path, memoryview(cache.serialize()).cast("B"))
+        except OSError as error:
+            raise OutputError(f"the timing cache cannot be written to {path}: {error.strerror}.") from error
 
 
 # ---- progress --------------------------------------------------------------------------------

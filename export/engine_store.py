@@ -1,15 +1,20 @@
-"""Store engines and proofs so that nothing half-written is ever taken for one."""
+"""Store engines and proofs so that nothing half-written is ever taken for one.
+
+Nobody else may write them, whatever the umask: the runtime refuses what others could have written.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import os
+import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from .._files import first_way_in, make_folders, write_whole
 from ..kernels.driver import GpuModel
 from ..runtime.engines import (
     Engine,
@@ -26,27 +31,30 @@ from ..runtime.types import Bundle
 
 
 def writable_folder(bundle: Bundle) -> Path:
-    """The first of the engines' folders that can be written; OutputError if there is none."""
+    """The first of the engines' folders that can be written, by nobody else; OutputError if there is none."""
     problems = []
     for folder in engine_folders(bundle):
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folders(folder, 0o755)
         except OSError as error:
             problems.append(f"{folder}: {error.strerror}")
             continue
-        if os.access(folder, os.W_OK):
+        way_in = first_way_in(folder)
+        if os.access(folder, os.W_OK) and not way_in:
             return folder
-        problems.append(f"{folder}: not writable")
+        problems.append(f"{folder}: {way_in or 'not writable'}")
     raise OutputError(
         f"no folder for engines can be written ({'; '.join(problems)}). "
-        "Make the bundle's folder writable, or set $XDG_CACHE_HOME."
+        "Make the bundle's folder writable, for this user alone (chmod go-w), or set $XDG_CACHE_HOME."
     )
 
 
 @contextmanager
 def temporary_file(target: Path) -> Iterator[Path]:
-    """A name beside ``target`` for a file that is removed when the block ends, unless it was renamed."""
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    """A new, empty file beside ``target`` that is removed when the block ends, unless it was renamed."""
+    partial = target.with_name(f".{target.name}.{secrets.token_hex(8)}.partial")
+    with _writing(target.parent):
+        os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644))
     try:
         yield partial
     finally:
@@ -87,14 +95,7 @@ def save_proof(bundle: Bundle, info: EngineInfo, gpu: GpuModel, parity: Mapping[
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    replace_file(path, (json.dumps(content, indent=2) + "\n").encode())
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Write a small file whole or not at all."""
-    with temporary_file(path) as partial:
-        partial.write_bytes(content)
-        partial.replace(path)
+    write_whole(path, (json.dumps(content, indent=2) + "\n").encode(), 0o644)
 
 
 @contextmanager

@@ -10,9 +10,8 @@ from collections.abc import Sequence
 from ..kernels.compiler import Compiled, compile_kernels, compiler_for
 from ..kernels.cubin_files import INDEX, SUFFIX, CubinFolder, write_cubins
 from ..kernels.cubins import FOLDER
-from ..kernels.errors import KernelError
 from ..runtime.bundle import open_bundle, open_kernels
-from ..runtime.errors import BundleError, DeviceError
+from ..runtime.errors import BundleError, device_errors
 from ..runtime.output import new_folder
 from .say import Say
 
@@ -34,7 +33,7 @@ def add_kernels(root: str, arches: Sequence[str], say: Say = print) -> CubinFold
     bundle = open_bundle(root)
     folder = bundle.root / FOLDER
     ours = frozenset({INDEX, *(path.name for path in folder.glob(f"*{SUFFIX}"))})
-    try:
+    with device_errors():
         chosen = [(arch, compiler_for(arch, portable=True)) for arch in arches]
         with new_folder(folder, True, INDEX, ours, "Copy the bundle to where it can be written.") as partial:
             compiled = []
@@ -42,8 +41,6 @@ def add_kernels(root: str, arches: Sequence[str], say: Say = print) -> CubinFold
                 compiled.append(compile_kernels(arch, compiler))
                 say(_line(compiled[-1]))
             write_cubins(partial, compiled)
-    except KernelError as error:
-        raise DeviceError(str(error)) from error
     cubins = open_kernels(bundle)
     if cubins is None:
         raise BundleError(f"{folder} is gone: it was removed just now. Make the kernels again.")

@@ -10,7 +10,10 @@ from pathlib import Path
 import onnx
 import onnx_ir as ir
 
+from .._json import shortly
+from ..runtime.bundle import is_inside
 from ..runtime.errors import BundleError, OutputError
+from ..runtime.external_data import external_files
 from ..runtime.onnx_backend import import_onnxruntime
 from ..runtime.types import Array
 
@@ -21,16 +24,33 @@ _MARGIN_BYTES = 50_000_000  # nodes, probe and manifest
 
 
 def load_source(path: Path) -> onnx.ModelProto:
-    """Read an ONNX file with its external data; BundleError if it is not one."""
+    """Read an ONNX file with its external data; BundleError if it is not one.
+
+    It may be a stranger's: external data must be in the file's own folder.
+    """
     if not path.is_file():
         raise BundleError(f"there is no ONNX file {path}.")
+    _check_external_files(path)
     try:
-        model = onnx.load(path)
+        model = onnx.load(path, format="protobuf")  # whatever the file's suffix would mean to onnx
     except Exception as error:  # protobuf's errors have no common base with onnx's
         raise BundleError(f"{path} is not an ONNX model that can be read: {error}") from error
     if not model.graph.node:
         raise BundleError(f"{path} is not an ONNX model: it has no nodes.")
     return model
+
+
+def _check_external_files(path: Path) -> None:
+    """Raise BundleError if an ONNX file takes weights from elsewhere than its folder."""
+    try:
+        for name in external_files(path):
+            if not is_inside(path.parent, name):
+                raise BundleError(
+                    f"{path} takes weights from {shortly(name, 1000)}, expected a file in {path.parent}. "
+                    "If they are to come from there, copy them beside the graph and let it name the copy."
+                )
+    except ValueError as error:
+        raise BundleError(f"{path} is not an ONNX model that can be read: {error}") from error
 
 
 def save_model(model: onnx.ModelProto, path: Path) -> list[str]:

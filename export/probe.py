@@ -7,30 +7,51 @@ probe.npz holds   images (n,H,W,3) uint8 at model size, resized as every image i
                   tokens (S,n,K,C) float32, minus each image's mean
                   cls (n,D) float32, L2-normalised
                   raw_scores (n,) float64, of the images as a lot with the default settings
+
+and nothing else.  A bundle may be a stranger's, so that what an array's header says is held to what the
+manifest implies before the array is unpacked.
 """
 
 from __future__ import annotations
 
+import math
+import os
+import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from zipfile import BadZipFile
+from typing import Any, BinaryIO, TypeVar
+from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile
 
 import numpy as np
 
+from .._files import open_regular
+from .._json import shortly
 from ..runtime.anomaly_map import raw_scores
 from ..runtime.errors import BundleError
 from ..runtime.images import normalise, read_image, resize
 from ..runtime.mutual import mutual_scores
+from ..runtime.npy import read_data, read_header
 from ..runtime.store import HostStore
 from ..runtime.types import Array, FeatureBackend, FloatArray, Manifest, PreprocessSpec
 from .say import Say, batches, silent
 
 KEPT_TOKENS = 64
 _BATCH = 2  # images of 518 pixels take half a gigabyte each
+_TYPES = {"images": "u1", "token_index": "<i8", "tokens": "<f4", "cls": "<f4", "raw_scores": "<f8"}
+_MOST_IMAGES = 64
+_LARGEST = 1 << 30
+"""Bytes of all arrays together: ViT-L at 518 pixels has 1 << 25."""
+_MOST_MEMBERS = 16
+_ZIP_END = struct.Struct("<4s4H2LH")
+"""Mark, two numbers of disks, two of members, size and place of the directory, length of a comment."""
+_ZIP64_END = struct.Struct("<4sLQL")
+"""What may be before it, and says that none of that counts."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -113,13 +134,90 @@ def save_probe(path: Path, probe: Probe) -> None:
     )
 
 
-def load_probe(path: Path) -> Probe:
-    """Read probe.npz; BundleError if it is not one."""
+# ---- reading ---------------------------------------------------------------------------------
+
+
+def load_probe(path: Path, manifest: Manifest | None = None) -> Probe:
+    """Read probe.npz.
+
+    Parameters
+    ----------
+    manifest : of the bundle it is in; None for whatever fits into ``_LARGEST`` bytes.
+
+    Raises
+    ------
+    BundleError
+        If it is no probe, or not one of a bundle with this manifest.
+    """
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
-            numbers = Numbers(data["tokens"], data["cls"], data["raw_scores"])
-            return Probe(data["images"], data["token_index"], numbers)
-    except (OSError, ValueError, KeyError, EOFError, TypeError, BadZipFile, zlib.error) as error:
+        with open_regular(path) as file:
+            _check_directory(file)
+            with ZipFile(file) as archive:
+                return _unpack(archive, path, manifest)
+    except (OSError, ValueError, EOFError, BadZipFile, zlib.error, struct.error, RuntimeError) as error:
         raise BundleError(
             f"{path} is not a probe that can be read: {error}. Export the bundle again."
         ) from error
+
+
+def _check_directory(file: BinaryIO) -> None:
+    """Raise ValueError unless a zip file ends as numpy's do, with a directory of a few members.
+
+    ``ZipFile`` makes an object of each of them, however many.
+    """
+    file.seek(0, os.SEEK_END)
+    size = min(file.tell(), _ZIP_END.size + _ZIP64_END.size)
+    file.seek(-size, os.SEEK_END)
+    tail = file.read(size).rjust(_ZIP_END.size + _ZIP64_END.size)
+    mark, *_, members, directory, _, comment = _ZIP_END.unpack(tail[-_ZIP_END.size :])
+    if mark != b"PK\5\6" or comment or tail.startswith(b"PK\6\7"):
+        raise ValueError("it is not the end of a zip file that numpy wrote")
+    if members > _MOST_MEMBERS or directory > _MOST_MEMBERS * 1000:
+        raise ValueError(f"it holds {members} members, expected {len(_TYPES)}")
+
+
+def _unpack(archive: ZipFile, path: Path, manifest: Manifest | None) -> Probe:
+    members = archive.infolist()
+    found, expected = sorted(m.filename for m in members), sorted(f"{name}.npy" for name in _TYPES)
+    if found != expected:
+        raise ValueError(f"it holds {shortly(found, 300)}, expected {expected}")
+    if any(m.flag_bits & 1 or m.compress_type not in (ZIP_STORED, ZIP_DEFLATED) for m in members):
+        raise ValueError("its members are encrypted, or compressed in a way that numpy does not use")
+    with ExitStack() as stack:
+        files = {name: stack.enter_context(archive.open(f"{name}.npy")) for name in _TYPES}
+        headers = {name: _named(name, read_header, files[name], dtype) for name, dtype in _TYPES.items()}
+        shapes = {name: header.shape for name, header in headers.items()}
+        _check_shapes(shapes, path, manifest)
+        arrays = {n: _named(n, read_data, files[n], headers[n], shapes[n]) for n in _TYPES}
+    numbers = Numbers(arrays["tokens"], arrays["cls"], arrays["raw_scores"])
+    return Probe(arrays["images"], arrays["token_index"], numbers)
+
+
+def _named(name: str, read: Callable[..., T], *arguments: Any) -> T:
+    """What ``read`` gives; its ValueError names the array."""
+    try:
+        return read(*arguments)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+
+
+def _check_shapes(shapes: Mapping[str, tuple[int, ...]], path: Path, manifest: Manifest | None) -> None:
+    """Raise BundleError unless ``manifest`` implies these shapes, ValueError if they are too large."""
+    if manifest:
+        count = min(shapes["images"][0], _MOST_IMAGES) if shapes["images"] else 0
+        kept = min(shapes["token_index"][0], manifest.patches) if shapes["token_index"] else 0
+        expected = {
+            "images": (count, *manifest.preprocess.size, 3),
+            "token_index": (kept,),
+            "tokens": (len(manifest.layers), count, kept, manifest.token_width),
+            "cls": (count, manifest.cls_width),
+            "raw_scores": (count,),
+        }
+        wrong = [
+            f"{n} {shortly(shapes[n])}, expected {expected[n]}" for n in _TYPES if shapes[n] != expected[n]
+        ]
+        if wrong:
+            raise BundleError(f"{path} does not fit the manifest: {'; '.join(wrong)}. Export it again.")
+    size = sum(math.prod(shapes[name]) * np.dtype(dtype).itemsize for name, dtype in _TYPES.items())
+    if size > _LARGEST:
+        raise ValueError(f"it unpacks to {size:,} bytes, expected at most {_LARGEST:,}")

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from .._files import read_regular, write_whole
+from .._json import from_json, read_json, shortly
 from .compiler import Compiled
 from .errors import KernelError
 from .source import arch_number, source_digest
@@ -26,6 +27,8 @@ SUFFIX = ".cubin.z"
 _SCHEMA_VERSION = 1
 _LARGEST = 1 << 25
 """Bytes of a cubin; one has about 1 << 17."""
+_LARGEST_INDEX = 1_000_000
+"""Bytes of kernels.json, which has some 10,000."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,16 @@ class CubinEntry:
     sha256: str
     compiler: str
     kernels: dict[str, dict[str, int]]
+
+
+@dataclass(frozen=True)
+class _Index:
+    """kernels.json."""
+
+    schema_version: int
+    source: str
+    cubins: dict[str, CubinEntry]
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -56,10 +69,12 @@ class CubinFolder:
         return self.path / f"{arch}{SUFFIX}"
 
     def read(self, arch: str) -> bytes:
-        """The cubin for ``arch``, one of ``cubins``; KernelError unless it is as it was written."""
+        """The cubin for ``arch``; KernelError if there is none, or it is not as it was written."""
         path = self.file(arch)
+        if arch not in self.cubins:
+            raise KernelError(f"{self.path} holds no cubin for {arch}. Make it anew: {self.remake}")
         try:
-            packed = path.read_bytes()
+            packed = read_regular(path, _LARGEST)
         except OSError as error:
             raise KernelError(
                 f"{path} cannot be read: {error.strerror}. Make it anew: {self.remake}"
@@ -92,31 +107,36 @@ def open_cubins(folder: Path, remake: str) -> CubinFolder | None:
     """
     path = folder / INDEX
     try:
-        content = json.loads(path.read_bytes())
-        expected = content.pop("sha256")
-        if content["schema_version"] > _SCHEMA_VERSION:
+        content = read_json(path, _LARGEST_INDEX)
+        version = content.get("schema_version") if isinstance(content, dict) else None
+        if isinstance(version, int) and version > _SCHEMA_VERSION:
             raise KernelError(
-                f"{path} has schema version {content['schema_version']}; this musc-edge reads "
+                f"{path} has schema version {shortly(version)}; this musc-edge reads "
                 f"{_SCHEMA_VERSION}. Upgrade musc-edge, or make it anew: {remake}"
             )
-        if _digest(content) != expected:
-            raise ValueError(f"its sha256 is not {expected}")
-        cubins = {f"sm_{arch_number(arch)}": CubinEntry(**e) for arch, e in content["cubins"].items()}
-        return CubinFolder(folder, content["source"], cubins, remake)
+        index: _Index = from_json(_Index, content, INDEX)
+        del content["sha256"]
+        if _digest(content) != index.sha256:
+            raise ValueError(f"its sha256 is not {shortly(index.sha256)}")
+        cubins = {f"sm_{arch_number(arch)}": entry for arch, entry in index.cubins.items()}
+        return CubinFolder(folder, index.source, cubins, remake)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise KernelError(f"{path} cannot be read: {error.strerror}. Make it anew: {remake}") from error
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except ValueError as error:
         raise KernelError(f"{path} is not as it was written ({error}). Make it anew: {remake}") from error
 
 
 def write_cubins(folder: Path, compiled: Sequence[Compiled]) -> None:
-    """Write cubins of this source and their kernels.json into an empty ``folder``, onto the disk itself."""
+    """Write cubins of this source and their kernels.json into an empty ``folder``, onto the disk itself.
+
+    Whatever the umask, others may not write the files.
+    """
     cubins = {}
     for each in sorted(compiled, key=lambda each: arch_number(each.arch)):
         packed = zlib.compress(each.code, 9)
-        _write(folder / f"{each.arch}{SUFFIX}", packed)
+        write_whole(folder / f"{each.arch}{SUFFIX}", packed, 0o644)
         kernels = {name: asdict(resources) for name, resources in each.kernels.items()}
         cubins[each.arch] = CubinEntry(hashlib.sha256(packed).hexdigest(), each.compiler, kernels)
     content: dict[str, Any] = {
@@ -125,15 +145,8 @@ def write_cubins(folder: Path, compiled: Sequence[Compiled]) -> None:
         "cubins": {arch: asdict(entry) for arch, entry in cubins.items()},
     }
     content["sha256"] = _digest(content)
-    _write(folder / INDEX, (json.dumps(content, indent=2) + "\n").encode())
+    write_whole(folder / INDEX, (json.dumps(content, indent=2) + "\n").encode(), 0o644)
 
 
 def _digest(content: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def _write(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())  # a folder is renamed when it is whole, also after a loss of power

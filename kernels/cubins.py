@@ -1,7 +1,8 @@
 """Where the kernels for a device come from: the bundle, else this user's cache, else a compiler, once.
 
 What comes from elsewhere than this source is never used, and what was damaged is an error, not a reason to
-look further.
+look further.  A cubin is code, and no hash covers the cache: nothing is taken from it that others could have
+written.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from .._files import first_way_in, make_folders
 from .compiler import Compiled, Compiler, compile_kernels, compiler_for
 from .cubin_files import INDEX, CubinFolder, open_cubins, write_cubins
 from .errors import KernelError
@@ -90,11 +92,35 @@ def cache_folder() -> Path:
         raise KernelError("this user has no home folder to keep kernels in: set $XDG_CACHE_HOME.") from error
 
 
-def cached_cubins(arch: str = "sm_*") -> list[CubinFolder]:
-    """What the cache holds for ``arch``, or for all; of other sources too."""
-    folders = sorted(path for path in cache_folder().glob(f"{arch}-*") if path.is_dir())
-    opened = [open_cubins(path, f"rm -r {path}") for path in folders]
+def cached_cubins(arch: str = "sm_*", notes: list[str] | None = None) -> list[CubinFolder]:
+    """What the cache holds for ``arch``, or for all, and can be used; of other sources too.
+
+    Why the rest cannot be used is added to ``notes``.
+    """
+    opened = []
+    for path in sorted(path for path in cache_folder().glob(f"{arch}-*") if path.is_dir()):
+        try:
+            opened.append(_open_cached(path))
+        except KernelError as error:
+            if notes is not None:
+                notes.append(str(error))
     return [each for each in opened if each]
+
+
+def _open_cached(folder: Path) -> CubinFolder | None:
+    """What one folder of the cache holds; KernelError if it is damaged, or others could have written it."""
+    _require_own(folder)
+    return open_cubins(folder, f"rm -r {folder}")
+
+
+def _require_own(folder: Path) -> None:
+    """Raise KernelError if others could have written a folder of the cache, or what is in it."""
+    reason = first_way_in(folder.parent, folder, *folder.glob("*"))
+    if reason:
+        raise KernelError(
+            f"kernels in {folder} are not used: {reason}, so that others could have put code there. Remove "
+            f"them, and let nobody else write the cache: rm -r {folder}; chmod go-w {folder.parent}"
+        )
 
 
 def _from_bundle(arch: str, root: Path, notes: list[str]) -> FoundCubin | None:
@@ -119,7 +145,7 @@ def _from_cache(arch: str, root: Path | None, notes: list[str]) -> FoundCubin:
     try:
         compiler = compiler_for(arch, portable=False)
     except KernelError as error:
-        for cubins in cached_cubins(arch):
+        for cubins in cached_cubins(arch, notes):
             if cubins.current:
                 return FoundCubin(cubins.read(arch), arch, cubins.cubins[arch].compiler, "cache")
         passed = "".join(f"\n{note}" for note in notes)
@@ -128,6 +154,11 @@ def _from_cache(arch: str, root: Path | None, notes: list[str]) -> FoundCubin:
             f"musc-export kernels {root or 'BUNDLE'} --arch {arch}{passed}"
         ) from error
     folder = cache_folder() / f"{arch}-{_key(arch, compiler)}"
+    try:
+        _require_own(folder)
+    except KernelError as error:
+        notes.append(f"{error}. They were compiled for this run alone.")
+        return FoundCubin(compile_kernels(arch, compiler).code, arch, compiler.name, "compiler")
     kept = open_cubins(folder, f"rm -r {folder}")
     if kept:
         return FoundCubin(kept.read(arch), arch, compiler.name, "cache")
@@ -143,7 +174,7 @@ def _key(arch: str, compiler: Compiler) -> str:
 def _keep(folder: Path, compiled: Compiled, notes: list[str]) -> None:
     """Put a cubin into the cache under a temporary name, then rename it; noted where that is impossible."""
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        make_folders(folder.parent, 0o755)
         partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
         try:
             write_cubins(partial, [compiled])

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+from .._json import shortly
+
 MAIN = "musc.cu"
 OPTIONS = ("-std=c++17",)
 """What every compiler is told besides the architecture; no header of CUDA is needed."""
@@ -43,5 +45,5 @@ def arch_number(arch: str) -> int:
     """87 for "sm_87"; ValueError for what names no architecture."""
     prefix, _, number = arch.partition("_")
     if prefix != "sm" or not number.isdecimal() or not 10 <= int(number) <= 999:
-        raise ValueError(f"{arch!r}: expected an architecture such as sm_87")
+        raise ValueError(f"{shortly(arch)}: expected an architecture such as sm_87")
     return int(number)

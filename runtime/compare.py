@@ -46,7 +46,7 @@ def load_filter(name: str) -> type[GramFilter]:
 
 
 def best_filter(name: str) -> tuple[str, str]:
-    """The name of the filter for ``name``, and why a better one was passed over, if it was.
+    """The name of the filter for ``name``, with its note, or one on why a better filter was passed over.
 
     "auto" is numba where it is installed and works, else numpy; other names are loaded or refused.
 
@@ -56,12 +56,16 @@ def best_filter(name: str) -> tuple[str, str]:
         As ``load_filter``, for a name that is not "auto".
     """
     if name != AUTO:
-        return load_filter(name).name, ""
+        return _named(load_filter(name))
     try:
-        return load_filter("numba").name, ""
+        return _named(load_filter("numba"))
     except DeviceError as error:
         absent = isinstance(error.__cause__, ModuleNotFoundError) and error.__cause__.name == "numba"
         return NumpyFilter.name, "" if absent else f"numpy compares the images: {error}"
+
+
+def _named(chosen: type[GramFilter]) -> tuple[str, str]:
+    return chosen.name, chosen.note
 
 
 class Comparer:

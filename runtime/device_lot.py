@@ -134,17 +134,18 @@ class DeviceLot:
                 self._pool(tokens, degree, *(array.rows(row, row + 1) for array in arrays))
             launches.column_mean(self.gpu, self._sample_features, self.shift, self.compute)
 
-    def pool_block(self, block: int, degree: int, row: int) -> None:
-        """Make the features of the next block of ``uses``, which is ``block``, into rows from ``row`` on."""
-        use = self._uses[self._next]
+    def pool_block(self, number: int, degree: int, row: int) -> None:
+        """Make the features of a block, by its number among ``uses``, into rows from ``row`` on."""
+        use = self._uses[number]
+        block = use[1]
         start = block * self.plan.block
         stop = min(start + self.plan.block, self.size.images)
+        self._next = number
         if self.plan.holds_tokens:
-            self._next += 1
             runs = self._on_device(use[0], start, stop)
         else:
             place = self._place_of(use)
-            self._next += 1
+            self._next += 1  # from here on what comes after it is copied ahead
             self.gpu.wait(self.compute, self._copied[place])
             runs = [self._ring.item(place).rows(0, stop - start)]
         with self._timed.work("aggregate", self.compute):

@@ -13,7 +13,7 @@ from ..kernels import launches
 from ..kernels.gpu import DeviceArray, Gpu
 from .device_lot import DeviceLot
 from .device_plan import pairs_per_launch
-from .device_schedule import Average, Compare, Open, Pool, degree_steps
+from .device_schedule import Average, Compare, Open, Pool, Schedule
 from .interval import interval_bounds
 from .judges import Judges, require_finite
 from .method import Method
@@ -48,34 +48,33 @@ class DeviceWork:
         """Mutual scores (N,P) by place; called in the GPU's thread."""
         finished = [self.kept.scores(i) if self.kept else None for i in range(self.size.layers)]
         left = [i for i, scores in enumerate(finished) if scores is None]
+        schedule = Schedule.of(self.judges, self.plan)
         degrees = self.method.degrees
-        blocks, pairs = [], 0
-        for step in degree_steps(self.judges, self.plan):
-            if isinstance(step, Pool):
-                blocks.append(step.block)
-            elif isinstance(step, Compare):
-                pairs += len(step.pairs)
-        uses = [(i, block) for i in left for _ in degrees for block in blocks]
+        uses = [(layer, block) for layer in left for _ in degrees for block in schedule.blocks]
         total = np.zeros((self.size.images, self.size.patches))
         with DeviceLot(
             gpu, self.size, self.plan, self.method.grid, self._read, self._on_device, uses, self.timer
         ) as lot:
-            launcher = _Launcher(self, lot, len(left), pairs)
-            for i, scores in enumerate(finished):
-                total += self._layer(lot, launcher, i) if scores is None else scores
+            launcher = _Launcher(self, lot, len(left), schedule.pairs)
+            for layer, scores in enumerate(finished):
+                first = left.index(layer) * len(degrees) * len(schedule.blocks) if scores is None else 0
+                total += self._layer(lot, launcher, schedule, layer, first) if scores is None else scores
         return total / self.size.layers
 
-    def _layer(self, lot: DeviceLot, launcher: _Launcher, layer: int) -> Array:
-        """Mutual scores (N,P) of a layer, averaged over degrees."""
+    def _layer(
+        self, lot: DeviceLot, launcher: _Launcher, schedule: Schedule, layer: int, first: int
+    ) -> Array:
+        """Mutual scores (N,P) of a layer, averaged over degrees; ``first`` is its first use of tokens."""
         mean = np.zeros((self.size.images, self.size.patches))
         bounds = interval_bounds(self.judges.count + 1, self.method.interval)
         lot.sample(layer)
         for number, degree in enumerate(self.method.degrees):
             lot.find_shift(degree)
-            for step in degree_steps(self.judges, self.plan):
+            for step in schedule.steps:
                 match step:
                     case Pool():
-                        lot.pool_block(step.block, degree, step.row)
+                        use = first + number * len(schedule.blocks) + step.number
+                        lot.pool_block(use, degree, step.row)
                     case Open():
                         lot.open_panel(step.stop - step.start)
                     case Compare():

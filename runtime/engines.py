@@ -6,25 +6,34 @@ user's cache folder.  Beside each lie
 
     NAME.plan.json                       what it was built from and for (``EngineInfo``)
     proof-<plan's sha256>-<GPU>.json     that it gave the bundle's numbers on this GPU (``Proof``)
+
+A plan is code, and no hash of the bundle covers it: what others could have written is not loaded.
 """
 
 from __future__ import annotations
 
-import json
+import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .._files import first_way_in, read_regular
+from .._json import from_json, read_json, shortly
 from ..kernels.cubins import user_cache
 from ..kernels.driver import GpuModel
-from .bundle import MODEL, from_json, sha256
+from .bundle import MODEL
 from .errors import BundleError
 from .tensorrt_library import NAMES, Library
 from .types import Bundle
 
 FOLDER = "engines"
 FORMAT = 1
+_LARGEST = 1 << 34
+"""Bytes of a plan, and images at once."""
+_LARGEST_TEXT = 1_000_000
+"""Bytes of a sidecar or a proof, which have some 2,000."""
+_REMOVE = "Remove it, and build the engine again with: musc-export engine"
 
 
 @dataclass(frozen=True)
@@ -62,6 +71,19 @@ class Engine:
 
     path: Path
     info: EngineInfo
+
+    @property
+    def way_in(self) -> str | None:
+        """Why others than this user could have written it, or None if they could not."""
+        return first_way_in(self.path.parent, self.path, sidecar_of(self.path))
+
+
+@dataclass(frozen=True)
+class BrokenEngine:
+    """A plan file whose sidecar cannot be read, and why."""
+
+    path: Path
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -121,10 +143,10 @@ def _slug(gpu: GpuModel) -> str:
 # ---- finding ---------------------------------------------------------------------------------
 
 
-def list_engines(bundle: Bundle) -> list[Engine]:
-    """Every engine of a bundle; BundleError if a sidecar cannot be read."""
+def list_engines(bundle: Bundle) -> list[Engine | BrokenEngine]:
+    """Every engine of a bundle; those whose sidecar cannot be read with the reason."""
     sidecars = [path for folder in engine_folders(bundle) for path in sorted(folder.glob("*.plan.json"))]
-    return [Engine(path.with_name(path.name.removesuffix(".json")), _read_info(path)) for path in sidecars]
+    return [_open_engine(path.with_name(path.name.removesuffix(".json"))) for path in sidecars]
 
 
 def find_engine(bundle: Bundle, gpu: GpuModel, flavors: tuple[str, ...]) -> Engine:
@@ -133,25 +155,48 @@ def find_engine(bundle: Bundle, gpu: GpuModel, flavors: tuple[str, ...]) -> Engi
     Raises
     ------
     BundleError
-        If there is none: it says for which GPUs there are.
+        If there is none: it says for which GPUs there are, which are broken, and which others could have
+        written.
     """
-    engines = list_engines(bundle)
-    for flavor in flavors:
-        fitting = [e for e in engines if e.info.flavor == flavor and _runs_on(e.info, gpu)]
-        if fitting:
-            return min(fitting, key=lambda e: e.info.gpu is None)  # rather the one built here
+    found = list_engines(bundle)
+    engines = [e for e in found if isinstance(e, Engine)]
+    fitting = [e for flavor in flavors for e in engines if e.info.flavor == flavor and _runs_on(e.info, gpu)]
+    own = [e for e in fitting if e.way_in is None]
+    if own:
+        best = [e for e in own if e.info.flavor == own[0].info.flavor]
+        return min(best, key=lambda e: e.info.gpu is None)  # rather the one built here
+    if fitting:
+        raise _distrust(fitting[0], bundle)
     others = "; ".join(f"{NAMES[e.info.flavor]} for {e.info.made_for}" for e in engines)
+    broken = "".join(f" {e.reason}" for e in found if isinstance(e, BrokenEngine))
     raise BundleError(
         f"{bundle.root} has no engine for {gpu}{f', only {others}' if others else ''}. "
-        f"Make one with: {rebuild_command(bundle)}"
+        f"Make one with: {rebuild_command(bundle)}{broken}"
     )
 
 
-def check_engine(engine: Engine, bundle: Bundle, library: Library, batch: int | None) -> None:
-    """Raise BundleError, with all that differs, unless ``library`` can run ``engine`` for ``bundle``.
+def _distrust(engine: Engine, bundle: Bundle) -> BundleError:
+    folder = engine.path.parent
+    return BundleError(
+        f"the engine {engine.path} is not used: {engine.way_in}, and a plan is code that would run as this "
+        f"user. Let nobody else write it (chmod -R go-w {folder}, chown -R), and build it again with: "
+        f"{rebuild_command(bundle)}"
+    )
 
-    ``batch`` is the largest that will be asked for; None for whatever the engine takes.
+
+def read_plan(engine: Engine, bundle: Bundle, library: Library, batch: int | None) -> bytes:
+    """The plan of ``engine``, if ``library`` can run it for ``bundle``.
+
+    ``batch`` is the largest that will be asked for; None for whatever the engine takes.  What is returned is
+    what was hashed: the file is read once.
+
+    Raises
+    ------
+    BundleError
+        If others could have written it, or with all that differs from what is needed.
     """
+    if engine.way_in:
+        raise _distrust(engine, bundle)
     info = engine.info
     wrong = []
     if info.graph != graph_files(bundle):
@@ -160,7 +205,12 @@ def check_engine(engine: Engine, bundle: Bundle, library: Library, batch: int | 
         wrong.append(f"it was built by {NAMES[info.flavor]} {info.version}, here is {library}")
     if batch is not None and batch > info.max_batch:
         wrong.append(f"it takes at most {info.max_batch} images at once, asked for are {batch}")
-    found = sha256(engine.path) if engine.path.is_file() else "missing"
+    plan, found = b"", "missing"
+    try:
+        plan = read_regular(engine.path, info.plan_bytes, follow=False)
+        found = hashlib.sha256(plan).hexdigest()
+    except OSError as error:
+        found = "missing" if isinstance(error, FileNotFoundError) else f"not there: {error.strerror}"
     if found != info.plan_sha256:
         wrong.append(
             f"its file was changed since it was built (sha256 {found[:16]}, not {info.plan_sha256[:16]})"
@@ -172,22 +222,24 @@ def check_engine(engine: Engine, bundle: Bundle, library: Library, batch: int | 
             f"the engine {engine.path} cannot be used: {'; '.join(wrong)}. "
             f"Build it again with: {rebuild_command(bundle, *options)}{smaller}"
         )
+    return plan
 
 
 def require_proof(engine: Engine, bundle: Bundle, gpu: GpuModel) -> None:
     """Raise BundleError unless ``engine`` has passed the gate on a GPU like this one."""
     if find_proof(engine, bundle, gpu) is None:
+        others = [way for path in _proof_files(engine, bundle, gpu) if (way := _way_into_proof(path))]
         raise BundleError(
             f"the engine {engine.path} is not yet proven on {gpu}: its numbers have not been compared with "
-            f"the bundle's. Do that with: musc-export verify {bundle.root} --backend tensorrt"
+            f"the bundle's{''.join(f' (a proof does not count: {way})' for way in others)}. "
+            f"Do that with: musc-export verify {bundle.root} --backend tensorrt"
         )
 
 
 def find_proof(engine: Engine, bundle: Bundle, gpu: GpuModel) -> Proof | None:
-    """The proof of ``engine`` on a GPU like this one, if there is one."""
-    for folder in engine_folders(bundle):
-        path = folder / proof_name(engine.info, gpu)
-        if not path.is_file():
+    """The proof of ``engine`` on a GPU like this one, if there is one that others could not have written."""
+    for path in _proof_files(engine, bundle, gpu):
+        if _way_into_proof(path):
             continue
         proof: Proof = _read(Proof, path)
         if proof.plan_sha256 == engine.info.plan_sha256 and proof.gpu == gpu:
@@ -195,24 +247,41 @@ def find_proof(engine: Engine, bundle: Bundle, gpu: GpuModel) -> Proof | None:
     return None
 
 
+def _proof_files(engine: Engine, bundle: Bundle, gpu: GpuModel) -> list[Path]:
+    paths = [folder / proof_name(engine.info, gpu) for folder in engine_folders(bundle)]
+    return [path for path in paths if path.exists()]
+
+
+def _way_into_proof(path: Path) -> str | None:
+    return first_way_in(path.parent, path)
+
+
 def _runs_on(info: EngineInfo, gpu: GpuModel) -> bool:
     return info.gpu == gpu if info.gpu else gpu.compute_capability in info.compute_capabilities
 
 
-def _read_info(path: Path) -> EngineInfo:
-    info: EngineInfo = _read(EngineInfo, path)
+def _open_engine(plan: Path) -> Engine | BrokenEngine:
+    path = sidecar_of(plan)
+    try:
+        info: EngineInfo = _read(EngineInfo, path)
+    except BundleError as error:
+        return BrokenEngine(plan, str(error))
+    wrong = ""
     if info.format != FORMAT or info.flavor not in NAMES:
-        raise BundleError(
-            f"{path} has format {info.format} and flavor {info.flavor!r}, expected {FORMAT} and one of "
-            f"{', '.join(NAMES)}. Remove it, and build the engine again with: musc-export engine"
+        wrong = (
+            f"format {shortly(info.format)} and flavor {shortly(info.flavor)}, expected {FORMAT} and one of "
+            f"{', '.join(NAMES)}"
         )
-    return info
+    numbers = (info.min_batch, info.opt_batch, info.max_batch, info.plan_bytes)
+    if min(numbers) < 1 or max(numbers) > _LARGEST:
+        wrong = f"batches and bytes {shortly(numbers)}, expected 1 to {_LARGEST}"
+    if wrong:
+        return BrokenEngine(plan, f"{path} has {wrong}. {_REMOVE}")
+    return Engine(plan, info)
 
 
 def _read(kind: type, path: Path) -> Any:
     try:
-        return from_json(kind, json.loads(path.read_bytes()), path.name)
-    except (OSError, ValueError, RecursionError) as error:
-        raise BundleError(
-            f"{path} cannot be read ({error}). Remove it, and build the engine again with: musc-export engine"
-        ) from error
+        return from_json(kind, read_json(path, _LARGEST_TEXT), path.name)
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{path} cannot be read ({error}). {_REMOVE}") from error

@@ -22,6 +22,7 @@ product itself.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numba
@@ -29,6 +30,7 @@ import numpy as np
 from numba import njit, types
 from numba.extending import intrinsic
 
+from .._files import first_way_in
 from .types import FloatArray
 
 _LEAST = np.float32(-np.inf)
@@ -47,16 +49,27 @@ def _build_larger(typing_context: Any, a: Any, b: Any) -> Any:
 _larger: Any = intrinsic(_build_larger)
 
 
+_distrusted: list[str] = []
+"""Why numba's cache is not used, if others could have written it."""
+
+
 def _compiled(function: Any) -> Any:
     """Compile for this processor, once: into numba's cache, or for this run only where that has no place.
 
-    numba keeps its cache beside this file, else in the user's cache folder, or in $NUMBA_CACHE_DIR.
+    numba keeps its cache beside this file, else in the user's cache folder, or in $NUMBA_CACHE_DIR.  It is
+    pickles, which are code, and nothing of it has been read yet: what others could have written never is.
     """
     how: dict[str, Any] = {"nogil": True, "fastmath": {"nnan", "nsz", "contract"}, "error_model": "numpy"}
     try:
-        return njit(cache=True, **how)(function)
+        kept = njit(cache=True, **how)(function)
     except RuntimeError:  # "no locator available": neither folder can be written
         return njit(**how)(function)
+    folder = Path(kept.stats.cache_path)
+    way_in = first_way_in(folder, *folder.glob(f"{Path(__file__).stem}.*.nb*"))
+    if way_in is None:
+        return kept
+    _distrusted.append(way_in)
+    return njit(**how)(function)
 
 
 @_compiled
@@ -195,6 +208,12 @@ class NumbaFilter:
 
     name = "numba"
     version = f"numba {numba.__version__}"
+    note = (
+        f"numba compiled for this run alone: {_distrusted[0]}, so that others could have put code into its "
+        "cache. Let nobody else write there, or set $NUMBA_CACHE_DIR."
+        if _distrusted
+        else ""
+    )
 
     def __init__(self, grid: tuple[int, int], degrees: Sequence[int]) -> None:
         height, width = grid

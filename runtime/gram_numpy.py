@@ -30,6 +30,7 @@ class NumpyFilter:
 
     name = "numpy"
     version = f"numpy {np.__version__}"
+    note = ""
 
     def __init__(self, grid: tuple[int, int], degrees: Sequence[int]) -> None:
         height, width = grid

@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 
 from ..kernels.driver import find_gpu
-from ..kernels.errors import KernelError
 from ..kernels.gpu import DeviceArray
-from .errors import BundleError, DeviceError
+from .errors import BundleError, DeviceError, device_errors
 from .types import Array, Bundle, DeviceSlot, FloatArray, Slot, TensorSpec
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -150,10 +149,8 @@ def import_onnxruntime() -> Any:
 
 def _require_cuda(ort: Any) -> None:
     """Raise DeviceError unless there is a GPU and the ONNX Runtime that can use it."""
-    try:
+    with device_errors():
         find_gpu()
-    except KernelError as error:
-        raise DeviceError(str(error)) from error
     both = installed_packages()
     if len(both) > 1:
         raise DeviceError(

@@ -5,37 +5,60 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Any, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+_abandoned: set[Future[Any]] = set()  # what was still running when nobody wanted to wait for it any longer
+
 
 def in_order(
-    items: Iterable[Item], work: Callable[[Item], Result], threads: int, ahead: int, name: str = "work"
+    items: Iterable[Item],
+    work: Callable[[Item], Result],
+    threads: int,
+    ahead: int,
+    name: str = "work",
+    patience: float | None = None,
 ) -> Generator[tuple[Item, Result], None, None]:
     """Yield each item with ``work(item)``, in order; what ``work`` raises is raised here.
 
     ``threads`` work at once, at most ``ahead`` items before the consumer, which bounds memory.  When the
-    consumer stops, items that were not begun are dropped.
+    consumer stops, or is interrupted, items that were not begun are dropped, and those that were get
+    ``patience`` seconds to end, or as long as they need.  After that they are left alone, which is only for
+    work that changes nothing (``has_abandoned``).
     """
-    with ThreadPoolExecutor(threads, thread_name_prefix=name) as pool:
-        waiting: deque[tuple[Item, Future[Result]]] = deque()
-        try:
-            for item in items:
-                waiting.append((item, pool.submit(work, item)))
-                if len(waiting) > ahead:
-                    first, future = waiting.popleft()
-                    yield first, future.result()
-            while waiting:
-                first, future = waiting.popleft()
-                yield first, future.result()
-        finally:
-            for _, future in waiting:
-                future.cancel()
+    pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
+    waiting: deque[tuple[Item, Future[Result]]] = deque()
+    try:
+        for item in items:
+            waiting.append((item, pool.submit(work, item)))
+            if len(waiting) > ahead:
+                yield waiting[0][0], waiting[0][1].result()
+                waiting.popleft()
+        while waiting:
+            yield waiting[0][0], waiting[0][1].result()
+            waiting.popleft()
+    finally:
+        _stop(pool, [future for _, future in waiting], patience)
+
+
+def has_abandoned() -> bool:
+    """Whether work that nobody waits for is still running; Python would wait for it before it ends."""
+    return any(not future.done() for future in _abandoned)
 
 
 def cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0))
+
+
+def _stop(pool: ThreadPoolExecutor, futures: list[Future[Any]], patience: float | None) -> None:
+    """Drop what was not begun, and give what was up to ``patience`` seconds."""
+    running = {future for future in futures if not future.cancel()}
+    if patience is not None:
+        _abandoned.update(running)  # first, because another interrupt may end the wait
+        ended, _ = wait(running, patience)
+        _abandoned.difference_update(ended)
+    pool.shutdown(wait=not _abandoned & running)

@@ -99,6 +99,9 @@ class GramFilter(Protocol):
     name: str
     version: str
 
+    note: str
+    """What the user should know of it, or nothing."""
+
     def __init__(self, grid: tuple[int, int], degrees: Sequence[int]) -> None: ...
 
     def maxima(

@@ -48,8 +48,8 @@ def open_scorer(
         if device:
             yield CudaScorer(method, device, resources.device_memory, notes)
         else:
-            kind, passed_over = best_filter(name)
-            yield CpuScorer(method, kind, resources.scratch, notes + ([passed_over] if passed_over else []))
+            kind, note = best_filter(name)
+            yield CpuScorer(method, kind, resources.scratch, notes + ([note] if note else []))
 
 
 def _open_gpu_for(

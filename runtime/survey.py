@@ -19,6 +19,7 @@ from .images import (
     ImageError,
     deepest_value,
     file_stamp,
+    image_error,
     preprocess,
     read_header,
     read_image,
@@ -26,6 +27,9 @@ from .images import (
 from .parallel import Item, Result, in_order
 from .timing import UNTIMED, StageTimer
 from .types import FloatArray, LotImage, PreprocessSpec, Progress, SkippedImage, no_progress
+
+PATIENCE = 2.0
+"""Seconds that a decoder gets to finish when its image is wanted no more."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,7 @@ def survey_lot(
     def look(image: LotImage) -> tuple[Header, int]:
         header = read_header(image.path, options.max_pixels)
         wanted = header.bits > 8 and options.bit_depth is None
-        return header, deepest_value(image.path) if wanted else 0
+        return header, deepest_value(image.path, options.max_pixels) if wanted else 0
 
     for done, (image, found) in enumerate(run_ahead(images, look, threads, ahead=64), 1):
         if isinstance(found, ImageError):
@@ -120,8 +124,11 @@ def decode_ahead(
     def decode(image: LotImage) -> FloatArray:
         with timer.work("decode"):
             pixels = survey.read(image)
-        with timer.work("resize"):
-            return preprocess(pixels, spec)
+        try:
+            with timer.work("resize"):
+                return preprocess(pixels, spec)
+        except MemoryError as error:
+            raise image_error(error) from error
 
     return run_ahead(survey.images[first:], decode, threads, ahead)
 
@@ -131,7 +138,8 @@ def run_ahead(
 ) -> Generator[tuple[Item, Result | ImageError], None, None]:
     """Yield each item with ``work(item)`` or the ImageError that it raised, in order.
 
-    ``threads`` work at once, at most ``ahead`` items before the consumer (``parallel.in_order``).
+    ``threads`` work at once, at most ``ahead`` items before the consumer (``parallel.in_order``).  A decoder
+    that does not come back keeps nobody from stopping.
     """
 
     def attempt(item: Item) -> Result | ImageError:
@@ -140,7 +148,7 @@ def run_ahead(
         except ImageError as error:
             return error
 
-    return in_order(items, attempt, threads, ahead, name="images")
+    return in_order(items, attempt, threads, ahead, name="images", patience=PATIENCE)
 
 
 def _size_notes(sizes: Counter[tuple[int, int]]) -> list[str]:

@@ -18,12 +18,11 @@ from typing import Any
 import numpy as np
 
 from ..kernels.driver import GpuModel, find_gpu
-from ..kernels.errors import KernelError
 from ..kernels.gpu import DeviceArray, Gpu, Stream
 from ..kernels.pycuda_gpu import PycudaGpu
 from ..kernels.thread import GpuThread
-from .engines import Engine, check_engine, find_engine, rebuild_command, require_proof
-from .errors import BundleError, DeviceError
+from .engines import Engine, find_engine, read_plan, rebuild_command, require_proof
+from .errors import BundleError, DeviceError, device_errors
 from .tensorrt_api import ICudaEngine, IExecutionContext, IRuntime
 from .tensorrt_library import Library, installed_flavors, load_library, make_log, reasons
 from .types import Array, Bundle, DeviceSlot, FloatArray, Slot
@@ -66,7 +65,8 @@ class TensorRtBackend:
     DeviceError
         On entering, if there is no GPU, TensorRT or pycuda.
     BundleError
-        On entering, if there is no engine for this GPU, graph and version, or its file was changed.
+        On entering, if there is no engine for this GPU, graph and version, its file was changed, or others
+        could have written it.
     """
 
     name = "tensorrt"
@@ -95,27 +95,22 @@ class TensorRtBackend:
         return f"{self._library}, {self.engine.info.variant}, {self.engine.info.plan_sha256[:16]}, {self.gpu}"
 
     def __enter__(self) -> TensorRtBackend:
-        self.gpu, self.engine, self._library = self._choose()
+        self.gpu, self.engine, self._library, plan = self._choose()
         self._room = self._batch or self.engine.info.max_batch
         self.max_batch = self._room
         self._session = _Session()
-        try:
-            with ExitStack() as stack:
-                self._thread = stack.enter_context(GpuThread(self._open_gpu))
-                stack.callback(self._thread.run, lambda gpu: self._session.clear())
-                self._thread.run(self._load)
-                self._stack = stack.pop_all()
-        except KernelError as error:
-            raise DeviceError(str(error)) from error
+        with device_errors(), ExitStack() as stack:
+            self._thread = stack.enter_context(GpuThread(self._open_gpu))
+            stack.callback(self._thread.run, lambda gpu: self._session.clear())
+            self._thread.run(partial(self._load, plan))
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
+        with device_errors():
             self._stack.__exit__(kind, error, trace)
-        except KernelError as failure:
-            raise DeviceError(str(failure)) from failure
 
     def extract_into(self, images: FloatArray, slot: Slot | DeviceSlot) -> None:
         """Write the tokens (S,B,P,C) and CLS embeddings (B,D) of ``images`` (B,3,H,W) into ``slot``.
@@ -127,36 +122,32 @@ class TensorRtBackend:
         """
         if len(images) > self._room:
             raise DeviceError(f"{len(images)} images at once, the engine was opened for {self._room}.")
-        try:
+        with device_errors():
             self._thread.run(partial(self._run, images, slot))
-        except KernelError as error:
-            raise DeviceError(str(error)) from error
 
     # ---- before the GPU is touched ---------------------------------------------------------------
 
-    def _choose(self) -> tuple[GpuModel, Engine, Library]:
-        try:
+    def _choose(self) -> tuple[GpuModel, Engine, Library, bytes]:
+        with device_errors():
             gpu = find_gpu()
-        except KernelError as error:
-            raise DeviceError(str(error)) from error
         if self._given:
             engine, library = self._given, load_library(self._given.info.flavor)
         else:
             load_library()  # that there is none at all is to be said before that there is no engine
             engine = find_engine(self._bundle, gpu, installed_flavors())
             library = load_library(engine.info.flavor)
-        check_engine(engine, self._bundle, library, self._batch)
+        plan = read_plan(engine, self._bundle, library, self._batch)
         if self._proven:
             require_proof(engine, self._bundle, gpu)
-        return gpu, engine, library
+        return gpu, engine, library, plan
 
     # ---- in the GPU's thread ---------------------------------------------------------------------
 
-    def _load(self, gpu: Gpu) -> None:
+    def _load(self, plan: bytes, gpu: Gpu) -> None:
         trt, session = self._library.module, self._session
         session.log = make_log(trt)
         session.runtime = trt.Runtime(session.log)
-        engine = session.runtime.deserialize_cuda_engine(self.engine.path.read_bytes())
+        engine = session.runtime.deserialize_cuda_engine(plan)
         if engine is None:
             raise BundleError(
                 f"{self._library} cannot load {self.engine.path}: {reasons(session.log.errors)}. "

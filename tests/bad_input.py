@@ -19,6 +19,17 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from hostile_files import (
+    chunk,
+    eps,
+    ico,
+    jpeg_of_scans,
+    png,
+    run_length_bmp,
+    tiff_of_pages,
+    tiff_of_strips,
+    wide_open,
+)
 from musc_edge.runtime.bundle import sha256
 
 
@@ -64,7 +75,9 @@ def command_of(case: Case, place: Place, scripts: Path) -> list[str]:
     lot = [] if extra and not extra[0].startswith("-") else [str(place.lot)]
     given = [] if "-b" in extra else ["-b", str(place.bundle)]
     given += [] if "-o" in extra else ["-o", "out"]
-    return [str(scripts / "musc-edge"), "infer", *lot, *extra, *given]
+    # A folder ``bin`` that the case has made comes first in PATH.
+    path = ["env", f"PATH={place.root / 'bin'}:{os.environ['PATH']}"] if (place.root / "bin").exists() else []
+    return [*path, str(scripts / "musc-edge"), "infer", *lot, *extra, *given]
 
 
 # ---- files -----------------------------------------------------------------------------------
@@ -74,6 +87,15 @@ def write_bytes(name: str, content: bytes) -> Callable[[Place], list[str]]:
     def build(place: Place) -> list[str]:
         (place.lot / name).write_bytes(content)
         return []
+
+    return build
+
+
+def made(name: str, make: Callable[[], bytes]) -> Callable[[Place], list[str]]:
+    """A file whose many bytes are made only where the case is run."""
+
+    def build(place: Place) -> list[str]:
+        return write_bytes(name, make())(place)
 
     return build
 
@@ -138,6 +160,20 @@ def giant(place: Place) -> list[str]:
     header = struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0)
     content = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 1000))
     (place.lot / "giant.png").write_bytes(content + chunk(b"IEND", b""))
+    return []
+
+
+def postscript(place: Place) -> list[str]:
+    """An EPS, and a ``gs`` that removes the lot's first image if it is started."""
+    script = wide_open(place.root / "bin") / "gs"
+    script.write_text(f"#!/bin/sh\nrm {place.an_image()}\n", encoding="utf-8")
+    (place.lot / "eps.png").write_bytes(eps())
+    return []
+
+
+def icon_bomb(place: Place) -> list[str]:
+    """An icon of 16 x 16 pixels that holds 400 megapixels."""
+    (place.lot / "icon.png").write_bytes(ico(png(size=(20_000, 20_000))))
     return []
 
 
@@ -322,19 +358,42 @@ def flip_a_bit(own: Path) -> None:
 
 def weights_outside(own: Path) -> None:
     """A graph whose weights lie in a file outside of the bundle, with the manifest brought in line."""
+    move_weights(own, "../w.data")
+
+
+def weights_unlisted(own: Path) -> None:
+    """The same with a file inside, of which the manifest has no hash."""
+    move_weights(own, "w.data")
+
+
+def move_weights(own: Path, location: str) -> None:
     import onnx
 
     model = onnx.load(own / "model.onnx")
     onnx.save(model, own / "model.onnx", save_as_external_data=True, location="w.data", size_threshold=0)
-    (own / "w.data").rename(own.parent / "w.data")
+    (own / "w.data").rename(own / location)
     model = onnx.load(own / "model.onnx", load_external_data=False)
     for tensor in model.graph.initializer:
         for entry in tensor.external_data:
             if entry.key == "location":
-                entry.value = "../w.data"
+                entry.value = location
     (own / "model.onnx").write_bytes(model.SerializeToString())
     files = json.loads((own / "manifest.json").read_text(encoding="utf-8"))["files"]
     edit_manifest(files={**files, "model.onnx": sha256(own / "model.onnx")})(own)
+
+
+def manifest_pipe(own: Path) -> None:
+    (own / "manifest.json").unlink()
+    os.mkfifo(own / "manifest.json")
+
+
+def many_links(own: Path) -> None:
+    """A file that is listed is a link to a link, and so on."""
+    for k in range(1200):
+        (own / f"link{k}").symlink_to(f"link{k + 1}")
+    (own / "link1200").write_bytes(b"")
+    files = json.loads((own / "manifest.json").read_text(encoding="utf-8"))["files"]
+    edit_manifest(files={**files, "link0": "0"})(own)
 
 
 def arguments(*options: str) -> Callable[[Place], list[str]]:
@@ -373,6 +432,49 @@ CASES = [
     ),
     Case("pipe with an image's name", pipe, 3, "not a regular file", ("pipe.png",)),
     Case("60,000 x 60,000 pixels", giant, 3, "too_large (60000 x 60000 pixels", ("giant.png",)),
+    Case(
+        "EPS with an image's name",
+        postscript,
+        3,
+        "EPS, not a bmp, jpeg, png, tiff or webp file",
+        ("eps.png",),
+    ),
+    Case("icon that holds 20,000 x 20,000 pixels", icon_bomb, 3, "ICO, not a bmp", ("icon.png",)),
+    Case(
+        "TIFF with 100,000 pages",
+        made("pages.tif", lambda: tiff_of_pages(100_000)),
+        0,
+        "1 files have several pages; the first page",
+        scored=9,
+    ),
+    Case(
+        "TIFF with 4 million strips",
+        made("strips.tif", lambda: tiff_of_strips(4_000_000)),
+        3,
+        "more than 524,288 strips or tiles",
+        ("strips.tif",),
+    ),
+    Case(
+        "JPEG with 3,000 scans",
+        write_bytes("scans.jpg", jpeg_of_scans(3_000)),
+        3,
+        "more than 100 scans",
+        ("scans.jpg",),
+    ),
+    Case(
+        "PNG with a million chunks",
+        made("chunks.png", lambda: png(before=chunk(b"prIv") * 10**6)),
+        3,
+        "more than 1,000 chunks",
+        ("chunks.png",),
+    ),
+    Case(
+        "run-length-encoded BMP of 100 megapixels",
+        write_bytes("runs.bmp", run_length_bmp(10_000, 10_000, b"\0\1")),
+        3,
+        "a large run-length-encoded BMP",
+        ("runs.bmp",),
+    ),
     Case("float TIFF", float_tiff, 3, "floating-point pixels have no known white", ("float.tiff",)),
     Case("gray with alpha", saved("a.png", lambda i: i.convert("LA")), 0, "most suspicious of 9", scored=9),
     Case("palette", saved("a.png", lambda i: i.convert("P")), 0, "most suspicious of 9", scored=9),
@@ -435,7 +537,27 @@ CASES = [
     Case("bundle with one bit flipped", bundle(flip_a_bit), 4, "was changed since it was written"),
     Case("bundle of a newer schema", bundle(edit_manifest(schema_version=99)), 4, "Upgrade musc-edge"),
     Case("bundle with a file outside", bundle(file_outside), 4, "lies outside of it"),
-    Case("bundle with weights outside", bundle(weights_outside), 4, "cannot load"),
+    Case("bundle with weights outside", bundle(weights_outside), 4, "takes weights from '../w.data'"),
+    Case(
+        "bundle with weights that the manifest does not list",
+        bundle(weights_unlisted),
+        4,
+        "takes weights from 'w.data', which the manifest does not list",
+    ),
+    Case("pipe in place of the manifest", bundle(manifest_pipe), 4, "not a regular file"),
+    Case(
+        "bundle with a number of 400 digits",
+        bundle(edit_manifest(token_width=10**400)),
+        4,
+        "expected 1 to 16384",
+    ),
+    Case(
+        "manifest that is nested deeply",
+        bundle(edit_manifest(parity={"a": json.loads("[" * 300 + "]" * 300)})),
+        4,
+        "nested deeper than 32 levels",
+    ),
+    Case("file of the bundle behind 1,200 links", bundle(many_links), 4, "Do not use this bundle"),
     Case("budget that is too small", arguments("--memory-budget", "1M"), 6, "the smallest that works is"),
     Case("maps none with a map format", arguments("--maps", "none", "--map-format", "tiff"), 2, "no meaning"),
     Case("100,000 threads", arguments("--threads", "100000"), 2, "at most 256 threads"),

@@ -37,7 +37,10 @@ Array = npt.NDArray[Any]
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SPEC = PreprocessSpec((8, 12), "squash", "bicubic", MEAN, STD)
-CONTENT = {"model.onnx": b"any bytes stand for the graph", "probe.npz": b"and any others for the probe"}
+CONTENT = {
+    "model.onnx": b"\x12\x1dany bytes stand for the graph",  # as the text of protobuf's field 2
+    "probe.npz": b"and any others for the probe",
+}
 
 
 # ---- images ----------------------------------------------------------------------------------

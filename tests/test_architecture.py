@@ -12,10 +12,10 @@ import pytest
 from places import ROOT
 
 MAY_IMPORT = {
-    "kernels": {"kernels", "_files"},
-    "runtime": {"runtime", "kernels", "_version", "_files"},
-    "export": {"export", "runtime", "kernels", "_version", "_files"},
-    "tools": {"tools", "export", "runtime", "kernels", "_version", "_files"},
+    "kernels": {"kernels", "_files", "_json"},
+    "runtime": {"runtime", "kernels", "_version", "_files", "_json"},
+    "export": {"export", "runtime", "kernels", "_version", "_files", "_json"},
+    "tools": {"tools", "export", "runtime", "kernels", "_version", "_files", "_json"},
 }
 HEAVY = (
     *("torch", "onnx", "open_clip", "timm", "onnxruntime", "tensorrt", "pycuda"),

@@ -9,10 +9,11 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from .._version import __version__
 from ..runtime.errors import MuscEdgeError
+from ..runtime.parallel import has_abandoned
 from ..runtime.settings import ANYTHING, AUTO, PAPER, Resources, ScoreSettings
 
 INTERRUPTED = 130
@@ -82,7 +83,36 @@ def resources(args: argparse.Namespace) -> Resources:
 
 
 def run(prog: str, parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
-    """Parse, call the command's function ``run`` and return the exit code."""
+    """Parse, call the command's function ``run`` and return the exit code.
+
+    Without ``argv`` this is the process's own command line, which then ends even while a decoder that does
+    not come back still runs: Python by itself would wait for it.
+    """
+    code: object = 1
+    try:
+        code = _run(prog, parser, argv)
+        return code
+    except SystemExit as leaving:
+        code = leaving.code
+        raise
+    except Exception:
+        if argv is None and has_abandoned():
+            traceback.print_exc()
+        raise
+    finally:
+        if argv is None and has_abandoned():
+            _leave(code)
+
+
+def _leave(code: object) -> None:
+    """End the process as ``sys.exit`` would, but for threads; all else was cleaned up by who made it."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # a reader that has gone
+            stream.flush()
+    os._exit(code if isinstance(code, int) else code is not None)
+
+
+def _run(prog: str, parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # any file name can be shown anywhere

@@ -81,9 +81,13 @@ print(", ".join(names))
 """
 _CACHE = """
 from musc_edge.kernels.cubins import cache_folder, cached_cubins
-current = [cubins for cubins in cached_cubins() if cubins.current]
+unusable = []
+current = [cubins for cubins in cached_cubins(notes=unusable) if cubins.current]
 names = [f"{arch} by {entry.compiler}" for each in current for arch, entry in each.cubins.items()]
-print(", ".join(names) or "none yet", "in", cache_folder())
+found = f"{', '.join(names) or 'none yet'} in {cache_folder()}"
+if unusable:
+    raise SystemExit(f"{found}; {' '.join(unusable)}")
+print(found)
 """
 _GPU, _ORT, _ONE_ORT = "NVIDIA GPU", "ONNX Runtime", "its packages"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 from .._numbers import ceil_div
 from ..kernels.cubin_files import CubinFolder
 from ..runtime.bundle import open_kernels
-from ..runtime.engines import Engine, list_engines
+from ..runtime.engines import BrokenEngine, Engine, list_engines
 from ..runtime.forecast import Forecast
 from ..runtime.lot_result import LotResult
 from ..runtime.memory import size_text
@@ -23,6 +24,8 @@ from .progress import duration
 
 _WORST = 10
 _SKIPPED_SHOWN = 10
+_NO_BYTE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
+"""Halves of characters, as JSON can hold, that stand for no byte of a file's name."""
 
 
 @dataclass(frozen=True)
@@ -171,16 +174,27 @@ def bundle_text(bundle: Bundle) -> str:
     if cubins:
         rows.append(("kernels", kernels_text(cubins)))
     rows += [("engine", engine_text(engine)) for engine in list_engines(bundle)]
-    return "\n".join(f"{label:<11} {value}" for label, value in rows)
+    return "\n".join(f"{label:<11} {printable(value)}" for label, value in rows)
 
 
-def engine_text(engine: Engine) -> str:
-    """For people: which TensorRT built an engine for what."""
+def engine_text(engine: Engine | BrokenEngine) -> str:
+    """For people: which TensorRT built an engine for what, or why it cannot be used."""
+    if isinstance(engine, BrokenEngine):
+        return f"{engine.path}  cannot be used: {engine.reason}"
     info = engine.info
-    return (
+    text = (
         f"{engine.path}  {info.plan_bytes / 1e6:.1f} MB, {NAMES[info.flavor]} {info.version} for "
         f"{info.made_for}, up to {info.max_batch} images, {info.variant}"
     )
+    return f"{text}; not used: {engine.way_in}" if engine.way_in else text
+
+
+def _engine_facts(engine: Engine | BrokenEngine) -> dict[str, Any]:
+    """For machines: the same."""
+    if isinstance(engine, BrokenEngine):
+        return {"path": str(engine.path), "broken": engine.reason}
+    refused = {"refused": engine.way_in} if engine.way_in else {}
+    return {"path": str(engine.path), **dataclasses.asdict(engine.info), **refused}
 
 
 def bundle_json(bundle: Bundle) -> str:
@@ -191,7 +205,7 @@ def bundle_json(bundle: Bundle) -> str:
         "sha256": bundle.digest,
         **dataclasses.asdict(bundle.manifest),
         "kernels": kernels_facts(cubins) if cubins else None,
-        "engines": [{"path": str(e.path), **dataclasses.asdict(e.info)} for e in list_engines(bundle)],
+        "engines": [_engine_facts(engine) for engine in list_engines(bundle)],
     }
     return json.dumps(data, indent=2)
 
@@ -214,7 +228,7 @@ def kernels_facts(cubins: CubinFolder) -> dict[str, Any]:
 
 def printable(name: str) -> str:
     """A file name on one line, whatever bytes are in it."""
-    text = name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    text = _NO_BYTE.sub("\ufffd", name).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     return "".join(c if c.isprintable() else "?" for c in text)
 
 

@@ -605,6 +605,25 @@ def test_external_data_of_the_source(tmp_path: Path) -> None:
         load_source(path)
 
 
+@pytest.mark.parametrize("location", ["../model.data", "{absolute}", "link", "sub/../../model.data", "a\0b"])
+def test_external_data_from_elsewhere(tmp_path: Path, location: str) -> None:
+    """A stranger's file would bring any file of this user into the bundle."""
+    folder = tmp_path / "source"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "link").symlink_to(tmp_path / "model.data")
+    onnx.save(tiny_vit(), folder / "m.onnx", save_as_external_data=True, location="w", size_threshold=0)
+    (folder / "w").rename(tmp_path / "model.data")
+    model = onnx.load(folder / "m.onnx", load_external_data=False)
+    for tensor in model.graph.initializer:
+        (where,) = (entry for entry in tensor.external_data if entry.key == "location")
+        where.value = location.format(absolute=tmp_path / "model.data")
+    (folder / "m.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(
+        BundleError, match=r"m\.onnx .*(takes weights from .* expected a file in|cannot be a file's name)"
+    ):
+        load_source(folder / "m.onnx")
+
+
 def test_large_graphs_keep_their_weights_beside_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     graph, images = built(tiny_vit(), (16, 16)).model, pixels(2, (16, 16))
     before = run(graph, images)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import tracemalloc
+import warnings
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -260,6 +263,144 @@ def test_probe_with_pickled_objects_is_not_read(bundle: Path) -> None:
     edit_probe(bundle, cls=np.array([{"a": 1}], dtype=object))
     with pytest.raises(BundleError, match="is not a probe that can be read"):
         verify(str(bundle))
+
+
+def zipped(bundle: Path, members: list[tuple[str, bytes]], compression: int = zipfile.ZIP_DEFLATED) -> None:
+    """A probe made by hand, with the manifest's hash brought up to date."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of names that come twice
+        with zipfile.ZipFile(bundle / "probe.npz", "w", compression) as archive:
+            for name, content in members:
+                archive.writestr(name, content)
+    rehash(bundle)
+
+
+def members_of(bundle: Path) -> list[tuple[str, bytes]]:
+    with zipfile.ZipFile(bundle / "probe.npz") as archive:
+        return [(name, archive.read(name)) for name in archive.namelist()]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda members: [*members, ("more.npy", saved(np.zeros(3)))],
+        lambda members: [*members, members[0]],
+        lambda members: [("images", members[0][1]), *members[1:]],
+        lambda members: [("../images.npy", members[0][1]), *members[1:]],
+        lambda members: [*members, *((f"{k}.npy", b"") for k in range(70_000))],
+        lambda members: [(name, content + b"more") for name, content in members],
+        lambda members: [(name, content[:-1]) for name, content in members],
+        lambda members: [(name, b"") for name, _ in members],
+    ],
+    ids=["one more", "one twice", "suffix", "path", "many", "longer", "shorter", "empty"],
+)
+def test_probe_of_other_members(bundle: Path, change: Callable[[Any], Any]) -> None:
+    zipped(bundle, change(members_of(bundle)))
+    with pytest.raises(BundleError, match=r"probe\.npz is not a probe that can be read: .*Export"):
+        verify(str(bundle))
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_probe_in_another_compression(bundle: Path, compression: int) -> None:
+    """Only what numpy writes is unpacked."""
+    zipped(bundle, members_of(bundle), compression)
+    with pytest.raises(BundleError, match="compressed in a way that numpy does not use"):
+        verify(str(bundle))
+
+
+def test_encrypted_probe(bundle: Path) -> None:
+    path = bundle / "probe.npz"
+    zipped(bundle, members_of(bundle))
+    content = bytearray(path.read_bytes())
+    directory = content.index(b"PK\x01\x02")
+    content[directory + 8] |= 1
+    path.write_bytes(content)
+    rehash(bundle)
+    with pytest.raises(BundleError, match="encrypted"):
+        verify(str(bundle))
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("tokens", lambda a: a.astype(np.float64)),
+        ("tokens", lambda a: a.astype(np.float16)),
+        ("images", lambda a: a.astype(np.int8)),
+        ("token_index", lambda a: a.astype(np.float64)),
+        ("token_index", lambda a: a[None]),
+        ("token_index", lambda a: a[0]),
+        ("token_index", lambda a: a[:0]),
+        ("images", lambda a: a[0, 0, 0, 0]),
+        ("cls", lambda a: a.astype("S8")),
+        ("cls", lambda a: a.astype(">f4")),
+        ("raw_scores", lambda a: a.astype("M8[s]")),
+        ("raw_scores", lambda a: np.zeros(len(a), [("a", "<f8")])),
+    ],
+)
+def test_probe_of_another_type(bundle: Path, name: str, change: Callable[[Array], Array]) -> None:
+    with np.load(bundle / "probe.npz") as data:
+        changed = change(data[name])
+    edit_probe(bundle, **{name: changed})
+    with pytest.raises(BundleError, match=r"probe\.npz (is not a probe|does not fit)"):
+        verify(str(bundle))
+
+
+def header(shape: str) -> bytes:
+    """That of an array of bytes."""
+    text = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
+
+
+@pytest.mark.parametrize(
+    ("start", "zeros"),
+    [
+        (header("(12, 16, 24, 3)"), 10**8),
+        (header("(12, 2000, 4000, 3)"), 12 * 2000 * 4000 * 3),
+        (header("(4611686018427387904,)"), 0),
+        (header("(100000000, 16, 24, 3)"), 0),
+        (b"\x93NUMPY\x02\x00\x00\x00\x00\x10", 10**8),
+    ],
+    ids=["data behind the data", "large and there", "4 EiB", "many images", "header"],
+)
+def test_probe_that_unpacks_to_more_than_the_manifest_says(bundle: Path, start: bytes, zeros: int) -> None:
+    bomb = start + bytes(zeros)
+    zipped(bundle, [(n, bomb if n == "images.npy" else content) for n, content in members_of(bundle)])
+    assert (bundle / "probe.npz").stat().st_size < 1_000_000
+    del bomb
+    tracemalloc.start()
+    with pytest.raises(BundleError, match=r"probe\.npz (is not a probe|does not fit).*images"):
+        verify(str(bundle))
+    assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    tracemalloc.stop()
+
+
+def test_images_without_end(bundle: Path) -> None:
+    """Arrays that fit each other and the manifest, but are of more images than any probe has."""
+    with np.load(bundle / "probe.npz") as data:
+        arrays = {n: data[n] for n in ("images", "cls", "raw_scores")}
+        tokens = np.repeat(data["tokens"], 6, axis=1)
+    edit_probe(bundle, tokens=tokens, **{name: np.repeat(array, 6, axis=0) for name, array in arrays.items()})
+    with pytest.raises(BundleError, match=r"images \(72, 16, 24, 3\), expected \(64, 16, 24, 3\)"):
+        verify(str(bundle))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_damaged_probe_with_a_hash_that_fits(bundle: Path, seed: int) -> None:
+    """Of any byte that is changed comes a BundleError, or the numbers differ, or it did not matter."""
+    path, drawn = bundle / "probe.npz", np.random.default_rng(seed)
+    original = path.read_bytes()
+    manifest = open_bundle(bundle).manifest
+    refused = 0
+    for _ in range(200):
+        damaged = bytearray(original)
+        for place in drawn.integers(len(original) - 400, len(original), 2):
+            damaged[place] = drawn.integers(256)
+        path.write_bytes(damaged)
+        try:
+            load_probe(path, manifest)
+        except BundleError:
+            refused += 1
+    assert refused > 50
 
 
 def test_manifest_is_what_was_written(made: Path) -> None:

@@ -10,8 +10,9 @@ import shutil
 import subprocess
 import sys
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -242,6 +243,56 @@ def test_an_index_of_the_future(bundle: Path) -> None:
         find_cubin("sm_87", bundle)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda c: {**c, "schema_version": "1"},
+        lambda c: {**c, "schema_version": 10**400},
+        lambda c: {**c, "source": 5},
+        lambda c: {**c, "cubins": []},
+        lambda c: {**c, "cubins": {"sm_87": 5}},
+        lambda c: {**c, "cubins": {"sm_87": {**c["cubins"]["sm_87"], "sha256": 5}}},
+        lambda c: {**c, "cubins": {"sm_87": {**c["cubins"]["sm_87"], "compiler": None}}},
+        lambda c: {**c, "cubins": {"sm_87": {**c["cubins"]["sm_87"], "kernels": {"k": 5}}}},
+        lambda c: {**c, "cubins": {"sm_87": {**c["cubins"]["sm_87"], "kernels": {"k": {"registers": "9"}}}}},
+        lambda c: {**c, "cubins": {"sm_87": {**c["cubins"]["sm_87"], "more": 5}}},
+        lambda c: {**c, "cubins": {"sm_" + "9" * 5000: c["cubins"]["sm_87"]}},
+        lambda c: {**c, "more": 5},
+        lambda c: {**c, "source": json.loads("[" * 100 + "]" * 100)},
+    ],
+)
+def test_an_index_of_other_types_whose_hash_is_right(bundle: Path, change: Callable[[Any], Any]) -> None:
+    path = bundle / "kernels" / INDEX
+    content = json.loads(path.read_bytes())
+    del content["sha256"]
+    content = change(content)
+    content["sha256"] = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    path.write_text(json.dumps(content), encoding="ascii")
+    with pytest.raises(
+        KernelError, match=r"kernels\.json (is not as it was written|has schema version)"
+    ) as caught:
+        find_cubin("sm_87", bundle)
+    assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize("name", [INDEX, "sm_87.cubin.z"])
+@pytest.mark.parametrize("kind", ["pipe", "folder", "device", "huge"])
+def test_what_is_no_file_of_its_size(bundle: Path, name: str, kind: str) -> None:
+    path = bundle / "kernels" / name
+    path.unlink()
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        path.touch()
+        os.truncate(path, 2**40)
+    with pytest.raises(KernelError, match=f"{name} cannot be read: .*musc-export kernels"):
+        find_cubin("sm_87", bundle)
+
+
 def test_a_cubin_that_is_gone(bundle: Path) -> None:
     (bundle / "kernels" / "sm_87.cubin.z").unlink()
     with pytest.raises(KernelError, match=r"sm_87\.cubin\.z cannot be read.*musc-export kernels"):
@@ -303,6 +354,59 @@ def test_whose_cache_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
     monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
     with pytest.raises(KernelError, match="XDG_CACHE_HOME"):
         cache_folder()
+
+
+@pytest.mark.parametrize("what", ["", ".", INDEX, "sm_87.cubin.z"])
+def test_a_cache_that_others_could_have_written_is_not_used(
+    cache: Path, compiler: Compiler, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """With a compiler they are compiled, for this run alone; without one it is an error.  Both say why."""
+    find_cubin("sm_87")
+    (folder,) = cache.iterdir()
+    path = folder / what if what else cache
+    path.chmod(0o777)
+    before = tree(cache)
+    found = find_cubin("sm_87")
+    assert (found.code, found.place) == (CODE["sm_87"], "compiler")
+    (note,) = found.notes
+    assert f"everybody may write {path}" in note
+    assert f"rm -r {folder}; chmod go-w {cache}" in note
+    assert tree(cache) == before
+    compiler.arches = frozenset()
+    with pytest.raises(KernelError, match=f"no compiler for sm_87(.|\n)*everybody may write {path}"):
+        find_cubin("sm_87")
+    path.chmod(0o755)
+    assert find_cubin("sm_87").place == "cache"
+
+
+@pytest.mark.parametrize("umask", [0o002, 0o000])
+def test_what_is_kept_is_used_again_whatever_the_umask(cache: Path, compiler: Compiler, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        places = [find_cubin("sm_87").place for _ in range(2)]
+    finally:
+        os.umask(before)
+    assert places == ["compiler", "cache"]
+
+
+def test_one_damaged_entry_of_the_cache_does_not_hide_the_others(cache: Path, compiler: Compiler) -> None:
+    find_cubin("sm_87")
+    find_cubin("sm_90")
+    next(cache.glob("sm_90-*/kernels.json")).write_bytes(b"{")
+    notes: list[str] = []
+    (kept,) = cached_cubins(notes=notes)
+    assert list(kept.cubins) == ["sm_87"]
+    assert "kernels.json is not as it was written" in notes[0]
+
+
+def test_an_entry_of_the_cache_without_its_cubin(cache: Path, compiler: Compiler) -> None:
+    find_cubin("sm_87")
+    find_cubin("sm_90")
+    own, other = next(cache.glob("sm_87-*")), next(cache.glob("sm_90-*"))
+    shutil.rmtree(own)
+    other.rename(own)
+    with pytest.raises(KernelError, match="holds no cubin for sm_87"):
+        find_cubin("sm_87")
 
 
 def test_several_processes_at_once(cache: Path) -> None:

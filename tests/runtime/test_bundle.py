@@ -238,6 +238,74 @@ def test_contradictory_manifest(tmp_path: Path, field: str, value: Any, named: s
     refused(folder, "manifest.json", named)
 
 
+@pytest.mark.parametrize("value", [10**9, 10**400, -(10**400)], ids=["large", "huge", "negative"])
+@pytest.mark.parametrize(
+    "field",
+    [
+        *("schema_version", "patch_size", "grid", "token_width", "cls_width", "layers"),
+        *("preprocess.size", "preprocess.mean", "preprocess.std"),
+    ],
+)
+def test_absurd_numbers(tmp_path: Path, field: str, value: int) -> None:
+    folder = make_bundle(tmp_path / "bundle")
+    lengths = {"grid": 2, "preprocess.size": 2, "layers": 2, "preprocess.mean": 3, "preprocess.std": 3}
+    edit_manifest(folder, field, [value] * lengths[field] if field in lengths else value)
+    assert len(refused(folder, "manifest.json")) < 1000
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("preprocess.std", [1e-300, 1, 1]),
+        ("preprocess.std", [0.2, float("inf"), 0.2]),
+        ("preprocess.mean", [1e300, 0, 0]),
+        ("parity.cls", float("nan")),
+        ("parity.cls", {"a": [float("inf")]}),
+        ("layers", [-1, 2]),
+        ("tokens", [{"name": "a", "dtype": "float32"}] * 2),
+        ("tokens", [{"name": name, "dtype": "float32"} for name in ("cls", "a")]),
+        ("files", {**MANIFEST.files, **{f"f{k}": "0" for k in range(100)}}),
+        ("files", {**MANIFEST.files, "x": None}),
+        ("files", {**MANIFEST.files, "x": ["0"]}),
+        ("made_with", {"torch": {"a": "b"}}),
+    ],
+)
+def test_what_no_export_writes(tmp_path: Path, field: str, value: Any) -> None:
+    folder = make_bundle(tmp_path / "bundle")
+    edit_manifest(folder, field, value)
+    assert "expected" in refused(folder, "manifest.json")
+
+
+def test_sizes_that_together_are_absurd(tmp_path: Path) -> None:
+    folder = make_bundle(tmp_path / "bundle", grid=(4096, 4096), token_width=16384)
+    edit_manifest(folder, "preprocess.size", [16384, 16384])
+    refused(folder, "manifest.json", "numbers for an image")
+
+
+@pytest.mark.parametrize("levels", [40, 900])
+def test_deeply_nested_manifest(tmp_path: Path, levels: int) -> None:
+    """What Python can read, but not write again, as inspect --json does."""
+    folder = make_bundle(tmp_path / "bundle")
+    text = (folder / "manifest.json").read_text(encoding="utf-8")
+    deep = '{"a":' * levels + "1" + "}" * levels
+    (folder / "manifest.json").write_text(text.replace("1e-06", deep), encoding="utf-8")
+    refused(folder, "manifest.json", "nested deeper than 32")
+
+
+def test_manifest_that_is_no_file_of_its_size(tmp_path: Path) -> None:
+    folder = make_bundle(tmp_path / "bundle")
+    path = folder / "manifest.json"
+    os.truncate(path, 50 * 2**30)
+    refused(folder, "manifest.json", "larger than 1 MB")
+    for make, said in (
+        (os.mkfifo, "not a regular file"),
+        (lambda p: p.symlink_to("/dev/zero"), "not a regular"),
+    ):
+        path.unlink()
+        make(path)
+        refused(folder, "manifest.json", said)
+
+
 # ---- files -----------------------------------------------------------------------------------
 
 
@@ -326,6 +394,26 @@ def test_link_within_the_bundle_is_good(tmp_path: Path) -> None:
     assert open_bundle(folder, whole=True).model_path.read_bytes() == CONTENT["model.onnx"]
 
 
+@pytest.mark.parametrize("name", ["model.onnx", "probe.npz", "x"])
+@pytest.mark.parametrize("links", [1200, 0], ids=["many", "loop"])
+def test_links_without_end(tmp_path: Path, name: str, links: int) -> None:
+    folder = make_bundle(tmp_path / "bundle", files={**MANIFEST.files, "x": sha256(b"")})
+    (folder / name).unlink(missing_ok=True)
+    (folder / name).symlink_to("link0")
+    for k in range(links):
+        (folder / f"link{k}").symlink_to(f"link{k + 1}")
+    (folder / f"link{links}").symlink_to("link0")
+    refused(folder, name)
+
+
+def test_pipe_in_place_of_a_file(tmp_path: Path) -> None:
+    for name in ("model.onnx", "probe.npz"):
+        folder = make_bundle(tmp_path / name)
+        (folder / name).unlink()
+        os.mkfifo(folder / name)
+        refused(folder, f"lacks {name}")
+
+
 def ascii_id(name: str) -> str:
     return ascii(name)[:12]
 
@@ -412,6 +500,33 @@ def test_pointer_lies_in_the_home_folder_without_xdg(tmp_path: Path, monkeypatch
         if value is not None:
             monkeypatch.setenv("XDG_CONFIG_HOME", value)
         assert default_pointer() == tmp_path / ".config" / "musc-edge" / "default-bundle"
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "device", "huge"])
+def test_pointer_that_is_no_file_of_its_size(config: Path, kind: str) -> None:
+    pointer = default_pointer()
+    pointer.parent.mkdir(parents=True)
+    if kind == "pipe":
+        os.mkfifo(pointer)
+    elif kind == "folder":
+        pointer.mkdir()
+    elif kind == "device":
+        pointer.symlink_to("/dev/zero")
+    else:
+        pointer.touch()
+        os.truncate(pointer, 2**40)
+    with pytest.raises(BundleError, match=r"default-bundle, which .*cannot be read.*use -b"):
+        find_bundle(None)
+
+
+def test_default_takes_the_place_of_a_link(config: Path, tmp_path: Path) -> None:
+    """Not of what somebody let it point to."""
+    (tmp_path / "other").write_text("precious", encoding="ascii")
+    default_pointer().parent.mkdir(parents=True)
+    default_pointer().symlink_to(tmp_path / "other")
+    set_default(tmp_path / "bundle")
+    assert (tmp_path / "other").read_text(encoding="ascii") == "precious"
+    assert find_bundle(None) == tmp_path / "bundle"
 
 
 def test_default_that_is_gone_is_named(config: Path, tmp_path: Path) -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import pickle
+import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -185,3 +189,42 @@ def test_a_numba_that_does_not_work_is_said(monkeypatch: pytest.MonkeyPatch, err
 def test_unknown_filters_are_refused(name: str) -> None:
     with pytest.raises(DeviceError, match="expected numpy, numba or auto"):
         best_filter(name)
+
+
+# ---- numba's cache ---------------------------------------------------------------------------
+
+
+class Planted:
+    """A pickle that leaves a file behind when it is read."""
+
+    def __init__(self, trace: Path) -> None:
+        self._trace = trace
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self._trace,)
+
+
+def load_in_a_new_process(cache: Path) -> tuple[str, str]:
+    """What ``best_filter`` says with numba's cache in ``cache``."""
+    code = "from musc_edge.runtime.compare import best_filter\nprint(*best_filter('numba'), sep=';')"
+    env = {**os.environ, "NUMBA_CACHE_DIR": str(cache)}
+    run = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    name, _, note = run.stdout.strip().partition(";")
+    return name, note
+
+
+def test_a_cache_that_others_could_have_written_is_not_read(tmp_path: Path) -> None:
+    """numba's cache is made of pickles: what is planted there would run."""
+    assert load_in_a_new_process(tmp_path) == ("numba", "")
+    (folder,) = tmp_path.iterdir()
+    indices = list(folder.glob("*.nbi"))
+    assert indices
+    for path in indices:
+        path.write_bytes(pickle.dumps(Planted(tmp_path / "trace")))
+    for path, mode in ((folder, 0o777), (indices[0], 0o666)):
+        path.chmod(mode)
+        name, note = load_in_a_new_process(tmp_path)
+        assert name == "numba"
+        assert f"compiled for this run alone: everybody may write {path}" in note
+        path.chmod(0o755)
+    assert not (tmp_path / "trace").exists()

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import shutil
 import threading
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from fake_pycuda import Error as DriverError
+from fake_tensorrt import FakeRuntime
 from helpers_engine import SIZE, Machine, install, make_bundle, without_tensorrt
 from helpers_export import pixels, quiet
 from musc_edge.export.engine import choose_target, make_engine
@@ -19,6 +23,7 @@ from musc_edge.kernels import driver
 from musc_edge.kernels.gpu import DeviceArray
 from musc_edge.kernels.pycuda_gpu import PycudaGpu
 from musc_edge.kernels.thread import GpuThread
+from musc_edge.runtime.backends import enter_backend
 from musc_edge.runtime.bundle import open_bundle
 from musc_edge.runtime.errors import BundleError, DeviceError
 from musc_edge.runtime.features import empty_slot
@@ -26,6 +31,7 @@ from musc_edge.runtime.onnx_backend import OnnxBackend
 from musc_edge.runtime.store import DeviceStore
 from musc_edge.runtime.tensorrt_backend import TensorRtBackend
 from musc_edge.runtime.types import Bundle
+from musc_edge.tools.summary import bundle_json, bundle_text
 
 
 @pytest.fixture(scope="module")
@@ -253,3 +259,153 @@ def test_plan_that_tensorrt_does_not_take(
         pass
     gc.collect()
     assert not machine.tensorrt.late
+
+
+# ---- engines that others could have written --------------------------------------------------
+
+
+@pytest.fixture
+def own(tmp_path: Path, bundle: Bundle) -> Bundle:
+    """A copy of the bundle with its engine, which a test may change."""
+    return open_bundle(shutil.copytree(bundle.root, tmp_path / "own"))
+
+
+def never_deserialised(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: object, plan: bytes) -> None:
+        raise AssertionError("a stranger's plan was loaded")
+
+    monkeypatch.setattr("fake_tensorrt.FakeRuntime.deserialize_cuda_engine", fail)
+
+
+@pytest.mark.parametrize("what", ["", "*.plan", "*.plan.json"])
+def test_plan_that_others_could_have_written(
+    own: Bundle, machine: Machine, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """Its hash is in a file beside it, which they could have written too."""
+    folder = own.root / "engines"
+    (path,) = folder.glob(what) if what else [folder]
+    path.chmod(0o777)
+    never_deserialised(monkeypatch)
+    message = f"everybody may write {path}, .*chmod -R go-w {folder}.*build it again with: musc-export engine"
+    with pytest.raises(BundleError, match=message), TensorRtBackend(own):
+        pass
+    assert machine.calls == []
+    with ExitStack() as stack:
+        backend, (note, *_) = enter_backend(stack, "auto", own, 1, 1)
+        assert backend.name == "cpu"
+    assert note.startswith("backend tensorrt was passed over")
+    assert f"everybody may write {path}" in note
+
+
+@pytest.mark.parametrize("what", ["", "*.plan"])
+def test_plan_behind_a_link(
+    own: Bundle, machine: Machine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, what: str
+) -> None:
+    folder = own.root / "engines"
+    (path,) = folder.glob(what) if what else [folder]
+    path.rename(tmp_path / "elsewhere")
+    path.symlink_to(tmp_path / "elsewhere")
+    never_deserialised(monkeypatch)
+    with pytest.raises(BundleError, match=f"{path} is a link"), TensorRtBackend(own):
+        pass
+
+
+def test_proof_that_others_could_have_written(own: Bundle, machine: Machine) -> None:
+    (proof,) = (own.root / "engines").glob("proof-*")
+    proof.chmod(0o666)
+    message = f"not yet proven on Fake GPU.*everybody may write {proof}.*musc-export verify"
+    with pytest.raises(BundleError, match=message), TensorRtBackend(own):
+        pass
+
+
+def test_own_engine_in_the_cache_is_used_in_place_of_a_strangers(
+    own: Bundle, machine: Machine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (own.root / "engines").chmod(0o777)
+    built = make_engine(own, choose_target(None), 2, say=quiet)
+    assert built.path.is_relative_to(tmp_path / "cache")
+    with TensorRtBackend(own) as backend:
+        assert backend.engine.path == built.path
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o002, 0o000])
+@pytest.mark.parametrize("in_cache", [False, True])
+def test_what_is_built_is_used_whatever_the_umask(
+    own: Bundle,
+    machine: Machine,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    umask: int,
+    in_cache: bool,
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    shutil.rmtree(own.root / "engines")
+    if in_cache:
+        (own.root / "engines").touch()
+    before = os.umask(umask)
+    try:
+        built = make_engine(own, choose_target(None), 2, say=quiet)
+    finally:
+        os.umask(before)
+    assert built.path.is_relative_to(tmp_path / "cache") == in_cache
+    with TensorRtBackend(own) as backend:
+        assert backend.max_batch == 2
+
+
+def test_what_is_deserialised_is_what_was_hashed(
+    own: Bundle, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if the file is another one by then."""
+    (plan,) = (own.root / "engines").glob("*.plan")
+    original = FakeRuntime.deserialize_cuda_engine
+    loaded = []
+
+    def load(self: FakeRuntime, content: bytes) -> Any:
+        loaded.append(content)
+        return original(self, content)
+
+    def swap(*_: object) -> None:
+        plan.write_bytes(b"another")
+
+    expected = plan.read_bytes()
+    monkeypatch.setattr("fake_tensorrt.FakeRuntime.deserialize_cuda_engine", load)
+    monkeypatch.setattr("musc_edge.runtime.tensorrt_backend.require_proof", swap)
+    with TensorRtBackend(own):
+        pass
+    assert loaded == [expected]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"[" * 500 + b"]" * 500, b"{}", b"\xff", b" " * 2_000_000, None],
+    ids=["nested", "empty", "text", "huge", "pipe"],
+)
+def test_one_broken_sidecar_does_not_hide_the_others(
+    own: Bundle, machine: Machine, content: bytes | None
+) -> None:
+    broken = own.root / "engines" / "a.plan.json"
+    if content is None:
+        os.mkfifo(broken)
+    else:
+        broken.write_bytes(content)
+    with TensorRtBackend(own) as backend:
+        assert backend.max_batch == 4
+    for path in (own.root / "engines").glob("tensorrt-*"):
+        path.unlink()
+    with pytest.raises(BundleError, match=f"has no engine for Fake GPU.*{broken} cannot be read"):
+        TensorRtBackend(own).__enter__()
+    text, facts = bundle_text(own), json.loads(bundle_json(own))
+    assert f"{broken} cannot be read" in text
+    assert facts["engines"] == [
+        {"path": str(broken.with_suffix("")), "broken": facts["engines"][0]["broken"]}
+    ]
+
+
+@pytest.mark.parametrize("field", ["format", "max_batch", "plan_bytes", "build_seconds"])
+def test_absurd_numbers_in_a_sidecar(own: Bundle, machine: Machine, field: str) -> None:
+    (sidecar,) = (own.root / "engines").glob("*.plan.json")
+    sidecar.write_text(json.dumps({**json.loads(sidecar.read_text()), field: 10**400}))
+    with pytest.raises(BundleError, match=r"expected.*Remove it"), TensorRtBackend(own):
+        pass
+    assert "cannot be used" in bundle_text(own)

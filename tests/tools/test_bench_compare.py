@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -339,6 +340,42 @@ def test_samples_that_are_no_seconds_are_refused(tmp_path: Path, seconds: str) -
     (tmp_path / "a.json").write_text(text, encoding="utf-8")
     with pytest.raises(MuscEdgeError, match=r"the samples of 'extract' are .* expected a list of seconds"):
         read_report(tmp_path / "a.json")
+
+
+def test_a_report_without_end_is_refused(tmp_path: Path) -> None:
+    """Of a million rounds the error of the median would take 16 GB."""
+    (tmp_path / "a.json").write_text(json.dumps(report({"extract": [1] * 10**6})), encoding="utf-8")
+    with pytest.raises(
+        MuscEdgeError, match=r"'extract' are .*\.\.\., expected a list of seconds, at most 2000"
+    ):
+        read_report(tmp_path / "a.json")
+    names = {str(k): [1.0] for k in range(3000)}
+    (tmp_path / "a.json").write_text(json.dumps(report(names)), encoding="utf-8")
+    with pytest.raises(MuscEdgeError, match="samples of 3000 names, expected at most 2000"):
+        read_report(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "huge", "nested"])
+def test_what_is_no_file_of_a_report_is_refused(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "a.json"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    elif kind == "huge":
+        path.touch()
+        os.truncate(path, 2**40)
+    else:
+        path.write_text('{"schema": ' + "[" * 500 + "]" * 500 + "}", encoding="ascii")
+    with pytest.raises(MuscEdgeError, match=r"a\.json (cannot be read|is not JSON).*Make one"):
+        read_report(path)
+
+
+def test_odd_names_are_shown_on_their_line() -> None:
+    odd = {"\ud800 \x1b[2J\n": [1.0] * 8}
+    text = compare_text(compare(report(odd), report(odd)), [])
+    assert text.encode("utf-8").count(b"\n") == 2
+    assert "\x1b" not in text
 
 
 def test_a_missing_file_or_a_folder_is_refused(tmp_path: Path) -> None:

@@ -209,3 +209,42 @@ def test_batch_above_the_engine(
     options += ["--batch", "8", "--scorer", "numpy"]
     assert edge.main(["infer", str(lot), *options]) == 4
     assert "--max-batch 8, or take at most 4 at once" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "device", "huge"])
+def test_timing_cache_that_is_no_file_of_its_size(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    install(monkeypatch)
+    path = bundle.parent / "timings"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        path.touch()
+        os.truncate(path, 2**40)
+    assert export.main(["engine", str(bundle), "--timing-cache", str(path)]) == 5
+    assert f"the timing cache {path} cannot be read: " in capsys.readouterr().err
+
+
+def test_inspect_shows_what_is_broken_and_what_is_not_used(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The bundle itself is as good as before."""
+    install(monkeypatch)
+    assert export.main(["engine", str(bundle)]) == 0
+    (bundle / "engines" / "broken.plan.json").write_text("[", encoding="ascii")
+    (bundle / "engines").chmod(0o777)
+    capsys.readouterr()
+    assert edge.main(["inspect", str(bundle)]) == 0
+    shown = capsys.readouterr().out
+    assert "broken.plan  cannot be used: " in shown
+    assert f"not used: everybody may write {bundle}/engines" in shown
+    assert edge.main(["inspect", str(bundle), "--json"]) == 0
+    broken, other = json.loads(capsys.readouterr().out)["engines"]
+    assert "is not" in broken["broken"] or "cannot be read" in broken["broken"]
+    assert other["refused"] == f"everybody may write {bundle}/engines"
+    assert other["flavor"] == "tensorrt"

@@ -25,8 +25,9 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from ..._json import shortly
 from ...runtime.errors import MuscEdgeError
-from .report import shortly
+from ..summary import printable
 
 MIN_EFFECT = 0.05  # of the ratio of medians
 FAMILY_ERROR = 0.05  # chance of any false alarm among the names
@@ -198,8 +199,8 @@ def differences(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
 def _check_case(a: dict[str, Any], b: dict[str, Any]) -> None:
     if a["case"] != b["case"]:
         raise MuscEdgeError(
-            f"the reports are of different cases, {a['case']!r} and {b['case']!r}; expected one case in "
-            "both. Measure the same case twice."
+            f"the reports are of different cases, {shortly(a['case'])} and {shortly(b['case'])}; "
+            "expected one case in both. Measure the same case twice."
         )
 
 
@@ -223,7 +224,7 @@ def _machine_remark(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
 def compare_text(changes: Sequence[Change], remarks: Sequence[str]) -> str:
     """A table, changed names first and the largest change first, then the remarks and a conclusion."""
     if not changes:
-        return "\n".join([*_remark_lines(remarks), "nothing to compare: the reports share no name"])
+        return _lines([*_remark_lines(remarks), "nothing to compare: the reports share no name"])
     ordered = sorted(changes, key=lambda c: (_ORDER[c.verdict], -abs(math.log(c.ratio))))
     width = max(len("name"), *(len(c.name) for c in ordered))
     lines = [f"{'name':<{width}}  {'before':>10}  {'after':>10}  {'change':>8}  {'interval':>20}  verdict"]
@@ -234,7 +235,12 @@ def compare_text(changes: Sequence[Change], remarks: Sequence[str]) -> str:
             f"{c.name:<{width}}  {_time(c.before):>10}  {_time(c.after):>10}  {_percent(c.ratio):>8}  "
             f"{interval:>20}  {c.verdict}{note}"
         )
-    return "\n".join([*lines, *_remark_lines(remarks), _conclusion(ordered)])
+    return _lines([*lines, *_remark_lines(remarks), _conclusion(ordered)])
+
+
+def _lines(texts: Sequence[str]) -> str:
+    """One line each, whatever is in a name."""
+    return "\n".join(map(printable, texts))
 
 
 def _remark_lines(remarks: Sequence[str]) -> list[str]:

@@ -11,12 +11,15 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from ..._json import read_json, shortly
 from ...runtime.errors import MuscEdgeError
 from ...runtime.parallel import cores
 from .picture import DRAWN, draw
 
 SCHEMA = 1
 REPORT, SAMPLES, PICTURE, TABLE = "report.json", "samples.csv", "report.png", "report.txt"
+_MOST = 2000
+"""Names, and rounds of one name, that are compared."""
 _PARTS: dict[str, type] = {"case": str, "settings": dict, "samples": dict, "machine": dict, "versions": dict}
 _VERSIONS = ("musc-edge", "numpy", "onnxruntime", "numba", "torch", "opencv-python-headless", "pillow")
 
@@ -74,16 +77,16 @@ def read_report(path: Path) -> dict[str, Any]:
     """Read a report of ``musc-bench``; MuscEdgeError if there is none, or none that this version reads."""
     make_one = "Make one with: musc-bench CASE --out FOLDER, which writes report.json."
     try:
-        report = json.loads(path.read_bytes())
+        report = read_json(path)
     except OSError as error:
         raise MuscEdgeError(f"{path} cannot be read: {error.strerror}. {make_one}") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise MuscEdgeError(f"{path} is not JSON ({error}); expected a report. {make_one}") from error
     if not isinstance(report, dict) or "schema" not in report:
         raise MuscEdgeError(f"{path} is not a report of musc-bench: it names no schema. {make_one}")
     if report["schema"] != SCHEMA:
         raise MuscEdgeError(
-            f"{path} has schema {report['schema']!r}; this musc-bench reads {SCHEMA}. "
+            f"{path} has schema {shortly(report['schema'])}; this musc-bench reads {SCHEMA}. "
             "Measure both again with one version."
         )
     for part, kind in _PARTS.items():
@@ -93,23 +96,21 @@ def read_report(path: Path) -> dict[str, Any]:
                 f"{'a text' if kind is str else 'an object'}. {make_one}"
             )
     yardstick = {"yardstick": report.get("yardstick", [])}
+    if len(report["samples"]) > _MOST:
+        raise MuscEdgeError(
+            f"{path} has samples of {len(report['samples'])} names, expected at most {_MOST}."
+        )
     for name, seconds in (*report["samples"].items(), *yardstick.items()):
-        if not isinstance(seconds, list) or not all(map(_is_seconds, seconds)):
+        if not isinstance(seconds, list) or len(seconds) > _MOST or not all(map(_is_seconds, seconds)):
             raise MuscEdgeError(
-                f"{path}: the samples of {name!r} are {shortly(seconds)}, expected a list of seconds. "
-                f"{make_one}"
+                f"{path}: the samples of {shortly(name)} are {shortly(seconds)}, expected a list of seconds, "
+                f"at most {_MOST}. {make_one}"
             )
     return report
 
 
 def _is_seconds(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e9
-
-
-def shortly(value: object) -> str:
-    """A value in at most 60 characters."""
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def machine() -> dict[str, Any]:

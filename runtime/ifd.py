@@ -1,0 +1,138 @@
+"""Directories of TIFF files and of EXIF blocks, read with bounded work.
+
+Pillow copies the data of every entry when it opens a directory.  Here entries are listed, and a value is read
+where it is asked for.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import struct
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from .image_bytes import read_at
+
+MOST_ENTRIES = 1000
+"""Entries of a directory that are looked at: real ones have up to 200, and libtiff's time is quadratic."""
+
+PREFIXES = (b"II*\0", b"MM\0*", b"II\0*", b"MM*\0")
+"""What a TIFF structure begins with; the last two are wrong, but are written and read."""
+
+ORIENTATION = 274
+# type -> its numbers in struct's letters; 1, 2 and 7 are bytes, text and bytes
+_NUMBERS = {3: "H", 4: "L", 5: "LL", 6: "b", 8: "h", 9: "l", 10: "ll", 11: "f", 12: "d", 13: "L"}
+_NUMBERS |= {16: "Q", 17: "q", 18: "Q"}
+_BYTES = (1, 2, 7)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a directory is written: the order of bytes ('<' or '>'), and whether as in BigTIFF."""
+
+    order: str
+    big: bool = False
+
+    @property
+    def pointer(self) -> str:
+        """Letters of ``struct`` for a place in the file."""
+        return f"{self.order}Q" if self.big else f"{self.order}L"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """``count`` values of a type, whose ``size`` bytes are at ``where``."""
+
+    kind: int
+    count: int
+    size: int
+    where: int
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers a reader of all values would make; bytes and text stay as they are."""
+        return self.count if self.kind in _NUMBERS else 0
+
+
+@dataclass(frozen=True)
+class Directory:
+    """The first entry of each tag; ``listed`` is how many there may be, ``after`` where the next one is."""
+
+    layout: Layout
+    entries: dict[int, Entry]
+    listed: int
+    after: int
+
+    def number(self, file: BinaryIO, tag: int) -> float | None:
+        """First value of a tag, or None if it has none that is a number."""
+        entry = self.entries.get(tag)
+        letters = _NUMBERS.get(entry.kind) if entry else None
+        if entry is None or letters is None:
+            return None
+        form = self.layout.order + letters
+        content = read_at(file, entry.where, struct.calcsize(form))
+        if len(content) < struct.calcsize(form):
+            return None
+        values = struct.unpack(form, content)
+        if len(values) == 1:
+            return float(values[0]) if isinstance(values[0], float) else int(values[0])
+        return float(values[0] / values[1]) if values[1] else None
+
+    def whole(self, file: BinaryIO, tag: int, default: int = 0) -> int:
+        """First value of a tag as a whole number."""
+        value = self.number(file, tag)
+        return int(value) if value is not None and 0 <= value < 1 << 63 else default
+
+
+def read_directory(file: BinaryIO, offset: int, layout: Layout) -> Directory:
+    """The directory at ``offset``; at most ``MOST_ENTRIES`` are looked at.
+
+    Entries whose values are not in the file are left out, as Pillow does.
+    """
+    count_form, entry_form = (
+        layout.order + ("Q" if layout.big else "H"),
+        layout.order + ("HHQ" if layout.big else "HHL"),
+    )
+    head, room, end = struct.calcsize(count_form), struct.calcsize(layout.pointer), file.seek(0, io.SEEK_END)
+    step = struct.calcsize(entry_form) + room
+    first = read_at(file, offset, head)
+    listed = struct.unpack(count_form, first)[0] if len(first) == head else 0
+    table = read_at(file, offset + head, step * min(listed, MOST_ENTRIES))
+    entries: dict[int, Entry] = {}
+    for at in range(0, len(table) - step + 1, step):
+        tag, kind, count = struct.unpack_from(entry_form, table, at)
+        size = count * (1 if kind in _BYTES else struct.calcsize(layout.order + _NUMBERS.get(kind, "")))
+        where = offset + head + at + step - room
+        if size > room:
+            (where,) = struct.unpack_from(layout.pointer, table, at + step - room)
+        if tag not in entries and size and where + size <= end:
+            entries[tag] = Entry(kind, count, size, where)
+    after = next_directory(file, offset, listed, layout)
+    return Directory(layout, entries, min(listed, max(0, end - offset) // step), after)
+
+
+def next_directory(file: BinaryIO, offset: int, listed: int, layout: Layout) -> int:
+    """Where the directory after that of ``listed`` entries at ``offset`` begins; 0 if there is none."""
+    head, step = (8, 20) if layout.big else (2, 12)
+    size = struct.calcsize(layout.pointer)
+    content = read_at(file, offset + head + step * listed, size)
+    return int(struct.unpack(layout.pointer, content)[0]) if len(content) == size else 0
+
+
+def exif_orientation(exif: bytes) -> float | None:
+    """The orientation of an EXIF block, as it stands there: None if it has none, 1 if it is no such block."""
+    exif = re.sub(rb"^(Exif\x00\x00){1,2}", b"", exif)
+    directory = first_directory(exif)
+    if directory is None:
+        return 1 if exif else None
+    return directory.number(io.BytesIO(exif), ORIENTATION)
+
+
+def first_directory(block: bytes) -> Directory | None:
+    """The first directory of a TIFF structure inside another file; None if it is none."""
+    if len(block) < 8 or not block.startswith(PREFIXES):
+        return None
+    layout = Layout("<" if block.startswith(b"II") else ">")
+    (offset,) = struct.unpack_from(layout.pointer, block, 4)
+    return read_directory(io.BytesIO(block), offset, layout)
