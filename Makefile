@@ -11,7 +11,7 @@ DATA := $(WORK)/downloads/.ready
 PACKAGES := tools/demo_packages.txt
 DEMO := $(WORK)/demo-venv
 TEST := $(WORK)/test-venv
-SOURCES := $(wildcard *.py export/*.py export/probe_images/* kernels/*.py kernels/*.cu kernels/*.cuh runtime/*.py tools/*.py tools/bench/*.py tools/bench/*.json)
+SOURCES := $(wildcard *.py) $(shell find export kernels runtime tools -type f -not -path '*/__pycache__/*')
 
 export PYTHONPYCACHEPREFIX := $(CURDIR)/$(WORK)/pycache
 export PIP_DISABLE_PIP_VERSION_CHECK := 1

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 # Name -> module that defines it.  Nothing here may import at module level: see the docstring.
 _PUBLIC = {
     "score_lot": "runtime.pipeline",
-    "open_bundle": "runtime.bundle",
-    "mutual_scores": "runtime.mutual",
-    "upsample": "runtime.anomaly_map",
-    "rescore": "runtime.rescore",
+    "open_bundle": "runtime.vit.bundle",
+    "mutual_scores": "runtime.scoring.mutual",
+    "upsample": "runtime.scoring.anomaly_map",
+    "rescore": "runtime.scoring.rescore",
     "__version__": "_version",
 }
 
@@ -22,11 +22,11 @@ __all__ = ["__version__", "mutual_scores", "open_bundle", "rescore", "score_lot"
 
 if TYPE_CHECKING:
     from ._version import __version__
-    from .runtime.anomaly_map import upsample
-    from .runtime.bundle import open_bundle
-    from .runtime.mutual import mutual_scores
     from .runtime.pipeline import score_lot
-    from .runtime.rescore import rescore
+    from .runtime.scoring.anomaly_map import upsample
+    from .runtime.scoring.mutual import mutual_scores
+    from .runtime.scoring.rescore import rescore
+    from .runtime.vit.bundle import open_bundle
 
 
 def __getattr__(name: str) -> object:

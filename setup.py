@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
 
 
@@ -26,16 +26,12 @@ BUILD = Path(".work/build")
 BUILD.mkdir(parents=True, exist_ok=True)
 shutil.rmtree(BUILD / "lib", ignore_errors=True)  # a deleted module must not come back from an earlier build
 
+# Each with its subfolders; a folder counts if it holds an __init__.py, which tests and docs do not.
+PARTS = [pattern for name in ("export", "kernels", "runtime", "tools") for pattern in (name, f"{name}.*")]
+
 setup(
     options={"build": {"build_base": str(BUILD)}, "egg_info": {"egg_base": str(BUILD)}},
     package_dir={"musc_edge": "."},
-    packages=[
-        "musc_edge",
-        "musc_edge.export",
-        "musc_edge.kernels",
-        "musc_edge.runtime",
-        "musc_edge.tools",
-        "musc_edge.tools.bench",
-    ],
+    packages=["musc_edge", *(f"musc_edge.{name}" for name in find_packages(include=PARTS))],
     cmdclass={"build_py": BuildPackageOnly},
 )

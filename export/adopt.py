@@ -10,12 +10,12 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from ..runtime.bundle import sha256
-from ..runtime.images import preprocess, read_image
+from ..runtime.images.reading import preprocess, read_image
 from ..runtime.types import Array, FloatArray, PreprocessSpec
+from ..runtime.vit.bundle import sha256
 from .graph import cut, input_size, make_graph, patch_size
+from .messages import Say, batches
 from .onnx_file import load_source, run_model
-from .say import Say, batches
 from .source import Description, Features, SourceGraph, check_size
 from .taps import Taps, find_taps
 

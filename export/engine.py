@@ -15,17 +15,17 @@ from pathlib import Path
 from ..kernels.driver import GpuModel, find_gpu
 from ..kernels.errors import KernelError
 from ..kernels.pycuda_gpu import import_driver
-from ..runtime.bundle import sha256
-from ..runtime.engines import FORMAT, Engine, EngineInfo, graph_files
 from ..runtime.errors import DeviceError, ParityError, device_errors
-from ..runtime.tensorrt_backend import TensorRtBackend
-from ..runtime.tensorrt_library import Library, load_library
 from ..runtime.types import Bundle, Progress, no_progress
+from ..runtime.vit.bundle import sha256
+from ..runtime.vit.engines import FORMAT, Engine, EngineInfo, graph_files
+from ..runtime.vit.tensorrt_backend import TensorRtBackend
+from ..runtime.vit.tensorrt_library import Library, load_library
 from .engine_builder import AS_EXPORTED, FLOAT32, UNFUSED, BuildOptions, build_plan
 from .engine_store import save_proof, store_engine, temporary_file, writable_folder, write_plan
+from .messages import Say
 from .parity import Parity
 from .probe import Probe
-from .say import Say
 from .verify import open_probe, require_parity
 
 

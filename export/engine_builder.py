@@ -12,11 +12,11 @@ from typing import Any
 
 from .._files import read_regular, write_whole
 from ..runtime.errors import BundleError, DeviceError, OutputError
-from ..runtime.tensorrt_api import IBuilder, IBuilderConfig, INetworkDefinition, IOnnxParser
-from ..runtime.tensorrt_library import Library, make_log, reasons
 from ..runtime.types import Progress, no_progress
+from ..runtime.vit.tensorrt_api import IBuilder, IBuilderConfig, INetworkDefinition, IOnnxParser
+from ..runtime.vit.tensorrt_library import Library, make_log, reasons
+from .messages import Say
 from .network import break_attention, raise_to_float32
-from .say import Say
 
 AS_EXPORTED = "as exported"
 UNFUSED = "attention not fused"

@@ -16,7 +16,9 @@ from typing import Any
 
 from .._files import first_way_in, make_folders, write_whole
 from ..kernels.driver import GpuModel
-from ..runtime.engines import (
+from ..runtime.errors import OutputError
+from ..runtime.types import Bundle
+from ..runtime.vit.engines import (
     Engine,
     EngineInfo,
     Proof,
@@ -25,9 +27,7 @@ from ..runtime.engines import (
     proof_name,
     sidecar_of,
 )
-from ..runtime.errors import OutputError
-from ..runtime.tensorrt_library import NAMES
-from ..runtime.types import Bundle
+from ..runtime.vit.tensorrt_library import NAMES
 
 
 def writable_folder(bundle: Bundle) -> Path:

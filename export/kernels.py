@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from ..kernels.compiler import Compiled, compile_kernels, compiler_for
 from ..kernels.cubin_files import INDEX, SUFFIX, CubinFolder, write_cubins
 from ..kernels.cubins import FOLDER
-from ..runtime.bundle import open_bundle, open_kernels
 from ..runtime.errors import BundleError, device_errors
-from ..runtime.output import new_folder
-from .say import Say
+from ..runtime.results.output import new_folder
+from ..runtime.vit.bundle import open_bundle, open_kernels
+from .messages import Say
 
 
 def add_kernels(root: str, arches: Sequence[str], say: Say = print) -> CubinFolder:

@@ -15,14 +15,15 @@ import PIL
 
 from .._version import __version__
 from ..kernels.cubins import FOLDER as KERNELS
-from ..runtime.aggregate import centre
-from ..runtime.bundle import MANIFEST, MODEL, PROBE, SCHEMA_VERSION, open_bundle, sha256, write_manifest
-from ..runtime.engines import FOLDER as ENGINES
 from ..runtime.errors import BundleError
-from ..runtime.onnx_backend import OnnxBackend, import_onnxruntime
-from ..runtime.output import new_folder
+from ..runtime.results.output import new_folder
+from ..runtime.scoring.aggregate import centre
 from ..runtime.types import FloatArray, Manifest, TensorSpec
+from ..runtime.vit.bundle import MANIFEST, MODEL, PROBE, SCHEMA_VERSION, open_bundle, sha256, write_manifest
+from ..runtime.vit.engines import FOLDER as ENGINES
+from ..runtime.vit.onnx_backend import OnnxBackend, import_onnxruntime
 from .half import to_half
+from .messages import Say
 from .onnx_file import save_graph
 from .parity import TOLERANCES, Parity, Pixels, compare, require
 from .probe import (
@@ -35,7 +36,6 @@ from .probe import (
     probe_images,
     save_probe,
 )
-from .say import Say
 from .source import CLS, INPUT, Description, Features, Source, SourceGraph, token_name
 
 BUNDLE_FILES = frozenset({MANIFEST, MODEL, f"{MODEL}.data", PROBE, KERNELS, ENGINES})

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from ..runtime.tensorrt_api import ILayer, INetworkDefinition, ITensor
 from ..runtime.types import Array
+from ..runtime.vit.tensorrt_api import ILayer, INetworkDefinition, ITensor
 
 Uses = dict[str, list[tuple[ILayer, int]]]
 

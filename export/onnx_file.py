@@ -11,11 +11,11 @@ import onnx
 import onnx_ir as ir
 
 from .._json import shortly
-from ..runtime.bundle import is_inside
 from ..runtime.errors import BundleError, OutputError
-from ..runtime.external_data import external_files
-from ..runtime.onnx_backend import import_onnxruntime
 from ..runtime.types import Array
+from ..runtime.vit.bundle import is_inside
+from ..runtime.vit.external_data import external_files
+from ..runtime.vit.onnx_backend import import_onnxruntime
 
 EXTERNAL_DATA_BYTES = 1 << 30
 """Above this size the weights go to a file beside the graph; a protobuf file ends at 2 GB."""

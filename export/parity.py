@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..runtime.errors import ParityError
-from ..runtime.images import normalise
+from ..runtime.images.reading import normalise
 from ..runtime.types import Array, FloatArray, PreprocessSpec
 from .probe import Numbers
 

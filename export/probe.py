@@ -30,14 +30,14 @@ import numpy as np
 
 from .._files import open_regular
 from .._json import shortly
-from ..runtime.anomaly_map import raw_scores
 from ..runtime.errors import BundleError
-from ..runtime.images import normalise, read_image, resize
-from ..runtime.mutual import mutual_scores
-from ..runtime.npy import read_data, read_header
-from ..runtime.store import HostStore
+from ..runtime.images.reading import normalise, read_image, resize
+from ..runtime.scoring.anomaly_map import raw_scores
+from ..runtime.scoring.mutual import mutual_scores
+from ..runtime.store.features import HostStore
+from ..runtime.store.npy import read_data, read_header
 from ..runtime.types import Array, FeatureBackend, FloatArray, Manifest, PreprocessSpec
-from .say import Say, batches, silent
+from .messages import Say, batches, silent
 
 KEPT_TOKENS = 64
 _BATCH = 2  # images of 518 pixels take half a gigabyte each

@@ -16,7 +16,7 @@ import onnx_ir as ir
 from .._numbers import ceil_div
 from ..runtime.errors import BundleError
 from ..runtime.types import FloatArray, PreprocessSpec
-from .say import Say
+from .messages import Say
 
 INPUT = "pixels"
 CLS = "cls"

@@ -14,11 +14,11 @@ from typing import Any
 
 import torch
 
-from ..runtime.bundle import sha256
 from ..runtime.errors import BundleError
 from ..runtime.types import PreprocessSpec
+from ..runtime.vit.bundle import sha256
+from .messages import Say
 from .position import AUTHORS, AUTHORS_DINO, UPSTREAM, Resampling, resample
-from .say import Say
 from .source import Description, check_layers, check_size, default_size
 from .torch_setup import import_models
 from .tower import LoadedTower

@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from ..runtime.errors import DeviceError
-from .say import Say
+from .messages import Say
 
 _BOXES = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 _declared: list[Any] = []  # torch forgets the operators when the library object goes

@@ -19,7 +19,7 @@ from PIL import Image
 
 from ..runtime.errors import BundleError
 from ..runtime.types import FloatArray
-from .say import Say, batches
+from .messages import Say, batches
 from .source import BATCH, CLS, INPUT, Description, Features, SourceGraph, token_name
 
 OPSET = 18  # LayerNormalization is one node from 17 on; the exporter writes no less than 18

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from ..runtime.backends import make_backend
-from ..runtime.bundle import open_bundle, open_kernels
-from ..runtime.engines import rebuild_command
 from ..runtime.errors import BundleError, ParityError
-from ..runtime.images import normalise
-from ..runtime.tensorrt_backend import TensorRtBackend
+from ..runtime.images.reading import normalise
 from ..runtime.types import Bundle, FeatureBackend
+from ..runtime.vit.bundle import open_bundle, open_kernels
+from ..runtime.vit.choose import make_backend
+from ..runtime.vit.engines import rebuild_command
+from ..runtime.vit.tensorrt_backend import TensorRtBackend
 from .engine_store import save_proof
 from .parity import TOLERANCES, Parity, Pixels, compare, require
 from .probe import Probe, load_probe, measure, probe_images

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .protocols import MutualScorer
+from .scoring.protocols import MutualScorer
 from .types import Plan
 
 _WORTH_MEASURING_FLOP = 5e11

@@ -1,11 +1,11 @@
 """A lot of images in, defect scores out: the paper's method from top to bottom.
 
-1. list, decode and resize the images                     lot.py, survey.py, images.py
-2. ViT: patch tokens of a few layers, CLS embedding       features.py: backends.py -> store.py
-3. LNAMD: describe each patch by its neighborhood         aggregate.py
-4. MSM: score each patch by the other images' patches     mutual.py, judges.py
-5. anomaly map in pixels, its maximum is the raw score    anomaly_map.py
-6. RsCIN: rescore over images with similar CLS            rescore.py
+1. list, decode and resize the images                     images/: listing.py, survey.py, reading.py
+2. ViT: patch tokens of a few layers, CLS embedding       vit/extract.py: vit/choose.py -> store/features.py
+3. LNAMD: describe each patch by its neighborhood         scoring/aggregate.py
+4. MSM: score each patch by the other images' patches     scoring/mutual.py, scoring/judges.py
+5. anomaly map in pixels, its maximum is the raw score    scoring/anomaly_map.py
+6. RsCIN: rescore over images with similar CLS            scoring/rescore.py
 
 What opens, plans and closes what these need is run.py.
 """
@@ -16,16 +16,16 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from .anomaly_map import raw_scores
-from .cautions import cautions
 from .errors import LotError
-from .interval import smallest_lot
-from .lot import list_lot
-from .lot_result import LotResult
-from .rescore import in_distance_units, rescore
+from .images.listing import list_lot
+from .images.survey import DEFAULT_READING, ReadOptions, survey_lot
+from .results.lot_result import LotResult
 from .run import Run, Watch
+from .scoring.anomaly_map import raw_scores
+from .scoring.cautions import cautions
+from .scoring.interval import smallest_lot
+from .scoring.rescore import in_distance_units, rescore
 from .settings import ANYTHING, PAPER, Resources, ScoreSettings
-from .survey import DEFAULT_READING, ReadOptions, survey_lot
 from .types import Bundle, LotImage, SkippedImage
 
 
@@ -42,7 +42,8 @@ def score_lot(
     """Score every image of a lot, a folder or the images themselves, by the others.
 
     Parameters are described where their types are: settings and resources in settings.py, ``reading`` in
-    survey.py, ``watch`` in run.py; ``keep`` is a folder for finished work, to go on from when interrupted.
+    images/survey.py, ``watch`` in run.py; ``keep`` is a folder for finished work, to go on from after an
+    interruption.
 
     Raises LotError, BundleError, DeviceError or OutputError (errors.py).
     """

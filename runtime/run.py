@@ -21,20 +21,17 @@ from types import TracebackType
 import numpy as np
 
 from .._version import __version__
-from .backends import enter_backend
-from .bundle import open_bundle
-from .checkpoint import Checkpoint
-from .features import allocate, extract, running_bytes, seconds_per_image, store_shape
 from .forecast import Forecast, forecast
-from .lot_result import RunFacts
+from .images.survey import Survey
 from .memory import default_budget, process_memory, release_memory
-from .method import Method
-from .plan import HostNeeds
-from .protocols import MutualScorer
-from .rows import require_room
+from .results.lot_result import RunFacts
 from .scorers import open_scorer
+from .scoring.method import Method
+from .scoring.plan import HostNeeds
+from .scoring.protocols import MutualScorer
 from .settings import ANYTHING, PAPER, Resources, ScoreSettings
-from .survey import Survey
+from .store.checkpoint import Checkpoint
+from .store.tables import require_room
 from .timing import StageTimer
 from .types import (
     Bundle,
@@ -47,6 +44,9 @@ from .types import (
     SkippedImage,
     no_progress,
 )
+from .vit.bundle import open_bundle
+from .vit.choose import enter_backend
+from .vit.extract import allocate, extract, running_bytes, seconds_per_image, store_shape
 
 DECODED = 14
 """Bytes for a pixel of an image while it is decoded; those with alpha or 16 bits take most."""

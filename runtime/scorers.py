@@ -10,12 +10,12 @@ from pathlib import Path
 from ..kernels.cubins import find_cubin
 from ..kernels.pycuda_gpu import PycudaGpu, import_driver
 from ..kernels.thread import GpuThread
-from .compare import best_filter
-from .cuda_scorer import CudaScorer
 from .errors import DeviceError, device_errors
-from .method import Method
-from .mutual import CpuScorer
-from .protocols import MutualScorer
+from .gpu.scorer import CudaScorer
+from .scoring.image_pairs import best_filter
+from .scoring.method import Method
+from .scoring.mutual import CpuScorer
+from .scoring.protocols import MutualScorer
 from .settings import ANYTHING, AUTO, Resources
 
 

@@ -21,8 +21,8 @@ Array = npt.NDArray[Any]
 FloatArray = npt.NDArray[np.float32]
 
 Cell = tuple[int, int]
-"""Two blocks of places on the circle of judges (judges.py), the first not behind the second: the pairs
-between them are compared together."""
+"""Two blocks of places on the circle of judges (scoring/judges.py), the first not behind the second: the
+pairs between them are compared together."""
 
 Progress = Callable[[str, float, float, str], None]
 """Called as ``progress(stage, done, total, unit)``; ``done`` grows with the work, not with steps."""
@@ -196,7 +196,7 @@ class FeatureBackend(Protocol):
 
 @dataclass(frozen=True)
 class DevicePlan:
-    """What of a lot is on a GPU at once, decided before any work (runtime/device_plan.py).
+    """What of a lot is on a GPU at once, decided before any work (runtime/gpu/plan.py).
 
     Sizes are in bytes.  Tokens of all layers are there from the start (``holds_tokens``), or they are copied
     by ``block`` images, and ``ring`` blocks have room.  Distances are there for ``panel`` images at once, and
@@ -224,7 +224,7 @@ class DevicePlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """Where a lot's arrays live and how they are cut, decided before any work (runtime/plan.py).
+    """Where a lot's arrays live and how they are cut, decided before any work (runtime/scoring/plan.py).
 
     Sizes are in bytes; a ``budget`` of None is unlimited.  ``block`` images are loaded, compared and kept
     together; of each of the two sides that are compared, ``blocks_in_memory`` are held at once.  The cosines

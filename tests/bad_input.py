@@ -30,7 +30,7 @@ from hostile_files import (
     tiff_of_strips,
     wide_open,
 )
-from musc_edge.runtime.bundle import sha256
+from musc_edge.runtime.vit.bundle import sha256
 
 
 @dataclass(frozen=True)

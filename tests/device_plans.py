@@ -7,10 +7,10 @@ Arithmetic alone; a tenth of each board's memory is left to others, as when a lo
 
 from __future__ import annotations
 
-from musc_edge.runtime.device_plan import make_device_plan
 from musc_edge.runtime.errors import LotError
+from musc_edge.runtime.gpu.plan import make_device_plan
 from musc_edge.runtime.memory import size_text
-from musc_edge.runtime.plan import LotSize
+from musc_edge.runtime.scoring.plan import LotSize
 
 VITS = {
     "ViT-L/14-336 at 518": (1369, 1024),

@@ -8,7 +8,7 @@ from typing import Any
 import onnxruntime
 import pytest
 
-from musc_edge.runtime import onnx_backend
+from musc_edge.runtime.vit import onnx_backend
 
 CUDA = "CUDAExecutionProvider"
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from musc_edge.runtime.interval import interval_bounds
+from musc_edge.runtime.scoring.interval import interval_bounds
 from musc_edge.runtime.settings import PAPER
 from musc_edge.runtime.types import Array, FloatArray
 from musc_edge.tools.bench.scorer import _pooled, _reference_image

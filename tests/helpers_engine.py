@@ -20,7 +20,7 @@ from fake_tensorrt import FakeTensorRt
 from helpers_export import quiet, tiny_source
 from musc_edge.export import make
 from musc_edge.kernels import driver
-from musc_edge.runtime import tensorrt_library
+from musc_edge.runtime.vit import tensorrt_library
 
 SIZE = (16, 24)
 

@@ -14,15 +14,14 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from musc_edge.runtime.bundle import write_manifest
 from musc_edge.runtime.errors import LotError
-from musc_edge.runtime.lot_result import LotResult, RunFacts
-from musc_edge.runtime.method import Method
-from musc_edge.runtime.mutual import CpuScorer
-from musc_edge.runtime.plan import HostNeeds
+from musc_edge.runtime.images.survey import ReadOptions, survey_lot
+from musc_edge.runtime.results.lot_result import LotResult, RunFacts
+from musc_edge.runtime.scoring.method import Method
+from musc_edge.runtime.scoring.mutual import CpuScorer
+from musc_edge.runtime.scoring.plan import HostNeeds
 from musc_edge.runtime.settings import ScoreSettings
-from musc_edge.runtime.store import HostStore
-from musc_edge.runtime.survey import ReadOptions, survey_lot
+from musc_edge.runtime.store.features import HostStore
 from musc_edge.runtime.types import (
     Bundle,
     LotImage,
@@ -32,6 +31,7 @@ from musc_edge.runtime.types import (
     SkippedImage,
     TensorSpec,
 )
+from musc_edge.runtime.vit.bundle import write_manifest
 
 Array = npt.NDArray[Any]
 

@@ -22,11 +22,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from musc_edge.runtime.onnx_backend import OnnxBackend
 from musc_edge.runtime.settings import Resources, ScoreSettings
 from musc_edge.runtime.types import DeviceSlot, FloatArray, Slot
+from musc_edge.runtime.vit.onnx_backend import OnnxBackend
 from musc_edge.tools.bench import lot
-from musc_edge.tools.bench.compare import compare
+from musc_edge.tools.bench.compare_reports import compare
 from musc_edge.tools.bench.peak import Yardstick
 from musc_edge.tools.bench.report import Report
 

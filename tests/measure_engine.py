@@ -20,7 +20,7 @@ from musc_edge.export.engine_builder import AS_EXPORTED, FLOAT32, UNFUSED, Build
 from musc_edge.export.graph import cut, make_graph
 from musc_edge.export.onnx_file import save_model
 from musc_edge.export.taps import find_taps
-from musc_edge.runtime.tensorrt_library import load_library
+from musc_edge.runtime.vit.tensorrt_library import load_library
 from random_vit import Shape, random_vit
 
 LARGE = Shape(width=1024, blocks=24, heads=16, patch=14, side=518)

@@ -17,17 +17,17 @@ from scipy import stats
 
 from emulated_gpu import EmulatedGpu, build_library
 from musc_edge.kernels.thread import GpuThread
-from musc_edge.runtime.anomaly_map import raw_scores
-from musc_edge.runtime.bundle import open_bundle
-from musc_edge.runtime.cuda_scorer import CudaScorer
-from musc_edge.runtime.features import empty_slot, extract
-from musc_edge.runtime.lot import list_lot
-from musc_edge.runtime.method import Method
-from musc_edge.runtime.mutual import CpuScorer
-from musc_edge.runtime.onnx_backend import OnnxBackend
-from musc_edge.runtime.store import HostStore
-from musc_edge.runtime.survey import ReadOptions, survey_lot
+from musc_edge.runtime.gpu.scorer import CudaScorer
+from musc_edge.runtime.images.listing import list_lot
+from musc_edge.runtime.images.survey import ReadOptions, survey_lot
+from musc_edge.runtime.scoring.anomaly_map import raw_scores
+from musc_edge.runtime.scoring.method import Method
+from musc_edge.runtime.scoring.mutual import CpuScorer
+from musc_edge.runtime.store.features import HostStore
 from musc_edge.runtime.types import FloatArray
+from musc_edge.runtime.vit.bundle import open_bundle
+from musc_edge.runtime.vit.extract import empty_slot, extract
+from musc_edge.runtime.vit.onnx_backend import OnnxBackend
 
 
 def main() -> None:

@@ -22,8 +22,8 @@ from scipy import stats
 
 from musc_edge.export import half, make, presets
 from musc_edge.runtime.errors import MuscEdgeError
-from musc_edge.runtime.lot_result import LotResult
 from musc_edge.runtime.pipeline import score_lot
+from musc_edge.runtime.results.lot_result import LotResult
 
 Halve = Callable[[ir.Model, tuple[str, ...]], None]
 

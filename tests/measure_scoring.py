@@ -25,18 +25,18 @@ from typing import Any
 import numpy as np
 
 from musc_edge.export.parity import rank_correlation
-from musc_edge.runtime.anomaly_map import raw_scores
-from musc_edge.runtime.bundle import open_bundle
-from musc_edge.runtime.features import extract
-from musc_edge.runtime.lot import list_lot
-from musc_edge.runtime.method import Method
-from musc_edge.runtime.mutual import CpuScorer
-from musc_edge.runtime.onnx_backend import OnnxBackend
-from musc_edge.runtime.plan import HostNeeds
-from musc_edge.runtime.rescore import in_distance_units, rescore
-from musc_edge.runtime.store import HostStore
-from musc_edge.runtime.survey import ReadOptions, survey_lot
+from musc_edge.runtime.images.listing import list_lot
+from musc_edge.runtime.images.survey import ReadOptions, survey_lot
+from musc_edge.runtime.scoring.anomaly_map import raw_scores
+from musc_edge.runtime.scoring.method import Method
+from musc_edge.runtime.scoring.mutual import CpuScorer
+from musc_edge.runtime.scoring.plan import HostNeeds
+from musc_edge.runtime.scoring.rescore import in_distance_units, rescore
+from musc_edge.runtime.store.features import HostStore
 from musc_edge.runtime.types import Bundle, FloatArray
+from musc_edge.runtime.vit.bundle import open_bundle
+from musc_edge.runtime.vit.extract import extract
+from musc_edge.runtime.vit.onnx_backend import OnnxBackend
 from musc_edge.tools.demo import auroc, lay_out_lot
 
 GROUPS = (25, 50, 100, 200, None)

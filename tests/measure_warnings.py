@@ -16,13 +16,13 @@ from pathlib import Path
 import numpy as np
 
 from musc_edge import mutual_scores, open_bundle
-from musc_edge.runtime.anomaly_map import raw_scores
-from musc_edge.runtime.cautions import STAND_OUT, separate_group, stand_out
-from musc_edge.runtime.features import extract, store_shape
-from musc_edge.runtime.onnx_backend import OnnxBackend
-from musc_edge.runtime.store import HostStore
-from musc_edge.runtime.survey import ReadOptions, survey_lot
+from musc_edge.runtime.images.survey import ReadOptions, survey_lot
+from musc_edge.runtime.scoring.anomaly_map import raw_scores
+from musc_edge.runtime.scoring.cautions import STAND_OUT, separate_group, stand_out
+from musc_edge.runtime.store.features import HostStore
 from musc_edge.runtime.types import Bundle, LotImage
+from musc_edge.runtime.vit.extract import extract, store_shape
+from musc_edge.runtime.vit.onnx_backend import OnnxBackend
 
 GOOD, BAD = 150, 50
 LOTS, SCORED_LOTS, IMAGES = 100, 10, 30

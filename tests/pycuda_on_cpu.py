@@ -32,9 +32,9 @@ from musc_edge.kernels.errors import KernelError
 from musc_edge.kernels.gpu import Gpu, Launch
 from musc_edge.kernels.pycuda_gpu import PycudaGpu
 from musc_edge.kernels.thread import GpuThread
-from musc_edge.runtime.cuda_scorer import CudaScorer
 from musc_edge.runtime.errors import DeviceError
-from musc_edge.runtime.method import Method
+from musc_edge.runtime.gpu.scorer import CudaScorer
+from musc_edge.runtime.scoring.method import Method
 from musc_edge.runtime.types import DevicePlan
 from pycuda_build import DRIVER, install_pycuda
 from scorer_checks import check_scorer, make_lot, plan_from_host

@@ -8,15 +8,29 @@ import sys
 from pathlib import Path
 
 import pytest
+from measure_structure import floors, read_modules
 
 from places import ROOT
 
+LEAVES = {"_files", "_json", "_numbers", "_version"}
+"""Modules of the package's own folder, which import nothing of it but each other."""
+
 MAY_IMPORT = {
-    "kernels": {"kernels", "_files", "_json"},
-    "runtime": {"runtime", "kernels", "_version", "_files", "_json"},
-    "export": {"export", "runtime", "kernels", "_version", "_files", "_json"},
-    "tools": {"tools", "export", "runtime", "kernels", "_version", "_files", "_json"},
+    "kernels": {"kernels"} | LEAVES,
+    "runtime": {"runtime", "kernels"} | LEAVES,
+    "export": {"export", "runtime", "kernels"} | LEAVES,
+    "tools": {"tools", "export", "runtime", "kernels"} | LEAVES,
 }
+FLOORS = (
+    {"errors", "memory", "parallel", "settings", "timing", "types"},
+    {"store"},
+    {"images", "scoring"},
+    {"gpu", "results", "vit"},
+    {"forecast", "scorers"},
+    {"run"},
+    {"pipeline"},
+)
+"""Wings and single files of runtime/: each may import what is on the floors before its own, and itself."""
 HEAVY = (
     *("torch", "onnx", "open_clip", "timm", "onnxruntime", "tensorrt", "pycuda"),
     *("tensorrt_rtx", "tensorrt_rtx_bindings"),
@@ -53,6 +67,32 @@ def test_import_direction(part: str) -> None:
         assert imported_parts(path) <= MAY_IMPORT[part], path
 
 
+def test_the_leaves_import_each_other_alone() -> None:
+    assert {path.stem for path in ROOT.glob("_*.py")} == {*LEAVES, "__init__"}
+    for leaf in LEAVES:
+        assert imported_parts(ROOT / f"{leaf}.py") <= LEAVES
+
+
+def wing_of(module: str) -> str:
+    """'runtime/store/tables' -> 'store', 'runtime/run' -> 'run'."""
+    return module.split("/")[1]
+
+
+def test_the_wings_of_the_runtime_stand_on_each_other() -> None:
+    floor = {wing: number for number, wings in enumerate(FLOORS) for wing in wings}
+    found = {name: module for name, module in read_modules(ROOT).items() if name.startswith("runtime/")}
+    assert {wing_of(name) for name in found} - {"__init__"} == set(floor)
+    for name, module in found.items():
+        for imported in (each for each in module.imports if each.startswith("runtime/")):
+            mine, other = wing_of(name), wing_of(imported)
+            lowest = floor[mine] == floor[other] == 0
+            assert mine == other or lowest or floor[other] < floor[mine], f"{name} imports {imported}"
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    assert not floors(read_modules(ROOT))[1]
+
+
 def test_the_check_sees_imports() -> None:
     assert imported_parts(ROOT / "export" / "make.py") == {"export", "kernels", "runtime", "_version"}
 
@@ -75,12 +115,12 @@ def import_with_blocked(names: list[str], blocked: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize("part", ["kernels", "runtime", "tools"])
 def test_lean_parts_import_without_heavy_libraries(part: str) -> None:
-    import_with_blocked(module_names(part, leave_out=("runtime.gram_numba",)), HEAVY)
+    import_with_blocked(module_names(part, leave_out=("scoring.gram_numba",)), HEAVY)
 
 
 def test_the_faster_scorer_needs_numba_alone() -> None:
     others = tuple(name for name in HEAVY if name not in ("numba", "llvmlite"))
-    import_with_blocked(["musc_edge.runtime.gram_numba"], others)
+    import_with_blocked(["musc_edge.runtime.scoring.gram_numba"], others)
 
 
 def test_what_export_does_on_the_device_needs_no_onnx() -> None:

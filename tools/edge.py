@@ -32,7 +32,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _inspect(args: argparse.Namespace) -> int:
-    from ..runtime.bundle import find_bundle, open_bundle
+    from ..runtime.vit.bundle import find_bundle, open_bundle
     from .summary import bundle_json, bundle_text
 
     bundle = open_bundle(find_bundle(args.bundle), whole=True)

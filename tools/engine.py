@@ -48,7 +48,7 @@ def _compute_capabilities(text: str) -> tuple[str, ...]:
 
 def _engine(args: argparse.Namespace) -> int:
     from ..export.engine import choose_target, make_engine
-    from ..runtime.bundle import open_bundle
+    from ..runtime.vit.bundle import open_bundle
     from .progress import ProgressLine
 
     bundle = open_bundle(args.bundle, whole=True)

@@ -146,7 +146,7 @@ def _onnx(args: argparse.Namespace) -> int:
 
 def _make(args: argparse.Namespace, source: Source) -> int:
     from ..export.make import make_bundle
-    from ..runtime.bundle import set_default
+    from ..runtime.vit.bundle import set_default
 
     cli.clean_up_on_sigterm()
     parity = make_bundle(source, args.out, args.precision, args.overwrite, say=cli.say(args))

@@ -14,7 +14,7 @@ from . import cli
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..runtime.image_files import OutputOptions
+    from ..runtime.results.image_files import OutputOptions
     from ..runtime.types import Bundle, LotImage
     from .summary import Scored
 
@@ -66,14 +66,14 @@ def add_parser(commands: Any) -> None:
 
 
 def _infer(args: argparse.Namespace) -> int:
-    from ..runtime.backends import import_libraries
-    from ..runtime.bundle import find_bundle, open_bundle
     from ..runtime.errors import OutputError
-    from ..runtime.kept_folder import kept_beside, remove_kept
-    from ..runtime.lot import list_lot
-    from ..runtime.output import new_folder, resolve
-    from ..runtime.results import LOT, NAMES
+    from ..runtime.images.listing import list_lot
+    from ..runtime.results.output import new_folder, resolve
+    from ..runtime.results.write import LOT, NAMES
     from ..runtime.scorers import import_scorer
+    from ..runtime.store.kept_folder import kept_beside, remove_kept
+    from ..runtime.vit.bundle import find_bundle, open_bundle
+    from ..runtime.vit.choose import import_libraries
     from .summary import summary_json, summary_text
 
     if args.maps == "none" and args.map_format:
@@ -123,9 +123,9 @@ def _score(
     kept: Path | None,
 ) -> list[Scored]:
     """Score the lot as a whole, or each of its groups, and write the results into ``folder``."""
-    from ..runtime.groups import group_by_folder, place_of
-    from ..runtime.interval import smallest_lot
-    from ..runtime.results import combine
+    from ..runtime.results.groups import group_by_folder, place_of
+    from ..runtime.results.write import combine
+    from ..runtime.scoring.interval import smallest_lot
 
     if args.group_by is None:
         return [_score_one(args, root, images, bundle, folder, "", kept)]
@@ -153,7 +153,7 @@ def _score_one(
 
     from .._files import make_folders
     from ..runtime.pipeline import score_lot
-    from ..runtime.results import write_results
+    from ..runtime.results.write import write_results
     from ..runtime.run import Watch
     from .progress import ProgressLine
     from .summary import Scored, forecast_text
@@ -176,15 +176,15 @@ def _score_one(
 
 
 def _reading(args: argparse.Namespace) -> Any:
-    from ..runtime.survey import ReadOptions
+    from ..runtime.images.survey import ReadOptions
 
     depth = None if args.bit_depth == "auto" else int(args.bit_depth)
     return ReadOptions(depth, args.max_pixels) if args.max_pixels else ReadOptions(depth)
 
 
 def _output(args: argparse.Namespace) -> OutputOptions:
-    from ..runtime.image_files import OutputOptions
     from ..runtime.parallel import cores
+    from ..runtime.results.image_files import OutputOptions
 
     threads = args.threads or cores()
     return OutputOptions(args.maps, args.map_format or "npy", args.overlays, threads)

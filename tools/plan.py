@@ -30,9 +30,9 @@ def add_parser(commands: Any) -> None:
 
 
 def _plan(args: argparse.Namespace) -> int:
-    from ..runtime.bundle import find_bundle, open_bundle
-    from ..runtime.method import Method
     from ..runtime.run import Run
+    from ..runtime.scoring.method import Method
+    from ..runtime.vit.bundle import find_bundle, open_bundle
     from .summary import forecast_json, forecast_text
 
     bundle = open_bundle(find_bundle(args.bundle))
@@ -52,11 +52,11 @@ def _show_device_plans(args: argparse.Namespace, bundle: Bundle, settings: Score
     """Print the device's part of the plan for some amounts of memory: arithmetic alone."""
     import numpy as np
 
-    from ..runtime.device_plan import make_device_plan
     from ..runtime.errors import LotError
-    from ..runtime.features import store_shape
+    from ..runtime.gpu.plan import make_device_plan
     from ..runtime.memory import size_text
-    from ..runtime.method import Method
+    from ..runtime.scoring.method import Method
+    from ..runtime.vit.extract import store_shape
     from .summary import device_plan_text
 
     itemsize = np.dtype(bundle.manifest.tokens[0].dtype).itemsize

@@ -12,14 +12,14 @@ from typing import Any
 
 from .._numbers import ceil_div
 from ..kernels.cubin_files import CubinFolder
-from ..runtime.bundle import open_kernels
-from ..runtime.engines import BrokenEngine, Engine, list_engines
 from ..runtime.forecast import Forecast
-from ..runtime.lot_result import LotResult
 from ..runtime.memory import size_text
-from ..runtime.results import CONTACT_SHEET, SCORES, plan_facts
-from ..runtime.tensorrt_library import NAMES
+from ..runtime.results.lot_result import LotResult
+from ..runtime.results.write import CONTACT_SHEET, SCORES, plan_facts
 from ..runtime.types import Bundle, DevicePlan
+from ..runtime.vit.bundle import open_kernels
+from ..runtime.vit.engines import BrokenEngine, Engine, list_engines
+from ..runtime.vit.tensorrt_library import NAMES
 from .progress import duration
 
 _WORST = 10

@@ -37,11 +37,11 @@ from musc_edge.export.graph import BundleGraph, make_graph
 from musc_edge.export.make import make_bundle
 from musc_edge.export.probe import load_probe
 from musc_edge.export.verify import verify
-from musc_edge.runtime.bundle import open_bundle
 from musc_edge.runtime.errors import BundleError, OutputError, ParityError
-from musc_edge.runtime.images import normalise
-from musc_edge.runtime.onnx_backend import OnnxBackend
-from musc_edge.runtime.store import HostStore
+from musc_edge.runtime.images.reading import normalise
+from musc_edge.runtime.store.features import HostStore
+from musc_edge.runtime.vit.bundle import open_bundle
+from musc_edge.runtime.vit.onnx_backend import OnnxBackend
 from tiny_vit import INPUT, WIDTH, tiny_vit
 
 SIZE, PATCHES = (16, 24), 24

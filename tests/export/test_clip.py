@@ -21,10 +21,10 @@ from musc_edge.export import make, onnx_file, tower, weights
 from musc_edge.export.clip import ClipSource
 from musc_edge.export.make import make_bundle
 from musc_edge.export.verify import verify
-from musc_edge.runtime.bundle import open_bundle
 from musc_edge.runtime.errors import BundleError, OutputError, ParityError
-from musc_edge.runtime.images import preprocess, read_image
-from musc_edge.runtime.onnx_backend import import_onnxruntime
+from musc_edge.runtime.images.reading import preprocess, read_image
+from musc_edge.runtime.vit.bundle import open_bundle
+from musc_edge.runtime.vit.onnx_backend import import_onnxruntime
 from tiny_clip import (
     BLOCKS,
     GRID,

@@ -18,10 +18,10 @@ from musc_edge.export import engine_builder
 from musc_edge.export.engine import Built, choose_target, make_engine
 from musc_edge.export.verify import verify
 from musc_edge.kernels.driver import find_gpu
-from musc_edge.runtime.bundle import open_bundle, sha256
-from musc_edge.runtime.engines import engine_folders, find_engine, find_proof
 from musc_edge.runtime.errors import BundleError, DeviceError, OutputError, ParityError
 from musc_edge.runtime.types import Bundle
+from musc_edge.runtime.vit.bundle import open_bundle, sha256
+from musc_edge.runtime.vit.engines import engine_folders, find_engine, find_proof
 
 FLAVORS = ("tensorrt", "rtx")
 

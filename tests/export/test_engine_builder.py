@@ -25,10 +25,10 @@ from musc_edge.export.engine_builder import (
     build_plan,
 )
 from musc_edge.export.network import layers_of, raise_to_float32
-from musc_edge.runtime import tensorrt_api
 from musc_edge.runtime.errors import BundleError, DeviceError
-from musc_edge.runtime.tensorrt_library import Library, load_library
 from musc_edge.runtime.types import no_progress
+from musc_edge.runtime.vit import tensorrt_api
+from musc_edge.runtime.vit.tensorrt_library import Library, load_library
 
 pytest.importorskip("tensorrt_rtx_bindings", reason="TensorRT-RTX is for x86-64")
 

@@ -16,10 +16,10 @@ from musc_edge.export import make as make_module
 from musc_edge.export.half import to_half
 from musc_edge.export.make import make_bundle
 from musc_edge.export.verify import verify
-from musc_edge.runtime.bundle import open_bundle
 from musc_edge.runtime.errors import BundleError, ParityError
-from musc_edge.runtime.onnx_backend import OnnxBackend
-from musc_edge.runtime.store import HostStore
+from musc_edge.runtime.store.features import HostStore
+from musc_edge.runtime.vit.bundle import open_bundle
+from musc_edge.runtime.vit.onnx_backend import OnnxBackend
 from tiny_vit import WIDTH, tiny_vit
 
 SIZE, PATCHES = (16, 24), 24

@@ -23,9 +23,9 @@ from musc_edge.export.parity import (
     require,
 )
 from musc_edge.export.probe import Numbers
-from musc_edge.runtime.anomaly_map import raw_scores
 from musc_edge.runtime.errors import ParityError
-from musc_edge.runtime.mutual import mutual_scores
+from musc_edge.runtime.scoring.anomaly_map import raw_scores
+from musc_edge.runtime.scoring.mutual import mutual_scores
 from musc_edge.runtime.types import FloatArray
 from tiny_vit import tiny_vit
 

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from musc_edge.export import say
-from musc_edge.export.say import batches
+from musc_edge.export import messages as say
+from musc_edge.export.messages import batches
 from musc_edge.export.source import default_size
 
 

@@ -14,8 +14,8 @@ from musc_edge.export.position import AUTHORS_DINO, resample
 from musc_edge.export.timm_vit import TimmSource
 from musc_edge.export.torch_setup import import_models
 from musc_edge.export.verify import verify
-from musc_edge.runtime.bundle import open_bundle
 from musc_edge.runtime.errors import BundleError
+from musc_edge.runtime.vit.bundle import open_bundle
 from tiny_clip import quiet
 
 DINO = "vit_tiny_dino_test"

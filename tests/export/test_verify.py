@@ -21,8 +21,8 @@ from helpers_export import Array, change_weight, edit_manifest, quiet, rehash, t
 from musc_edge.export.make import make_bundle
 from musc_edge.export.probe import load_probe
 from musc_edge.export.verify import verify
-from musc_edge.runtime.bundle import open_bundle
 from musc_edge.runtime.errors import BundleError, ParityError
+from musc_edge.runtime.vit.bundle import open_bundle
 from tiny_vit import WIDTH, tiny_vit
 
 SIZE = (16, 24)

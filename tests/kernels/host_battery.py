@@ -16,10 +16,10 @@ import pytest
 import oracle
 from emulated_gpu import EmulatedGpu
 from musc_edge.kernels.thread import GpuThread
-from musc_edge.runtime.cuda_scorer import CudaScorer
 from musc_edge.runtime.errors import LotError
-from musc_edge.runtime.method import Method
-from musc_edge.runtime.store import HostStore
+from musc_edge.runtime.gpu.scorer import CudaScorer
+from musc_edge.runtime.scoring.method import Method
+from musc_edge.runtime.store.features import HostStore
 from scorer_checks import fill
 
 GRID, WIDTH, IMAGES = (2, 3), 40, 7

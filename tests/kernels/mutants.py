@@ -246,7 +246,7 @@ HOST_MUTANTS = [
         ("numbers = judges, patches, start, stop", "numbers = judges, patches, 0, stop"),
     ),
     *_of(
-        "runtime/device_lot.py",
+        "runtime/gpu/arrays.py",
         ("gpu.wait(self.compute, earlier)", "pass"),
         ("self.gpu.wait(self.compute, self._copied[place])", "pass"),
         ("self.gpu.wait(self._copies, self._used[place])", "pass"),

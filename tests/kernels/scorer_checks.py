@@ -9,14 +9,14 @@ import numpy as np
 
 from kernel_checks import HALF_STEP
 from musc_edge.kernels.thread import GpuThread
-from musc_edge.runtime.cuda_scorer import CudaScorer
-from musc_edge.runtime.device_plan import make_device_plan
 from musc_edge.runtime.errors import LotError
-from musc_edge.runtime.method import Method
-from musc_edge.runtime.mutual import CpuScorer
+from musc_edge.runtime.gpu.plan import make_device_plan
+from musc_edge.runtime.gpu.scorer import CudaScorer
 from musc_edge.runtime.parallel import cores
-from musc_edge.runtime.plan import HostNeeds, LotSize
-from musc_edge.runtime.store import DeviceStore, HostStore
+from musc_edge.runtime.scoring.method import Method
+from musc_edge.runtime.scoring.mutual import CpuScorer
+from musc_edge.runtime.scoring.plan import HostNeeds, LotSize
+from musc_edge.runtime.store.features import DeviceStore, HostStore
 from musc_edge.runtime.types import Array, DevicePlan, FloatArray, Plan, Slot
 
 

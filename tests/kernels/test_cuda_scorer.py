@@ -22,14 +22,14 @@ from emulated_gpu import EmulatedGpu
 from musc_edge.kernels.errors import KernelError
 from musc_edge.kernels.gpu import DeviceArray, Gpu, Launch, Stream
 from musc_edge.kernels.thread import GpuThread
-from musc_edge.runtime import device_plan
-from musc_edge.runtime.cuda_scorer import CudaScorer
 from musc_edge.runtime.errors import DeviceError, LotError
-from musc_edge.runtime.judges import choose
-from musc_edge.runtime.method import Method
-from musc_edge.runtime.plan import HostNeeds, LotSize
-from musc_edge.runtime.rows import FileRows
-from musc_edge.runtime.store import HostStore, UploadStore
+from musc_edge.runtime.gpu import plan as device_plan
+from musc_edge.runtime.gpu.scorer import CudaScorer
+from musc_edge.runtime.scoring.judges import choose
+from musc_edge.runtime.scoring.method import Method
+from musc_edge.runtime.scoring.plan import HostNeeds, LotSize
+from musc_edge.runtime.store.features import HostStore, UploadStore
+from musc_edge.runtime.store.tables import FileRows
 from musc_edge.runtime.timing import StageTimer
 from musc_edge.runtime.types import DevicePlan, DeviceSlot
 from places import golden_folder

@@ -15,13 +15,13 @@ from helpers_export import pixels, quiet
 from musc_edge.export.engine import choose_target, make_engine
 from musc_edge.export.verify import verify
 from musc_edge.kernels import driver
-from musc_edge.runtime import onnx_backend
-from musc_edge.runtime.backends import enter_backend, import_libraries
-from musc_edge.runtime.bundle import open_bundle
 from musc_edge.runtime.errors import BundleError, DeviceError
-from musc_edge.runtime.features import empty_slot
-from musc_edge.runtime.onnx_backend import OnnxBackend
 from musc_edge.runtime.types import Bundle
+from musc_edge.runtime.vit import onnx_backend
+from musc_edge.runtime.vit.bundle import open_bundle
+from musc_edge.runtime.vit.choose import enter_backend, import_libraries
+from musc_edge.runtime.vit.extract import empty_slot
+from musc_edge.runtime.vit.onnx_backend import OnnxBackend
 
 
 @pytest.fixture(scope="module")

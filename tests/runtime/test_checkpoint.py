@@ -18,17 +18,17 @@ import numpy as np
 import pytest
 
 from helpers_runtime import MANIFEST, SPEC, tree, write_png
-from musc_edge.runtime import journal, kept_folder
-from musc_edge.runtime.checkpoint import Checkpoint
 from musc_edge.runtime.errors import OutputError
-from musc_edge.runtime.features import allocate, extract
-from musc_edge.runtime.judges import choose
-from musc_edge.runtime.kept_folder import kept_beside, remove_kept
-from musc_edge.runtime.method import Method
-from musc_edge.runtime.mutual import CpuScorer
-from musc_edge.runtime.plan import HostNeeds
-from musc_edge.runtime.survey import ReadOptions, Survey, survey_lot
+from musc_edge.runtime.images.survey import ReadOptions, Survey, survey_lot
+from musc_edge.runtime.scoring.judges import choose
+from musc_edge.runtime.scoring.method import Method
+from musc_edge.runtime.scoring.mutual import CpuScorer
+from musc_edge.runtime.scoring.plan import HostNeeds
+from musc_edge.runtime.store import journal, kept_folder
+from musc_edge.runtime.store.checkpoint import Checkpoint
+from musc_edge.runtime.store.kept_folder import kept_beside, remove_kept
 from musc_edge.runtime.types import DeviceSlot, FloatArray, LotImage, Slot
+from musc_edge.runtime.vit.extract import allocate, extract
 
 N, GROUP, BATCH, BLOCK = 40, 8, 8, 16
 LAYER = N * GROUP // 2  # pairs

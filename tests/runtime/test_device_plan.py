@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from musc_edge.runtime import device_plan, memory
-from musc_edge.runtime.device_plan import device_budget, host_plan, make_device_plan, pairs_per_launch
-from musc_edge.runtime.device_schedule import Average, Compare, Open, Pool, degree_steps
+from musc_edge.runtime import memory
 from musc_edge.runtime.errors import LotError
-from musc_edge.runtime.judges import Judges, choose
-from musc_edge.runtime.plan import UNLIMITED, HostNeeds, LotSize
+from musc_edge.runtime.gpu import plan as device_plan
+from musc_edge.runtime.gpu.plan import device_budget, host_plan, make_device_plan, pairs_per_launch
+from musc_edge.runtime.gpu.schedule import Average, Compare, Open, Pool, degree_steps
+from musc_edge.runtime.scoring.judges import Judges, choose
+from musc_edge.runtime.scoring.plan import UNLIMITED, HostNeeds, LotSize
 from musc_edge.runtime.types import DevicePlan
 
 VIT_L = LotSize(layers=4, images=200, patches=1369, width=1024, itemsize=2, degrees=3, judges=199)

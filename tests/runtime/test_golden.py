@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from musc_edge import mutual_scores, rescore, upsample
-from musc_edge.runtime.anomaly_map import raw_scores
+from musc_edge.runtime.scoring.anomaly_map import raw_scores
 from places import golden_folder
 
 MUTUAL = sorted(golden_folder().glob("mutual_*.npz"))

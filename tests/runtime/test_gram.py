@@ -15,11 +15,11 @@ import numpy.typing as npt
 import pytest
 
 import oracle
-from musc_edge.runtime.aggregate import centre, pooled_lengths
-from musc_edge.runtime.compare import best_filter, load_filter
 from musc_edge.runtime.errors import DeviceError
-from musc_edge.runtime.gram_numpy import NumpyFilter
-from musc_edge.runtime.protocols import GramFilter
+from musc_edge.runtime.scoring.aggregate import centre, pooled_lengths
+from musc_edge.runtime.scoring.gram_numpy import NumpyFilter
+from musc_edge.runtime.scoring.image_pairs import best_filter, load_filter
+from musc_edge.runtime.scoring.protocols import GramFilter
 
 Array = npt.NDArray[Any]
 Grid = tuple[int, int]
@@ -162,7 +162,7 @@ def test_patches_without_content_have_cosine_zero(kind: str) -> None:
 
 def test_auto_takes_numba_where_it_can_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
     assert best_filter("auto") == ("numba", "")
-    monkeypatch.delitem(sys.modules, "musc_edge.runtime.gram_numba")
+    monkeypatch.delitem(sys.modules, "musc_edge.runtime.scoring.gram_numba")
     monkeypatch.setitem(sys.modules, "numba", None)
     assert best_filter("auto") == ("numpy", "")
     assert load_filter("numpy") is NumpyFilter
@@ -175,7 +175,7 @@ def test_a_numba_that_does_not_work_is_said(monkeypatch: pytest.MonkeyPatch, err
     def fail() -> None:
         raise error
 
-    monkeypatch.setattr("musc_edge.runtime.gram_numba.compile_now", fail)
+    monkeypatch.setattr("musc_edge.runtime.scoring.gram_numba.compile_now", fail)
     with pytest.raises(DeviceError, match=rf"does not work \({type(error).__name__}: .*NUMBA_CACHE_DIR"):
         load_filter("numba")
     name, passed_over = best_filter("auto")
@@ -206,7 +206,9 @@ class Planted:
 
 def load_in_a_new_process(cache: Path) -> tuple[str, str]:
     """What ``best_filter`` says with numba's cache in ``cache``."""
-    code = "from musc_edge.runtime.compare import best_filter\nprint(*best_filter('numba'), sep=';')"
+    code = (
+        "from musc_edge.runtime.scoring.image_pairs import best_filter\nprint(*best_filter('numba'), sep=';')"
+    )
     env = {**os.environ, "NUMBA_CACHE_DIR": str(cache)}
     run = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
     name, _, note = run.stdout.strip().partition(";")

@@ -40,7 +40,7 @@ from hostile_files import (
     tiff_of_strips,
     wide_open,
 )
-from musc_edge.runtime.images import ImageError, deepest_value, read_header, read_image
+from musc_edge.runtime.images.reading import ImageError, deepest_value, read_header, read_image
 
 
 def outcome(path: Path, read: Callable[[Path], object] = read_image) -> tuple[str, str]:
@@ -107,7 +107,7 @@ def test_limit_that_the_process_has_set_in_pillow_is_neither_lifted_nor_obeyed(
         "import sys, pathlib\n"
         "from PIL import Image\n"
         "Image.MAX_IMAGE_PIXELS = 100\n"
-        "from musc_edge.runtime.images import read_image\n"
+        "from musc_edge.runtime.images.reading import read_image\n"
         "print(read_image(pathlib.Path(sys.argv[1])).size, Image.MAX_IMAGE_PIXELS)\n"
     )
     command = [sys.executable, "-W", "error", "-c", code, str(tmp_path / f"x{suffix}")]
@@ -254,7 +254,7 @@ def test_deep_file_is_read_alike_from_memory_and_from_a_long_file(tmp_path: Path
 LIMITED = """
 import json, resource, sys
 from pathlib import Path
-from musc_edge.runtime.images import ImageError, deepest_value, read_image
+from musc_edge.runtime.images.reading import ImageError, deepest_value, read_image
 resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[1]), int(sys.argv[1])))
 found = {}
 for name in sys.argv[2:]:

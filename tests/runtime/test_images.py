@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 from helpers_runtime import MEAN, SPEC, STD, Array, pixels, write_png
-from musc_edge.runtime.images import (
+from musc_edge.runtime.images.reading import (
     MAX_PIXELS,
     ImageError,
     deepest_value,
@@ -480,7 +480,7 @@ def test_large_image_below_the_limit_is_taken_without_alarm(
     (tmp_path / "x.png").write_bytes(png(width, height, 1, 0, b""))  # nothing that could be decoded
     code = (
         "import sys, pathlib\n"
-        "from musc_edge.runtime.images import read_header\n"
+        "from musc_edge.runtime.images.reading import read_header\n"
         "header = read_header(pathlib.Path(sys.argv[1]), int(sys.argv[2]))\n"
         "print(header.width, header.height)\n"
     )

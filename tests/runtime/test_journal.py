@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from musc_edge.runtime import journal
-from musc_edge.runtime.journal import Journal
-from musc_edge.runtime.rows import FileRows
+from musc_edge.runtime.store import journal
+from musc_edge.runtime.store.journal import Journal
+from musc_edge.runtime.store.tables import FileRows
 
 ENTRIES: list[dict[str, Any]] = [
     {"batch": 0, "read": ["a.png", "größe\n.png", "caf\udce9.png"]},

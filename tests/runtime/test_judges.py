@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from musc_edge.runtime.errors import LotError
-from musc_edge.runtime.judges import Judges, choose, everyone
+from musc_edge.runtime.scoring.judges import Judges, choose, everyone
 from musc_edge.runtime.types import Cell
 
 CIRCLES = [(2, 1), (5, 4), (7, 2), (8, 3), (9, 4), (9, 8), (12, 5), (12, 11), (13, 6), (20, 7), (31, 10)]

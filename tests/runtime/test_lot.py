@@ -11,10 +11,10 @@ import pytest
 from helpers_runtime import lot_result, write_png
 from musc_edge._files import make_folders, remove_folder
 from musc_edge.runtime.errors import LotError
-from musc_edge.runtime.image_files import OutputOptions
-from musc_edge.runtime.images import ImageError, read_image
-from musc_edge.runtime.lot import IMAGE_SUFFIXES, list_lot, natural_key
-from musc_edge.runtime.results import write_results
+from musc_edge.runtime.images.listing import IMAGE_SUFFIXES, list_lot, natural_key
+from musc_edge.runtime.images.reading import ImageError, read_image
+from musc_edge.runtime.results.image_files import OutputOptions
+from musc_edge.runtime.results.write import write_results
 
 
 def make(folder: Path, *names: str) -> Path:

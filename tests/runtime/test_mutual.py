@@ -13,11 +13,11 @@ import pytest
 import oracle
 from helpers_runtime import every_plan, random_store
 from musc_edge.runtime.errors import LotError
-from musc_edge.runtime.interval import interval_bounds, interval_mean, smallest_lot
-from musc_edge.runtime.judges import choose
-from musc_edge.runtime.method import Method
-from musc_edge.runtime.mutual import CpuScorer, mutual_scores
-from musc_edge.runtime.plan import HostNeeds
+from musc_edge.runtime.scoring.interval import interval_bounds, interval_mean, smallest_lot
+from musc_edge.runtime.scoring.judges import choose
+from musc_edge.runtime.scoring.method import Method
+from musc_edge.runtime.scoring.mutual import CpuScorer, mutual_scores
+from musc_edge.runtime.scoring.plan import HostNeeds
 from musc_edge.runtime.types import FloatArray
 
 Shape = tuple[int, int, int, int]
@@ -72,8 +72,8 @@ def test_plan_changes_no_byte_on_another_core(tmp_path: Path) -> None:
         "import sys\n"
         "sys.path[:0] = sys.argv[1:]\n"
         "from helpers_runtime import every_plan, random_store\n"
-        "from musc_edge.runtime.method import Method\n"
-        "from musc_edge.runtime.mutual import CpuScorer\n"
+        "from musc_edge.runtime.scoring.method import Method\n"
+        "from musc_edge.runtime.scoring.mutual import CpuScorer\n"
         "shape = (1, 7, 1024, 64)\n"
         "scorer, store = CpuScorer(Method((32, 32))), random_store(3, shape)\n"
         "print(len({scorer.score(store, p).tobytes() for p in every_plan(scorer, shape, threads=2)}))\n"

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from musc_edge.runtime.npy import read_npy
+from musc_edge.runtime.store.npy import read_npy
 
 Array = npt.NDArray[Any]
 

@@ -12,7 +12,7 @@ import pytest
 from helpers_runtime import tree
 from musc_edge._files import make_folders, remove_folder
 from musc_edge.runtime.errors import OutputError
-from musc_edge.runtime.output import new_folder
+from musc_edge.runtime.results.output import new_folder
 
 MARKER = "lot.json"
 

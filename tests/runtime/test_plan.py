@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from helpers_runtime import every_plan, random_store
-from musc_edge.runtime.compare import load_filter
 from musc_edge.runtime.errors import LotError
-from musc_edge.runtime.method import Method
-from musc_edge.runtime.mutual import CpuScorer
-from musc_edge.runtime.plan import UNLIMITED, HostNeeds, LotSize, block_images, make_plan
+from musc_edge.runtime.scoring.image_pairs import load_filter
+from musc_edge.runtime.scoring.method import Method
+from musc_edge.runtime.scoring.mutual import CpuScorer
+from musc_edge.runtime.scoring.plan import UNLIMITED, HostNeeds, LotSize, block_images, make_plan
 from musc_edge.runtime.types import Plan
 
 SIZES = [

@@ -18,19 +18,20 @@ from PIL import Image
 
 from helpers_runtime import MANIFEST, Array, lot_result, write_png
 from musc_edge import upsample
-from musc_edge.runtime import image_files, results
-from musc_edge.runtime.groups import place_of
-from musc_edge.runtime.heatmap import Scale
-from musc_edge.runtime.image_files import (
+from musc_edge.runtime.images.survey import ReadOptions, survey_lot
+from musc_edge.runtime.results import image_files
+from musc_edge.runtime.results import write as results
+from musc_edge.runtime.results.groups import place_of
+from musc_edge.runtime.results.heatmap import Scale
+from musc_edge.runtime.results.image_files import (
     MAP_FORMATS,
     OutputOptions,
     file_names,
     save_map,
     write_image_files,
 )
-from musc_edge.runtime.lot_result import LotResult
-from musc_edge.runtime.results import COLUMNS, combine, write_results
-from musc_edge.runtime.survey import ReadOptions, survey_lot
+from musc_edge.runtime.results.lot_result import LotResult
+from musc_edge.runtime.results.write import COLUMNS, combine, write_results
 from musc_edge.runtime.types import LotImage, SkippedImage
 
 NAMES = ["10.png", "2.png", "late shift/3.png"]

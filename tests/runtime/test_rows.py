@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from musc_edge.runtime.errors import OutputError
-from musc_edge.runtime.rows import FileRows, MemoryRows, Rows, checksum, require_room
+from musc_edge.runtime.store.tables import FileRows, MemoryRows, Rows, checksum, require_room
 
 SHAPE = (50, 12)
 

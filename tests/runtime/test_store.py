@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from musc_edge.runtime.rows import FileRows
-from musc_edge.runtime.store import FileStore, HostStore
+from musc_edge.runtime.store.features import FileStore, HostStore
+from musc_edge.runtime.store.tables import FileRows
 
 SHAPE = (2, 7, 6, 5)  # S, N, P, C
 

@@ -23,14 +23,14 @@ from musc_edge.kernels import driver
 from musc_edge.kernels.gpu import DeviceArray
 from musc_edge.kernels.pycuda_gpu import PycudaGpu
 from musc_edge.kernels.thread import GpuThread
-from musc_edge.runtime.backends import enter_backend
-from musc_edge.runtime.bundle import open_bundle
 from musc_edge.runtime.errors import BundleError, DeviceError
-from musc_edge.runtime.features import empty_slot
-from musc_edge.runtime.onnx_backend import OnnxBackend
-from musc_edge.runtime.store import DeviceStore
-from musc_edge.runtime.tensorrt_backend import TensorRtBackend
+from musc_edge.runtime.store.features import DeviceStore
 from musc_edge.runtime.types import Bundle
+from musc_edge.runtime.vit.bundle import open_bundle
+from musc_edge.runtime.vit.choose import enter_backend
+from musc_edge.runtime.vit.extract import empty_slot
+from musc_edge.runtime.vit.onnx_backend import OnnxBackend
+from musc_edge.runtime.vit.tensorrt_backend import TensorRtBackend
 from musc_edge.tools.summary import bundle_json, bundle_text
 
 
@@ -370,7 +370,7 @@ def test_what_is_deserialised_is_what_was_hashed(
 
     expected = plan.read_bytes()
     monkeypatch.setattr("fake_tensorrt.FakeRuntime.deserialize_cuda_engine", load)
-    monkeypatch.setattr("musc_edge.runtime.tensorrt_backend.require_proof", swap)
+    monkeypatch.setattr("musc_edge.runtime.vit.tensorrt_backend.require_proof", swap)
     with TensorRtBackend(own):
         pass
     assert loaded == [expected]

@@ -24,8 +24,8 @@ from musc_edge.tools.bench.harness import enough, sureness, warm_up
 from musc_edge.tools.bench.limits import graph_flop
 from musc_edge.tools.bench.lot import synthetic_lot
 from musc_edge.tools.bench.report import Report
+from musc_edge.tools.bench.report_text import table_of
 from musc_edge.tools.bench.resources import Usage
-from musc_edge.tools.bench.texts import table_of
 from places import listen_to_interrupts
 
 Run = subprocess.CompletedProcess[str]

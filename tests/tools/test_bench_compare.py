@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from musc_edge.runtime.errors import MuscEdgeError
-from musc_edge.tools.bench.compare import (
+from musc_edge.tools.bench.compare_reports import (
     MIN_EFFECT,
     Change,
     compare,

@@ -20,7 +20,7 @@ from musc_edge.kernels import compiler as compiler_module
 from musc_edge.kernels.cubins import find_cubin
 from musc_edge.kernels.errors import KernelError
 from musc_edge.kernels.source import ARCHES
-from musc_edge.runtime import output
+from musc_edge.runtime.results import output
 from musc_edge.tools import edge, export
 from places import listen_to_interrupts
 

@@ -18,10 +18,10 @@ from PIL import Image
 
 from bad_input import Place
 from musc_edge import open_bundle, score_lot
-from musc_edge.runtime.lot import list_lot
-from musc_edge.runtime.output import new_folder
+from musc_edge.runtime.images.listing import list_lot
+from musc_edge.runtime.images.survey import ReadOptions, survey_lot
+from musc_edge.runtime.results.output import new_folder
 from musc_edge.runtime.run import Watch
-from musc_edge.runtime.survey import ReadOptions, survey_lot
 from places import listen_to_interrupts
 
 Run = subprocess.CompletedProcess[str]
@@ -103,7 +103,7 @@ def test_lock_of_a_killed_run_does_not_hold(place: Place, commands: Path) -> Non
     code = (
         "import os, sys, signal\n"
         "from pathlib import Path\n"
-        "from musc_edge.runtime.output import new_folder\n"
+        "from musc_edge.runtime.results.output import new_folder\n"
         "with new_folder(Path('out'), False, 'lot.json') as folder:\n"
         "    (folder / 'half').mkdir(); (folder / 'half' / 'written').write_text('x')\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
@@ -168,8 +168,8 @@ def test_file_that_vanishes_or_changes_while_the_lot_is_read(place: Place) -> No
 
 
 def test_image_that_vanishes_before_its_overlay_is_drawn(place: Place, tmp_path: Path) -> None:
-    from musc_edge.runtime.image_files import OutputOptions
-    from musc_edge.runtime.results import write_results
+    from musc_edge.runtime.results.image_files import OutputOptions
+    from musc_edge.runtime.results.write import write_results
 
     result = score_lot(place.lot, open_bundle(place.bundle))
     result.images[1].path.unlink()

@@ -27,7 +27,8 @@ Run = subprocess.CompletedProcess[str]
 # Blocks of four images make six cells of so small a lot.
 STOP_ITSELF = """
 import os, sys
-from musc_edge.runtime import journal, plan
+from musc_edge.runtime.store import journal
+from musc_edge.runtime.scoring import plan
 from musc_edge.tools.edge import main
 
 plan.LARGEST_BLOCK = 4

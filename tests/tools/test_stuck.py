@@ -20,7 +20,7 @@ SOON = 40  # seconds in which even a slow machine has ended
 PROGRAM = f"""
 import sys, time
 from pathlib import Path
-from musc_edge.runtime import survey
+from musc_edge.runtime.images import survey
 from musc_edge.tools.edge import main
 read = survey.read_image
 def stuck(path, *options):

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from ...runtime.backends import make_backend
-from ...runtime.features import empty_slot
 from ...runtime.types import Bundle
+from ...runtime.vit.choose import make_backend
+from ...runtime.vit.extract import empty_slot
 from .limits import graph_flop
 from .peak import Peaks, Yardstick
 from .report import Report

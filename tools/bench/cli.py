@@ -44,10 +44,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _measure(case: Case, args: argparse.Namespace) -> int:
-    from ...runtime.output import new_folder
+    from ...runtime.results.output import new_folder
     from . import report as reports
+    from .report_text import table_of
     from .resources import Monitor
-    from .texts import table_of
+    from .write_report import write_report
 
     settings = {name: _plain(value) for name, value in vars(args).items() if name not in _NOT_SETTINGS}
     report = reports.Report(case.name, settings)
@@ -63,7 +64,7 @@ def _measure(case: Case, args: argparse.Namespace) -> int:
         report.resources = asdict(monitor.usage())
         table = table_of(report)
         if folder:
-            reports.write(report, table, folder)
+            write_report(report, table, folder)
     cli.show(json.dumps(report.content(), indent=1) if args.json else table)
     if report.partial:
         cli.show_error("interrupted: this is what was measured before, marked partial.")
@@ -75,7 +76,7 @@ def _plain(value: Any) -> Any:
 
 
 def _compare(args: argparse.Namespace) -> int:
-    from .compare import compare, compare_text, differences
+    from .compare_reports import compare, compare_text, differences
     from .report import read_report
 
     before, after = read_report(args.before), read_report(args.after)

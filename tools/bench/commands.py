@@ -60,8 +60,8 @@ def _measure_lot(args: argparse.Namespace, report: Report) -> None:
     import tempfile
     from pathlib import Path
 
-    from ...runtime.bundle import find_bundle, open_bundle
-    from ...runtime.lot import list_lot
+    from ...runtime.images.listing import list_lot
+    from ...runtime.vit.bundle import find_bundle, open_bundle
     from . import lot, peak
     from .harness import enough, warm_up
 
@@ -109,7 +109,7 @@ def _batches(text: str) -> tuple[int, ...]:
 
 
 def _measure_backbone(args: argparse.Namespace, report: Report) -> None:
-    from ...runtime.bundle import find_bundle, open_bundle
+    from ...runtime.vit.bundle import find_bundle, open_bundle
     from . import backbone, peak
 
     bundle = open_bundle(find_bundle(args.bundle))

@@ -15,10 +15,10 @@ def main() -> None:
     from contextlib import ExitStack
     from pathlib import Path
 
-    from ...runtime.backends import enter_backend, import_libraries
-    from ...runtime.bundle import open_bundle
-    from ...runtime.features import empty_slot
-    from ...runtime.images import preprocess, read_image
+    from ...runtime.images.reading import preprocess, read_image
+    from ...runtime.vit.bundle import open_bundle
+    from ...runtime.vit.choose import enter_backend, import_libraries
+    from ...runtime.vit.extract import empty_slot
 
     import_libraries(sys.argv[4])
     marks.append(time.monotonic())

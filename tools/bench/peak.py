@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ...runtime.blas import one_thread_per_product
+from ...runtime.scoring.blas import one_thread_per_product
 
 SIDE = 1024
 COPIED = 64_000_000

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ...runtime.errors import MuscEdgeError
-
-if TYPE_CHECKING:
-    from .report import Report
+from .report import Report
 
 DRAWN = ("lot", "backbone", "scorer")
 _BLUE, _RED, _GRAY = "#1b6ca8", "#c8553d", "#b8bec4"

@@ -1,9 +1,7 @@
-"""A benchmark's report: what was measured and on what, as JSON (schema.json), CSV and a picture."""
+"""A benchmark's report: what was measured and on what, as JSON (schema.json)."""
 
 from __future__ import annotations
 
-import csv
-import json
 import os
 import platform
 from dataclasses import dataclass, field
@@ -14,7 +12,6 @@ from typing import Any
 from ..._json import read_json, shortly
 from ...runtime.errors import MuscEdgeError
 from ...runtime.parallel import cores
-from .picture import DRAWN, draw
 
 SCHEMA = 1
 REPORT, SAMPLES, PICTURE, TABLE = "report.json", "samples.csv", "report.png", "report.txt"
@@ -57,20 +54,6 @@ class Report:
             "facts": self.facts,
             "resources": self.resources,
         }
-
-
-def write(report: Report, table: str, folder: Path) -> None:
-    """Write report.json, samples.csv, report.txt and, where there is something to draw, report.png."""
-    (folder / REPORT).write_text(json.dumps(report.content(), indent=1) + "\n", encoding="ascii")
-    (folder / TABLE).write_text(table + "\n", encoding="utf-8")
-    if report.case in DRAWN and report.samples:
-        draw(report, folder / PICTURE)
-    with (folder / SAMPLES).open("w", encoding="utf-8", newline="") as file:
-        rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(("case", "kind", "name", "number", "seconds"))
-        for kind, found in (("round", report.samples), ("call", report.calls)):
-            for name, seconds in found.items():
-                rows.writerows((report.case, kind, name, k, f"{s:.9f}") for k, s in enumerate(seconds))
 
 
 def read_report(path: Path) -> dict[str, Any]:

@@ -15,16 +15,16 @@ from typing import Any
 
 import numpy as np
 
-from ...runtime.aggregate import centre
-from ...runtime.blas import one_thread_per_product
-from ...runtime.interval import interval_bounds
-from ...runtime.method import Method
 from ...runtime.parallel import in_order
-from ...runtime.plan import HostNeeds
-from ...runtime.protocols import MutualScorer
 from ...runtime.scorers import open_scorer
+from ...runtime.scoring.aggregate import centre
+from ...runtime.scoring.blas import one_thread_per_product
+from ...runtime.scoring.interval import interval_bounds
+from ...runtime.scoring.method import Method
+from ...runtime.scoring.plan import HostNeeds
+from ...runtime.scoring.protocols import MutualScorer
 from ...runtime.settings import PAPER, Resources
-from ...runtime.store import HostStore
+from ...runtime.store.features import HostStore
 from ...runtime.types import FloatArray
 from .harness import Samples, alternate, ratios
 from .report import Report

@@ -1,0 +1,1 @@
+"""The method on a GPU; how kernels are launched is the package kernels' matter."""

@@ -1,0 +1,227 @@
+"""A lot on the GPU: its tokens pass through a ring of blocks, its features and distances have their places.
+
+Tokens are copied in a stream of their own, ahead of the kernels that read them.  Two events order each
+place of the ring: ``copied``, for which the kernels wait, and ``used``, for which the next copy into it
+waits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import islice
+from types import TracebackType
+
+import numpy as np
+
+from ...kernels import launches
+from ...kernels.gpu import DeviceArray, Gpu, Stream
+from ..scoring.plan import LotSize
+from ..timing import StageTimer
+from ..types import Array, DevicePlan
+from .plan import SAMPLES, pairs_per_launch
+from .timing import DeviceTimer
+
+Use = tuple[int, int]
+"""A layer and a block of places whose tokens are needed."""
+
+
+class DeviceLot:
+    """The arrays of a plan, allocated when it is entered and freed when it is left.
+
+    Parameters
+    ----------
+    gpu : used in the thread that owns it.
+    read : tokens (n,P,C) of places i0..i1 of a layer, in host memory.
+    on_device : the same as runs of neighbors (n,P,C) on the device, where the plan has them there.
+    uses : whose tokens will be asked for, in this order.
+    timer : records when the device uploads, aggregates, compares and selects.
+    """
+
+    def __init__(
+        self,
+        gpu: Gpu,
+        size: LotSize,
+        plan: DevicePlan,
+        grid: tuple[int, int],
+        read: Callable[[int, int, int], Array],
+        on_device: Callable[[int, int, int], list[DeviceArray]],
+        uses: Sequence[Use],
+        timer: StageTimer,
+    ) -> None:
+        self._timer = timer
+        self.gpu, self.size, self.plan = gpu, size, plan
+        self._grid, self._read, self._on_device, self._uses = grid, read, on_device, uses
+        self._next = 0
+        self._allocated: list[DeviceArray] = []
+
+    def __enter__(self) -> DeviceLot:
+        try:
+            self._allocate()
+        except BaseException:
+            self._free()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._free()
+
+    def _allocate(self) -> None:
+        gpu, size, plan = self.gpu, self.size, self.plan
+        pitch = launches.pitch_of(size.width)
+        held = min(plan.panel + plan.block, size.images) if plan.streamed else size.images
+        samples = min(SAMPLES, size.images)
+        token = np.float16 if size.itemsize == 2 else np.float32
+        of_sample = 0 if plan.holds_tokens else samples
+        self._ring = self._empty((plan.ring, plan.block, size.patches, size.width), token)
+        self.features = self._empty((held, size.patches, pitch), np.uint16)
+        self.squares = self._empty((held, size.patches), np.float32)
+        self.distances = self._empty((plan.panel * size.judges, size.patches), np.uint32)
+        self.scores = self._empty((size.images, size.patches), np.float32)
+        self.centres = self._empty((size.images, 4), np.float32)
+        self.pairs = self._empty((pairs_per_launch(size), 4), np.int32)
+        self.shift = self._empty((pitch,), np.float32)
+        self._sample_tokens = self._empty((of_sample, size.patches, size.width), token)
+        self._sample_features = self._empty((samples, size.patches, pitch), np.uint16)
+        self._sample_squares = self._empty((samples, size.patches), np.float32)
+        self._sample_centres = self._empty((samples, 4), np.float32)
+        self.compute, self._copies = gpu.stream(), gpu.stream()
+        earlier = gpu.event()  # copies of tokens that are resident
+        gpu.record(earlier, gpu.default_stream())
+        gpu.wait(self.compute, earlier)
+        self._timed = DeviceTimer(gpu, self._timer, self.compute)
+        self._copied = [gpu.event() for _ in range(plan.ring)]
+        self._used = [gpu.event() for _ in range(plan.ring)]
+        self._places: dict[Use, int] = {}
+        self._samples: list[DeviceArray] = []
+        self._centred: set[int] = set()
+        """Blocks of the layer whose centres are known, for all of its degrees."""
+
+    def _empty(self, shape: tuple[int, ...], dtype: type) -> DeviceArray:
+        array = self.gpu.empty(shape, dtype)
+        self._allocated.append(array)
+        return array
+
+    def _free(self) -> None:
+        while self._allocated:
+            self.gpu.free(self._allocated.pop())
+
+    # ---- tokens in, features made ----------------------------------------------------------------
+
+    def sample(self, layer: int) -> None:
+        """Begin a layer: bring the tokens of a few images, from all over the lot, for the shift."""
+        self._centred.clear()
+        places = np.linspace(0, self.size.images - 1, min(SAMPLES, self.size.images)).astype(int)
+        self._samples = []
+        for row, place in enumerate(places.tolist()):
+            if self.plan.holds_tokens:
+                self._samples += self._on_device(layer, place, place + 1)
+            else:
+                tokens = self._sample_tokens.rows(row, row + 1)
+                self._upload(tokens, (layer, place, place + 1), self.compute)
+                self._samples.append(tokens)
+            centres = self._sample_centres.rows(row, row + 1)
+            with self._timed.work("aggregate", self.compute):
+                launches.centre(self.gpu, self._samples[row], centres, self.compute)
+
+    def find_shift(self, degree: int) -> None:
+        """Make the mean of the sample's rows the shift of all rows of this layer and degree."""
+        with self._timed.work("aggregate", self.compute):
+            self.gpu.fill(self.shift, 0, self.compute)
+            for row, tokens in enumerate(self._samples):
+                arrays = (self._sample_centres, self._sample_features, self._sample_squares)
+                self._pool(tokens, degree, *(array.rows(row, row + 1) for array in arrays))
+            launches.column_mean(self.gpu, self._sample_features, self.shift, self.compute)
+
+    def pool_block(self, number: int, degree: int, row: int) -> None:
+        """Make the features of a block, by its number among ``uses``, into rows from ``row`` on."""
+        use = self._uses[number]
+        block = use[1]
+        start = block * self.plan.block
+        stop = min(start + self.plan.block, self.size.images)
+        self._next = number
+        if self.plan.holds_tokens:
+            runs = self._on_device(use[0], start, stop)
+        else:
+            place = self._place_of(use)
+            self._next += 1  # from here on what comes after it is copied ahead
+            self.gpu.wait(self.compute, self._copied[place])
+            runs = [self._ring.item(place).rows(0, stop - start)]
+        with self._timed.work("aggregate", self.compute):
+            for tokens in runs:
+                count = tokens.shape[0]
+                centres = self.centres.rows(start, start + count)
+                if block not in self._centred:
+                    launches.centre(self.gpu, tokens, centres, self.compute)
+                arrays = (self.features, self.squares)
+                features, squares = (array.rows(row, row + count) for array in arrays)
+                self._pool(tokens, degree, centres, features, squares)
+                start, row = start + count, row + count
+        self._centred.add(block)
+        if not self.plan.holds_tokens:
+            self.gpu.record(self._used[place], self.compute)
+            self.copy_ahead()
+
+    def _pool(
+        self,
+        tokens: DeviceArray,
+        degree: int,
+        centres: DeviceArray,
+        features: DeviceArray,
+        squares: DeviceArray,
+    ) -> None:
+        launches.pool(
+            self.gpu, tokens, centres, self.shift, features, squares, self._grid, degree, self.compute
+        )
+
+    def open_panel(self, images: int) -> None:
+        """Forget the distances of so many images."""
+        rows = self.distances.rows(0, images * self.size.judges)
+        self.gpu.fill(rows, launches.INFINITY_BITS, self.compute)
+
+    def compare(self, pairs: Array) -> None:
+        """Compare pairs (count,4), at most as many as one launch takes."""
+        on_device = self.pairs.rows(0, len(pairs))
+        self.gpu.upload(on_device, pairs, self.compute)
+        with self._timed.work("compare", self.compute):
+            launches.gram_min(self.gpu, self.features, self.squares, on_device, self.distances, self.compute)
+
+    def average(self, start: int, stop: int, first: int, last: int) -> None:
+        """Average the sorted distances ``first`` to ``last`` of a panel into the scores of its places."""
+        count, judges, patches = stop - start, self.size.judges, self.size.patches
+        panel = DeviceArray(self.distances.address, (count, judges, patches), self.distances.dtype)
+        scores = self.scores.rows(start, stop)
+        with self._timed.work("select", self.compute):
+            launches.interval_mean(self.gpu, panel, scores, first, last, self.compute)
+
+    def finish(self) -> None:
+        """End a layer: wait for all work, and record when each part of it ran."""
+        self._timed.finish()
+
+    def copy_ahead(self, most: int = 1) -> None:
+        """Queue copies of tokens that are needed next, into places that are not needed before them."""
+        needed = list(islice(dict.fromkeys(self._uses[self._next :]), self.plan.ring))
+        free = [p for p in range(self.plan.ring) if p not in self._places.values()]
+        free += [p for use, p in self._places.items() if use not in needed]
+        missing = [use for use in needed if use not in self._places]
+        for use, place in islice(zip(missing, free, strict=False), most):
+            self._copy(use, place)
+
+    def _place_of(self, use: Use) -> int:
+        if use not in self._places:
+            self.copy_ahead()
+        return self._places[use]
+
+    def _copy(self, use: Use, place: int) -> None:
+        self._places = {u: p for u, p in self._places.items() if p != place} | {use: place}
+        layer, start = use[0], use[1] * self.plan.block
+        stop = min(start + self.plan.block, self.size.images)
+        self.gpu.wait(self._copies, self._used[place])
+        self._upload(self._ring.item(place).rows(0, stop - start), (layer, start, stop), self._copies)
+        self.gpu.record(self._copied[place], self._copies)
+
+    def _upload(self, there: DeviceArray, part: tuple[int, int, int], stream: Stream) -> None:
+        """Queue a copy of the tokens of ``part``: a layer, and places i0 to i1."""
+        with self._timer.work("load"):
+            self._timed.upload(there, self._read(*part), stream)

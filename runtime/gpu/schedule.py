@@ -1,0 +1,183 @@
+"""In which order a lot is scored on the device, for one layer and degree: pure arithmetic.
+
+Images are named by their places among the judges (scoring/judges.py), pairs by rows of what is on the device:
+features of all images, or of a panel with one more block behind it, and distances of a panel, a row per
+image and judge.
+
+The steps are made once (``Schedule``) and walked once per layer and degree.  Each ``Pool`` carries its
+number, so that whoever copies tokens ahead can tell what is needed after it without counting along.  The
+pairs of a ``Compare`` are made when they are asked for: those of a large lot would take more memory than its
+plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import count
+
+import numpy as np
+
+from ..._numbers import ceil_div
+from ..scoring.judges import Judges
+from ..types import Array, DevicePlan
+
+NOT_WANTED = -1
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Make the features of a block of images, into rows from ``row`` on.
+
+    ``number`` counts the blocks that are pooled for one layer and degree.
+    """
+
+    block: int
+    row: int
+    number: int
+
+
+@dataclass(frozen=True)
+class Open:
+    """Forget the distances: those of places ``start`` to ``stop`` come next."""
+
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Compare ``count`` pairs, which ``make`` makes."""
+
+    count: int
+    make: Callable[[], Array]
+
+    @property
+    def pairs(self) -> Array:
+        """(count,4): feature rows of a and b, distance rows of a with b and of b with a."""
+        return self.make()
+
+
+@dataclass(frozen=True)
+class Average:
+    """Average the distances of places ``start`` to ``stop``."""
+
+    start: int
+    stop: int
+
+
+Step = Pool | Open | Compare | Average
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The steps of one layer and degree, the same for all."""
+
+    steps: tuple[Step, ...]
+
+    @classmethod
+    def of(cls, judges: Judges, plan: DevicePlan) -> Schedule:
+        """The order of work for a lot and a plan."""
+        return cls(tuple(degree_steps(judges, plan)))
+
+    @property
+    def blocks(self) -> list[int]:
+        """The blocks that are pooled, in this order."""
+        return [step.block for step in self.steps if isinstance(step, Pool)]
+
+    @property
+    def pairs(self) -> int:
+        """Pairs that are compared."""
+        return sum(step.count for step in self.steps if isinstance(step, Compare))
+
+
+def degree_steps(judges: Judges, plan: DevicePlan) -> Iterator[Step]:
+    """What to do for one layer and degree."""
+    images, size = judges.images, plan.block
+    blocks, number, pairs = ceil_div(images, size), count(), _PanelPairs(judges)
+    if not plan.streamed:
+        for block in range(blocks):
+            yield Pool(block, block * size, next(number))
+    for start in range(0, images, plan.panel):
+        stop = min(start + plan.panel, images)
+        yield Open(start, stop)
+        if plan.streamed:
+            yield from _streamed(_Panel(pairs, start, stop, size), blocks, number)
+        else:
+            make = partial(pairs.of, start, stop)
+            yield Compare(len(make()), make)
+        yield Average(start, stop)
+
+
+class _PanelPairs:
+    """The pairs of one panel at a time: those of the last one are kept, for all blocks that pass by it."""
+
+    def __init__(self, judges: Judges) -> None:
+        self._judges = judges
+        self._panel = 0, 0
+        self._pairs: Array = np.empty((0, 4), np.int32)
+
+    def of(self, start: int, stop: int) -> Array:
+        """As ``panel_pairs``; not to be changed."""
+        if (start, stop) != self._panel:
+            self._panel, self._pairs = (start, stop), panel_pairs(self._judges, start, stop)
+        return self._pairs
+
+
+@dataclass(frozen=True)
+class _Panel:
+    """A panel whose features stay on the device, while blocks of ``size`` images pass by behind them."""
+
+    pairs: _PanelPairs
+    start: int
+    stop: int
+    size: int
+
+    @property
+    def own(self) -> range:
+        """The blocks that are part of the panel."""
+        return range(self.start // self.size, ceil_div(self.stop, self.size))
+
+    def own_pairs(self) -> Array:
+        """Pairs within the panel, by rows of its features."""
+        pairs = self.pairs.of(self.start, self.stop)
+        chosen: Array = pairs[np.isin(pairs[:, 1] // self.size, self.own)]
+        chosen[:, :2] -= self.start
+        return chosen
+
+    def pairs_with(self, block: int) -> Array:
+        """Pairs with a block that is not of the panel; its rows are behind the panel's."""
+        pairs = self.pairs.of(self.start, self.stop)
+        chosen: Array = pairs[pairs[:, 1] // self.size == block]
+        chosen[:, 0] -= self.start
+        chosen[:, 1] += self.stop - self.start - block * self.size
+        return chosen
+
+
+def _streamed(panel: _Panel, blocks: int, number: Iterator[int]) -> Iterator[Step]:
+    """A panel's features stay, and the other blocks' pass by behind them."""
+    for block in panel.own:
+        yield Pool(block, block * panel.size - panel.start, next(number))
+    yield Compare(len(panel.own_pairs()), panel.own_pairs)
+    for block in range(blocks):
+        make = partial(panel.pairs_with, block)
+        if block not in panel.own and (found := len(make())):
+            yield Pool(block, panel.stop - panel.start, next(number))
+            yield Compare(found, make)
+
+
+def panel_pairs(judges: Judges, start: int, stop: int) -> Array:
+    """Pairs (count,4) of places ``start`` to ``stop`` with all their judges, each pair once.
+
+    A row is {a, b, row of a's distances to b, row of b's to a}, the last -1 if b is not of the panel.
+    """
+    each = judges.count
+    slot = np.arange(each)
+    a = np.arange(start, stop)[:, None]
+    b = (a + judges.offsets()) % judges.images
+    inside = (b >= start) & (b < stop)
+    forth = (a - start) * each + slot
+    back = np.where(inside, (b - start) * each + each - 1 - slot, NOT_WANTED)  # steps s and N - s
+    pairs = np.stack(np.broadcast_arrays(a, b, forth, back), axis=-1)[~inside | (a < b)]
+    return pairs.astype(np.int32)

@@ -1,0 +1,177 @@
+"""Mutual scores of a lot on the GPU, layer by layer and degree by degree; runs in the GPU's own thread."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from ...kernels import launches
+from ...kernels.gpu import DeviceArray, Gpu
+from ..scoring.interval import interval_bounds
+from ..scoring.judges import Judges, require_finite
+from ..scoring.method import Method
+from ..scoring.plan import LotSize
+from ..scoring.protocols import KeptCells
+from ..store.features import DeviceStore
+from ..timing import StageTimer
+from ..types import Array, DevicePlan, FeatureStore, Progress
+from .arrays import DeviceLot
+from .plan import pairs_per_launch
+from .schedule import Average, Compare, Open, Pool, Schedule
+
+_COPIES = 4
+"""Blocks of tokens that are copied ahead during one launch."""
+
+
+@dataclass(frozen=True)
+class DeviceWork:
+    """One attempt to score a lot by a plan.  Images are named by their places among the judges.
+
+    ``check`` is called now and then, and raises to give up.
+    """
+
+    method: Method
+    store: FeatureStore
+    size: LotSize
+    plan: DevicePlan
+    judges: Judges
+    progress: Progress
+    kept: KeptCells | None
+    timer: StageTimer
+    check: Callable[[], None]
+
+    def scores(self, gpu: Gpu) -> Array:
+        """Mutual scores (N,P) by place; called in the GPU's thread."""
+        finished = [self.kept.scores(i) if self.kept else None for i in range(self.size.layers)]
+        left = [i for i, scores in enumerate(finished) if scores is None]
+        schedule = Schedule.of(self.judges, self.plan)
+        degrees = self.method.degrees
+        uses = [(layer, block) for layer in left for _ in degrees for block in schedule.blocks]
+        total = np.zeros((self.size.images, self.size.patches))
+        with DeviceLot(
+            gpu, self.size, self.plan, self.method.grid, self._read, self._on_device, uses, self.timer
+        ) as lot:
+            launcher = _Launcher(self, lot, len(left), schedule.pairs)
+            for layer, scores in enumerate(finished):
+                first = left.index(layer) * len(degrees) * len(schedule.blocks) if scores is None else 0
+                total += self._layer(lot, launcher, schedule, layer, first) if scores is None else scores
+        return total / self.size.layers
+
+    def _layer(
+        self, lot: DeviceLot, launcher: _Launcher, schedule: Schedule, layer: int, first: int
+    ) -> Array:
+        """Mutual scores (N,P) of a layer, averaged over degrees; ``first`` is its first use of tokens."""
+        mean = np.zeros((self.size.images, self.size.patches))
+        bounds = interval_bounds(self.judges.count + 1, self.method.interval)
+        lot.sample(layer)
+        for number, degree in enumerate(self.method.degrees):
+            lot.find_shift(degree)
+            for step in schedule.steps:
+                match step:
+                    case Pool():
+                        use = first + number * len(schedule.blocks) + step.number
+                        lot.pool_block(use, degree, step.row)
+                    case Open():
+                        lot.open_panel(step.stop - step.start)
+                    case Compare():
+                        launcher.compare(step.pairs)
+                    case Average():
+                        lot.average(step.start, step.stop, *bounds)
+            if number == 0:
+                centres = lot.gpu.download(lot.centres, lot.compute)
+                require_finite(layer, self.judges, centres)
+            mean += lot.gpu.download(lot.scores, lot.compute)
+            launcher.drain()
+        lot.finish()
+        mean /= len(self.method.degrees)
+        if self.kept:
+            self.kept.keep_scores(layer, mean)
+        return mean
+
+    def _read(self, layer: int, first: int, last: int) -> Array:
+        """Tokens (n,P,C) of the images at some places."""
+        return np.concatenate([self.store.block(layer, *run) for run in self._runs(first, last)])
+
+    def _on_device(self, layer: int, first: int, last: int) -> list[DeviceArray]:
+        """The same as ``_read``, where it lies on the device, in runs of neighbors (n,P,C)."""
+        store = self.store
+        if not isinstance(store, DeviceStore):
+            raise TypeError(f"{type(store).__name__} is not on the device")
+        return [store.on_device(layer, *run) for run in self._runs(first, last)]
+
+    def _runs(self, first: int, last: int) -> list[tuple[int, int]]:
+        """Images (i0, i1) at the places from ``first`` to ``last``, as runs of neighbors."""
+        order = self.judges.order[first:last]
+        runs = np.split(order, np.flatnonzero(np.diff(order) != 1) + 1)
+        return [(int(run[0]), int(run[-1]) + 1) for run in runs]
+
+
+class _Launcher:
+    """Launches comparisons piece by piece, at most two at a time, and copies tokens ahead meanwhile."""
+
+    def __init__(self, work: DeviceWork, lot: DeviceLot, layers: int, pairs: int) -> None:
+        self._work, self._lot = work, lot
+        self._most = pairs_per_launch(work.size)
+        self._events = [lot.gpu.event(), lot.gpu.event()]
+        self._waiting: deque[tuple[int, int]] = deque()
+        self._done = 0.0
+        self._total = layers * work.judges.pairs
+        self._weight = work.judges.pairs / (len(work.method.degrees) * pairs)
+
+    def compare(self, pairs: Array) -> None:
+        """Queue all ``pairs`` (count,4) and wait for all but the last pieces."""
+        gpu, stream = self._lot.gpu, self._lot.compute
+        for first in range(0, len(pairs), self._most):
+            piece = pairs[first : first + self._most]
+            self._lot.compare(piece)
+            gpu.record(self._events[0], stream)
+            self._waiting.append((self._events[0], len(piece)))
+            self._events.reverse()
+            self._lot.copy_ahead(_COPIES)
+            if len(self._waiting) > 1:
+                self._finish()
+
+    def drain(self) -> None:
+        """Wait for all pieces."""
+        while self._waiting:
+            self._finish()
+
+    def _finish(self) -> None:
+        """Wait for the oldest piece, and count it."""
+        event, count = self._waiting.popleft()
+        self._lot.gpu.finish(event)
+        self._work.check()
+        self._done += count * self._weight
+        self._work.progress("score", min(round(self._done), self._total), self._total, "pairs")
+
+
+def seconds_of(gpu: Gpu, size: LotSize, pairs: int) -> float:
+    """Seconds to compare so many pairs of two images of random rows."""
+    pitch = launches.pitch_of(size.width)
+    rows = np.random.default_rng(0).standard_normal((2, size.patches, pitch)).astype(np.float16)
+    stream, event = gpu.stream(), gpu.event()
+    arrays = [
+        gpu.empty(rows.shape, np.uint16),
+        gpu.empty((2, size.patches), np.float32),
+        gpu.empty((pairs, 4), np.int32),
+        gpu.empty((2, size.patches), np.uint32),
+    ]
+    features, squares, order, distances = arrays
+    gpu.upload(features, rows.view(np.uint16), stream)
+    gpu.upload(squares, np.ones((2, size.patches), np.float32), stream)
+    gpu.upload(order, np.tile(np.array([0, 1, 0, 1], np.int32), (pairs, 1)), stream)
+    gpu.fill(distances, launches.INFINITY_BITS, stream)
+    gpu.record(event, stream)
+    gpu.finish(event)
+    start = time.perf_counter()
+    launches.gram_min(gpu, features, squares, order, distances, stream)
+    gpu.record(event, stream)
+    gpu.finish(event)
+    seconds = time.perf_counter() - start
+    for array in arrays:
+        gpu.free(array)
+    return seconds

@@ -1,0 +1,163 @@
+"""Look at every file of a lot before any is scored: what can be read, at which depth, of which sizes.
+
+Only headers are read, but for files with more than 8 bits per channel, whose largest value decides
+the depth of the lot.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Sequence
+from dataclasses import dataclass
+
+from PIL import Image
+
+from ..parallel import Item, Result, in_order
+from ..timing import UNTIMED, StageTimer
+from ..types import FloatArray, LotImage, PreprocessSpec, Progress, SkippedImage, no_progress
+from .reading import (
+    BIT_DEPTHS,
+    MAX_PIXELS,
+    Header,
+    ImageError,
+    deepest_value,
+    file_stamp,
+    image_error,
+    preprocess,
+    read_header,
+    read_image,
+)
+
+PATIENCE = 2.0
+"""Seconds that a decoder gets to finish when its image is wanted no more."""
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """How files become images: ``bit_depth`` None takes the smallest that holds the lot's maximum."""
+
+    bit_depth: int | None = None
+    max_pixels: int = MAX_PIXELS
+
+
+DEFAULT_READING = ReadOptions()
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a lot's files are; ``bit_depth`` is 8 unless some have more."""
+
+    images: tuple[LotImage, ...]
+    headers: dict[str, Header]
+    skipped: tuple[SkippedImage, ...]
+    bit_depth: int
+    max_pixels: int
+
+    def read(self, image: LotImage) -> Image.Image:
+        """The image as 8-bit RGB; ImageError if it cannot be read or its file changed since the survey."""
+        header = self.headers[image.name]
+        try:
+            same = file_stamp(image.path) == header.stamp
+        except OSError as error:
+            raise ImageError("unreadable", error.strerror or str(error)) from error
+        if not same:
+            raise ImageError("unreadable", "the file changed while the lot was being read")
+        return read_image(image.path, self.bit_depth, self.max_pixels)
+
+    def notes(self) -> list[str]:
+        """What a user may want to know of the files: several pages, depths, sizes or aspects."""
+        headers = list(self.headers.values())
+        paged = sum(h.pages > 1 for h in headers)
+        deep = sum(h.bits > 8 for h in headers)
+        notes = []
+        if paged:
+            notes.append(f"{paged} files have several pages; the first page of each is scored")
+        if deep:
+            notes.append(f"{deep} files have more than 8 bits per channel; read as {self.bit_depth}-bit data")
+        if 0 < deep < len(headers):
+            notes.append(
+                f"{len(headers) - deep} files have 8 bits: they are on another scale than the {deep} others"
+            )
+        return notes + _size_notes(Counter((h.width, h.height) for h in headers))
+
+
+def survey_lot(
+    images: Sequence[LotImage],
+    options: ReadOptions,
+    threads: int,
+    progress: Progress = no_progress,
+) -> Survey:
+    """Read the headers of ``images`` and settle the lot's bit depth."""
+    headers: dict[str, Header] = {}
+    skipped: list[SkippedImage] = []
+    maximum = 255
+
+    def look(image: LotImage) -> tuple[Header, int]:
+        header = read_header(image.path, options.max_pixels)
+        wanted = header.bits > 8 and options.bit_depth is None
+        return header, deepest_value(image.path, options.max_pixels) if wanted else 0
+
+    for done, (image, found) in enumerate(run_ahead(images, look, threads, ahead=64), 1):
+        if isinstance(found, ImageError):
+            skipped.append(SkippedImage(image.name, found.status, str(found)))
+        else:
+            headers[image.name], value = found
+            maximum = max(maximum, value)
+        progress("survey", done, len(images), "files")
+    any_deep = any(header.bits > 8 for header in headers.values())
+    wanted = options.bit_depth if any_deep else 8
+    depth = wanted or next(depth for depth in BIT_DEPTHS if maximum < 2**depth)
+    readable = tuple(image for image in images if image.name in headers)
+    return Survey(readable, headers, tuple(skipped), depth, options.max_pixels)
+
+
+def decode_ahead(
+    survey: Survey,
+    spec: PreprocessSpec,
+    threads: int,
+    ahead: int,
+    first: int = 0,
+    timer: StageTimer = UNTIMED,
+) -> Generator[tuple[LotImage, FloatArray | ImageError], None, None]:
+    """Yield the images from the ``first`` on with their graph input (3,H,W), or why they cannot be read."""
+
+    def decode(image: LotImage) -> FloatArray:
+        with timer.work("decode"):
+            pixels = survey.read(image)
+        try:
+            with timer.work("resize"):
+                return preprocess(pixels, spec)
+        except MemoryError as error:
+            raise image_error(error) from error
+
+    return run_ahead(survey.images[first:], decode, threads, ahead)
+
+
+def run_ahead(
+    items: Iterable[Item], work: Callable[[Item], Result], threads: int, ahead: int
+) -> Generator[tuple[Item, Result | ImageError], None, None]:
+    """Yield each item with ``work(item)`` or the ImageError that it raised, in order.
+
+    ``threads`` work at once, at most ``ahead`` items before the consumer (``parallel.in_order``).  A decoder
+    that does not come back keeps nobody from stopping.
+    """
+
+    def attempt(item: Item) -> Result | ImageError:
+        try:
+            return work(item)
+        except ImageError as error:
+            return error
+
+    return in_order(items, attempt, threads, ahead, name="images", patience=PATIENCE)
+
+
+def _size_notes(sizes: Counter[tuple[int, int]]) -> list[str]:
+    """Whether sizes or aspects differ, which the resize to one square size distorts differently."""
+    if len(sizes) < 2:
+        return []
+    aspects = [width / height for width, height in sizes]
+    most, count = sizes.most_common(1)[0]
+    note = f"images have {len(sizes)} sizes, most often {most[0]} x {most[1]} ({count} images)"
+    if max(aspects) > 1.05 * min(aspects):
+        note += f", and aspects from {min(aspects):.3g} to {max(aspects):.3g}, which the resize distorts"
+    return [note]

@@ -1,0 +1,1 @@
+"""What the scoring of a lot gave, and everything that is written of it."""

@@ -1,0 +1,237 @@
+"""One anomaly map and one overlay per image, written by several threads, a few images at a time.
+
+The scores are the result, and these files are optional: one that cannot be made is said and left out.  Only a
+disk that refuses ends the run.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import os
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from PIL import Image
+
+from ..._files import make_folders
+from ..memory import process_memory, size_text
+from ..parallel import in_order
+from ..scoring.anomaly_map import upsample
+from ..types import Array, FloatArray, LotImage, Progress, no_progress
+from .heatmap import LEGEND_HEIGHT, Scale, legend, lot_scale, overlay
+from .lot_result import LotResult
+
+MAP_FORMATS = {"npy": ".npy", "tiff": ".tiff", "png8": ".png", "png16": ".png"}
+MAPS, OVERLAYS = "maps", "overlays"
+_SUFFIXES = {*MAP_FORMATS.values(), ".jpg"}
+_AHEAD = 8
+_MAP_BYTES, _OVERLAY_BYTES = 20, 56
+"""For a pixel of the original image, while its map or its overlay is made."""
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
+_JPEG_SIDE = 65_500  # pixels; libjpeg's limit
+_LONGEST = 255 - len(".tiff")  # bytes of a file name, on every common file system
+_JPEG_QUALITY = 90
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """What is written per image.
+
+    ``maps``: "grid" (Gh,Gw), "pixel" (model size), "original" (the image's own size) or "none".
+    ``map_format``: "npy" or "tiff" (float32 distances), "png8" or "png16" (one scale for the lot).
+    """
+
+    maps: str = "grid"
+    map_format: str = "npy"
+    overlays: bool = False
+    threads: int = 1
+
+
+@dataclass(frozen=True)
+class Missing:
+    """An optional file that could not be made."""
+
+    what: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"no {self.what}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class Written:
+    """File of each image's map, relative to the output folder; what each image lacks; what to say of all."""
+
+    maps: dict[str, str]
+    missing: dict[str, list[Missing]]
+    problems: tuple[str, ...]
+
+
+def write_image_files(
+    result: LotResult, folder: Path, options: OutputOptions, progress: Progress = no_progress
+) -> Written:
+    """Write maps and overlays of every image of a lot.
+
+    At most a few maps in pixels exist at a time, whatever the size of the lot.
+
+    Raises
+    ------
+    OSError
+        If the disk is full or fails.
+    """
+    names = file_names(result.images)
+    suffix = MAP_FORMATS[options.map_format]
+    scale, codes = lot_scale(result.maps, result.raw_scores), map_scale(result.maps)
+
+    def write(row: int) -> list[Missing]:
+        image, failed = result.images[row], list[Missing]()
+        if options.maps != "none":
+            with optional("map", folder / MAPS / f"{names[image.name]}{suffix}", failed) as target:
+                save_map(target, _map(result, row, options.maps), options.map_format, codes)
+        if options.overlays:
+            with optional("overlay", folder / OVERLAYS / f"{names[image.name]}.jpg", failed) as target:
+                _require_jpeg(result, row)
+                picture = draw_overlay(np.asarray(result.survey.read(image)), result.maps[row], scale)
+                save_picture(target, Image.fromarray(picture), "JPEG", quality=_JPEG_QUALITY)
+        return failed
+
+    threads, problems = _threads(result, options)
+    maps, missing = {}, {}
+    if options.maps != "none" or options.overlays:
+        for row, failed in in_order(range(len(result.images)), write, threads, _AHEAD, name="images"):
+            name = result.images[row].name
+            if options.maps != "none" and "map" not in [each.what for each in failed]:
+                maps[name] = f"{MAPS}/{names[name]}{suffix}"
+            if failed:
+                missing[name] = failed
+            progress("write", row + 1, len(result.images), "images")
+    return Written(maps, missing, tuple(problems))
+
+
+@contextmanager
+def optional(what: str, target: Path, failed: list[Missing]) -> Iterator[Path]:
+    """Give the path of an optional file, its folder made; if the block fails, add that to ``failed`` instead.
+
+    Raises
+    ------
+    OSError
+        If the disk is full or fails.
+    """
+    try:
+        make_folders(target.parent)
+        yield target
+    except Exception as error:  # decoders and encoders raise anything at all
+        if isinstance(error, OSError) and error.errno in _DISK:
+            raise
+        with suppress(OSError):
+            target.unlink(missing_ok=True)
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        failed.append(Missing(what, reason))
+
+
+def save_picture(path: Path, picture: Image.Image, kind: str, **options: int) -> None:
+    """Write a picture, encoded in memory: Pillow cannot tell a full disk from what it cannot encode."""
+    content = io.BytesIO()
+    picture.save(content, kind, **options)
+    path.write_bytes(content.getbuffer())
+
+
+def _require_jpeg(result: LotResult, row: int) -> None:
+    """Raise ValueError if an image is too long or wide for its overlay, before it is drawn."""
+    header = result.survey.headers[result.images[row].name]
+    if max(header.width, header.height + LEGEND_HEIGHT) > _JPEG_SIDE:
+        raise ValueError(f"{header.width} x {header.height} pixels; a JPEG has at most {_JPEG_SIDE} a side")
+
+
+def _threads(result: LotResult, options: OutputOptions) -> tuple[int, list[str]]:
+    """As many threads as the memory budget has room for, and what to say if that is none."""
+    each = _OVERLAY_BYTES * options.overlays or _MAP_BYTES * (options.maps == "original")
+    needed = each * max((h.width * h.height for h in result.survey.headers.values()), default=0)
+    budget = result.run.plan.budget
+    if budget is None or not needed:
+        return options.threads, []
+    room = budget - process_memory()
+    if room >= needed:
+        return min(options.threads, room // needed), []
+    return 1, [
+        f"writing took about {size_text(needed)} for the largest image, more than the memory budget of "
+        f"{size_text(budget)} had left"
+    ]
+
+
+def file_names(images: tuple[LotImage, ...]) -> dict[str, str]:
+    """Name without suffix for each image's files: its stem, or its full name where stems collide.
+
+    Where a suffix would make it the name of a folder that other files need, it is marked with a hash.
+    """
+    stems = {image.name: str(PurePosixPath(image.name).with_suffix("")) for image in images}
+    count = Counter(stem.casefold() for stem in stems.values())
+    full = {image.name.casefold() for image in images}
+    chosen = {
+        name: stem if count[stem.casefold()] == 1 and stem.casefold() not in full else name
+        for name, stem in stems.items()
+    }
+    folders = {str(parent).casefold() for name in stems for parent in PurePosixPath(name).parents}
+    taken = {name for name, own in chosen.items() if _is_taken(own, folders)}
+    return {name: _fitting_path(own, marked=name in taken) for name, own in chosen.items()}
+
+
+def _is_taken(name: str, folders: set[str]) -> bool:
+    """Whether a file of this name, with any suffix that it may get, would have the name of a folder."""
+    return any(f"{name}{suffix}".casefold() in folders for suffix in _SUFFIXES)
+
+
+def _fitting_path(name: str, marked: bool) -> str:
+    path = PurePosixPath(name)
+    return str(path.with_name(fitting(path.name, _LONGEST, marked)))
+
+
+def fitting(name: str, longest: int, marked: bool = False) -> str:
+    """The name itself; if longer than ``longest`` bytes or ``marked``, one that is cut and ends in a hash."""
+    content = os.fsencode(name)
+    if len(content) <= longest and not marked:
+        return name
+    mark = hashlib.sha256(content).hexdigest()[:12]
+    head = content[: longest - len(mark) - 1].decode("utf-8", "ignore")
+    return f"{head}~{mark}"
+
+
+def map_scale(maps: FloatArray) -> Scale:
+    """What the lowest and highest code of a PNG map stand for, over the whole lot."""
+    low, high = float(maps.min()), float(maps.max())
+    return Scale(low, high if high > low else low + 1e-6)
+
+
+def save_map(path: Path, values: FloatArray, map_format: str, scale: Scale) -> None:
+    """Write one map (H,W) in one of MAP_FORMATS; ``scale`` is used by the PNG formats."""
+    if map_format == "npy":
+        np.save(path, values)
+    elif map_format == "tiff":
+        save_picture(path, Image.fromarray(values), "TIFF")
+    else:
+        top, kind = (255, np.uint8) if map_format == "png8" else (65535, np.uint16)
+        codes = np.round(scale.unit(values).astype(np.float64) * top).astype(kind)
+        save_picture(path, Image.fromarray(codes), "PNG")
+
+
+def draw_overlay(image: Array, grid: FloatArray, scale: Scale) -> Array:
+    """RGB (H+h,W,3): the heatmap of ``grid`` (Gh,Gw) over ``image`` (H,W,3), the colour scale below it."""
+    height, width = image.shape[:2]
+    unit = scale.unit(upsample(grid[None], (height, width))[0])
+    return np.concatenate([overlay(image, unit), legend(width, scale)])
+
+
+def _map(result: LotResult, row: int, kind: str) -> FloatArray:
+    """The map of one image at the size that was asked for."""
+    if kind == "grid":
+        return np.ascontiguousarray(result.maps[row])
+    header = result.survey.headers[result.images[row].name]
+    size = result.run.bundle.manifest.preprocess.size if kind == "pixel" else (header.height, header.width)
+    pixels: FloatArray = upsample(result.maps[row : row + 1], size)[0]
+    return pixels

@@ -1,0 +1,263 @@
+"""Write a folder of results all at once: under a temporary name, renamed when it is complete.
+
+Beside the folder ``NAME`` lie, while it is written,
+
+    .NAME.partial     what has been written so far; nobody else may enter it
+    .NAME.lock        held by the process that writes, and ends with it; its content is the number (inode) of
+                      the folder above, so that what a killed run left is known for our own
+
+Both names can be guessed, and somebody else may have put something there.  So a link is never followed, and
+only a folder that the lock names, and that belongs to this user as the lock does, is ever emptied.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import re
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from ..._files import empty_folder, is_empty, make_folders, open_folder, remove_folder
+from ..errors import OutputError
+
+_LOCK = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_MARK = "musc-edge {}\n"
+
+
+@contextmanager
+def new_folder(
+    out: Path,
+    overwrite: bool,
+    marker: str,
+    ours: frozenset[str] | None = None,
+    instead: str = "Choose another folder with -o.",
+) -> Iterator[Path]:
+    """Give a temporary folder beside ``out`` that becomes ``out`` when the block ends without error.
+
+    On any error, an interrupt included, the temporary folder is removed and ``out`` stays as it was.
+    An existing folder is replaced only with ``overwrite``, and only if it is empty or holds a file
+    ``marker``, which says that it was written by this program, and nothing beside the names in
+    ``ours`` (None: anything).  The temporary folder is locked while it is in use; the lock ends with the
+    process, and what a killed process left is taken over.  ``instead`` is what a user can do where ``out``
+    cannot be used.
+
+    Raises
+    ------
+    OutputError
+        If ``out`` is in the way, in use by another run, or cannot be written, the disk is full, or something
+        that is not ours has a name that is needed beside it.
+    """
+    try:
+        target = resolve(out, instead)
+        _check_free(target, overwrite, marker, ours, instead)
+        make_folders(target.parent)
+        partial = _Partial(target, instead)
+    except OSError as error:
+        raise OutputError(f"{out} cannot be written: {error.strerror}. {instead}") from error
+    try:
+        partial.mark()
+        yield partial.path
+        _check_free(target, overwrite, marker, ours, instead)
+        partial.publish()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OutputError(f"writing {out} failed: {reason}. What was there before is unchanged.") from error
+    finally:
+        partial.close()
+
+
+def resolve(out: Path, instead: str = "Choose another folder with -o.") -> Path:
+    """The folder that ``out`` names, links followed; OutputError if it is a link to nothing or to itself."""
+    try:
+        if not out.is_symlink() or out.exists():
+            return out.resolve()
+    except (RuntimeError, RecursionError):  # a loop further up, or a chain of a thousand links
+        pass
+    raise OutputError(f"{out} is a link to nothing. {instead}")
+
+
+class _Partial:
+    """The temporary folder of ``target``: made, locked, and given up by ``close``.
+
+    The folder that holds both stays open, and names are looked up in it: the path to it may change.
+    """
+
+    def __init__(self, target: Path, instead: str) -> None:
+        self.path = target.with_name(f".{target.name}.partial")
+        self._target = target.name
+        self._lock_name = f".{target.name}.lock"
+        self._instead = instead
+        self._parent = os.open(target.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            self._lock = self._take_lock(target)
+            try:
+                self._mode, self._folder = self._claim()
+            except BaseException:
+                if not os.fstat(self._lock).st_size:  # new, and it marks nothing
+                    os.unlink(self._lock_name, dir_fd=self._parent)
+                os.close(self._lock)
+                raise
+        except BaseException:
+            os.close(self._parent)
+            raise
+
+    def mark(self) -> None:
+        """Write down that the folder is ours; before that it is empty, and nothing is lost with it."""
+        os.ftruncate(self._lock, 0)
+        os.pwrite(self._lock, _MARK.format(os.fstat(self._folder).st_ino).encode(), 0)
+
+    def publish(self) -> None:
+        """Give the folder its name; what was there goes only once the new one stands."""
+        if not self._is_there(self.path.name, self._folder):
+            raise OSError(errno.ESTALE, f"{self.path.name} was moved or replaced by somebody else")
+        with suppress(PermissionError):  # a file system without modes has the usual one already
+            os.fchmod(self._folder, self._mode)
+        if not self._exists(self._target):
+            self._rename(self.path.name, self._target)
+            return
+        old = f".{self._target}.{secrets.token_hex(4)}.old"
+        try:
+            self._rename(self._target, old)
+            self._rename(self.path.name, self._target)
+        except BaseException:
+            if not self._exists(self._target) and self._exists(old):
+                self._rename(old, self._target)
+            raise
+        with suppress(OSError):
+            remove_folder(old, self._parent)
+
+    def close(self) -> None:
+        """Remove what was not published, and end the lock, but not as long as it marks something."""
+        try:
+            with suppress(OSError):
+                if self._is_there(self.path.name, self._folder):
+                    empty_folder(self._folder)
+                    os.rmdir(self.path.name, dir_fd=self._parent)
+            if not self._is_there(self.path.name, self._folder):
+                with suppress(OSError):
+                    os.unlink(self._lock_name, dir_fd=self._parent)
+        finally:
+            for descriptor in (self._folder, self._lock, self._parent):
+                os.close(descriptor)
+
+    def _take_lock(self, target: Path) -> int:
+        """The lock's file, locked; OutputError if a living process holds it or it is not ours."""
+        while True:
+            try:
+                lock = os.open(self._lock_name, _LOCK, 0o600, dir_fd=self._parent)
+            except OSError as error:
+                if self._exists(self._lock_name):
+                    raise self._in_the_way(self._lock_name) from error
+                raise
+            try:
+                if not _is_lock(lock):
+                    raise self._in_the_way(self._lock_name)
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if self._is_there(self._lock_name, lock):
+                    return lock
+            except BlockingIOError as error:
+                os.close(lock)
+                raise OutputError(
+                    f"another run is writing {target}. Wait for it, or choose another with -o."
+                ) from error
+            except BaseException:
+                os.close(lock)
+                raise
+            os.close(lock)  # the run that held it ended just now
+
+    def _claim(self) -> tuple[int, int]:
+        """Make the folder, once what a killed run left is gone; its usual mode, and a descriptor."""
+        name = self.path.name
+        try:
+            os.mkdir(name, dir_fd=self._parent)
+        except FileExistsError:
+            self._remove_left_over()
+            os.mkdir(name, dir_fd=self._parent)
+        folder = open_folder(name, self._parent)
+        found = os.fstat(folder)
+        with suppress(PermissionError):  # while it is filled, nobody else may plant links in it
+            os.fchmod(folder, stat.S_IMODE(found.st_mode) & ~0o077)
+        if not is_empty(folder):
+            os.close(folder)
+            raise self._in_the_way(name)
+        return stat.S_IMODE(found.st_mode), folder
+
+    def _remove_left_over(self) -> None:
+        """Remove what a killed run of ours left; OutputError if it is anything else."""
+        try:
+            folder = open_folder(self.path.name, self._parent)
+        except OSError as error:
+            raise self._in_the_way(self.path.name) from error
+        try:
+            found, lock = os.fstat(folder), os.fstat(self._lock)
+            marked = os.pread(self._lock, 100, 0) == _MARK.format(found.st_ino).encode()
+            mine = {found.st_uid, lock.st_uid} == {os.geteuid()}
+            if not (mine and (marked or is_empty(folder))):
+                raise self._in_the_way(self.path.name)
+            empty_folder(folder)
+            os.rmdir(self.path.name, dir_fd=self._parent)
+        finally:
+            os.close(folder)
+
+    def _in_the_way(self, name: str) -> OutputError:
+        path = self.path.with_name(name)
+        return OutputError(
+            f"{path.with_name(self._target)} cannot be written: {path} is in the way. This program needs "
+            "that name, and cannot tell that it made what is there. Look at it, and remove it if nobody "
+            f"needs it. {self._instead}"
+        )
+
+    def _is_there(self, name: str, descriptor: int) -> bool:
+        """Whether ``name`` is still what was opened."""
+        try:
+            there = os.stat(name, dir_fd=self._parent, follow_symlinks=False)
+        except OSError:
+            return False
+        return os.path.samestat(there, os.fstat(descriptor))
+
+    def _exists(self, name: str) -> bool:
+        try:
+            os.stat(name, dir_fd=self._parent, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def _rename(self, name: str, new: str) -> None:
+        os.rename(name, new, src_dir_fd=self._parent, dst_dir_fd=self._parent)
+
+
+def _is_lock(descriptor: int) -> bool:
+    """Whether an open file is a lock of ours, new or left over, and not somebody's file of that name."""
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:  # 2: it has another name, where it is needed
+        return False
+    return (
+        not found.st_size
+        or re.fullmatch(_MARK.format(r"\d+").encode(), os.pread(descriptor, 100, 0)) is not None
+    )
+
+
+def _check_free(out: Path, overwrite: bool, marker: str, ours: frozenset[str] | None, instead: str) -> None:
+    """Raise OutputError unless ``out`` may be written."""
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise OutputError(f"{out} is a file. {instead}")
+    if out.is_mount() or out == Path.cwd():
+        kind = "a mount point" if out.is_mount() else "the current folder"
+        raise OutputError(f"{out} is {kind}, which cannot be replaced. Give a folder inside of it with -o.")
+    names = {entry.name for entry in out.iterdir()}
+    if not names:
+        return
+    if not (out / marker).is_file():
+        raise OutputError(f"{out} holds files that are not ours (no {marker}). {instead}")
+    foreign = sorted(names - ours) if ours is not None else []
+    if foreign:
+        raise OutputError(f"{out} holds files that are not ours ({foreign[0]}). {instead}")
+    if not overwrite:
+        raise OutputError(f"{out} exists. Use --overwrite to replace it, or choose another folder with -o.")

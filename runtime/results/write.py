@@ -1,0 +1,189 @@
+"""Write what a lot's scoring gave: scores.csv, lot.json, a contact sheet, and files per image."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import platform
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..._version import __version__
+from ..images.listing import natural_key
+from ..images.reading import BACKGROUND
+from ..timing import StageTimer
+from ..types import Plan, Progress, no_progress
+from .contact_sheet import draw_contact_sheet
+from .heatmap import lot_scale
+from .image_files import (
+    MAPS,
+    OVERLAYS,
+    Missing,
+    OutputOptions,
+    Written,
+    map_scale,
+    optional,
+    write_image_files,
+)
+from .lot_result import LotResult
+
+COLUMNS = ("image", "status", "raw_score", "score", "lot_score", "map", "error")
+MAP_COLUMN = COLUMNS.index("map")
+CONTACT_SHEET = "contact_sheet.png"
+SCORES = "scores.csv"
+_NAMED = 10  # missing files that a warning of its own names
+LOT = "lot.json"
+GROUPS = "groups"
+NAMES = frozenset({SCORES, LOT, CONTACT_SHEET, MAPS, OVERLAYS, GROUPS})
+"""Everything that a folder of results holds."""
+
+
+def write_results(
+    result: LotResult,
+    folder: Path,
+    root: Path,
+    options: OutputOptions,
+    progress: Progress = no_progress,
+    timer: StageTimer | None = None,
+) -> tuple[dict[str, Any], dict[str, list[str]]]:
+    """Write all results of a lot into ``folder``, which exists.
+
+    Parameters
+    ----------
+    root : the lot's folder, noted in lot.json.
+
+    Returns
+    -------
+    The content of lot.json, and the rows of scores.csv by image.
+    """
+    timer = timer or StageTimer()
+    with timer.stage("write"):
+        written = write_image_files(result, folder, options, progress)
+        failed: list[Missing] = []
+        with optional("contact sheet", folder / CONTACT_SHEET, failed) as target:
+            draw_contact_sheet(result, target)
+    result = dataclasses.replace(
+        result, run=dataclasses.replace(result.run, timings={**result.run.timings, **timer.seconds})
+    )
+    rows = score_rows(result, written)
+    write_table(folder / SCORES, list(rows.values()))
+    about = describe(result, root, options)
+    about["warnings"] += [*written.problems, *map(str, failed), *_missing(written.missing)]
+    write_json(folder / LOT, about)
+    return about, rows
+
+
+def combine(folder: Path, root: Path, groups: dict[str, tuple[dict[str, list[str]], dict[str, Any]]]) -> None:
+    """Write scores.csv and lot.json of a lot that was scored in groups.
+
+    Parameters
+    ----------
+    groups : rows and lot.json's content of each group, by the folder with its own results.
+    """
+    table = {}
+    for place, (rows, _) in groups.items():
+        for name, row in rows.items():
+            mapped = row[MAP_COLUMN] and f"{place}/{row[MAP_COLUMN]}"
+            table[name] = [*row[:MAP_COLUMN], mapped, *row[MAP_COLUMN + 1 :]]
+    write_table(folder / SCORES, [table[name] for name in sorted(table, key=natural_key)])
+    abouts = {place: about for place, (_, about) in groups.items()}
+    content = {
+        "lot": str(root),
+        "images": sum(about["images"] for about in abouts.values()),
+        "skipped": [skip for about in abouts.values() for skip in about["skipped"]],
+        "warnings": [f"{place}: {text}" for place, about in abouts.items() for text in about["warnings"]],
+        "groups": abouts,
+    }
+    write_json(folder / LOT, content)
+
+
+def describe(result: LotResult, root: Path, options: OutputOptions) -> dict[str, Any]:
+    """The content of lot.json: how the scores came about, and what was left out."""
+    manifest = result.run.bundle.manifest
+    return {
+        "lot": str(root),
+        "images": len(result.images),
+        "skipped": [asdict(image) for image in result.skipped],
+        "warnings": list(result.warnings),
+        "notes": [*result.survey.notes(), *result.run.notes],
+        "settings": {
+            **asdict(result.run.settings),
+            "bit_depth": result.survey.bit_depth,
+            "max_pixels": result.survey.max_pixels,
+            "background": BACKGROUND,
+            "maps": options.maps,
+            "map_format": options.map_format,
+        },
+        "png_map_scale": asdict(map_scale(result.maps)),
+        "heatmap_scale": asdict(lot_scale(result.maps, result.raw_scores)),
+        "backend": result.run.backend,
+        "scorer": result.run.scorer,
+        "judges_per_image": result.run.judges,
+        "bundle": {
+            "path": str(result.run.bundle.root.resolve()),
+            "sha256": result.run.bundle.digest,
+            "backbone": manifest.backbone,
+            "precision": manifest.precision,
+            "image_size": list(manifest.preprocess.size),
+            "layers": list(manifest.layers),
+        },
+        "plan": plan_facts(result.run.plan),
+        "timings_s": {stage: round(seconds, 4) for stage, seconds in result.run.timings.items()},
+        "versions": {
+            "musc-edge": __version__,
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            "computed_by": list(result.run.computed_by),
+        },
+    }
+
+
+def plan_facts(plan: Plan) -> dict[str, Any]:
+    """A memory plan as JSON, with what follows from it."""
+    facts = {**asdict(plan), "memory_bytes": plan.memory_bytes, "disk_bytes": plan.disk_bytes}
+    if plan.device is None:
+        del facts["device"]
+    else:
+        facts["device"]["memory_bytes"] = plan.device.memory_bytes
+    return facts
+
+
+def _missing(missing: dict[str, list[Missing]]) -> list[str]:
+    """A line for each of the first files that are missing, and one for the rest."""
+    lines = [
+        f"no {each.what} of {name}: {each.reason}" for name, all_of in missing.items() for each in all_of
+    ]
+    rest = len(lines) - _NAMED
+    return lines[:_NAMED] + [f"{rest} more maps or overlays are missing: see {SCORES}"] * (rest > 0)
+
+
+def score_rows(result: LotResult, written: Written) -> dict[str, list[str]]:
+    """Rows of scores.csv by image, in the lot's order."""
+    rows = {}
+    for i, image in enumerate(result.images):
+        name = image.name
+        scores = [f"{values[i]:.6f}" for values in (result.raw_scores, result.scores, result.lot_scores)]
+        missing = "; ".join(map(str, written.missing.get(name, ())))
+        rows[name] = [name, "ok", *scores, written.maps.get(name, ""), missing]
+    for skip in result.skipped:
+        rows[skip.name] = [skip.name, skip.status, "", "", "", "", skip.reason]
+    return {name: rows[name] for name in sorted(rows, key=natural_key)}
+
+
+def write_table(path: Path, rows: list[list[str]]) -> None:
+    """Write rows of COLUMNS as CSV; names that are not UTF-8 keep their bytes."""
+    with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        plain = csv.writer(file, lineterminator="\n")
+        quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
+        plain.writerow(COLUMNS)
+        for row in rows:  # the csv module leaves a carriage return in a name unquoted
+            (quoted if any("\r" in field for field in row) else plain).writerow(row)
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write JSON in ASCII, which holds any file name."""
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="ascii")

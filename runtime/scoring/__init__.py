@@ -1,0 +1,1 @@
+"""The method on the CPU, and what it asks of its parts (protocols.py)."""

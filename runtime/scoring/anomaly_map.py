@@ -1,0 +1,51 @@
+"""From mutual scores on the grid to pixels and to one raw score per image (paper, section 3.1).
+
+The grid is interpolated bilinearly with its corners on the image's corners (align_corners), and the
+raw score of an image is the maximum of its pixel map, not of the grid.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..errors import LotError
+from ..types import Array, FloatArray
+
+_ROWS = 256
+
+
+def upsample(maps: Array, size: tuple[int, int]) -> FloatArray:
+    """Pixel maps (N,H,W), float32, of grid maps (N,Gh,Gw); ``size`` is (H,W) in pixels.
+
+    Raises
+    ------
+    LotError
+        If ``maps`` has another number of axes, or ``size`` is not positive.
+    """
+    maps = np.asarray(maps)
+    if maps.ndim != 3 or min(size) < 1:
+        raise LotError(
+            f"maps of shape {maps.shape} to size {size}: expected (N, Gh, Gw) and a positive size."
+        )
+    rows, columns = (_weights(cells, pixels) for cells, pixels in zip(maps.shape[1:], size, strict=True))
+    half = rows @ maps.astype(np.float64)  # (N,H,Gw)
+    pixels = np.empty((len(maps), *size), np.float32)
+    for top in range(0, size[0], _ROWS):  # in strips, so that a large map never exists in float64
+        pixels[:, top : top + _ROWS] = half[:, top : top + _ROWS] @ columns.T
+    return pixels
+
+
+def raw_scores(maps: Array, size: tuple[int, int]) -> Array:
+    """Maximum of each pixel map, (N,) float64; one map in pixels exists at a time."""
+    return np.array([upsample(one[None], size).max() for one in maps], np.float64)
+
+
+def _weights(cells: int, pixels: int) -> Array:
+    """Linear interpolation matrix (pixels, cells) with align_corners: at most two weights in a row."""
+    position = np.linspace(0.0, cells - 1, pixels) if pixels > 1 else np.zeros(1)
+    low = np.minimum(position.astype(np.int64), max(cells - 2, 0))
+    weights = np.zeros((pixels, cells))
+    pixel = np.arange(pixels)
+    weights[pixel, low] = 1.0 - (position - low)
+    weights[pixel, np.minimum(low + 1, cells - 1)] += position - low
+    return weights

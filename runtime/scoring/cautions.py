@@ -1,0 +1,106 @@
+"""What the method cannot do, said to the user: warnings that come with a lot's scores.
+
+How often each warns where it should and where it should not is measured on real images
+(docs/warnings.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..types import Array, FloatArray
+
+FEW_IMAGES = 20
+GROUP_GAP = 2.7
+"""Gap between two groups of CLS embeddings, in median links, from which a lot counts as mixed."""
+
+GROUP_SHARE, GROUP_IMAGES = 0.1, 5
+STAND_OUT = 1.2
+"""Ratio of the largest raw score to the median below which nothing stands out."""
+
+
+def cautions(raw_scores: Array, cls: FloatArray, skipped: int) -> tuple[str, ...]:
+    """Warnings for a lot with raw scores (N,), CLS embeddings (N,D), and so many images that were skipped."""
+    count = len(raw_scores)
+    warnings = []
+    if skipped:
+        warnings.append(f"{skipped} of {count + skipped} images could not be scored; scores.csv says why")
+    if count < FEW_IMAGES:
+        warnings.append(
+            f"only {count} images: each is judged by few others; scores get steady from about {FEW_IMAGES} on"
+        )
+    smaller = separate_group(cls)
+    if smaller:
+        warnings.append(
+            f"the images fall into clearly separate groups ({smaller} and {count - smaller}); if these are "
+            "different products, score each by itself: --group-by folder"
+        )
+    if stand_out(raw_scores) < STAND_OUT:
+        warnings.append(
+            "no image stands out: the lot may hold no defect, or one that most images have; the order of "
+            "the scores says little"
+        )
+    return tuple(warnings)
+
+
+def separate_group(cls: FloatArray) -> int:
+    """Size of the smaller of two clearly separate groups of CLS embeddings (N,D), or 0.
+
+    The minimum spanning tree of the embeddings is cut at its longest link that leaves enough images
+    on both sides; the groups are separate where that link is GROUP_GAP times the median link.
+    """
+    count = len(cls)
+    least = max(GROUP_IMAGES, round(GROUP_SHARE * count))
+    if count < 2 * least:
+        return 0
+    links = sorted(_spanning_tree(cls), reverse=True)
+    limit = GROUP_GAP * float(np.median([length for length, _, _ in links]))
+    for k, (length, start, _) in enumerate(links):
+        if length < limit:
+            return 0
+        side = _reachable(count, [*links[:k], *links[k + 1 :]], start)
+        if min(side, count - side) >= least:
+            return min(side, count - side)
+    return 0
+
+
+def stand_out(raw_scores: Array) -> float:
+    """Ratio of the largest raw score to the median; 1 where all are zero."""
+    median = float(np.median(raw_scores))
+    return float(raw_scores.max()) / median if median > 0 else 1.0
+
+
+def _spanning_tree(points: Array) -> list[tuple[float, int, int]]:
+    """Links (length, a, b) of the minimum spanning tree (Prim), one row of distances at a time."""
+    count = len(points)
+    points = points.astype(np.float64)
+    squares = np.einsum("nd,nd->n", points, points)
+    nearest = np.full(count, np.inf)
+    parent = np.zeros(count, np.int64)
+    outside = np.ones(count, bool)
+    current, links = 0, []
+    for _ in range(count - 1):
+        outside[current] = False
+        squared = squares + squares[current] - 2 * (points @ points[current])  # a fifth of subtracting
+        distance = np.sqrt(np.maximum(squared, 0))
+        closer = outside & (distance < nearest)
+        nearest[closer], parent[closer] = distance[closer], current
+        current = int(np.where(outside, nearest, np.inf).argmin())
+        links.append((float(nearest[current]), int(parent[current]), current))
+    return links
+
+
+def _reachable(count: int, links: Sequence[tuple[float, int, int]], start: int) -> int:
+    """How many of ``count`` points are linked with ``start``."""
+    neighbors: list[list[int]] = [[] for _ in range(count)]
+    for _, a, b in links:
+        neighbors[a].append(b)
+        neighbors[b].append(a)
+    seen, stack = {start}, [start]
+    while stack:
+        fresh = [point for point in neighbors[stack.pop()] if point not in seen]
+        seen.update(fresh)
+        stack += fresh
+    return len(seen)

@@ -1,0 +1,253 @@
+"""S2, one Gram for all degrees, in one pass compiled by numba.
+
+Pooling is linear, so the Gram of pooled tokens is the Gram of the tokens themselves, summed over the
+r x r neighborhood of the row's patch and over that of the column's: a box filter along four axes,
+(h, w) of the row and (h', w') of the column, with nothing beyond the grid.
+
+The pass goes through the rows (h, w) of the Gram (P,P) once for each degree, and holds no more than one
+band of filtered rows:
+
+    bands (Gw,P)   sum over h        rows h-k..h+k of the Gram, for every w
+    row   (P,)     sum over w        bands w-k..w+k
+    tall  (P,)     sum over h'       the row shifted by whole grid rows
+    wide  (P,)     sum over w'       shifted by single patches, masked where that crosses the grid's edge
+
+and at once, fused with the last sum: scaled to cosines, maximum of the row, maxima of the columns.
+Every sum is made of its terms: sliding sums would carry the rounding of one large token to others.
+
+Costs per element of the Gram 8k additions for each degree r = 2k+1, against C multiply-adds of the
+product itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numba
+import numpy as np
+from numba import njit, types
+from numba.extending import intrinsic
+
+from ..._files import first_way_in
+from ..types import FloatArray
+
+_LEAST = np.float32(-np.inf)
+
+
+def _build_larger(typing_context: Any, a: Any, b: Any) -> Any:
+    """The larger of two float32; without rules for NaN, or LLVM would not vectorise the maximum."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        x, y = args
+        return builder.select(builder.fcmp_ordered(">", x, y, flags=("fast",)), x, y, flags=("nnan", "nsz"))
+
+    return types.float32(types.float32, types.float32), generate
+
+
+_larger: Any = intrinsic(_build_larger)
+
+
+_distrusted: list[str] = []
+"""Why numba's cache is not used, if others could have written it."""
+
+
+def _compiled(function: Any) -> Any:
+    """Compile for this processor, once: into numba's cache, or for this run only where that has no place.
+
+    numba keeps its cache beside this file, else in the user's cache folder, or in $NUMBA_CACHE_DIR.  It is
+    pickles, which are code, and nothing of it has been read yet: what others could have written never is.
+    """
+    how: dict[str, Any] = {"nogil": True, "fastmath": {"nnan", "nsz", "contract"}, "error_model": "numpy"}
+    try:
+        kept = njit(cache=True, **how)(function)
+    except RuntimeError:  # "no locator available": neither folder can be written
+        return njit(**how)(function)
+    folder = Path(kept.stats.cache_path)
+    way_in = first_way_in(folder, *folder.glob(f"{Path(__file__).stem}.*.nb*"))
+    if way_in is None:
+        return kept
+    _distrusted.append(way_in)
+    return njit(**how)(function)
+
+
+@_compiled
+def _sum_rows(out: Any, rows: Any, first: int, count: int, step: int) -> None:
+    """Out (P,) = rows[first] + rows[first + step] + ..., ``count`` rows of (n,P)."""
+    a = rows[first]
+    done = 1
+    if count == 1:
+        for q in range(out.size):
+            out[q] = a[q]
+    elif count == 2:
+        b = rows[first + step]
+        for q in range(out.size):
+            out[q] = a[q] + b[q]
+        done = 2
+    else:
+        b = rows[first + step]
+        c = rows[first + 2 * step]
+        for q in range(out.size):
+            out[q] = a[q] + b[q] + c[q]
+        done = 3
+    while done + 1 < count:
+        b = rows[first + done * step]
+        c = rows[first + (done + 1) * step]
+        for q in range(out.size):
+            out[q] += b[q] + c[q]
+        done += 2
+    if done < count:
+        b = rows[first + done * step]
+        for q in range(out.size):
+            out[q] += b[q]
+
+
+@_compiled
+def _sum_shifts(out: Any, padded: Any, reach: int, step: int) -> None:
+    """Out (P,) = sum of the slices of ``padded`` that start at 0, step, ..., 2*reach*step."""
+    middle = padded[reach * step :]
+    for d in range(1, reach + 1):
+        a = padded[(reach - d) * step :]
+        b = padded[(reach + d) * step :]
+        if d == 1:
+            for q in range(out.size):
+                out[q] = middle[q] + a[q] + b[q]
+        else:
+            for q in range(out.size):
+                out[q] += a[q] + b[q]
+
+
+@_compiled
+def _maxima(x: Any, own: Any, others: Any, columns: Any) -> Any:
+    """Take one filtered row x (P,) into the maxima of the columns; returns the maximum of the row."""
+    most = _LEAST
+    for q in range(x.size):
+        columns[q] = _larger(columns[q], x[q] * own)
+        most = _larger(most, x[q] * others[q])
+    return most * own
+
+
+@_compiled
+def _widen_and_maxima(
+    tall: Any, reach: int, masks: Any, wide: Any, own: Any, others: Any, columns: Any
+) -> Any:
+    """``_maxima`` of the sum of ``tall`` (padded by ``reach``) over w', the last term fused with it."""
+    patches = wide.size
+    x = tall[reach:]
+    for d in range(1, reach):
+        a, b = tall[reach - d :], tall[reach + d :]
+        left, right = masks[0, d], masks[1, d]
+        for q in range(patches):
+            wide[q] = x[q] + left[q] * a[q] + right[q] * b[q]
+        x = wide
+    a, b = tall, tall[2 * reach :]
+    left, right = masks[0, reach], masks[1, reach]
+    most = _LEAST
+    for q in range(patches):
+        value = x[q] + left[q] * a[q] + right[q] * b[q]
+        columns[q] = _larger(columns[q], value * own)
+        most = _larger(most, value * others[q])
+    return most * own
+
+
+@_compiled
+def _filter(
+    gram: Any,
+    grid: Any,
+    reaches: Any,
+    masks: Any,
+    own: Any,
+    others: Any,
+    rows: Any,
+    columns: Any,
+    scratch: Any,
+) -> None:
+    """All degrees of one Gram (P,P); see ``NumbaFilter.maxima``."""
+    bands, row_room, tall_room, wide = scratch
+    height, width = grid
+    patches = height * width
+    for t in range(reaches.size):
+        k = reaches[t]
+        scales = others[t]
+        best = columns[t]
+        best[:] = _LEAST
+        if k == 0:
+            for p in range(patches):
+                rows[t, p] = _maxima(gram[p], own[t, p], scales, best)
+        else:
+            row_room[:] = 0
+            tall_room[:] = 0
+            padded_row = row_room[: patches + 2 * k * width]
+            row = row_room[k * width : k * width + patches]
+            padded_tall = tall_room[: patches + 2 * k]
+            tall = tall_room[k : k + patches]
+            for h in range(height):
+                top = max(h - k, 0)
+                count = min(h + k, height - 1) - top + 1
+                for w in range(width):
+                    _sum_rows(bands[w], gram, top * width + w, count, width)
+                for w in range(width):
+                    left = max(w - k, 0)
+                    _sum_rows(row, bands, left, min(w + k, width - 1) - left + 1, 1)
+                    _sum_shifts(tall, padded_row, k, width)
+                    p = h * width + w
+                    rows[t, p] = _widen_and_maxima(padded_tall, k, masks, wide, own[t, p], scales, best)
+        for q in range(patches):
+            best[q] *= scales[q]
+
+
+class NumbaFilter:
+    """The twin of ``NumpyFilter``: same call, same results to 1e-6.
+
+    Parameters
+    ----------
+    grid : (Gh, Gw) with Gh * Gw = P.
+    degrees : odd sides r of the neighborhoods.
+    """
+
+    name = "numba"
+    version = f"numba {numba.__version__}"
+    note = (
+        f"numba compiled for this run alone: {_distrusted[0]}, so that others could have put code into its "
+        "cache. Let nobody else write there, or set $NUMBA_CACHE_DIR."
+        if _distrusted
+        else ""
+    )
+
+    def __init__(self, grid: tuple[int, int], degrees: Sequence[int]) -> None:
+        height, width = grid
+        patches = height * width
+        # A window that reaches beyond the grid on all sides sums all of it, however wide it is.
+        self._reaches = np.array([min(r // 2, max(grid) - 1) for r in degrees], np.int64)
+        most = int(self._reaches.max())
+        column = np.arange(patches) % width
+        self._masks = np.zeros((2, most + 1, patches), np.float32)
+        for d in range(1, most + 1):
+            self._masks[:, d] = column >= d, column < width - d
+        self._grid = grid
+        self._scratch = (
+            np.empty((width, patches), np.float32),
+            np.empty(patches + 2 * most * width, np.float32),
+            np.empty(patches + 2 * most, np.float32),
+            np.empty(patches, np.float32),
+        )
+
+    def maxima(
+        self, gram: FloatArray, own: FloatArray, others: FloatArray, rows: FloatArray, columns: FloatArray
+    ) -> None:
+        """Write the largest cosine of each row's and each column's patch, per degree.
+
+        Parameters
+        ----------
+        gram : (P,P), the product of the tokens of two images.
+        own, others : (R,P), inverse lengths of their pooled tokens; 0 where there is no content.
+        rows, columns : (R,P), receive the cosines.
+        """
+        _filter(gram, self._grid, self._reaches, self._masks, own, others, rows, columns, self._scratch)
+
+
+def compile_now() -> None:
+    """Compile the pass, or load it from numba's cache, before work is timed and threads wait for it."""
+    tiny = np.ones((2, 1, 1), np.float32)
+    NumbaFilter((1, 1), (1,)).maxima(tiny[0], tiny[0], tiny[0], tiny[0], tiny[1])

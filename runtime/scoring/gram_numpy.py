@@ -1,0 +1,74 @@
+"""S2, one Gram for all degrees, with numpy alone.
+
+Pooling is linear, so the Gram of pooled tokens is the Gram of the tokens themselves, summed over the
+r x r neighborhood of the row's patch and over that of the column's: a box filter along four axes,
+(h, w) of the row and (h', w') of the column, with nothing beyond the grid.  Each of the four sums is a
+product with a band matrix of zeros and ones, since numpy is fastest at products.
+
+Costs per element of the Gram 2*(Gh + Gw) multiply-adds for each degree above 1, against C of the
+product itself, and five passes over memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..types import FloatArray
+from .aggregate import band
+
+
+class NumpyFilter:
+    """Largest cosines of two images for all degrees, from one Gram; scratch memory of one worker.
+
+    Parameters
+    ----------
+    grid : (Gh, Gw) with Gh * Gw = P.
+    degrees : odd sides r of the neighborhoods.
+    """
+
+    name = "numpy"
+    version = f"numpy {np.__version__}"
+    note = ""
+
+    def __init__(self, grid: tuple[int, int], degrees: Sequence[int]) -> None:
+        height, width = grid
+        patches = height * width
+        self._grid = grid
+        self._bands = [(band(height, r), band(width, r)) if r > 1 else None for r in degrees]
+        self._pooled, self._scratch = np.empty((2, patches, patches), np.float32)
+        self._each = np.arange(patches)
+
+    def maxima(
+        self, gram: FloatArray, own: FloatArray, others: FloatArray, rows: FloatArray, columns: FloatArray
+    ) -> None:
+        """Write the largest cosine of each row's and each column's patch, per degree.
+
+        Parameters
+        ----------
+        gram : (P,P), the product of the tokens of two images.
+        own, others : (R,P), inverse lengths of their pooled tokens; 0 where there is no content.
+        rows, columns : (R,P), receive the cosines.
+        """
+        for t, bands in enumerate(self._bands):
+            cosines = self._pooled
+            if bands is None:
+                np.multiply(gram, own[t][:, None], out=cosines)
+            else:
+                self._pool(gram, *bands, own[t])
+            np.multiply(cosines, others[t], out=cosines)
+            np.max(cosines, axis=0, out=columns[t])
+            rows[t] = cosines[self._each, cosines.argmax(axis=1)]  # faster than max along short rows
+
+    def _pool(self, gram: FloatArray, tall: FloatArray, wide: FloatArray, own: FloatArray) -> None:
+        """Sum ``gram`` over the neighborhoods of both patches, rows scaled by ``own`` (P,)."""
+        height, width = self._grid
+        patches = height * width
+        a, b = self._pooled, self._scratch
+        over_h, over_all = (height, width * patches), (patches, height, width)
+        np.matmul(tall, gram.reshape(over_h), out=b.reshape(over_h))
+        scaled = wide * own.reshape(height, width, 1)
+        np.matmul(scaled, b.reshape(height, width, patches), out=a.reshape(height, width, patches))
+        np.matmul(a.reshape(-1, width), wide, out=b.reshape(-1, width))
+        np.matmul(tall, b.reshape(over_all), out=a.reshape(over_all))

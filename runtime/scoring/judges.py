@@ -1,0 +1,146 @@
+"""Which images score each other, and in which order the pairs are compared.
+
+The images stand on a circle, in the lot's order or in a random one.  Each image is judged by its
+K nearest neighbors on the circle, K/2 on either side (and, for an odd K, by the image opposite to it).
+That is balanced by construction: every image judges K images and is judged by K, and who judges is
+judged in turn, so one matrix product still serves both.  With K = N-1 it is the whole lot, as in the
+paper; with a smaller K and a random circle it is a subset per image, drawn without labels.
+
+A place is a position on the circle; a slot is a number from 0 to K-1 that a judge has with an image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..._numbers import ceil_div
+from ..errors import LotError
+from ..types import Array, Cell
+
+SEED = 0
+"""Of the random circle: fixed, so that a lot is scored alike every time."""
+
+
+@dataclass(frozen=True)
+class Judges:
+    """``count`` judges for each image of a circle; ``order`` (N,) holds the images by place."""
+
+    order: Array
+    count: int
+
+    @property
+    def images(self) -> int:
+        """Images of the lot, N."""
+        return len(self.order)
+
+    @property
+    def pairs(self) -> int:
+        """Pairs of images that are compared."""
+        return self.images * self.count // 2
+
+    def offsets(self) -> Array:
+        """Steps (K,) around the circle from an image to its judges, by slot."""
+        side = self.count // 2
+        opposite = [self.images // 2] if self.count % 2 else []
+        steps = [*range(1, side + 1), *opposite, *range(self.images - side, self.images)]
+        return np.array(steps, np.int64)
+
+    def of(self, place: int) -> Array:
+        """Places (K,) of the judges of the image at ``place``, by slot."""
+        judges: Array = (place + self.offsets()) % self.images
+        return judges
+
+    def slot(self, place: int, judge: int) -> int | None:
+        """The slot of place ``judge`` with the image at ``place``, or None if it does not judge it."""
+        step = (judge - place) % self.images
+        side = self.count // 2
+        if 1 <= step <= side:
+            return step - 1
+        if step >= self.images - side:
+            return step - self.images + self.count
+        return side if self.count % 2 and 2 * step == self.images else None
+
+    def pairs_of(self, cell: Cell, block: int) -> Iterator[tuple[int, int, int, int]]:
+        """Pairs (a, b, slot of b with a, slot of a with b) of a cell, a < b; ``block`` places are a block."""
+        first, second = (range(i * block, min((i + 1) * block, self.images)) for i in cell)
+        for a in first:
+            for b in second:
+                if a < b:
+                    there, back = self.slot(a, b), self.slot(b, a)
+                    if there is not None and back is not None:
+                        yield a, b, there, back
+
+    def groups(self, block: int, resident: int) -> Iterator[list[Cell]]:
+        """All cells with pairs in them, as groups that need at most two times ``resident`` blocks at once."""
+        blocks = ceil_div(self.images, block)
+        sides = [range(i, min(i + resident, blocks)) for i in range(0, blocks, resident)]
+        for number, first in enumerate(sides):
+            for second in sides[number:]:
+                if self._meet((first[0], first[-1]), (second[0], second[-1]), block):
+                    yield [(i, j) for i in first for j in self._facing(i, second, block)]
+
+    def _facing(self, i: int, blocks: range, block: int) -> list[int]:
+        """Those of ``blocks``, none before ``i``, that hold judges of images in block ``i``."""
+        start, side = i * block, self.count // 2
+        around = (start + self.images - side) // block - 1
+        opposite = (start + self.images // 2) // block
+        near = range(i, (start + block - 1 + side) // block + 1)
+        candidates = {*near, *range(around, blocks.stop), *range(opposite - 1, opposite + 3)}
+        return sorted(j for j in candidates if j in blocks and j >= i and self._meet((i, i), (j, j), block))
+
+    def loads(self, block: int, resident: int) -> int:
+        """Blocks that are read in all while the groups are gone through, each keeping what it can."""
+        held: set[int] = set()
+        loads = 0
+        for group in self.groups(block, resident):
+            needed = {i for cell in group for i in cell}
+            loads += len(needed - held)
+            held = needed
+        return loads
+
+    def _meet(self, first: tuple[int, int], second: tuple[int, int], block: int) -> bool:
+        """Whether images judge each other between two runs of blocks, the second not before the first."""
+        last = [min((stop + 1) * block, self.images) - 1 for _, stop in (first, second)]
+        nearest = max(second[0] * block - last[0], 1)
+        farthest = last[1] - first[0] * block  # and every step between the two occurs
+        side = self.count // 2
+        opposite = self.count % 2 and nearest <= self.images / 2 <= farthest
+        around = farthest >= max(self.images - side, 1)
+        return farthest >= 1 and bool(nearest <= side or around or opposite)
+
+
+def everyone(images: int) -> Judges:
+    """Every image is judged by all others, as in the paper."""
+    return Judges(np.arange(images), images - 1)
+
+
+def choose(images: int, group: int | None) -> Judges:
+    """``group`` judges for each image, chosen at random by a fixed seed; None, or a large group, for all.
+
+    Where neither ``images`` nor ``group`` is even, no choice is balanced and one judge more is taken.
+
+    Raises
+    ------
+    LotError
+        If ``group`` is below 1.
+    """
+    if group is not None and group < 1:
+        raise LotError(f"group size {group}: expected 1 or more other images to score each image by.")
+    if group is None or group >= images - 1:
+        return everyone(images)
+    order = np.random.RandomState(SEED).permutation(images)  # its stream is frozen, unlike default_rng
+    return Judges(order, group + group % 2 * images % 2)
+
+
+def require_finite(layer: int, judges: Judges, values: Array) -> None:
+    """Raise LotError with the numbers of the images whose ``values`` (N,...), by place, are not finite."""
+    broken = np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(axis=1))
+    if len(broken):
+        names = ", ".join(str(i) for i in sorted(judges.order[broken]))
+        raise LotError(
+            f"the tokens of layer {layer} hold values that are not finite, in images {names} "
+            "(counted from 0). Check the backend's precision."
+        )

@@ -1,0 +1,199 @@
+"""Mutual scores of one layer: every pair of images is compared, then every patch's distances are averaged.
+
+Pairs are handed to the threads in cells, two blocks of images at a time, and the tokens of few enough
+blocks are in memory at once.  What is kept of an interrupted run is verified and left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import TypeVar
+
+import numpy as np
+
+from ..parallel import in_order
+from ..store.tables import Rows
+from ..store.tables import checksum as checksum_of
+from ..timing import StageTimer
+from ..types import Array, Cell, FeatureStore, FloatArray, Plan, Progress
+from .aggregate import centre, pooled_lengths, rescale
+from .image_pairs import Comparer, distance
+from .interval import interval_bounds, interval_mean
+from .judges import Judges, require_finite
+from .method import Method
+from .protocols import GramFilter, KeptCells
+from .token_blocks import TokenBlocks
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Report:
+    """Counts compared pairs, and of them those that an ``earlier`` run has compared."""
+
+    def __init__(self, progress: Progress, total: int) -> None:
+        self._progress, self._total, self._done = progress, total, 0
+        self.earlier = 0
+
+    def __call__(self, pairs: int) -> None:
+        self._done += pairs
+        self._progress("score", self._done, self._total, "pairs")
+
+    def from_earlier(self, pairs: int) -> None:
+        """Count pairs of an earlier run; fewer than none, if what it kept of them is damaged."""
+        self.earlier += pairs
+        self(pairs)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """The work on one layer.  Images are named by their places among the judges (judges.py)."""
+
+    method: Method
+    gram_filter: type[GramFilter]
+    store: FeatureStore
+    layer: int
+    plan: Plan
+    judges: Judges
+    cosines: Rows
+    kept: KeptCells | None
+    report: Report
+    timer: StageTimer
+
+    @property
+    def degrees(self) -> tuple[int, ...]:
+        """Those of the method."""
+        return self.method.degrees
+
+    def kept_pairs(self) -> int:
+        """Pairs that need not be compared again, if what was kept of them is whole."""
+        return sum(map(self._count, self.kept.cells(self.layer))) if self.kept else 0
+
+    def finished(self) -> Array | None:
+        """Mutual scores (N,P) by place that an earlier run has kept, or None."""
+        return self.kept.scores(self.layer) if self.kept else None
+
+    def scores(self, inverse: FloatArray) -> Array:
+        """Mutual scores (N,P) by place, averaged over degrees; ``inverse`` as from ``inverse_lengths``."""
+        self._compare(inverse, done=self._verified_cells())
+        scores = self._select(inverse)
+        if self.kept:
+            self.kept.keep_scores(self.layer, scores)
+        return scores
+
+    def read_tokens(self, place: int) -> FloatArray:
+        """Centred tokens (P,C) of the image at ``place``."""
+        image = int(self.judges.order[place])
+        return rescale(centre(self.store.block(self.layer, image, image + 1))[0])
+
+    def inverse_lengths(self, tick: Callable[[], None]) -> FloatArray:
+        """One over the length of every pooled token (N,R,P); 0 for a patch without content.
+
+        ``tick`` is called after each image.  LotError with their numbers if images hold what is not finite.
+        """
+
+        @self.timer.work("aggregate")
+        def measure(place: int) -> FloatArray:
+            with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is named below
+                return pooled_lengths(self.read_tokens(place), self.method.grid, self.degrees)
+
+        lengths = np.empty((self.judges.images, len(self.degrees), self.store.shape[2]), np.float32)
+        for place, values in self.in_parallel(range(self.judges.images), measure):
+            lengths[place] = values
+            tick()
+        require_finite(self.layer, self.judges, lengths)
+        return np.divide(1, lengths, out=lengths, where=lengths > 0)
+
+    def _pairs(self, cell: Cell) -> Iterator[tuple[int, int, int, int]]:
+        return self.judges.pairs_of(cell, self.plan.block)
+
+    def _count(self, cell: Cell) -> int:
+        return sum(1 for _ in self._pairs(cell))
+
+    def _compare(self, inverse: FloatArray, done: set[Cell]) -> None:
+        """Write the cosines of all pairs whose cells are not ``done``."""
+        _, images, patches, width = self.store.shape
+        degrees, block = len(self.degrees), self.plan.block
+        items = degrees * patches
+        comparers: SimpleQueue[Comparer] = SimpleQueue()
+        for _ in range(self.plan.threads):
+            comparers.put(Comparer(self.gram_filter(self.method.grid, self.degrees), patches, degrees))
+        held = TokenBlocks(images, block, 2 * self.plan.blocks_in_memory, (patches, width))
+
+        @self.timer.work("load")
+        def load(item: tuple[int, int]) -> None:
+            place, row = item
+            held.room[row] = self.read_tokens(place)
+
+        @self.timer.work("compare")
+        def compare(cell: Cell) -> tuple[int, int]:
+            checksum = pairs = 0
+            mine, others = (held.tokens(i) for i in cell)
+            comparer = comparers.get()
+            try:
+                for a, b, there, back in self._pairs(cell):
+                    own, their = mine[a - cell[0] * block], others[b - cell[1] * block]
+                    of_a, of_b = comparer.compare(own, their, inverse[a], inverse[b])
+                    self.cosines.write(a, there * items, of_a)
+                    self.cosines.write(b, back * items, of_b)
+                    pairs += 1
+                    if self.kept:
+                        checksum = checksum_of(of_b, checksum_of(of_a, checksum))
+            finally:
+                comparers.put(comparer)
+            return pairs, checksum
+
+        for group in self.judges.groups(block, self.plan.blocks_in_memory):
+            cells = [cell for cell in group if cell not in done]
+            missing = held.make_room_for(sorted({i for cell in cells for i in cell}))
+            for _ in self.in_parallel(missing, load):
+                pass
+            for cell, (pairs, checksum) in self.in_parallel(cells, compare):
+                if self.kept:
+                    self.kept.keep_cell(self.layer, cell, checksum)
+                self.report(pairs)
+
+    def _verified_cells(self) -> set[Cell]:
+        """Cells that an earlier run has finished and whose cosines are as it wrote them."""
+        items = len(self.degrees) * self.store.shape[2]
+
+        def checksum(cell: Cell) -> int:
+            value = 0
+            for a, b, there, back in self._pairs(cell):
+                value = checksum_of(self.cosines.read(a, there * items, items), value)
+                value = checksum_of(self.cosines.read(b, back * items, items), value)
+            return value
+
+        kept = self.kept.cells(self.layer) if self.kept else {}
+        whole = {cell for cell, found in self.in_parallel(list(kept), checksum) if found == kept[cell]}
+        self.report.from_earlier(-sum(map(self._count, kept.keys() - whole)))
+        return whole
+
+    def _select(self, inverse: FloatArray) -> Array:
+        """Turn cosines into distances and average their interval: mutual scores (N,P)."""
+        degrees, patches = inverse.shape[1:]
+        count = self.judges.count
+        bounds = interval_bounds(count + 1, self.method.interval)
+        hollow = (inverse == 0).any(axis=2)
+
+        @self.timer.work("select")
+        def average(place: int) -> Array:
+            cosines = self.cosines.read(place, 0, count * degrees * patches)
+            distances = distance(
+                cosines.reshape(count, degrees, patches), inverse[place] > 0, hollow[self.judges.of(place)]
+            )
+            mean = interval_mean(distances.reshape(count, -1), *bounds).reshape(degrees, patches)
+            average: Array = mean.mean(axis=0, dtype=np.float64)
+            return average
+
+        scores = np.empty((self.judges.images, patches), np.float64)
+        for place, values in self.in_parallel(range(self.judges.images), average):
+            scores[place] = values
+        return scores
+
+    def in_parallel(
+        self, items: Sequence[Item], work: Callable[[Item], Result]
+    ) -> Iterator[tuple[Item, Result]]:
+        return in_order(items, work, self.plan.threads, ahead=2 * self.plan.threads, name="score")

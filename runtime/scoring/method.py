@@ -1,0 +1,57 @@
+"""What every scorer must be told: the parameters of LNAMD and MSM (paper, sections 3.2 and 3.3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..errors import LotError
+from ..settings import PAPER, ScoreSettings
+from .aggregate import check_degrees
+from .interval import interval_bounds, smallest_lot
+from .judges import Judges, choose
+from .plan import LotSize
+
+
+@dataclass(frozen=True)
+class Method:
+    """Grid of the tokens, degrees, interval, and number of judges of an image, None for all others.
+
+    Raises LotError for values that no lot can be scored with.
+    """
+
+    grid: tuple[int, int]
+    degrees: tuple[int, ...] = PAPER.degrees
+    interval: tuple[float, float] = PAPER.interval
+    group_size: int | None = None
+
+    @classmethod
+    def of(cls, grid: tuple[int, int], settings: ScoreSettings) -> Method:
+        """The method on a grid of tokens, by a user's settings."""
+        return cls(grid, settings.degrees, settings.interval, settings.group_size)
+
+    def __post_init__(self) -> None:
+        check_degrees(self.degrees)
+        least = smallest_lot(self.interval) - 1
+        if self.group_size is not None and self.group_size < least:
+            raise LotError(
+                f"a group size of {self.group_size} is too small: the interval {self.interval} needs at "
+                f"least {least} other images to score an image by."
+            )
+
+    def lot_size(self, shape: tuple[int, int, int, int], itemsize: int) -> LotSize:
+        """What a plan for tokens of ``shape`` (S,N,P,C) is made for."""
+        layers, images, patches, width = shape
+        judges = choose(images, self.group_size).count
+        return LotSize(layers, images, patches, width, itemsize, len(self.degrees), judges)
+
+    def judges(self, images: int) -> Judges:
+        """Who judges whom among ``images``; LotError if the interval of so many distances is empty."""
+        judges = choose(images, self.group_size)
+        whole = smallest_lot(self.interval, judges.count + 1) - 1
+        if whole > judges.count and judges.count < images - 1:
+            raise LotError(
+                f"the interval {self.interval} of the distances to {judges.count} other images is empty: "
+                f"choose a group size of {whole}, or a wider interval."
+            )
+        interval_bounds(judges.count + 1, self.interval)
+        return judges

@@ -1,0 +1,144 @@
+"""What the parts of mutual scoring ask of each other, so that CPU and GPU, memory and files are twins.
+
+Protocols and not base classes: a twin imports nothing of its sibling.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy.typing as npt
+
+from ..store.features import DeviceStore
+from ..store.tables import FileRows
+from ..timing import StageTimer
+from ..types import Array, Cell, FeatureStore, FloatArray, Plan, Progress
+from .judges import Judges
+from .plan import HostNeeds
+
+
+class MutualScorer(Protocol):
+    """Compares the images of a lot.  Twins: CpuScorer (mutual.py), CudaScorer (gpu/scorer.py)."""
+
+    @property
+    def kind(self) -> str:
+        """Such as "numba" or "cuda"."""
+        ...
+
+    @property
+    def version(self) -> str:
+        """What the scores' last bits depend on, besides the images."""
+        ...
+
+    @property
+    def notes(self) -> list[str]:
+        """What the user should know of."""
+        ...
+
+    def judges(self, images: int) -> Judges:
+        """Who judges whom among ``images``; LotError if they are too few for the interval."""
+        ...
+
+    def plan(self, shape: tuple[int, int, int, int], itemsize: int, needs: HostNeeds = ...) -> Plan:
+        """The memory plan for tokens of ``shape`` (S,N,P,C) and ``itemsize`` bytes.
+
+        Raises
+        ------
+        LotError
+            If a budget is too small.
+        DeviceError
+            If the device cannot take such tokens.
+        """
+        ...
+
+    def device_store(
+        self, shape: tuple[int, int, int, int], dtype: npt.DTypeLike, cls: FloatArray, plan: Plan
+    ) -> DeviceStore | None:
+        """The store on the scorer's device that the plan asks for, or None for one of the host's."""
+        ...
+
+    def score(
+        self,
+        store: FeatureStore,
+        plan: Plan,
+        progress: Progress = ...,
+        kept: KeptCells | None = None,
+        timer: StageTimer = ...,
+    ) -> FloatArray:
+        """Mutual scores (N,P) of the images in ``store``, averaged over layers and degrees.
+
+        Raises
+        ------
+        LotError
+            If the lot is too small for the interval, or tokens are not finite.
+        DeviceError
+            If the device fails.
+        """
+        ...
+
+    def seconds(self, shape: tuple[int, int, int, int], plan: Plan) -> float:
+        """Time that ``score`` will take here, from a short measurement."""
+        ...
+
+
+class GramFilter(Protocol):
+    """Pools and reduces one Gram; each thread has its own.  Twins: NumpyFilter, NumbaFilter.
+
+    Pooling is linear, so the Gram of pooled tokens is the Gram of the tokens themselves, summed over the
+    r x r neighborhood of the row's patch and over that of the column's: a box filter along four axes,
+    (h, w) of the row and (h', w') of the column, with nothing beyond the grid.  So one product of two
+    images' tokens serves all degrees.
+
+    Parameters
+    ----------
+    grid : (Gh, Gw) with Gh * Gw = P.
+    degrees : odd sides r of the neighborhoods.
+    """
+
+    name: str
+    version: str
+
+    note: str
+    """What the user should know of it, or nothing."""
+
+    def __init__(self, grid: tuple[int, int], degrees: Sequence[int]) -> None: ...
+
+    def maxima(
+        self, gram: FloatArray, own: FloatArray, others: FloatArray, rows: FloatArray, columns: FloatArray
+    ) -> None:
+        """Write the largest cosine of each row's and each column's patch, per degree.
+
+        Parameters
+        ----------
+        gram : (P,P), the product of the tokens of two images.
+        own, others : (R,P), inverse lengths of their pooled tokens; 0 where there is no content.
+        rows, columns : (R,P), receive the cosines.
+        """
+        ...
+
+
+class KeptCells(Protocol):
+    """What an earlier run of the same work has left, and where this one leaves its own (store/checkpoint)."""
+
+    notes: list[str]
+
+    def scores(self, layer: int) -> Array | None:
+        """Mutual scores (N,P) of a finished layer, by place."""
+        ...
+
+    def keep_scores(self, layer: int, scores: Array) -> None:
+        """Keep the mutual scores of a layer; its cells are of no more use."""
+        ...
+
+    def open_cosines(self, shape: tuple[int, int]) -> FileRows:
+        """The file of the largest cosines."""
+        ...
+
+    def cells(self, layer: int) -> dict[Cell, int]:
+        """Finished cells of a layer, each with the checksum of its cosines."""
+        ...
+
+    def keep_cell(self, layer: int, cell: Cell, checksum: int) -> None:
+        """Note a cell whose cosines have been written."""
+        ...

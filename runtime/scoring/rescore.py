@@ -1,0 +1,86 @@
+"""RsCIN (paper, section 3.4): smooth image scores over images whose CLS embeddings are alike.
+
+With scores s scaled to 0-1 over the lot and W the cosine similarity of the CLS embeddings, keep for
+each window size k the k largest entries of every row of W (the image itself counts), divide the row
+by its sum, and multiply with s; the result is the mean over all k.  Of equal similarities the image
+that comes first in the lot is kept.
+
+Rows sum to one, so rescoring commutes with affine maps and the result can be given back in distance
+units, in which lots can be compared; the 0-1 value of the worst image of a perfect lot is high too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..errors import LotError
+from ..settings import PAPER
+from ..types import Array
+
+_ROWS = 256  # rows of W in memory at once
+
+
+def rescore(scores: Array, cls: Array, neighbors: Sequence[int] = PAPER.neighbors) -> Array:
+    """The paper's rescored value of each image, between 0 and 1.
+
+    Parameters
+    ----------
+    scores : ndarray of shape (N,)
+    cls : ndarray of shape (N, D), L2-normalised
+    neighbors : window sizes k, the image itself counted; k above N counts as N.
+
+    Returns
+    -------
+    ndarray of shape (N,), float64; all zero if all scores are equal.
+
+    Raises
+    ------
+    LotError
+        If shapes do not fit, a value is not finite, or a window size is below 1.
+    """
+    scores, cls = np.asarray(scores, np.float64), np.asarray(cls, np.float32)
+    neighbors = tuple(neighbors)
+    _check(scores, cls, neighbors)
+    spread = np.ptp(scores)
+    if spread == 0:
+        return np.zeros_like(scores)
+    scaled = (scores - scores.min()) / spread
+    windows = [min(k, len(scores)) for k in neighbors]
+    blocks = [
+        _smooth(scaled, cls[i : i + _ROWS] @ cls.T, scaled[i : i + _ROWS], windows)
+        for i in range(0, len(scores), _ROWS)
+    ]
+    rescored: Array = np.concatenate(blocks)
+    return rescored
+
+
+def in_distance_units(lot_scores: Array, raw_scores: Array) -> Array:
+    """Rescored values (N,) mapped from 0-1 back to the range of the raw scores (N,)."""
+    low, high = float(raw_scores.min()), float(raw_scores.max())
+    return low + (high - low) * lot_scores
+
+
+def _smooth(scaled: Array, similarity: Array, own: Array, windows: Sequence[int]) -> Array:
+    """Mean over windows of the weighted scores of the most similar images, for some rows of W.
+
+    Where the weights of a window do not sum to something positive (similarities of opposite sign),
+    the image keeps its own score.
+    """
+    nearest = np.argsort(-similarity, axis=1, kind="stable")[:, : max(windows)]
+    weights = np.take_along_axis(similarity, nearest, axis=1).astype(np.float64)
+    total = weights.cumsum(axis=1)
+    weighted = (weights * scaled[nearest]).cumsum(axis=1)
+    smooth = np.divide(weighted, total, out=np.repeat(own[:, None], max(windows), axis=1), where=total > 0)
+    mean: Array = smooth[:, [k - 1 for k in windows]].mean(axis=1)
+    return mean
+
+
+def _check(scores: Array, cls: Array, neighbors: Sequence[int]) -> None:
+    if scores.ndim != 1 or cls.ndim != 2 or len(scores) != len(cls) or len(scores) == 0:
+        raise LotError(f"scores {scores.shape} and cls {cls.shape}: expected (N,) and (N, D).")
+    if not neighbors or min(neighbors) < 1:
+        raise LotError(f"neighbors {tuple(neighbors)}: expected window sizes of 1 or more, such as 1,2,3.")
+    if not (np.isfinite(scores).all() and np.isfinite(cls).all()):
+        raise LotError("scores or CLS embeddings hold values that are not finite.")

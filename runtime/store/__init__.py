@@ -1,0 +1,1 @@
+"""Arrays of a lot in memory, in files or on a GPU, and the work that is kept of an interrupted run."""

@@ -1,0 +1,252 @@
+"""The work on a lot that outlives an interrupted run, so that the same command can go on from it.
+
+A folder holds
+    .musc-edge        the mark that says that the folder is ours and may be emptied
+    about.json        what the work is of: images, bundle, settings, versions
+    tokens.bin        tokens, a row for each layer and image
+    batches.journal   per batch of images: its rows, CLS embeddings, failed files, the tokens' checksum
+    cosines.bin        the cosines of the layer that is being compared
+    cells.journal     per cell of image pairs the cosines' checksum, per finished layer that of its scores
+    layer_<l>.npy     mutual scores of a finished layer
+
+What a journal says is on the disk, and what it does not say is done again (journal.py).  Checksums are
+verified before anything is used.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import os
+import weakref
+import zlib
+from contextlib import closing, suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from ..._files import make_folders, read_regular, write_whole
+from ..errors import OutputError
+from ..types import Array, Cell, FeatureStore, Progress, SkippedImage
+from .journal import Journal
+from .kept_folder import ABOUT, BATCHES, CELLS, ELSEWHERE, MARK, NAMES, PATTERNS, lock, remove, require_ours
+from .tables import COSINES, TOKENS, FileRows, checksum, writing
+
+_OF_SCORING = (COSINES, CELLS, "layer_*.npy")
+_LARGEST = 1 << 30  # bytes of about.json, which names every image, and of a layer's scores
+
+
+class Batch(NamedTuple):
+    """A finished batch of images: names by row, and files that could not be read."""
+
+    read: list[str]
+    failed: list[SkippedImage]
+
+
+class Checkpoint:
+    """Kept work in ``folder``, which is made, or emptied of what is of other work.
+
+    Parameters
+    ----------
+    features : what the features depend on, JSON values by name.
+    scoring : what else the scores depend on.
+
+    Raises
+    ------
+    OutputError
+        If the folder cannot be written, is in use, holds other files, or work with other features.
+    """
+
+    def __init__(self, folder: Path, features: dict[str, Any], scoring: dict[str, Any]) -> None:
+        self.notes: list[str] = []
+        self._folder = folder
+        try:
+            make_folders(folder.parent)
+            with suppress(FileExistsError):
+                folder.mkdir(0o700)
+            self._unlock = weakref.finalize(self, os.close, lock(folder))
+            require_ours(folder)
+            self._discard_other_work({"features": features, "scoring": scoring})
+            self._batches = Journal(folder / BATCHES)
+            self._cells = Journal(folder / CELLS)
+        except OSError as error:
+            raise OutputError(f"work cannot be kept in {folder}: {error.strerror}. {ELSEWHERE}") from error
+
+    def _discard_other_work(self, about: dict[str, dict[str, Any]]) -> None:
+        """Refuse to go on from other features; remove what was kept of other scoring, and note why."""
+        about = json.loads(json.dumps(about))
+        before = _read_about(self._folder / ABOUT)
+        if before is None:
+            if {path.name for path in self._folder.iterdir()} - {MARK}:
+                self.notes.append("what an earlier run was of cannot be read: nothing of it is used")
+                remove(self._folder, *(set(NAMES) - {MARK}), *PATTERNS)
+        elif changes := _changes(before["features"], about["features"]):
+            raise OutputError(
+                f"the work kept in {self._folder} is of other {'; '.join(changes)}. Go on with what it "
+                f"was made with, or begin anew: rm -r {self._folder}"
+            )
+        elif changes := _changes(before["scoring"], about["scoring"]):
+            self.notes.append(f"an earlier run was of other {'; '.join(changes)}: only its features are used")
+            remove(self._folder, *_OF_SCORING)
+        self._write(ABOUT, json.dumps(about).encode("ascii"))
+
+    def _write(self, name: str, content: bytes) -> None:
+        with writing(self._folder / name):
+            write_whole(self._folder / name, content)
+
+    # ---- features
+
+    def open_tokens(self, shape: tuple[int, int], dtype: npt.DTypeLike) -> FileRows:
+        """The file of tokens, (rows, items)."""
+        rows = FileRows(shape, dtype, path=self._folder / TOKENS)
+        self._batches.speak_of(rows)
+        return rows
+
+    def batches(self, store: FeatureStore, progress: Progress) -> list[Batch]:
+        """Finished batches from the first on, up to one that is missing or damaged; fills ``store.cls``."""
+        latest = self._latest_batches()
+        found: list[Batch] = []
+        row = 0
+        while entry := latest.get(len(found)):
+            batch, stop = _read_batch(entry, store, row)
+            if batch is None:
+                self.notes.append(
+                    f"kept features of images {row} to {stop} were damaged: made again from there on"
+                )
+                break
+            found.append(batch)
+            row = stop
+            progress("check", len(found), len(latest), "batches")
+        if found:
+            images = sum(len(batch.read) for batch in found)
+            self.notes.append(f"features of {images} images are of an earlier, interrupted run")
+        return found
+
+    def _latest_batches(self) -> dict[int, dict[str, Any]]:
+        """What the journal says last of each batch, by number."""
+        return {
+            entry["batch"]: entry for entry in self._batches.entries if isinstance(entry.get("batch"), int)
+        }
+
+    def keep_batch(self, number: int, store: FeatureStore, rows: tuple[int, int], batch: Batch) -> None:
+        """Note that a batch of images is in ``store``."""
+        self._batches.add(
+            {
+                "batch": number,
+                "rows": rows,
+                "read": batch.read,
+                "failed": [asdict(skipped) for skipped in batch.failed],
+                "cls": base64.b64encode(store.cls[slice(*rows)].tobytes()).decode("ascii"),
+                "checksum": _checksum(store, *rows),
+            }
+        )
+
+    # ---- scoring
+
+    def open_cosines(self, shape: tuple[int, int]) -> FileRows:
+        """The file of cosines, (images, items); cells are forgotten if they are of other features."""
+        self._batches.commit()
+        batches = self._latest_batches().values()
+        made_of = {"made_of": _digest([(e.get("read"), e.get("checksum")) for e in batches])}
+        rows = FileRows(shape, np.float32, path=self._folder / COSINES)
+        self._cells.speak_of(rows)
+        if self._cells.entries[:1] != [made_of]:
+            self._cells.restart()
+            self._cells.add(made_of)
+        return rows
+
+    def cells(self, layer: int) -> dict[Cell, int]:
+        """Finished cells of a layer, each with the checksum of its cosines."""
+        mine = (entry for entry in self._cells.entries if entry.get("layer") == layer and "cell" in entry)
+        return {(entry["cell"][0], entry["cell"][1]): entry["checksum"] for entry in mine}
+
+    def keep_cell(self, layer: int, cell: Cell, checksum: int) -> None:
+        """Note a cell whose cosines have been written."""
+        self._cells.add({"layer": layer, "cell": cell, "checksum": checksum})
+
+    def scores(self, layer: int) -> Array | None:
+        """Mutual scores (N,P) float64 of a finished layer, or None."""
+        path = self._scores_path(layer)
+        expected = {e["scores"] for e in self._cells.entries if e.get("layer") == layer and "scores" in e}
+        try:
+            content = read_regular(path, _LARGEST, follow=False) if expected else b""
+        except OSError:
+            return None
+        return np.load(io.BytesIO(content)) if zlib.crc32(content) in expected else None
+
+    def keep_scores(self, layer: int, scores: Array) -> None:
+        """Keep the mutual scores of a layer."""
+        content = io.BytesIO()
+        np.save(content, scores)
+        self._write(self._scores_path(layer).name, content.getvalue())
+        self._cells.add({"layer": layer, "scores": zlib.crc32(content.getvalue())})
+        self._cells.commit()
+
+    def _scores_path(self, layer: int) -> Path:
+        return self._folder / f"layer_{layer}.npy"
+
+    # ---- end
+
+    def close(self) -> None:
+        """Keep what was done up to now."""
+        with closing(self._batches), closing(self._cells):
+            self._batches.commit()
+            self._cells.commit()
+        self._unlock()
+
+
+def _read_batch(entry: dict[str, Any], store: FeatureStore, row: int) -> tuple[Batch | None, int]:
+    """The batch of an entry, from ``row`` to what is returned too; None if damaged.  Fills ``store.cls``."""
+    try:
+        start, stop = entry["rows"]
+        if start != row or not start <= stop <= len(store.cls) or len(entry["read"]) != stop - start:
+            return None, row
+        if _checksum(store, start, stop) != entry["checksum"]:
+            return None, stop
+        cls = np.frombuffer(base64.b64decode(entry["cls"]), np.float32)
+        store.cls[start:stop] = cls.reshape(stop - start, store.cls.shape[1])
+        return Batch(entry["read"], [SkippedImage(**skipped) for skipped in entry["failed"]]), stop
+    except (KeyError, TypeError, ValueError):
+        return None, row
+
+
+def _checksum(store: FeatureStore, start: int, stop: int) -> int:
+    """Checksum of the tokens of images start..stop, as the store gives them back."""
+    value = 0
+    for layer in range(store.shape[0]):
+        value = checksum(store.block(layer, start, stop), value)
+    return value
+
+
+def _read_about(path: Path) -> dict[str, dict[str, Any]] | None:
+    """What kept work is of, or None if that is not there or damaged."""
+    try:
+        about = json.loads(read_regular(path, _LARGEST, follow=False))
+    except (OSError, ValueError, RecursionError):
+        return None
+    whole = isinstance(about, dict) and all(isinstance(about.get(p), dict) for p in ("features", "scoring"))
+    return about if whole else None
+
+
+def _changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What differs between two sets of JSON values, by name, with the values where they are short."""
+    names = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
+    return [f"{name}{_values(before.get(name), now.get(name))}" for name in names]
+
+
+def _values(before: Any, now: Any) -> str:
+    """' (2, now 1)'; of lists of files the first that differ; empty for what is too long to say."""
+    if all(isinstance(value, list) and value and isinstance(value[0], list) for value in (before, now)):
+        names = sorted({str(entry[0]) for entry in set(map(tuple, before)) ^ set(map(tuple, now))})
+        return f" ({len(names)} came, went or changed: {', '.join(names[:3])}{', ...' if names[3:] else ''})"
+    text = f" ({before}, now {now})"
+    return text if len(text) < 120 else ""
+
+
+def _digest(content: object) -> str:
+    return hashlib.sha256(json.dumps(content).encode("ascii")).hexdigest()

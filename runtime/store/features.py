@@ -1,0 +1,217 @@
+"""The features of a lot: in host memory, in a file where memory is short or the work is kept, or on a GPU."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ...kernels import launches
+from ...kernels.gpu import DeviceArray, Gpu
+from ...kernels.thread import GpuThread
+from ..types import Array, DeviceSlot, FloatArray, Slot
+from .tables import FileRows
+
+_ALIGNMENT = 256
+"""Bytes that an address may have to be a multiple of for TensorRT to write there."""
+
+
+@dataclass(frozen=True)
+class HostStore:
+    """Tokens (S,N,P,C) in memory, one layer after the other; ``cls`` (N,D)."""
+
+    tokens: Array
+    cls: FloatArray
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(S, N, P, C)."""
+        layers, images, patches, width = self.tokens.shape
+        return layers, images, patches, width
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the tokens."""
+        return self.tokens.dtype
+
+    def slot(self, i0: int, i1: int) -> Slot:
+        """Views for images i0..i1: tokens (S,B,P,C) and cls (B,D)."""
+        return Slot(self.tokens[:, i0:i1], self.cls[i0:i1])
+
+    def finite(self, i0: int, i1: int) -> Array:
+        """For each of images i0..i1, whether all its numbers are finite."""
+        return _finite(self.slot(i0, i1))
+
+    def store(self, i0: int, i1: int) -> None:
+        """Nothing to do: the slot is the store."""
+
+    def block(self, layer: int, i0: int, i1: int) -> Array:
+        """Tokens (i1-i0,P,C) of one layer."""
+        block: Array = self.tokens[layer, i0:i1]
+        return block
+
+    def first(self, images: int) -> HostStore:
+        """The same store, cut to its first ``images`` images."""
+        return HostStore(self.tokens[:, :images], self.cls[:images])
+
+
+class OneBatch:
+    """One batch of tokens in memory, while it is made, for a store of ``shape`` (S,N,P,C) elsewhere."""
+
+    def __init__(self, shape: tuple[int, int, int, int], dtype: npt.DTypeLike, cls: FloatArray) -> None:
+        layers, _, patches, width = shape
+        self.shape = shape
+        self.dtype = np.dtype(dtype)
+        self.cls = cls
+        self._tokens: Array = np.empty((layers, 0, patches, width), dtype)
+
+    def slot(self, i0: int, i1: int) -> Slot:
+        """Room for images i0..i1: tokens (S,B,P,C) and cls (B,D)."""
+        layers, _, patches, width = self.shape
+        if self._tokens.shape[1] != i1 - i0:
+            self._tokens = np.empty((layers, i1 - i0, patches, width), self.dtype)
+        return Slot(self._tokens, self.cls[i0:i1])
+
+    def finite(self, i0: int, i1: int) -> Array:
+        """For each of images i0..i1, whose slot was written into last, whether all its numbers are finite."""
+        return _finite(self.slot(i0, i1))
+
+
+class FileStore(OneBatch):
+    """Tokens in a file, a batch of them in memory while it is made; ``cls`` (N,D) in memory.
+
+    Parameters
+    ----------
+    rows : the file, with a row of P*C items for each layer and image: row ``layer * room + image``.
+    shape : (S, N, P, C)
+    room : images that the file has room for, at least N.
+    """
+
+    def __init__(
+        self,
+        rows: FileRows,
+        shape: tuple[int, int, int, int],
+        dtype: npt.DTypeLike,
+        cls: FloatArray,
+        room: int,
+    ) -> None:
+        super().__init__(shape, dtype, cls)
+        self.rows = rows
+        self._room = room
+
+    def store(self, i0: int, i1: int) -> None:
+        """Write the tokens of the slot of images i0..i1 into the file."""
+        for layer, tokens in enumerate(self._tokens):
+            self.rows.write(layer * self._room + i0, 0, tokens[: i1 - i0])
+
+    def block(self, layer: int, i0: int, i1: int) -> Array:
+        """Tokens (i1-i0,P,C) of one layer, read from the file."""
+        _, _, patches, width = self.shape
+        items = self.rows.read(layer * self._room + i0, 0, (i1 - i0) * patches * width)
+        return items.reshape(i1 - i0, patches, width)
+
+    def first(self, images: int) -> FileStore:
+        """The same store, cut to its first ``images`` images."""
+        layers, _, patches, width = self.shape
+        return FileStore(
+            self.rows, (layers, images, patches, width), self.dtype, self.cls[:images], self._room
+        )
+
+
+class DeviceStore:
+    """Tokens (S,N,P,C) on a GPU, where the ViT's backend writes them itself; ``cls`` (N,D) in host memory.
+
+    Parameters
+    ----------
+    device : whose memory ``tokens`` is of; it frees them when it is left.
+    images : images of the lot, at most as many as ``tokens`` has room for.
+    """
+
+    def __init__(self, device: GpuThread, tokens: DeviceArray, cls: FloatArray, images: int) -> None:
+        layers, _, patches, width = tokens.shape
+        self.shape = layers, images, patches, width
+        self.dtype = tokens.dtype
+        self.device = device
+        self.cls = cls
+        self._arena = tokens
+
+    def slot(self, i0: int, i1: int) -> Slot | DeviceSlot:
+        """Views for images i0..i1: tokens (B,P,C) of each layer and cls (B,D)."""
+        tokens = tuple(self.on_device(layer, i0, i1) for layer in range(self.shape[0]))
+        return DeviceSlot(tokens, self.cls[i0:i1])
+
+    def finite(self, i0: int, i1: int) -> Array:
+        """For each of images i0..i1, whether all its numbers are finite; of tokens their mean tells."""
+
+        def means(gpu: Gpu) -> Array:
+            stream = gpu.default_stream()
+            centres = gpu.empty((self.shape[0], i1 - i0, 4), np.float32)
+            try:
+                for layer in range(self.shape[0]):
+                    launches.centre(gpu, self.on_device(layer, i0, i1), centres.item(layer), stream)
+                return gpu.download(centres, stream)
+            finally:
+                gpu.free(centres)
+
+        tokens = np.isfinite(self.device.run(means)).all(axis=(0, 2))
+        finite: Array = np.logical_and(tokens, np.isfinite(self.cls[i0:i1]).all(axis=1))
+        return finite
+
+    def store(self, i0: int, i1: int) -> None:
+        """Nothing to do: the slot is the store."""
+
+    def block(self, layer: int, i0: int, i1: int) -> Array:
+        """Tokens (i1-i0,P,C) of one layer, copied from the device."""
+        tokens = self.on_device(layer, i0, i1)
+        return self.device.run(lambda gpu: gpu.download(tokens, gpu.default_stream()))
+
+    def on_device(self, layer: int, i0: int, i1: int) -> DeviceArray:
+        """Tokens (i1-i0,P,C) of one layer, where they are."""
+        return self._arena.item(layer).rows(i0, i1)
+
+    def first(self, images: int) -> DeviceStore:
+        """The same store, cut to its first ``images`` images."""
+        return DeviceStore(self.device, self._arena, self.cls[:images], images)
+
+    def for_backend(self, *, fills_device: bool) -> DeviceStore:
+        """The store itself; for a backend that does not write here, one that uploads what it writes.
+
+        Images that do not begin on addresses where TensorRT can write are uploaded too.
+        """
+        aligned = prod(self.shape[2:]) * self.dtype.itemsize % _ALIGNMENT == 0
+        return self if fills_device and aligned else UploadStore(self)
+
+
+class UploadStore(DeviceStore):
+    """A store on the device for what is written into host memory: a batch is there while it is made."""
+
+    def __init__(self, store: DeviceStore) -> None:
+        super().__init__(store.device, store._arena, store.cls, store.shape[1])
+        self._batch = OneBatch(self.shape, self.dtype, self.cls)
+
+    def slot(self, i0: int, i1: int) -> Slot:
+        """Room for images i0..i1: tokens (S,B,P,C) and cls (B,D)."""
+        return self._batch.slot(i0, i1)
+
+    def finite(self, i0: int, i1: int) -> Array:
+        """For each of images i0..i1, whose slot was written into last, whether all its numbers are finite."""
+        return self._batch.finite(i0, i1)
+
+    def store(self, i0: int, i1: int) -> None:
+        """Copy the tokens of the slot of images i0..i1 to the device."""
+
+        def upload(gpu: Gpu) -> None:
+            stream = gpu.default_stream()
+            for layer, tokens in enumerate(self.slot(i0, i1).tokens):
+                gpu.upload(self.on_device(layer, i0, i1), tokens, stream)
+
+        self.device.run(upload)
+
+
+def _finite(slot: Slot) -> Array:
+    tokens = np.isfinite(slot.tokens).all(axis=(0, 2, 3))
+    finite: Array = np.logical_and(tokens, np.isfinite(slot.cls).all(axis=1))
+    return finite

@@ -1,0 +1,114 @@
+"""The folder of kept work: that it is ours, that one run uses it, and that nothing else is ever removed.
+
+The folder's name can be guessed, and kept work that somebody else has made would give somebody else's scores.
+So nothing is used, changed or removed but regular files, with one name, of the user who makes files here now,
+in a folder of that user's with our mark.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+from contextlib import suppress
+from pathlib import Path
+
+from ..._files import PARTIAL, open_folder, user_here, write_whole
+from ..errors import OutputError
+from .tables import COSINES, TOKENS
+
+MARK, ABOUT, BATCHES, CELLS = ".musc-edge", "about.json", "batches.journal", "cells.journal"
+NAMES = (MARK, ABOUT, TOKENS, BATCHES, COSINES, CELLS)
+PATTERNS = ("layer_*.npy", f".*{PARTIAL}")
+ELSEWHERE = "Keep the work in another folder."
+_MARK_TEXT = b"Unfinished work that musc-edge goes on from with --resume. Remove this folder to begin anew.\n"
+
+
+def kept_beside(out: Path) -> Path:
+    """The folder beside results in which the work on them, or on each of their groups, is kept.
+
+    Raises
+    ------
+    OutputError
+        If something that is not ours has its name.
+    """
+    folder = out.with_name(f".{out.name}.kept")
+    if not folder.is_symlink() and not folder.exists():
+        return folder
+    try:
+        os.close(open_folder(folder))
+        if folder.stat().st_uid == user_here(folder):
+            return folder
+        reason = "belongs to another user"
+    except OSError as error:
+        reason = f"cannot be used ({error.strerror})"
+    raise OutputError(
+        f"{folder}, where work is kept, {reason}. Look at it, and remove it if nobody needs it, or choose "
+        "another folder with -o."
+    )
+
+
+def remove_kept(folder: Path) -> None:
+    """Remove kept work in the folders within ``folder``, and then what is empty.
+
+    Links, and folders that hold anything but kept work of ours, stay as they are.
+    """
+    with suppress(OSError):
+        os.close(open_folder(folder))
+        folders = [folder]
+        for path in folders:  # grows, so that what lies deeper comes later
+            with os.scandir(path) as entries:
+                folders += [Path(entry) for entry in entries if entry.is_dir(follow_symlinks=False)]
+        for path in reversed(folders):
+            with suppress(OSError, OutputError):
+                require_ours(path, new=False)
+                remove(path, *NAMES, *PATTERNS)
+            with suppress(OSError):
+                path.rmdir()
+
+
+def require_ours(folder: Path, new: bool = True) -> None:
+    """Raise OutputError unless ``folder`` is ours and holds kept work alone; a ``new`` one is marked."""
+    user = user_here(folder)
+    paths = sorted(folder.iterdir())
+    for path in paths:
+        if path.name not in NAMES and not any(path.match(pattern) for pattern in PATTERNS):
+            raise OutputError(f"{folder} holds {path.name}, which is no kept work. {ELSEWHERE}")
+        found = path.lstat()
+        if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
+            raise OutputError(f"{folder} holds {path.name}, which is a link or no file. {ELSEWHERE}")
+    owners = {path.lstat().st_uid for path in (folder, *paths)} - {user}
+    if owners:
+        raise OutputError(
+            f"the work kept in {folder} is of user {min(owners)}, and could be anything. {ELSEWHERE}"
+        )
+    if MARK not in [path.name for path in paths]:
+        if paths or not new:
+            name = paths[0].name if paths else "nothing"
+            raise OutputError(
+                f"{folder} holds {name}, but no {MARK}, which says that it is kept work of this version. "
+                f"{ELSEWHERE} Or begin anew: rm -r {folder}"
+            )
+        write_whole(folder / MARK, _MARK_TEXT)
+
+
+def lock(folder: Path) -> int:
+    """A descriptor of ``folder``, locked until it is closed; OutputError if another run holds it."""
+    if folder.is_symlink():
+        raise OutputError(f"{folder} is a link, and work is kept in folders alone. {ELSEWHERE}")
+    descriptor = open_folder(folder)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise OutputError(
+            f"another run is using the work kept in {folder}. Wait for it. {ELSEWHERE}"
+        ) from error
+    return descriptor
+
+
+def remove(folder: Path, *patterns: str) -> None:
+    """Remove the files of some patterns."""
+    for pattern in patterns:
+        for path in folder.glob(pattern):
+            path.unlink()

@@ -1,0 +1,309 @@
+"""Find, open and check a bundle: the folder that musc-export writes and the device reads.
+
+A bundle is immutable.  Opening checks the schema, that every file which it or its graph names lies inside the
+folder, and the hashes of the files that will be read.  It may be a stranger's: nothing is believed before.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from pathlib import Path, PurePosixPath
+
+from ..._files import make_folders, open_regular, read_regular, write_whole
+from ..._json import from_json, parse_json, shortly
+from ...kernels.cubin_files import CubinFolder
+from ...kernels.cubins import bundle_cubins
+from ...kernels.errors import KernelError
+from ..errors import BundleError, OutputError
+from ..types import Bundle, Manifest
+from .external_data import external_files
+
+SCHEMA_VERSION = 1
+DTYPES = ("float32", "float16")
+MANIFEST = "manifest.json"
+MODEL = "model.onnx"
+PROBE = "probe.npz"
+
+_SMALL_FILE = 1_000_000
+"""Bytes of the largest manifest, which has 3,000, and of the file that names the default bundle."""
+_MOST_FILES = 100
+_LARGEST_SIDE = 1 << 14
+"""Pixels of an image, width of a token, number of a layer: ViTs have some 1,000."""
+_LARGEST_IMAGE = 1 << 28
+"""Numbers of one image's pixels and of its tokens in all layers: 1 GB in float32."""
+_LARGEST_SCALE = 1e6
+
+_LONG = 1000
+"""Characters of a path in a message."""
+
+_MAKE_ONE = "Make one with 'musc-export dinov2-small -o BUNDLE' (see 'musc-export --help')."
+
+
+def open_bundle(root: str | os.PathLike[str], whole: bool = False) -> Bundle:
+    """Open the bundle in folder ``root``.
+
+    Parameters
+    ----------
+    root : path of the bundle folder.
+    whole : also check the hash of the probe, which scoring does not read.
+
+    Raises
+    ------
+    BundleError
+        If the folder, the manifest or a file is missing, malformed, changed, made by a newer
+        schema, or outside of the folder, or the graph takes values from a file that has no hash.
+    """
+    folder = Path(root)
+    text = _read_manifest_text(folder)
+    manifest = _parse_manifest(text, folder)
+    for name in (MODEL, PROBE):
+        if name not in manifest.files:
+            raise BundleError(f"{folder / MANIFEST} lists no {name}. {_MAKE_ONE}")
+    for name in manifest.files:
+        path = _inside(folder, name)
+        if not path.is_file():
+            raise BundleError(
+                f"the bundle {folder} lacks {name}, which its manifest lists. Copy the bundle again."
+            )
+    for name, expected in manifest.files.items():
+        if whole or name != PROBE:
+            check_hash(folder / name, expected)
+    _check_graph(folder / MODEL, manifest)
+    return Bundle(folder, manifest, hashlib.sha256(text).hexdigest())
+
+
+def open_kernels(bundle: Bundle) -> CubinFolder | None:
+    """The kernels for GPUs that were put into a bundle, all checked; None if it has none.
+
+    Raises
+    ------
+    BundleError
+        If a file of them was changed or is missing.
+    """
+    try:
+        cubins = bundle_cubins(bundle.root)
+        if cubins:
+            for arch in cubins.cubins:
+                cubins.read(arch)
+    except KernelError as error:
+        raise BundleError(str(error)) from error
+    return cubins
+
+
+def check_hash(path: Path, expected: str) -> None:
+    """Raise BundleError unless the file's sha256 is ``expected``."""
+    found = sha256(path)
+    if found != expected:
+        raise BundleError(
+            f"{path} was changed since it was written: its sha256 is {found[:16]}..., "
+            f"expected {expected[:16]}.... Copy or export the bundle again."
+        )
+
+
+def sha256(path: Path) -> str:
+    """Hex sha256 of a file."""
+    digest = hashlib.sha256()
+    with open_regular(path) as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write ``manifest.json`` into a bundle that is in the making."""
+    text = json.dumps(dataclasses.asdict(manifest), indent=2) + "\n"
+    (folder / MANIFEST).write_text(text, encoding="utf-8")
+
+
+def find_bundle(explicit: str | None) -> Path:
+    """The bundle to use: ``explicit``, else ``$MUSC_EDGE_BUNDLE``, else the user's default.
+
+    Raises
+    ------
+    BundleError
+        If none of the three names one, or the default cannot be read.
+    """
+    named = explicit or os.environ.get("MUSC_EDGE_BUNDLE")
+    if named:
+        return Path(named)
+    stored = _read_pointer()
+    if stored:
+        return Path(os.fsdecode(stored))
+    raise BundleError(
+        "no bundle given: use -b BUNDLE, set $MUSC_EDGE_BUNDLE, or make one the default with "
+        "'musc-export ... --default'. " + _MAKE_ONE
+    )
+
+
+def set_default(bundle: Path) -> None:
+    """Make ``bundle`` the one that is used when none is named; OutputError if that cannot be stored."""
+    pointer = default_pointer()
+    try:
+        make_folders(pointer.parent)
+        write_whole(pointer, os.fsencode(bundle.resolve()) + b"\n")
+    except OSError as error:
+        raise OutputError(f"the default bundle cannot be stored in {pointer}: {error.strerror}.") from error
+
+
+def default_pointer() -> Path:
+    """The file that holds the path of the user's default bundle."""
+    config = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+    return Path(config) / "musc-edge" / "default-bundle"
+
+
+def _read_pointer() -> bytes:
+    """The path that is stored as the user's default, empty if there is none."""
+    try:
+        pointer = default_pointer()
+    except RuntimeError:  # a user without a home folder has no default
+        return b""
+    try:
+        return read_regular(pointer, _SMALL_FILE).removesuffix(b"\n")
+    except (FileNotFoundError, NotADirectoryError):
+        return b""
+    except OSError as error:
+        raise BundleError(
+            f"{pointer}, which names the default bundle, cannot be read: {error.strerror}. "
+            "Remove it, or use -b BUNDLE."
+        ) from error
+
+
+# ---- reading the manifest --------------------------------------------------------------------
+
+
+def _read_manifest_text(folder: Path) -> bytes:
+    if not folder.is_dir():
+        raise BundleError(f"{folder} is not a bundle: there is no such folder. {_MAKE_ONE}")
+    try:
+        return read_regular(folder / MANIFEST, _SMALL_FILE)
+    except OSError as error:
+        raise BundleError(f"{folder} is not a bundle: {MANIFEST} {error.strerror}. {_MAKE_ONE}") from error
+
+
+def _parse_manifest(text: bytes, folder: Path) -> Manifest:
+    path = folder / MANIFEST
+    try:
+        data = parse_json(text)
+    except ValueError as error:
+        raise BundleError(
+            f"{path} is not JSON that can be read ({error}). Copy or export the bundle again."
+        ) from error
+    version = data.get("schema_version") if isinstance(data, dict) else None
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise BundleError(
+            f"{path} has schema version {shortly(version)}; this musc-edge reads {SCHEMA_VERSION}. "
+            "Upgrade musc-edge."
+        )
+    try:
+        manifest: Manifest = from_json(Manifest, data, "manifest")
+        _check_consistency(manifest)
+    except ValueError as error:
+        raise BundleError(f"{path}: {error}. Export the bundle again.") from error
+    return manifest
+
+
+def _check_consistency(m: Manifest) -> None:
+    """Raise ValueError where fields of the manifest contradict each other or cannot be."""
+    if m.schema_version != SCHEMA_VERSION:
+        raise ValueError(
+            f"schema_version {shortly(m.schema_version)} was never used; expected {SCHEMA_VERSION}"
+        )
+    _check_preprocessing(m)
+    _check_sizes(m)
+    if len(m.tokens) != len(m.layers) or not m.layers:
+        raise ValueError(f"{len(m.tokens)} token outputs for {len(m.layers)} layers")
+    names = [spec.name for spec in (m.input, *m.tokens, m.cls)]
+    if len(set(names)) < len(names):
+        raise ValueError(f"input and outputs are called {shortly(names)}, expected names that differ")
+    for spec in (m.input, *m.tokens, m.cls):
+        if spec.dtype not in DTYPES:
+            raise ValueError(
+                f"{shortly(spec.name)} has dtype {shortly(spec.dtype)}, expected one of {', '.join(DTYPES)}"
+            )
+    if len(m.files) > _MOST_FILES:
+        raise ValueError(f"it lists {len(m.files)} files, expected at most {_MOST_FILES}")
+
+
+def _check_preprocessing(m: Manifest) -> None:
+    spec = m.preprocess
+    if spec.resize != "squash" or spec.interpolation not in ("bicubic", "bilinear"):
+        raise ValueError(
+            f"preprocessing {shortly(spec.resize)}/{shortly(spec.interpolation)} is unknown; "
+            "expected squash with bicubic or bilinear"
+        )
+    if max(map(abs, (*spec.mean, *spec.std))) > _LARGEST_SCALE or min(spec.std) < 1 / _LARGEST_SCALE:
+        raise ValueError(
+            f"mean {spec.mean}, std {spec.std}: expected numbers up to {_LARGEST_SCALE:g}, "
+            f"std from {1 / _LARGEST_SCALE:g}"
+        )
+
+
+def _check_sizes(m: Manifest) -> None:
+    """Raise ValueError unless image, grid, widths and layers are possible, and fit each other."""
+    size = m.preprocess.size
+    sides = (m.patch_size, *m.grid, m.token_width, m.cls_width)
+    if min(*sides, *size) < 1 or max(*sides, *size) > _LARGEST_SIDE:
+        raise ValueError(
+            f"size {shortly(size)}, patch {shortly(m.patch_size)}, grid {shortly(m.grid)}, widths "
+            f"{shortly(m.token_width)}, {shortly(m.cls_width)}: expected 1 to {_LARGEST_SIDE}"
+        )
+    grid = tuple(pixels // m.patch_size for pixels in size)
+    if grid != m.grid:
+        raise ValueError(f"size {size} at patch {m.patch_size} gives grid {grid}, not {m.grid}")
+    if m.layers and not 0 <= min(m.layers) <= max(m.layers) <= _LARGEST_SIDE:
+        raise ValueError(f"layers {shortly(m.layers)}: expected 0 to {_LARGEST_SIDE}")
+    numbers = max(3 * size[0] * size[1], len(m.layers) * m.patches * m.token_width)
+    if numbers > _LARGEST_IMAGE:
+        raise ValueError(
+            f"size {size}, {len(m.layers)} layers of {m.patches} patches of width {m.token_width}: "
+            f"{numbers:,} numbers for an image, expected at most {_LARGEST_IMAGE:,}"
+        )
+
+
+def _check_graph(model: Path, manifest: Manifest) -> None:
+    """Raise BundleError unless all that the graph takes from other files is in files that have a hash."""
+    try:
+        for name in external_files(model):
+            if name not in manifest.files:
+                raise BundleError(
+                    f"{model} takes weights from {shortly(name, _LONG)}, which the manifest does not list: "
+                    "no hash says what is in it. Do not use this bundle, or export it again."
+                )
+    except ValueError as error:
+        raise BundleError(
+            f"cannot load {model}: it is not an ONNX graph ({error}). Copy or export the bundle again."
+        ) from error
+    except OSError as error:
+        raise BundleError(f"{model} cannot be read: {error.strerror}. Copy the bundle again.") from error
+
+
+def is_inside(folder: Path, name: str) -> bool:
+    """Whether the path ``name`` stays within ``folder``, also where it leads through links.
+
+    Raises
+    ------
+    ValueError
+        If it cannot be a file's name.
+    """
+    pure = PurePosixPath(name)
+    try:
+        inside = (folder / pure).resolve().is_relative_to(folder.resolve())
+        (folder / pure).is_file()
+    except (OSError, ValueError, RuntimeError) as error:  # the last for links without end
+        raise ValueError(f"{shortly(name, _LONG)}, which cannot be a file's name") from error
+    return inside and not pure.is_absolute() and ".." not in pure.parts
+
+
+def _inside(folder: Path, name: str) -> Path:
+    """The path of a bundle's file; BundleError if ``name`` leads outside of the folder."""
+    try:
+        if is_inside(folder, name):
+            return folder / name
+    except ValueError as error:
+        raise BundleError(f"the bundle {folder} names {error}. Do not use this bundle.") from error
+    raise BundleError(
+        f"the bundle {folder} names {shortly(name, _LONG)}, which lies outside of it. Do not use this bundle."
+    )

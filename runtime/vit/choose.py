@@ -1,0 +1,80 @@
+"""Which backend runs the ViT: the one that was asked for, or the best that really works here."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from importlib.util import find_spec
+
+from ...kernels.driver import find_gpu
+from ...kernels.errors import KernelError
+from ..errors import BundleError, DeviceError
+from ..types import Bundle, FeatureBackend
+from .extract import warm_up
+from .onnx_backend import OnnxBackend, import_onnxruntime
+from .tensorrt_backend import TensorRtBackend
+from .tensorrt_library import installed_flavors, load_library
+
+BACKENDS = ("cpu", "cuda", "tensorrt")
+AUTO = "auto"
+_BEST_FIRST = ("tensorrt", "cuda")
+
+
+def make_backend(name: str, bundle: Bundle, threads: int = 0, batch: int | None = None) -> FeatureBackend:
+    """The backend of one of the names in ``BACKENDS``, not yet entered.
+
+    ``batch`` is the most images that will be given at once, None for as many as it takes.
+    """
+    if name == "tensorrt":
+        return TensorRtBackend(bundle, batch)
+    return OnnxBackend(bundle, threads, name)
+
+
+def enter_backend(
+    stack: ExitStack, name: str, bundle: Bundle, threads: int, batch: int
+) -> tuple[FeatureBackend, tuple[str, ...]]:
+    """Enter the backend ``name``, or for "auto" the best that can be entered, and let ``stack`` leave it.
+
+    One that runs on a GPU has run a batch, so that it holds all that it takes of the GPU's memory.  Returns
+    it with notes on those that were passed over; where there is no GPU there is nothing to note.
+
+    Raises
+    ------
+    DeviceError, BundleError
+        If the backend that was asked for, or the last that is left, cannot be entered or does not run.
+    """
+    notes: list[str] = []
+    for candidate in _BEST_FIRST if name == AUTO and _has_gpu() else ():
+        try:
+            return _enter(stack, candidate, bundle, threads, batch), tuple(notes)
+        except (BundleError, DeviceError) as error:
+            notes.append(f"backend {candidate} was passed over: {error}")
+    return _enter(stack, "cpu" if name == AUTO else name, bundle, threads, batch), tuple(notes)
+
+
+def _enter(stack: ExitStack, name: str, bundle: Bundle, threads: int, batch: int) -> FeatureBackend:
+    with ExitStack() as trial:
+        backend = trial.enter_context(make_backend(name, bundle, threads, batch))
+        if backend.fills_device:
+            warm_up(backend, bundle, batch)
+        stack.enter_context(trial.pop_all())
+    return backend
+
+
+def import_libraries(name: str) -> None:
+    """Import what a backend needs; DeviceError, with what to install, if that fails.
+
+    For "auto" this is ONNX Runtime, which is what is left when nothing else works; a board with TensorRT
+    alone does without it.
+    """
+    if name == "tensorrt":
+        load_library()
+    elif name != AUTO or find_spec("onnxruntime") or not installed_flavors():
+        import_onnxruntime()
+
+
+def _has_gpu() -> bool:
+    try:
+        find_gpu()
+    except KernelError:
+        return False
+    return True

@@ -1,0 +1,287 @@
+"""TensorRT engines of a bundle: where they lie, what each is for, and which have passed the parity gate.
+
+An engine is a plain TensorRT plan.  It belongs to one graph, one GPU model and one version of TensorRT, so it
+is never part of the bundle's manifest: it is in ``BUNDLE/engines`` or, where that cannot be written, in the
+user's cache folder.  Beside each lie
+
+    NAME.plan.json                       what it was built from and for (``EngineInfo``)
+    proof-<plan's sha256>-<GPU>.json     that it gave the bundle's numbers on this GPU (``Proof``)
+
+A plan is code, and no hash of the bundle covers it: what others could have written is not loaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..._files import first_way_in, read_regular
+from ..._json import from_json, read_json, shortly
+from ...kernels.cubins import user_cache
+from ...kernels.driver import GpuModel
+from ..errors import BundleError
+from ..types import Bundle
+from .bundle import MODEL
+from .tensorrt_library import NAMES, Library
+
+FOLDER = "engines"
+FORMAT = 1
+_LARGEST = 1 << 34
+"""Bytes of a plan, and images at once."""
+_LARGEST_TEXT = 1_000_000
+"""Bytes of a sidecar or a proof, which have some 2,000."""
+_REMOVE = "Remove it, and build the engine again with: musc-export engine"
+
+
+@dataclass(frozen=True)
+class EngineInfo:
+    """What an engine was built from and for.
+
+    ``graph`` has the sha256 of the ONNX files by name.  ``gpu`` is None for an engine of TensorRT-RTX, which
+    is for every GPU of the listed compute capabilities.  ``variant`` says how the graph was changed to pass
+    the gate.
+    """
+
+    format: int
+    graph: dict[str, str]
+    flavor: str
+    version: str
+    gpu: GpuModel | None
+    compute_capabilities: tuple[str, ...]
+    min_batch: int
+    opt_batch: int
+    max_batch: int
+    variant: str
+    build_seconds: float
+    plan_bytes: int
+    plan_sha256: str
+
+    @property
+    def made_for(self) -> str:
+        """The GPUs that can run it, for a message."""
+        return str(self.gpu) if self.gpu else f"GPUs of {', '.join(self.compute_capabilities)}"
+
+
+@dataclass(frozen=True)
+class Engine:
+    """An engine's plan file, and what is known of it."""
+
+    path: Path
+    info: EngineInfo
+
+    @property
+    def way_in(self) -> str | None:
+        """Why others than this user could have written it, or None if they could not."""
+        return first_way_in(self.path.parent, self.path, sidecar_of(self.path))
+
+
+@dataclass(frozen=True)
+class BrokenEngine:
+    """A plan file whose sidecar cannot be read, and why."""
+
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True)
+class Proof:
+    """That a plan gave the bundle's numbers on a GPU, with how closely."""
+
+    plan_sha256: str
+    gpu: GpuModel
+    version: str
+    parity: dict[str, Any]
+
+
+def graph_files(bundle: Bundle) -> dict[str, str]:
+    """sha256 by name of the files that an engine is built from."""
+    return {name: digest for name, digest in bundle.manifest.files.items() if name.startswith(MODEL)}
+
+
+def rebuild_command(bundle: Bundle, *options: str) -> str:
+    """The command that makes the engine for this machine."""
+    return " ".join(["musc-export engine", str(bundle.root), *options])
+
+
+# ---- folders ---------------------------------------------------------------------------------
+
+
+def engine_folders(bundle: Bundle) -> tuple[Path, ...]:
+    """Where engines are looked for, the preferred folder first."""
+    beside = bundle.root / FOLDER
+    try:
+        cache = user_cache()
+    except RuntimeError:  # a user without a home folder has no cache
+        return (beside,)
+    return beside, cache / bundle.digest[:16] / FOLDER
+
+
+def engine_name(flavor: str, gpu: GpuModel | None, compute_capabilities: tuple[str, ...]) -> str:
+    """File name of the one engine of a bundle for a flavor and GPU; a new build takes the old one's place."""
+    targets = _slug(gpu) if gpu else "-".join(f"sm{c.replace('.', '')}" for c in compute_capabilities)
+    return f"{flavor}-{targets}.plan"
+
+
+def sidecar_of(plan: Path) -> Path:
+    """The file that says what a plan is."""
+    return plan.with_name(f"{plan.name}.json")
+
+
+def proof_name(info: EngineInfo, gpu: GpuModel) -> str:
+    """File name of the proof of an engine on a GPU."""
+    return f"proof-{info.plan_sha256[:16]}-{_slug(gpu)}.json"
+
+
+def _slug(gpu: GpuModel) -> str:
+    name = re.sub(r"[^a-z0-9]+", "-", gpu.name.lower()).strip("-")
+    return f"{name}-sm{gpu.compute_capability.replace('.', '')}-{gpu.multiprocessors}"
+
+
+# ---- finding ---------------------------------------------------------------------------------
+
+
+def list_engines(bundle: Bundle) -> list[Engine | BrokenEngine]:
+    """Every engine of a bundle; those whose sidecar cannot be read with the reason."""
+    sidecars = [path for folder in engine_folders(bundle) for path in sorted(folder.glob("*.plan.json"))]
+    return [_open_engine(path.with_name(path.name.removesuffix(".json"))) for path in sidecars]
+
+
+def find_engine(bundle: Bundle, gpu: GpuModel, flavors: tuple[str, ...]) -> Engine:
+    """The engine for ``gpu``, of the first of the ``flavors`` that has one.
+
+    Raises
+    ------
+    BundleError
+        If there is none: it says for which GPUs there are, which are broken, and which others could have
+        written.
+    """
+    found = list_engines(bundle)
+    engines = [e for e in found if isinstance(e, Engine)]
+    fitting = [e for flavor in flavors for e in engines if e.info.flavor == flavor and _runs_on(e.info, gpu)]
+    own = [e for e in fitting if e.way_in is None]
+    if own:
+        best = [e for e in own if e.info.flavor == own[0].info.flavor]
+        return min(best, key=lambda e: e.info.gpu is None)  # rather the one built here
+    if fitting:
+        raise _distrust(fitting[0], bundle)
+    others = "; ".join(f"{NAMES[e.info.flavor]} for {e.info.made_for}" for e in engines)
+    broken = "".join(f" {e.reason}" for e in found if isinstance(e, BrokenEngine))
+    raise BundleError(
+        f"{bundle.root} has no engine for {gpu}{f', only {others}' if others else ''}. "
+        f"Make one with: {rebuild_command(bundle)}{broken}"
+    )
+
+
+def _distrust(engine: Engine, bundle: Bundle) -> BundleError:
+    folder = engine.path.parent
+    return BundleError(
+        f"the engine {engine.path} is not used: {engine.way_in}, and a plan is code that would run as this "
+        f"user. Let nobody else write it (chmod -R go-w {folder}, chown -R), and build it again with: "
+        f"{rebuild_command(bundle)}"
+    )
+
+
+def read_plan(engine: Engine, bundle: Bundle, library: Library, batch: int | None) -> bytes:
+    """The plan of ``engine``, if ``library`` can run it for ``bundle``.
+
+    ``batch`` is the largest that will be asked for; None for whatever the engine takes.  What is returned is
+    what was hashed: the file is read once.
+
+    Raises
+    ------
+    BundleError
+        If others could have written it, or with all that differs from what is needed.
+    """
+    if engine.way_in:
+        raise _distrust(engine, bundle)
+    info = engine.info
+    wrong = []
+    if info.graph != graph_files(bundle):
+        wrong.append("it was built from another graph")
+    if (info.flavor, info.version) != (library.flavor, library.version):
+        wrong.append(f"it was built by {NAMES[info.flavor]} {info.version}, here is {library}")
+    if batch is not None and batch > info.max_batch:
+        wrong.append(f"it takes at most {info.max_batch} images at once, asked for are {batch}")
+    plan, found = b"", "missing"
+    try:
+        plan = read_regular(engine.path, info.plan_bytes, follow=False)
+        found = hashlib.sha256(plan).hexdigest()
+    except OSError as error:
+        found = "missing" if isinstance(error, FileNotFoundError) else f"not there: {error.strerror}"
+    if found != info.plan_sha256:
+        wrong.append(
+            f"its file was changed since it was built (sha256 {found[:16]}, not {info.plan_sha256[:16]})"
+        )
+    if wrong:
+        options = ["--max-batch", str(batch)] if batch and batch > info.max_batch else []
+        smaller = f", or take at most {info.max_batch} at once" if options else ""
+        raise BundleError(
+            f"the engine {engine.path} cannot be used: {'; '.join(wrong)}. "
+            f"Build it again with: {rebuild_command(bundle, *options)}{smaller}"
+        )
+    return plan
+
+
+def require_proof(engine: Engine, bundle: Bundle, gpu: GpuModel) -> None:
+    """Raise BundleError unless ``engine`` has passed the gate on a GPU like this one."""
+    if find_proof(engine, bundle, gpu) is None:
+        others = [way for path in _proof_files(engine, bundle, gpu) if (way := _way_into_proof(path))]
+        raise BundleError(
+            f"the engine {engine.path} is not yet proven on {gpu}: its numbers have not been compared with "
+            f"the bundle's{''.join(f' (a proof does not count: {way})' for way in others)}. "
+            f"Do that with: musc-export verify {bundle.root} --backend tensorrt"
+        )
+
+
+def find_proof(engine: Engine, bundle: Bundle, gpu: GpuModel) -> Proof | None:
+    """The proof of ``engine`` on a GPU like this one, if there is one that others could not have written."""
+    for path in _proof_files(engine, bundle, gpu):
+        if _way_into_proof(path):
+            continue
+        proof: Proof = _read(Proof, path)
+        if proof.plan_sha256 == engine.info.plan_sha256 and proof.gpu == gpu:
+            return proof
+    return None
+
+
+def _proof_files(engine: Engine, bundle: Bundle, gpu: GpuModel) -> list[Path]:
+    paths = [folder / proof_name(engine.info, gpu) for folder in engine_folders(bundle)]
+    return [path for path in paths if path.exists()]
+
+
+def _way_into_proof(path: Path) -> str | None:
+    return first_way_in(path.parent, path)
+
+
+def _runs_on(info: EngineInfo, gpu: GpuModel) -> bool:
+    return info.gpu == gpu if info.gpu else gpu.compute_capability in info.compute_capabilities
+
+
+def _open_engine(plan: Path) -> Engine | BrokenEngine:
+    path = sidecar_of(plan)
+    try:
+        info: EngineInfo = _read(EngineInfo, path)
+    except BundleError as error:
+        return BrokenEngine(plan, str(error))
+    wrong = ""
+    if info.format != FORMAT or info.flavor not in NAMES:
+        wrong = (
+            f"format {shortly(info.format)} and flavor {shortly(info.flavor)}, expected {FORMAT} and one of "
+            f"{', '.join(NAMES)}"
+        )
+    numbers = (info.min_batch, info.opt_batch, info.max_batch, info.plan_bytes)
+    if min(numbers) < 1 or max(numbers) > _LARGEST:
+        wrong = f"batches and bytes {shortly(numbers)}, expected 1 to {_LARGEST}"
+    if wrong:
+        return BrokenEngine(plan, f"{path} has {wrong}. {_REMOVE}")
+    return Engine(plan, info)
+
+
+def _read(kind: type, path: Path) -> Any:
+    try:
+        return from_json(kind, read_json(path, _LARGEST_TEXT), path.name)
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{path} cannot be read ({error}). {_REMOVE}") from error

@@ -1,0 +1,151 @@
+"""The ViT over a lot: images are decoded ahead of it, and its tokens fill a store."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import DeviceError
+from ..images.reading import ImageError
+from ..images.survey import Survey, decode_ahead
+from ..settings import ANYTHING
+from ..store.checkpoint import Batch, Checkpoint
+from ..store.features import FileStore, HostStore
+from ..store.tables import FileRows
+from ..timing import UNTIMED, StageTimer
+from ..types import (
+    Array,
+    Bundle,
+    FeatureBackend,
+    FeatureStore,
+    FloatArray,
+    LotImage,
+    Plan,
+    PreprocessSpec,
+    Progress,
+    SkippedImage,
+    Slot,
+    no_progress,
+)
+
+
+def store_shape(images: int, bundle: Bundle) -> tuple[int, int, int, int]:
+    """(S, N, P, C) of the features of a lot."""
+    m = bundle.manifest
+    return len(m.layers), images, m.patches, m.token_width
+
+
+def allocate(
+    shape: tuple[int, int, int, int],
+    dtype: npt.DTypeLike,
+    cls: FloatArray,
+    plan: Plan,
+    scratch: Path | None = None,
+    kept: Checkpoint | None = None,
+) -> FeatureStore:
+    """An empty store on the host for tokens of ``shape`` (S,N,P,C), in memory or in a file as planned.
+
+    ``cls`` (N,D) is where its CLS embeddings will be.
+    """
+    layers, images, patches, width = shape
+    if not plan.tokens_on_disk:
+        return HostStore(np.empty(shape, dtype), cls)
+    rows = layers * images, patches * width
+    file = kept.open_tokens(rows, dtype) if kept else FileRows(rows, dtype, scratch)
+    return FileStore(file, shape, dtype, cls, room=images)
+
+
+def extract(
+    survey: Survey,
+    backend: FeatureBackend,
+    spec: PreprocessSpec,
+    store: FeatureStore,
+    batch: int = ANYTHING.batch,
+    threads: int = 1,
+    timer: StageTimer = UNTIMED,
+    progress: Progress = no_progress,
+    kept: Checkpoint | None = None,
+) -> tuple[tuple[LotImage, ...], tuple[SkippedImage, ...]]:
+    """Decode a lot's images ahead of the ViT and fill ``store`` with the features of those that can be read.
+
+    Batches that ``kept`` work holds are taken from there, and new ones are added to it.
+    Returns the images in the order of their rows in the store, and those that failed.
+
+    Raises
+    ------
+    DeviceError
+        If the backend fails, or gives tokens that are not finite.
+    """
+    by_name = {image.name: image for image in survey.images}
+    with timer.stage("check"):
+        batches = kept.batches(store, progress) if kept else []
+    read = [by_name[name] for part in batches for name in part.read]
+    failed = [skipped for part in batches for skipped in part.failed]
+    total, first = len(survey.images), len(batches) * batch
+    progress("extract", min(first, total), total, "images")
+    with closing(decode_ahead(survey, spec, threads, 2 * batch, first, timer)) as stream:
+        for done in range(first, total, batch):
+            with timer.stage("wait for images"):
+                chunk = list(islice(stream, batch))
+            good = [(image, pixels) for image, pixels in chunk if not isinstance(pixels, ImageError)]
+            bad = [(image, error) for image, error in chunk if isinstance(error, ImageError)]
+            unread = [SkippedImage(image.name, error.status, str(error)) for image, error in bad]
+            rows = len(read), len(read) + len(good)
+            if good:
+                with timer.stage("extract"):
+                    slot = store.slot(*rows)
+                    backend.extract_into(np.stack([pixels for _, pixels in good]), slot)
+                    _require_finite(store.finite(*rows), [image for image, _ in good])
+                    store.store(*rows)
+            if kept:
+                kept.keep_batch(done // batch, store, rows, Batch([image.name for image, _ in good], unread))
+            read += [image for image, _ in good]
+            failed += unread
+            progress("extract", done + len(chunk), total, "images")
+    return tuple(read), tuple(failed)
+
+
+def running_bytes(bundle: Bundle, batch: int) -> int:
+    """About what a ViT needs to run a batch, with images that are decoded ahead and tokens that it gives."""
+    m = bundle.manifest
+    pixels = 3 * m.preprocess.size[0] * m.preprocess.size[1]
+    tokens = m.patches * m.token_width
+    heads = max(1, m.token_width // 64)
+    activations = 12 * tokens + 2 * heads * m.patches**2
+    return 4 * batch * (4 * pixels + activations + len(m.layers) * tokens)
+
+
+def empty_slot(bundle: Bundle, images: int) -> Slot:
+    """Room for the features of some images, outside of any store."""
+    m = bundle.manifest
+    return Slot(
+        np.empty(store_shape(images, bundle), m.tokens[0].dtype), np.empty((images, m.cls_width), np.float32)
+    )
+
+
+def warm_up(backend: FeatureBackend, bundle: Bundle, batch: int) -> float:
+    """Run a batch of nothing, after which the backend holds all memory that it needs; returns the seconds."""
+    pixels = np.zeros((batch, 3, *bundle.manifest.preprocess.size), np.float32)
+    slot = empty_slot(bundle, batch)
+    start = time.perf_counter()
+    backend.extract_into(pixels, slot)
+    return time.perf_counter() - start
+
+
+def seconds_per_image(backend: FeatureBackend, bundle: Bundle, batch: int) -> float:
+    """Time of the ViT for an image, from one batch after another that warms it up."""
+    warm_up(backend, bundle, batch)
+    return warm_up(backend, bundle, batch) / batch
+
+
+def _require_finite(finite: Array, images: Sequence[LotImage]) -> None:
+    """Raise DeviceError with the images' names if the backend gave infinities or NaN for some of them."""
+    if not np.all(finite):
+        names = ", ".join(images[int(i)].name for i in np.flatnonzero(~finite))
+        raise DeviceError(f"the ViT gave values that are not finite for {names}. Try a bundle in fp32.")

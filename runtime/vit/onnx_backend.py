@@ -1,0 +1,183 @@
+"""The bundle's ViT in ONNX Runtime, on the CPU or on an NVIDIA GPU.
+
+Outputs are bound to the store's own memory, on the host or on the GPU, so that a batch of tokens is written
+once; only from a GPU into the host's memory it is copied.
+"""
+
+from __future__ import annotations
+
+from importlib import metadata
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from ...kernels.driver import find_gpu
+from ...kernels.gpu import DeviceArray
+from ..errors import BundleError, DeviceError, device_errors
+from ..types import Array, Bundle, DeviceSlot, FloatArray, Slot, TensorSpec
+
+_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+_OPTIONS = {"cpu": {}, "cuda": {"use_tf32": "0"}}  # the graph says how precise it is
+_PACKAGES = {"onnxruntime", "onnxruntime-gpu"}
+_INSTALL_GPU = "pip uninstall -y onnxruntime onnxruntime-gpu; pip install 'musc-edge[gpu]'"
+
+
+class OnnxBackend:
+    """A ``FeatureBackend`` on ONNX Runtime.
+
+    Parameters
+    ----------
+    bundle : the bundle whose graph is run.
+    threads : threads inside one operator on the CPU; 0 lets ONNX Runtime choose.
+    name : the device, "cpu" or "cuda".
+
+    Raises
+    ------
+    DeviceError
+        On entering, if ONNX Runtime is not installed or runs on another provider than asked for.
+    BundleError
+        On entering, if the graph cannot be loaded or is not the one that the manifest describes.
+    """
+
+    max_batch: int | None = None
+
+    def __init__(self, bundle: Bundle, threads: int = 0, name: str = "cpu") -> None:
+        self.name = name
+        self.fills_device = name == "cuda"
+        self._bundle = bundle
+        self._threads = threads
+        self._session: Any = None
+
+    @property
+    def version(self) -> str:
+        """What computes the features: their last bits depend on it."""
+        runtime = f"ONNX Runtime {import_onnxruntime().__version__}"
+        return runtime if self.name == "cpu" else f"{runtime}, {self.name}"
+
+    def __enter__(self) -> OnnxBackend:
+        ort, provider = import_onnxruntime(), _PROVIDERS[self.name]
+        if self.name == "cuda":
+            _require_cuda(ort)
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = self._threads
+        options.log_severity_level = 3
+        options.enable_mem_pattern = False  # with it a second run allocates anew what the first one had
+        # Idle threads must not spin: the cores are needed for decoding the next images.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        path = self._bundle.model_path
+        try:
+            session = ort.InferenceSession(
+                str(path), options, providers=[provider], provider_options=[_OPTIONS[self.name]]
+            )
+        except Exception as error:  # ONNX Runtime has no common base for its errors
+            raise BundleError(f"ONNX Runtime {ort.__version__} cannot load {path}: {error}") from error
+        if session.get_providers()[:1] != [provider]:
+            raise DeviceError(
+                f"asked ONNX Runtime for {provider}, received {session.get_providers()}: CUDA, cuDNN or the "
+                f"driver does not load. See musc-edge doctor, and install them with: {_INSTALL_GPU}"
+            )
+        session.disable_fallback()  # or a failing run would go on with another provider
+        self._check_interface(session)
+        self._session = session
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._session = None
+
+    def extract_into(self, images: FloatArray, slot: Slot | DeviceSlot) -> None:
+        """Write the tokens (S,B,P,C) and CLS embeddings (B,D) of ``images`` (B,3,H,W) into ``slot``.
+
+        Raises
+        ------
+        DeviceError
+            If the run fails.
+        """
+        manifest = self._bundle.manifest
+        binding = self._session.io_binding()
+        binding.bind_cpu_input(manifest.input.name, np.ascontiguousarray(images))
+        for spec, target in (*zip(manifest.tokens, slot.tokens, strict=True), (manifest.cls, slot.cls)):
+            _bind(binding, spec, target)
+        try:
+            self._session.run_with_iobinding(binding)
+            binding.synchronize_outputs()
+        except Exception as error:
+            raise DeviceError(f"ONNX Runtime failed on a batch of {len(images)} images: {error}") from error
+
+    def _check_interface(self, session: Any) -> None:
+        """Raise BundleError unless the graph's inputs and outputs are those of the manifest."""
+        m = self._bundle.manifest
+        tokens_shape = [m.patches, m.token_width]
+        expected = {_signature(spec.name, spec.dtype, tokens_shape) for spec in m.tokens}
+        expected |= {
+            _signature(m.cls.name, m.cls.dtype, [m.cls_width]),
+            _signature(m.input.name, m.input.dtype, [3, *m.preprocess.size]),
+        }
+        nodes = [*session.get_inputs(), *session.get_outputs()]
+        found = {_signature(node.name, _numpy_name(node.type), node.shape[1:]) for node in nodes}
+        if found != expected:
+            extra, lacking = (", ".join(sorted(s)) or "nothing" for s in (found - expected, expected - found))
+            raise BundleError(
+                f"{self._bundle.model_path} does not fit its manifest: unexpected are {extra}; "
+                f"missing are {lacking}. Export the bundle again."
+            )
+
+
+def _bind(binding: Any, spec: TensorSpec, target: Array | DeviceArray) -> None:
+    """Let an output be written where it is to be; DeviceError if it does not fit."""
+    if isinstance(target, DeviceArray):
+        place, address, contiguous = "cuda", target.address, True
+    else:
+        place, address, contiguous = "cpu", target.ctypes.data, target.flags.c_contiguous
+    if not contiguous or target.dtype != spec.dtype:
+        raise DeviceError(f"slot for {spec.name} is {target.dtype}, expected contiguous {spec.dtype}.")
+    binding.bind_output(spec.name, place, 0, target.dtype, target.shape, address)
+
+
+def import_onnxruntime() -> Any:
+    """Import ONNX Runtime; DeviceError with what to install if that fails."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise DeviceError(
+            f"ONNX Runtime cannot be imported ({error}). Install it with: pip install 'musc-edge[cpu]'"
+        ) from error
+    return onnxruntime
+
+
+def _require_cuda(ort: Any) -> None:
+    """Raise DeviceError unless there is a GPU and the ONNX Runtime that can use it."""
+    with device_errors():
+        find_gpu()
+    both = installed_packages()
+    if len(both) > 1:
+        raise DeviceError(
+            f"{' and '.join(sorted(both))} are both installed and overwrite each other's files. "
+            f"Keep one: {_INSTALL_GPU}"
+        )
+    if _PROVIDERS["cuda"] not in ort.get_available_providers():
+        raise DeviceError(
+            f"this ONNX Runtime {ort.__version__} has no {_PROVIDERS['cuda']}, only "
+            f"{', '.join(ort.get_available_providers())}. Install the one that has: {_INSTALL_GPU} "
+            "(x86-64; on a Jetson use --backend tensorrt)"
+        )
+    if hasattr(ort, "preload_dlls"):
+        ort.preload_dlls()  # CUDA and cuDNN of the pip packages, which the loader does not find by itself
+
+
+def installed_packages() -> set[str]:
+    """The packages of ONNX Runtime that are installed, of which there should be one."""
+    names = {str(found.metadata["Name"]).lower().replace("_", "-") for found in metadata.distributions()}
+    return names & _PACKAGES
+
+
+def _signature(name: str, dtype: str, shape: list[Any]) -> str:
+    return f"{name} {dtype} (B, {', '.join(map(str, shape))})"
+
+
+def _numpy_name(onnx_type: str) -> str:
+    """'tensor(float16)' -> 'float16'; ONNX's plain 'float' is numpy's float32."""
+    name = onnx_type.removeprefix("tensor(").removesuffix(")")
+    return {"float": "float32", "double": "float64"}.get(name, name)

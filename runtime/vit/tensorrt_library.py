@@ -1,0 +1,99 @@
+"""TensorRT as it is installed: NVIDIA's TensorRT, or TensorRT-RTX, which has the same calls.
+
+TensorRT comes with JetPack, or from NVIDIA for workstations.  TensorRT-RTX is on PyPI for x86-64, builds
+engines on machines without a GPU, and compiles them to the end on the one that runs them.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
+
+from ..errors import DeviceError
+
+FLAVORS = {"tensorrt": ("tensorrt",), "rtx": ("tensorrt_rtx", "tensorrt_rtx_bindings")}
+"""Modules by flavor, the preferred flavor first."""
+
+LEAST_VERSION = {"tensorrt": (10, 3), "rtx": (1, 0)}
+NAMES = {"tensorrt": "TensorRT", "rtx": "TensorRT-RTX"}
+_INSTALL = {
+    "tensorrt": "On a Jetson it comes with JetPack: make the virtual environment with "
+    "--system-site-packages. On a workstation: pip install 'musc-edge[tensorrt]', which asks NVIDIA's server",
+    "rtx": "Install it with: pip install 'musc-edge[rtx]' (x86-64)",
+}
+
+
+@dataclass(frozen=True)
+class Library:
+    """TensorRT's module, which of the two it is, and its version."""
+
+    module: Any
+    flavor: str
+    version: str
+
+    def __str__(self) -> str:
+        return f"{NAMES[self.flavor]} {self.version}"
+
+
+def installed_flavors() -> tuple[str, ...]:
+    """The flavors that are installed, without importing them."""
+    return tuple(flavor for flavor, modules in FLAVORS.items() if any(map(find_spec, modules)))
+
+
+def load_library(flavor: str | None = None) -> Library:
+    """Import TensorRT, of one flavor or of the first that is installed.
+
+    Raises
+    ------
+    DeviceError
+        If it is not installed, cannot be imported, or is too old.
+    """
+    installed = installed_flavors()
+    if flavor is None and not installed:
+        raise DeviceError(f"TensorRT is not installed. {_INSTALL['tensorrt']}. {_INSTALL['rtx']}.")
+    flavor = flavor or installed[0]
+    if flavor not in installed:
+        raise DeviceError(f"{NAMES[flavor]} is not installed. {_INSTALL[flavor]}.")
+    name = next(name for name in FLAVORS[flavor] if find_spec(name))
+    try:
+        module = importlib.import_module(name)
+    except (ImportError, OSError) as error:
+        raise DeviceError(
+            f"{NAMES[flavor]} is installed but cannot be imported ({error}). {_INSTALL[flavor]}."
+        ) from error
+    library = Library(module, flavor, str(module.__version__))
+    _require_version(library)
+    return library
+
+
+def _require_version(library: Library) -> None:
+    found = tuple(int(part) for part in library.version.split(".")[:2])
+    least = LEAST_VERSION[library.flavor]
+    if found < least:
+        raise DeviceError(
+            f"{library} is too old: expected {'.'.join(map(str, least))} or newer. "
+            f"{_INSTALL[library.flavor]}."
+        )
+
+
+def make_log(module: Any) -> Any:
+    """A logger for TensorRT's objects, whose ``errors`` list has what went wrong; it prints nothing."""
+
+    class Log(module.ILogger):  # type: ignore[misc]  # its base is known only where TensorRT is installed
+        def __init__(self) -> None:
+            super().__init__()
+            self.errors: list[str] = []
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity in (module.ILogger.Severity.ERROR, module.ILogger.Severity.INTERNAL_ERROR):
+                self.errors.append(message.strip())
+
+    return Log()
+
+
+def reasons(errors: Sequence[str]) -> str:
+    """What TensorRT said last, for a message."""
+    return "; ".join(errors[-3:]) or "TensorRT gave no reason"
