@@ -25,6 +25,7 @@ from .heatmap import LEGEND_HEIGHT, Scale, legend, lot_scale, overlay
 from .lot_result import LotResult
 from .memory import process_memory, size_text
 from .parallel import in_order
+from .survey import PATIENCE
 from .types import Array, FloatArray, LotImage, Progress, no_progress
 
 MAP_FORMATS = {"npy": ".npy", "tiff": ".tiff", "png8": ".png", "png16": ".png"}
@@ -104,7 +105,8 @@ def write_image_files(
     threads, problems = _threads(result, options)
     maps, missing = {}, {}
     if options.maps != "none" or options.overlays:
-        for row, failed in in_order(range(len(result.images)), write, threads, _AHEAD, name="images"):
+        rows = range(len(result.images))
+        for row, failed in in_order(rows, write, threads, _AHEAD, name="images", patience=PATIENCE):
             name = result.images[row].name
             if options.maps != "none" and "map" not in [each.what for each in failed]:
                 maps[name] = f"{MAPS}/{names[name]}{suffix}"
