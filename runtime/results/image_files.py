@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image
 
 from ..._files import make_folders
+from ..images.survey import PATIENCE
 from ..memory import process_memory, size_text
 from ..parallel import in_order
 from ..scoring.anomaly_map import upsample
@@ -104,7 +105,8 @@ def write_image_files(
     threads, problems = _threads(result, options)
     maps, missing = {}, {}
     if options.maps != "none" or options.overlays:
-        for row, failed in in_order(range(len(result.images)), write, threads, _AHEAD, name="images"):
+        rows = range(len(result.images))
+        for row, failed in in_order(rows, write, threads, _AHEAD, name="images", patience=PATIENCE):
             name = result.images[row].name
             if options.maps != "none" and "map" not in [each.what for each in failed]:
                 maps[name] = f"{MAPS}/{names[name]}{suffix}"

@@ -210,10 +210,10 @@ def test_full_disk_keeps_what_was_there(bundle: Path, commands: Path, compiler: 
 def test_read_only_bundle(
     bundle: Path, compiler: Compiler, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(_: Path) -> int:
+    def refuse(*_: object) -> int:
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr(output, "_lock", refuse)  # permissions do not keep root from writing
+    monkeypatch.setattr(output._Partial, "_take_lock", refuse)  # permissions do not keep root from writing
     before = tree(bundle)
     assert kernels(bundle) == 7
     assert "Read-only file system. Copy the bundle to where it can be written." in capsys.readouterr().err

@@ -23,20 +23,38 @@ from pathlib import Path
 from musc_edge.runtime.images import survey
 from musc_edge.tools.edge import main
 read = survey.read_image
+reads = 0
 def stuck(path, *options):
+    global reads
     if path.name == Path(sys.argv[2]).name and options:
-        Path("stuck").touch()
-        time.sleep({STUCK})
+        reads += 1
+        if reads == READS:
+            Path("stuck").touch()
+            time.sleep({STUCK})
     return read(path, *options)
 survey.read_image = stuck
 sys.exit(main())
 """
 
 
-def start(place: Place, image: Path) -> subprocess.Popen[str]:
-    """``musc-edge infer`` as its console script runs it, with a decoder that gets stuck on one image."""
-    (place.root / "program.py").write_text(PROGRAM.replace("sys.argv[2]", repr(str(image))), encoding="utf-8")
-    arguments = ["infer", str(place.lot), "-b", str(place.bundle), "--scorer", "numpy", "-o", "out"]
+def start(place: Place, image: Path, reads: int = 1) -> subprocess.Popen[str]:
+    """``musc-edge infer`` as its console script runs it, with a decoder that gets stuck on one image.
+
+    It does so when the image is read for the ``reads``-th time: for the ViT, then for its overlay.
+    """
+    program = PROGRAM.replace("sys.argv[2]", repr(str(image))).replace("READS", str(reads))
+    (place.root / "program.py").write_text(program, encoding="utf-8")
+    arguments = [
+        "infer",
+        str(place.lot),
+        "-b",
+        str(place.bundle),
+        "--scorer",
+        "numpy",
+        "-o",
+        "out",
+        "--overlays",
+    ]
     return subprocess.Popen(
         [sys.executable, str(place.root / "program.py"), *arguments],
         cwd=place.root,
@@ -54,11 +72,13 @@ def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-@pytest.mark.parametrize("which", [0, -1], ids=["first image", "last image"])
+@pytest.mark.parametrize(
+    ("which", "reads"), [(0, 1), (-1, 1), (0, 2)], ids=["first image", "last image", "first overlay"]
+)
 def test_signal_ends_a_run_whose_decoder_is_stuck(
-    place: Place, number: signal.Signals, code: int, which: int
+    place: Place, number: signal.Signals, code: int, which: int, reads: int
 ) -> None:
-    with start(place, sorted(place.lot.glob("*.png"))[which]) as process:
+    with start(place, sorted(place.lot.glob("*.png"))[which], reads) as process:
         wait_for(place.root / "stuck", process)
         assert (place.root / ".out.partial").is_dir()
         process.send_signal(number)
