@@ -12,20 +12,66 @@ from typing import TYPE_CHECKING
 _PUBLIC = {
     "score_lot": "runtime.pipeline",
     "open_bundle": "runtime.vit.bundle",
+    "LotResult": "runtime.results.lot_result",
+    "ScoreSettings": "runtime.settings",
+    "Resources": "runtime.settings",
+    "ReadOptions": "runtime.images.survey",
+    "Watch": "runtime.run",
+    "Bundle": "runtime.types",
+    "LotImage": "runtime.types",
     "mutual_scores": "runtime.scoring.mutual",
     "upsample": "runtime.scoring.anomaly_map",
     "rescore": "runtime.scoring.rescore",
+    "MuscEdgeError": "runtime.errors",
+    "LotError": "runtime.errors",
+    "BundleError": "runtime.errors",
+    "DeviceError": "runtime.errors",
+    "OutputError": "runtime.errors",
+    "ParityError": "runtime.errors",
     "__version__": "_version",
 }
 
-__all__ = ["__version__", "mutual_scores", "open_bundle", "rescore", "score_lot", "upsample"]
+__all__ = [  # noqa: RUF022 - in the order of the API page
+    "score_lot",
+    "open_bundle",
+    "LotResult",
+    "ScoreSettings",
+    "Resources",
+    "ReadOptions",
+    "Watch",
+    "Bundle",
+    "LotImage",
+    "mutual_scores",
+    "upsample",
+    "rescore",
+    "MuscEdgeError",
+    "LotError",
+    "BundleError",
+    "DeviceError",
+    "OutputError",
+    "ParityError",
+    "__version__",
+]
 
 if TYPE_CHECKING:
     from ._version import __version__
+    from .runtime.errors import (
+        BundleError,
+        DeviceError,
+        LotError,
+        MuscEdgeError,
+        OutputError,
+        ParityError,
+    )
+    from .runtime.images.survey import ReadOptions
     from .runtime.pipeline import score_lot
+    from .runtime.results.lot_result import LotResult
+    from .runtime.run import Watch
     from .runtime.scoring.anomaly_map import upsample
     from .runtime.scoring.mutual import mutual_scores
     from .runtime.scoring.rescore import rescore
+    from .runtime.settings import Resources, ScoreSettings
+    from .runtime.types import Bundle, LotImage
     from .runtime.vit.bundle import open_bundle
 
 
