@@ -56,7 +56,7 @@ _LEFT_BY_VIT = 24_000_000
 
 
 def _say_nothing(forecast: Forecast) -> None:
-    """Nobody asks what the work will take."""
+    """Say nothing: the default."""
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ class ScoreSettings:
     Raises
     ------
     LotError
-        If a window size is below 1; what no lot can be scored with otherwise is refused by the method.
+        If a window size in ``neighbors`` is below 1.  ``score_lot`` checks the rest.
     """
 
     degrees: tuple[int, ...] = (1, 3, 5)

@@ -23,7 +23,7 @@ class LotResult(LotScores):
 
     Row i of every array belongs to ``images[i]``: N images, a grid of Gh x Gw patches, CLS embeddings of
     width D.  Scores and maps are distances between unit vectors, from 0 to 2; the higher, the more unlike
-    the rest of the lot.
+    the rest of the lot.  ``order()`` gives the rows from the most to the least suspicious image.
 
     Attributes
     ----------
