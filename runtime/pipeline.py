@@ -66,14 +66,15 @@ def score_lot(
     Raises
     ------
     LotError
-        If the lot cannot be listed, has too few images for the interval (5 with the paper's settings), the
-        memory budget is too small, or kept work belongs to another lot or other settings.
+        If the lot cannot be listed, has too few images for the interval (5 with the paper's settings), or the
+        memory budget is too small.
     BundleError
         If the bundle is missing, damaged or not what was expected.
     DeviceError
         If a backend or scorer that was asked for cannot be used here, or fails.
     OutputError
-        If scratch files or kept work cannot be written.
+        If scratch files or kept work cannot be written, or ``keep`` holds work of other images, of another
+        bundle or version.
     """
     watch = watch or Watch()
     with watch.timer.stage("survey"):
