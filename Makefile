@@ -1,6 +1,7 @@
 # make demo   set everything up and score 90 real images
 # make test   set everything up and run the tests, in WORKERS processes
-# make check  what CI runs after the tests: lint and types
+# make check  what CI runs after the tests: lint, types and the API page
+# make api    the page of the Python API: .work/api/musc_edge.html
 # make bench  measure this machine
 # Everything that these create is in .work/.
 
@@ -16,7 +17,7 @@ SOURCES := $(wildcard *.py) $(shell find export kernels runtime tools -type f -n
 export PYTHONPYCACHEPREFIX := $(CURDIR)/$(WORK)/pycache
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check api bench clean
 
 demo: $(DEMO)/.installed $(DATA)
 	$(DEMO)/bin/python -m musc_edge.tools.demo $(WORK)
@@ -24,11 +25,16 @@ demo: $(DEMO)/.installed $(DATA)
 test: $(TEST)/.installed $(DATA)
 	$(TEST)/bin/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
-check: $(TEST)/.installed
+check: $(TEST)/.installed api
 	$(TEST)/bin/ruff check .
 	$(TEST)/bin/ruff format --check .
 	$(TEST)/bin/mypy -p musc_edge
 	$(TEST)/bin/mypy tests
+	$(TEST)/bin/mypy docs
+
+api: $(TEST)/.installed
+	rm -rf $(WORK)/api
+	$(TEST)/bin/python -W error docs/api.py $(WORK)/api
 
 bench: $(WORK)/reference-venv/.installed
 	$(WORK)/reference-venv/bin/musc-bench startup

@@ -1,31 +1,84 @@
-"""musc-edge: find the defects in a lot of unlabeled product images by mutual scoring (MuSc, ICLR 2024).
+"""Find the defects in a lot of unlabeled product images by mutual scoring (MuSc, ICLR 2024).
 
-The public names resolve on first use, so ``import musc_edge`` loads neither numpy nor a backend.
-Read ``runtime/pipeline.py`` first.
+``score_lot`` scores a folder of images with a bundle, the ViT that ``musc-export`` made ready for the device;
+its ``LotResult`` prints the worst images and saves what ``musc-edge infer`` writes.  ``mutual_scores``,
+``upsample`` and ``rescore`` are the steps of the method on plain arrays, for tokens of any ViT.  Every error
+that is raised on purpose is a ``MuscEdgeError``.
+
+Letters in shapes: N images, S layers, a grid of Gh x Gw patches and P = Gh * Gw, C token width, D CLS width,
+H x W pixels.  Sections of the paper are those of arXiv 2401.16753.
+
+A name is imported when it is first used: ``import musc_edge`` by itself loads neither numpy nor a backend.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-# Name -> module that defines it.  Nothing here may import at module level: see the docstring.
+# Name -> module that defines it.  Nothing here may import at module level: see the end of the docstring.
 _PUBLIC = {
     "score_lot": "runtime.pipeline",
     "open_bundle": "runtime.vit.bundle",
+    "LotResult": "runtime.results.lot_result",
+    "ScoreSettings": "runtime.settings",
+    "Resources": "runtime.settings",
+    "ReadOptions": "runtime.images.survey",
+    "Watch": "runtime.run",
+    "Bundle": "runtime.types",
+    "LotImage": "runtime.types",
     "mutual_scores": "runtime.scoring.mutual",
     "upsample": "runtime.scoring.anomaly_map",
     "rescore": "runtime.scoring.rescore",
+    "MuscEdgeError": "runtime.errors",
+    "LotError": "runtime.errors",
+    "BundleError": "runtime.errors",
+    "DeviceError": "runtime.errors",
+    "OutputError": "runtime.errors",
+    "ParityError": "runtime.errors",
     "__version__": "_version",
 }
 
-__all__ = ["__version__", "mutual_scores", "open_bundle", "rescore", "score_lot", "upsample"]
+__all__ = [  # noqa: RUF022 - in the order of the API page
+    "score_lot",
+    "open_bundle",
+    "LotResult",
+    "ScoreSettings",
+    "Resources",
+    "ReadOptions",
+    "Watch",
+    "Bundle",
+    "LotImage",
+    "mutual_scores",
+    "upsample",
+    "rescore",
+    "MuscEdgeError",
+    "LotError",
+    "BundleError",
+    "DeviceError",
+    "OutputError",
+    "ParityError",
+    "__version__",
+]
 
 if TYPE_CHECKING:
     from ._version import __version__
+    from .runtime.errors import (
+        BundleError,
+        DeviceError,
+        LotError,
+        MuscEdgeError,
+        OutputError,
+        ParityError,
+    )
+    from .runtime.images.survey import ReadOptions
     from .runtime.pipeline import score_lot
+    from .runtime.results.lot_result import LotResult
+    from .runtime.run import Watch
     from .runtime.scoring.anomaly_map import upsample
     from .runtime.scoring.mutual import mutual_scores
     from .runtime.scoring.rescore import rescore
+    from .runtime.settings import Resources, ScoreSettings
+    from .runtime.types import Bundle, LotImage
     from .runtime.vit.bundle import open_bundle
 
 
@@ -34,7 +87,9 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(f".{_PUBLIC[name]}", __name__), name)
+    value = getattr(import_module(f".{_PUBLIC[name]}", __name__), name)
+    globals()[name] = value  # from now on it is found without this function
+    return value
 
 
 def __dir__() -> list[str]:

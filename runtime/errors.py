@@ -13,7 +13,7 @@ from ..kernels.errors import KernelError
 
 
 class MuscEdgeError(Exception):
-    """Base of every error this package raises on purpose."""
+    """Base of every error this package raises on purpose; ``exit_code`` is the command line's for it."""
 
     exit_code: ClassVar[int] = 1
 

@@ -36,16 +36,45 @@ def score_lot(
     resources: Resources = ANYTHING,
     *,
     reading: ReadOptions = DEFAULT_READING,
-    keep: Path | None = None,
+    keep: str | os.PathLike[str] | None = None,
     watch: Watch | None = None,
 ) -> LotResult:
-    """Score every image of a lot, a folder or the images themselves, by the others.
+    """Score every image of a lot by all the others (paper, section 3).
 
-    Parameters are described where their types are: settings and resources in settings.py, ``reading`` in
-    images/survey.py, ``watch`` in run.py; ``keep`` is a folder for finished work, to go on from after an
-    interruption.
+    Parameters
+    ----------
+    lot : str, path or sequence of LotImage
+        A folder, which is searched with its subfolders, or the images themselves.
+    bundle : str, path or Bundle
+        The bundle's folder, or what ``open_bundle`` gave.
+    settings : ScoreSettings, default the paper's
+        The method's parameters.
+    resources : Resources, default all there is
+        What runs the work, and how much of the machine it may use.
+    reading : ReadOptions, default bit depth by the lot
+        How files become images.
+    keep : str or path, optional
+        Folder for finished work.  The same call goes on from it after an interruption; remove it afterwards.
+    watch : Watch, optional
+        Who is told of forecast, progress and time.
 
-    Raises LotError, BundleError, DeviceError or OutputError (errors.py).
+    Returns
+    -------
+    LotResult
+        Maps and scores, row i for image i.  Files that could not be read are in its ``skipped``.
+
+    Raises
+    ------
+    LotError
+        If the lot cannot be listed, has too few images for the interval (5 with the paper's settings), or the
+        memory budget is too small.
+    BundleError
+        If the bundle is missing, damaged or not what was expected.
+    DeviceError
+        If a backend or scorer that was asked for cannot be used here, or fails.
+    OutputError
+        If scratch files or kept work cannot be written, or ``keep`` holds work of other images, of another
+        bundle or version.
     """
     watch = watch or Watch()
     with watch.timer.stage("survey"):
@@ -53,7 +82,7 @@ def score_lot(
         survey = survey_lot(images, reading, resources.workers, watch.progress)
         _require_enough(len(survey.images), survey.skipped, settings)
     with Run(bundle, settings, resources, watch) as run:
-        features = run.extract(survey, keep)  # 1 and 2
+        features = run.extract(survey, Path(keep) if keep else None)  # 1 and 2
         _require_enough(len(features.images), features.skipped, settings)
         maps = run.score(features)  # 3 and 4
         with watch.timer.stage("map"):  # 5

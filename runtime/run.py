@@ -24,7 +24,7 @@ from .._version import __version__
 from .forecast import Forecast, forecast
 from .images.survey import Survey
 from .memory import default_budget, process_memory, release_memory
-from .results.lot_result import RunFacts
+from .results.lot_scores import RunFacts
 from .scorers import open_scorer
 from .scoring.method import Method
 from .scoring.plan import HostNeeds
@@ -56,7 +56,7 @@ _LEFT_BY_VIT = 24_000_000
 
 
 def _say_nothing(forecast: Forecast) -> None:
-    """Nobody asks what the work will take."""
+    """Say nothing: the default."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,13 @@ class Watch:
 
     Attributes
     ----------
-    progress : called with the stage, the work done, the work in all, and its unit.
-    announce : called with the forecast before the work begins.
-    timer : records when each stage and the work within it ran.
+    progress : callable
+        Called as ``progress(stage, done, total, unit)``, often, from the thread that scores the lot.
+    announce : callable
+        Called once before the work begins, with a forecast: ``images``, ``pairs``, ``seconds`` where they are
+        known, and the memory ``plan``.
+    timer : StageTimer
+        ``timer.seconds`` has the seconds of each stage by its name.
     """
 
     progress: Progress = no_progress

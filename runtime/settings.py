@@ -21,15 +21,19 @@ class ScoreSettings:
 
     Attributes
     ----------
-    degrees : odd sides r of the aggregation neighborhoods (LNAMD).
-    interval : (lo, hi), the part of the sorted distances that is averaged (MSM).
-    neighbors : window sizes k of RsCIN, the image itself counted.
-    group_size : number of other images that score an image; None for all of them, as in the paper.
+    degrees : tuple of int, default (1, 3, 5)
+        Odd sides r of the neighborhoods over which tokens are averaged (LNAMD; paper, section 3.2).
+    interval : (lo, hi), default (0.0, 0.3)
+        The part of the sorted distances that is averaged (MSM; paper, section 3.3).
+    neighbors : tuple of int, default (1, 2, 3)
+        Window sizes k of the rescoring, the image itself counted (RsCIN; paper, section 3.4).
+    group_size : int, optional
+        Number of other images that score an image; all of them by default, as in the paper.
 
     Raises
     ------
     LotError
-        If a window size is below 1; what no lot can be scored with otherwise is refused by the method.
+        If a window size in ``neighbors`` is below 1.  ``score_lot`` checks the rest.
     """
 
     degrees: tuple[int, ...] = (1, 3, 5)
@@ -51,13 +55,21 @@ class Resources:
 
     Attributes
     ----------
-    batch : images in one run of the ViT.
-    threads : threads that decode and compare images, and that the ViT uses; None for all cores.
-    backend : what runs the ViT: "tensorrt", "cuda" or "cpu", or "auto" for the first that works here.
-    scorer : "cuda", "numba" or "numpy", or "auto" for the first that works here.
-    memory_budget : bytes for the whole process; None for what it holds already and half of what is free.
-    device_memory : bytes that the scorer may use of a GPU; None for what is free.
-    scratch : folder for what does not fit into the budget; None for the system's temporary folder.
+    batch : int, default 8
+        Images in one run of the ViT.
+    threads : int, optional
+        Threads that decode and compare images, and that the ViT uses; all cores by default.
+    backend : {"auto", "tensorrt", "cuda", "cpu"}
+        What runs the ViT; "auto" takes the first of the others that works here.
+    scorer : {"auto", "cuda", "numba", "numpy"}
+        What compares the images; "auto" takes the first of the others that works here.
+    memory_budget : int, optional
+        Bytes for the whole process, by default what it holds already and half of what
+        is free.
+    device_memory : int, optional
+        Bytes that the scorer may use of a GPU; by default what is free.
+    scratch : path, optional
+        Folder for what does not fit into the budget; by default the system's temporary folder.
 
     Raises
     ------

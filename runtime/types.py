@@ -88,7 +88,17 @@ class Manifest:
 
 @dataclass(frozen=True)
 class Bundle:
-    """An opened bundle: its folder, its manifest, and the sha256 of the manifest as its identity."""
+    """An opened bundle, all checked (``open_bundle``).
+
+    Attributes
+    ----------
+    root : path
+        Its folder.
+    manifest : Manifest
+        What manifest.json says: backbone, preprocessing, grid (Gh, Gw), layers, widths, parity, and so on.
+    digest : str
+        Hex sha256 of manifest.json, which is the bundle's identity.
+    """
 
     root: Path
     manifest: Manifest
@@ -262,7 +272,15 @@ class Plan:
 
 @dataclass(frozen=True)
 class LotImage:
-    """One file of a lot; ``name`` is its path relative to the lot, with forward slashes."""
+    """One file of a lot.
+
+    Attributes
+    ----------
+    name : str
+        What results call it: its path relative to the lot, with forward slashes.  Unique in the lot.
+    path : path
+        Where it lies.
+    """
 
     name: str
     path: Path

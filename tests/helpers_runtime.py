@@ -16,7 +16,8 @@ from PIL import Image
 
 from musc_edge.runtime.errors import LotError
 from musc_edge.runtime.images.survey import ReadOptions, survey_lot
-from musc_edge.runtime.results.lot_result import LotResult, RunFacts
+from musc_edge.runtime.results.lot_result import LotResult
+from musc_edge.runtime.results.lot_scores import RunFacts
 from musc_edge.runtime.scoring.method import Method
 from musc_edge.runtime.scoring.mutual import CpuScorer
 from musc_edge.runtime.scoring.plan import HostNeeds

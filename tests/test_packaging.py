@@ -16,6 +16,7 @@ import pytest
 from places import ROOT
 
 PARTS = ("export", "kernels", "runtime", "tools")
+TOP = {f"musc_edge/{name}" for name in ("py.typed", *(path.name for path in ROOT.glob("_*.py")))}
 
 
 @pytest.fixture(scope="module")
@@ -40,17 +41,14 @@ def wheel_names(built: Path) -> set[str]:
 def test_wheel_holds_every_module_and_data_file(wheel_names: set[str]) -> None:
     modules = [p for part in PARTS for p in (ROOT / part).rglob("*.py")]
     images = list((ROOT / "export" / "probe_images").iterdir())
-    expected = {f"musc_edge/{p.relative_to(ROOT)}" for p in [*modules, *images]}
-    expected |= {"musc_edge/__init__.py", "musc_edge/_version.py", "musc_edge/py.typed"}
+    expected = TOP | {f"musc_edge/{p.relative_to(ROOT)}" for p in [*modules, *images]}
     assert expected <= wheel_names
 
 
 def test_wheel_holds_nothing_else(wheel_names: set[str]) -> None:
     allowed = tuple(f"musc_edge/{part}/" for part in PARTS)
-    leaves = {f"musc_edge/{path.name}" for path in ROOT.glob("_*.py")}
-    top = leaves | {"musc_edge/py.typed"}
     others = {n for n in wheel_names if not n.startswith(allowed) and ".dist-info/" not in n}
-    assert others == top
+    assert others == TOP
 
 
 def test_sdist_holds_tests_and_what_they_need(built: Path) -> None:

@@ -66,9 +66,8 @@ def add_parser(commands: Any) -> None:
 
 
 def _infer(args: argparse.Namespace) -> int:
-    from ..runtime.errors import OutputError
     from ..runtime.images.listing import list_lot
-    from ..runtime.results.output import new_folder, resolve
+    from ..runtime.results.output import new_folder, require_apart, resolve
     from ..runtime.results.write import LOT, NAMES
     from ..runtime.scorers import import_scorer
     from ..runtime.store.kept_folder import kept_beside, remove_kept
@@ -85,8 +84,7 @@ def _infer(args: argparse.Namespace) -> int:
     if not args.lot:
         args.usage_error("LOT_DIR is empty: give the folder that holds the lot's images")
     out = Path(args.out) if args.out else Path(f"{root.resolve().name}-musc")
-    if root.resolve().is_relative_to(resolve(out)):
-        raise OutputError(f"{out} is or holds the lot itself. Choose another folder with -o.")
+    require_apart(out, root)
     images = list_lot(root, exclude=out)
     bundle = open_bundle(find_bundle(args.bundle))
     if not args.json:

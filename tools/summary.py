@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from ..kernels.cubin_files import CubinFolder
 from ..runtime.forecast import Forecast
 from ..runtime.memory import size_text
 from ..runtime.results.lot_result import LotResult
+from ..runtime.results.text import printable, ranking
 from ..runtime.results.write import CONTACT_SHEET, SCORES, plan_facts
 from ..runtime.types import Bundle, DevicePlan
 from ..runtime.vit.bundle import open_kernels
@@ -24,8 +24,6 @@ from .progress import duration
 
 _WORST = 10
 _SKIPPED_SHOWN = 10
-_NO_BYTE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
-"""Halves of characters, as JSON can hold, that stand for no byte of a file's name."""
 
 
 @dataclass(frozen=True)
@@ -43,14 +41,11 @@ def summary_text(scored: list[Scored], out: Path) -> str:
     grouped = len(scored) > 1 or scored[0].folder != ""
     places = [(part, i) for part in scored for i in part.result.order()]
     places.sort(key=lambda place: -place[0].result.scores[place[1]])
-    shown = places[:_WORST]
-    names = [printable(part.result.images[i].name) for part, i in shown]
-    width = max(len(name) for name in names)
-    lines = ["", f"most suspicious of {len(places)} images", f"   # {'image':<{width}}   score     raw"]
-    lines += [
-        f"{place:>4} {name:<{width}}  {part.result.scores[i]:6.4f}  {part.result.raw_scores[i]:6.4f}"
-        for place, (name, (part, i)) in enumerate(zip(names, shown, strict=True), 1)
+    worst = [
+        (part.result.images[i].name, float(part.result.scores[i]), float(part.result.raw_scores[i]))
+        for part, i in places[:_WORST]
     ]
+    lines = ["", f"most suspicious of {len(places)} images", *ranking(worst)]
     for part in scored:
         lines += _remarks(part, f"{part.folder}: " if grouped else "")
     sheet = CONTACT_SHEET if not grouped else f"{scored[0].folder}/{CONTACT_SHEET}, and so on"
@@ -224,12 +219,6 @@ def kernels_facts(cubins: CubinFolder) -> dict[str, Any]:
     """For machines: the same, with each kernel's registers."""
     entries = {arch: dataclasses.asdict(entry) for arch, entry in cubins.cubins.items()}
     return {"source": cubins.source, "current": cubins.current, "cubins": entries}
-
-
-def printable(name: str) -> str:
-    """A file name on one line, whatever bytes are in it."""
-    text = _NO_BYTE.sub("\ufffd", name).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def _remarks(part: Scored, prefix: str) -> list[str]:

@@ -34,7 +34,16 @@ PATIENCE = 2.0
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """How files become images: ``bit_depth`` None takes the smallest that holds the lot's maximum."""
+    """How files become images.
+
+    Attributes
+    ----------
+    bit_depth : {8, 10, 12, 14, 16}, optional
+        Full scale of files with more than 8 bits per channel; by default the smallest that holds the largest
+        value in the lot, so that all images of a lot are on one scale.
+    max_pixels : int, default 178956970
+        Images with more pixels are skipped without being decoded.
+    """
 
     bit_depth: int | None = None
     max_pixels: int = MAX_PIXELS

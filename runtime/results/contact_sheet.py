@@ -13,7 +13,7 @@ from ..scoring.anomaly_map import upsample
 from ..types import FloatArray
 from .heatmap import Scale, colours, lot_scale, overlay
 from .image_files import save_picture
-from .lot_result import LotResult
+from .lot_scores import LotScores
 
 COLUMNS, WORST_ROWS = 4, 2
 _THUMB = 150  # longer side of an image, pixels
@@ -21,7 +21,7 @@ _GAP, _CAPTION, _TITLE, _LEGEND = 12, 34, 34, 56
 _INK, _PAPER, _FAINT = (30, 30, 30), (255, 255, 255), (110, 110, 110)
 
 
-def draw_contact_sheet(result: LotResult, path: Path) -> None:
+def draw_contact_sheet(result: LotScores, path: Path) -> None:
     """Write the sheet as PNG: the most suspicious images, the least suspicious, and the colour scale."""
     order = result.order()
     worst = order[: COLUMNS * WORST_ROWS]
@@ -54,7 +54,7 @@ def _draw_cell(
     sheet: Image.Image,
     draw: ImageDraw.ImageDraw,
     corner: tuple[int, int],
-    result: LotResult,
+    result: LotScores,
     row: int,
     scale: Scale,
 ) -> None:

@@ -20,15 +20,17 @@ import numpy as np
 from PIL import Image
 
 from ..._files import make_folders
+from ..errors import OutputError
 from ..images.survey import PATIENCE
 from ..memory import process_memory, size_text
 from ..parallel import in_order
 from ..scoring.anomaly_map import upsample
 from ..types import Array, FloatArray, LotImage, Progress, no_progress
 from .heatmap import LEGEND_HEIGHT, Scale, legend, lot_scale, overlay
-from .lot_result import LotResult
+from .lot_scores import LotScores
 
 MAP_FORMATS = {"npy": ".npy", "tiff": ".tiff", "png8": ".png", "png16": ".png"}
+MAP_KINDS = ("grid", "pixel", "original", "none")
 MAPS, OVERLAYS = "maps", "overlays"
 _SUFFIXES = {*MAP_FORMATS.values(), ".jpg"}
 _AHEAD = 8
@@ -46,12 +48,21 @@ class OutputOptions:
 
     ``maps``: "grid" (Gh,Gw), "pixel" (model size), "original" (the image's own size) or "none".
     ``map_format``: "npy" or "tiff" (float32 distances), "png8" or "png16" (one scale for the lot).
+    Raises OutputError for any other.
     """
 
     maps: str = "grid"
     map_format: str = "npy"
     overlays: bool = False
     threads: int = 1
+
+    def __post_init__(self) -> None:
+        for name, value, known in (
+            ("maps", self.maps, MAP_KINDS),
+            ("map_format", self.map_format, MAP_FORMATS),
+        ):
+            if value not in known:
+                raise OutputError(f"{name} {value!r}: expected one of {', '.join(known)}.")
 
 
 @dataclass(frozen=True)
@@ -75,7 +86,7 @@ class Written:
 
 
 def write_image_files(
-    result: LotResult, folder: Path, options: OutputOptions, progress: Progress = no_progress
+    result: LotScores, folder: Path, options: OutputOptions, progress: Progress = no_progress
 ) -> Written:
     """Write maps and overlays of every image of a lot.
 
@@ -144,14 +155,14 @@ def save_picture(path: Path, picture: Image.Image, kind: str, **options: int) ->
     path.write_bytes(content.getbuffer())
 
 
-def _require_jpeg(result: LotResult, row: int) -> None:
+def _require_jpeg(result: LotScores, row: int) -> None:
     """Raise ValueError if an image is too long or wide for its overlay, before it is drawn."""
     header = result.survey.headers[result.images[row].name]
     if max(header.width, header.height + LEGEND_HEIGHT) > _JPEG_SIDE:
         raise ValueError(f"{header.width} x {header.height} pixels; a JPEG has at most {_JPEG_SIDE} a side")
 
 
-def _threads(result: LotResult, options: OutputOptions) -> tuple[int, list[str]]:
+def _threads(result: LotScores, options: OutputOptions) -> tuple[int, list[str]]:
     """As many threads as the memory budget has room for, and what to say if that is none."""
     each = _OVERLAY_BYTES * options.overlays or _MAP_BYTES * (options.maps == "original")
     needed = each * max((h.width * h.height for h in result.survey.headers.values()), default=0)
@@ -229,7 +240,7 @@ def draw_overlay(image: Array, grid: FloatArray, scale: Scale) -> Array:
     return np.concatenate([overlay(image, unit), legend(width, scale)])
 
 
-def _map(result: LotResult, row: int, kind: str) -> FloatArray:
+def _map(result: LotScores, row: int, kind: str) -> FloatArray:
     """The map of one image at the size that was asked for."""
     if kind == "grid":
         return np.ascontiguousarray(result.maps[row])

@@ -1,66 +1,117 @@
-"""What the scoring of a lot gives."""
+"""What ``score_lot`` returns: the scores of a lot, which can be printed and saved."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import os
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 
-import numpy as np
+from ..parallel import cores
+from .image_files import OutputOptions
+from .lot_scores import LotScores
+from .output import new_folder, require_apart
+from .text import printable, ranking
+from .write import LOT, NAMES, write_results
 
-from ..images.survey import Survey
-from ..settings import ScoreSettings
-from ..types import Array, Bundle, FloatArray, LotImage, Plan, SkippedImage
-
-
-@dataclass(frozen=True)
-class RunFacts:
-    """How the scores of a lot came about.
-
-    Attributes
-    ----------
-    backend, scorer : what ran the ViT, and what compared the images.
-    judges : number of other images that scored each image.
-    timings : seconds of each stage.
-    notes : what happened that a user should know of.
-    computed_by : versions of what made the features and the scores.
-    """
-
-    bundle: Bundle
-    settings: ScoreSettings
-    backend: str
-    scorer: str
-    judges: int
-    plan: Plan
-    timings: Mapping[str, float] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-    computed_by: tuple[str, ...] = ()
+_WORST, _SKIPPED = 5, 3  # images that are printed
+_INSTEAD = "Choose another folder."
 
 
-@dataclass(frozen=True)
-class LotResult:
-    """Everything the scoring of a lot gave; row i of every array belongs to ``images[i]``.
+@dataclass(frozen=True, repr=False, eq=False)
+class LotResult(LotScores):
+    """The scores of a lot, and how they came about.  ``print(result)`` shows the worst images.
+
+    Row i of every array belongs to ``images[i]``: N images, a grid of Gh x Gw patches, CLS embeddings of
+    width D.  Scores and maps are distances between unit vectors, from 0 to 2; the higher, the more unlike
+    the rest of the lot.  ``order()`` gives the rows from the most to the least suspicious image.
 
     Attributes
     ----------
-    maps : (N,Gh,Gw), mutual scores on the grid.
-    raw_scores : (N,), the maxima of the pixel maps.
-    scores : (N,), the same after RsCIN, in distance units.
-    lot_scores : (N,), the paper's 0-1 value.
-    cls : (N,D), CLS embeddings.
-    warnings : what to know before trusting the scores.
+    images : tuple of LotImage, N of them
+        The images that were scored, in natural order (2.png before 10.png).
+    skipped : tuple of SkippedImage
+        Those that could not be scored, each with ``name``, ``status`` (unreadable, too_large or unsupported)
+        and ``reason``.
+    maps : ndarray of shape (N, Gh, Gw), float32
+        Anomaly maps on the patch grid: mutual scores (paper, section 3.3).
+    raw_scores : ndarray of shape (N,), float64
+        Maximum of each map in pixels.
+    scores : ndarray of shape (N,), float64
+        What to sort and judge by: raw scores after RsCIN (paper, section 3.4), in the same distance units.
+    lot_scores : ndarray of shape (N,), float64
+        The same from 0 to 1 within the lot, as in the paper.
+    cls : ndarray of shape (N, D), float32
+        CLS embeddings, L2-normalised.
+    warnings : tuple of str
+        What to know before trusting the scores.
+    survey : Survey
+        What the files are; ``survey.read(image)`` gives an image as it was scored, in RGB.
+    run : RunFacts
+        Bundle, settings, backend, scorer, memory plan, seconds of each stage, and notes.
     """
 
-    images: tuple[LotImage, ...]
-    skipped: tuple[SkippedImage, ...]
-    maps: FloatArray
-    raw_scores: Array
-    scores: Array
-    lot_scores: Array
-    cls: FloatArray
-    warnings: tuple[str, ...]
-    survey: Survey
-    run: RunFacts
+    @property
+    def root(self) -> Path:
+        """The folder that the images' names are relative to."""
+        image = self.images[0]
+        parents = image.path.parents
+        return parents[min(len(PurePosixPath(image.name).parts), len(parents)) - 1]
 
-    def order(self) -> list[int]:
-        """Row numbers from the most to the least suspicious image; equal scores keep the lot's order."""
-        return [int(i) for i in np.argsort(-self.scores, kind="stable")]
+    def save(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        overwrite: bool = False,
+        maps: str = "grid",
+        map_format: str = "npy",
+        overlays: bool = False,
+    ) -> None:
+        """Write the folder of results that ``musc-edge infer`` writes, all at once or not at all.
+
+        It holds scores.csv, lot.json, contact_sheet.png, and a map and an overlay for each image if asked
+        for.  Overlays and the contact sheet read the images again; what cannot be drawn any more is left out,
+        and lot.json says so.
+
+        Parameters
+        ----------
+        folder : str or path
+            Where to write; missing parents are made.
+        overwrite : bool, default False
+            Replace results that are there already.  Anything else that is there is never replaced.
+        maps : {"grid", "pixel", "original", "none"}
+            Maps of shape (Gh, Gw), at the model's size (H, W), at the image's own size, or no maps.
+        map_format : {"npy", "tiff", "png8", "png16"}
+            Distances in float32 (npy, tiff), or one scale for the whole lot (png8, png16).
+        overlays : bool, default False
+            Also write each image with its heatmap over it, as JPEG.
+
+        Raises
+        ------
+        OutputError
+            If ``folder`` exists, holds something else or the lot itself, or cannot be written, the disk is
+            full, or ``maps`` or ``map_format`` is none of the above.
+        """
+        options, out = OutputOptions(maps, map_format, overlays, cores()), Path(folder)
+        require_apart(out, self.root, _INSTEAD)
+        with new_folder(out, overwrite, LOT, NAMES, _INSTEAD, replace="overwrite=True") as target:
+            write_results(self, target, self.root, options)
+
+    def __repr__(self) -> str:
+        return (
+            f"<LotResult: {len(self.images)} images, scores {self.scores.min():.4f} to "
+            f"{self.scores.max():.4f}, skipped {len(self.skipped)}, warnings {len(self.warnings)}>"
+        )
+
+    def __str__(self) -> str:
+        worst = [
+            (self.images[i].name, float(self.scores[i]), float(self.raw_scores[i]))
+            for i in self.order()[:_WORST]
+        ]
+        return "\n".join(
+            [
+                f"{len(self.images)} images scored, {len(self.skipped)} skipped; most suspicious:",
+                *ranking(worst),
+                *(f"skipped: {printable(each.name)} ({each.status})" for each in self.skipped[:_SKIPPED]),
+                *(f"warning: {text}" for text in self.warnings),
+            ]
+        )

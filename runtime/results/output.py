@@ -36,6 +36,7 @@ def new_folder(
     marker: str,
     ours: frozenset[str] | None = None,
     instead: str = "Choose another folder with -o.",
+    replace: str = "--overwrite",
 ) -> Iterator[Path]:
     """Give a temporary folder beside ``out`` that becomes ``out`` when the block ends without error.
 
@@ -44,7 +45,7 @@ def new_folder(
     ``marker``, which says that it was written by this program, and nothing beside the names in
     ``ours`` (None: anything).  The temporary folder is locked while it is in use; the lock ends with the
     process, and what a killed process left is taken over.  ``instead`` is what a user can do where ``out``
-    cannot be used.
+    cannot be used, ``replace`` how to ask for ``overwrite``.
 
     Raises
     ------
@@ -54,7 +55,8 @@ def new_folder(
     """
     try:
         target = resolve(out, instead)
-        _check_free(target, overwrite, marker, ours, instead)
+        terms = target, overwrite, marker, ours, instead, replace
+        _check_free(*terms)
         make_folders(target.parent)
         partial = _Partial(target, instead)
     except OSError as error:
@@ -62,7 +64,7 @@ def new_folder(
     try:
         partial.mark()
         yield partial.path
-        _check_free(target, overwrite, marker, ours, instead)
+        _check_free(*terms)
         partial.publish()
     except OSError as error:
         reason = error.strerror or str(error)
@@ -79,6 +81,12 @@ def resolve(out: Path, instead: str = "Choose another folder with -o.") -> Path:
     except (RuntimeError, RecursionError):  # a loop further up, or a chain of a thousand links
         pass
     raise OutputError(f"{out} is a link to nothing. {instead}")
+
+
+def require_apart(out: Path, lot: Path, instead: str = "Choose another folder with -o.") -> None:
+    """Raise OutputError if results written to ``out`` would take the place of the lot's own images."""
+    if lot.resolve().is_relative_to(resolve(out, instead)):
+        raise OutputError(f"{out} is or holds the lot itself. {instead}")
 
 
 class _Partial:
@@ -242,7 +250,9 @@ def _is_lock(descriptor: int) -> bool:
     )
 
 
-def _check_free(out: Path, overwrite: bool, marker: str, ours: frozenset[str] | None, instead: str) -> None:
+def _check_free(
+    out: Path, overwrite: bool, marker: str, ours: frozenset[str] | None, instead: str, replace: str
+) -> None:
     """Raise OutputError unless ``out`` may be written."""
     if not out.exists():
         return
@@ -250,7 +260,7 @@ def _check_free(out: Path, overwrite: bool, marker: str, ours: frozenset[str] | 
         raise OutputError(f"{out} is a file. {instead}")
     if out.is_mount() or out == Path.cwd():
         kind = "a mount point" if out.is_mount() else "the current folder"
-        raise OutputError(f"{out} is {kind}, which cannot be replaced. Give a folder inside of it with -o.")
+        raise OutputError(f"{out} is {kind}, which cannot be replaced. Give a folder inside of it.")
     names = {entry.name for entry in out.iterdir()}
     if not names:
         return
@@ -260,4 +270,5 @@ def _check_free(out: Path, overwrite: bool, marker: str, ours: frozenset[str] | 
     if foreign:
         raise OutputError(f"{out} holds files that are not ours ({foreign[0]}). {instead}")
     if not overwrite:
-        raise OutputError(f"{out} exists. Use --overwrite to replace it, or choose another folder with -o.")
+        choose = instead[0].lower() + instead[1:]
+        raise OutputError(f"{out} exists. Use {replace} to replace it, or {choose}")

@@ -29,7 +29,7 @@ from .image_files import (
     optional,
     write_image_files,
 )
-from .lot_result import LotResult
+from .lot_scores import LotScores
 
 COLUMNS = ("image", "status", "raw_score", "score", "lot_score", "map", "error")
 MAP_COLUMN = COLUMNS.index("map")
@@ -43,7 +43,7 @@ NAMES = frozenset({SCORES, LOT, CONTACT_SHEET, MAPS, OVERLAYS, GROUPS})
 
 
 def write_results(
-    result: LotResult,
+    result: LotScores,
     folder: Path,
     root: Path,
     options: OutputOptions,
@@ -101,7 +101,7 @@ def combine(folder: Path, root: Path, groups: dict[str, tuple[dict[str, list[str
     write_json(folder / LOT, content)
 
 
-def describe(result: LotResult, root: Path, options: OutputOptions) -> dict[str, Any]:
+def describe(result: LotScores, root: Path, options: OutputOptions) -> dict[str, Any]:
     """The content of lot.json: how the scores came about, and what was left out."""
     manifest = result.run.bundle.manifest
     return {
@@ -161,7 +161,7 @@ def _missing(missing: dict[str, list[Missing]]) -> list[str]:
     return lines[:_NAMED] + [f"{rest} more maps or overlays are missing: see {SCORES}"] * (rest > 0)
 
 
-def score_rows(result: LotResult, written: Written) -> dict[str, list[str]]:
+def score_rows(result: LotScores, written: Written) -> dict[str, list[str]]:
     """Rows of scores.csv by image, in the lot's order."""
     rows = {}
     for i, image in enumerate(result.images):

@@ -15,7 +15,19 @@ _ROWS = 256
 
 
 def upsample(maps: Array, size: tuple[int, int]) -> FloatArray:
-    """Pixel maps (N,H,W), float32, of grid maps (N,Gh,Gw); ``size`` is (H,W) in pixels.
+    """Bring maps from the patch grid to pixels (paper, section 3.1).
+
+    Bilinear, with the corners of the grid on the corners of the image.
+
+    Parameters
+    ----------
+    maps : ndarray of shape (N, Gh, Gw)
+    size : (H, W)
+        In pixels.
+
+    Returns
+    -------
+    ndarray of shape (N, H, W), float32
 
     Raises
     ------

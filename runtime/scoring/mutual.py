@@ -49,21 +49,26 @@ def mutual_scores(
     interval: tuple[float, float] = PAPER.interval,
     threads: int | None = None,
 ) -> FloatArray:
-    """Mutual score of every patch of a lot.
+    """Mutual score of every patch of a lot: LNAMD and MSM (paper, sections 3.2 and 3.3), on the CPU.
 
     Parameters
     ----------
     tokens : ndarray of shape (S, N, P, C)
-        Patch tokens of S layers, raw, mean-subtracted or layer-normalised.
+        Patch tokens of N images in S layers: raw, mean-subtracted or layer-normalised, in row-major order of
+        the grid.
     grid : (Gh, Gw)
-        With Gh * Gw = P.
-    degrees : odd sides r of the aggregation neighborhoods.
-    interval : (lo, hi), the part of the sorted distances that is averaged.
-    threads : threads that compare images; None for all cores.
+        Rows and columns of patches, with Gh * Gw = P.
+    degrees : sequence of int, default (1, 3, 5)
+        Odd sides r of the neighborhoods over which tokens are averaged.
+    interval : (lo, hi), default (0.0, 0.3)
+        The part of the sorted distances to the other images that is averaged.
+    threads : int, optional
+        Threads that compare images; all cores by default.
 
     Returns
     -------
-    ndarray of shape (N, P), float32, averaged over layers and degrees.
+    ndarray of shape (N, P), float32
+        Distances between unit vectors, from 0 to 2, averaged over layers and degrees.
 
     Raises
     ------

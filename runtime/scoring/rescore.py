@@ -23,17 +23,21 @@ _ROWS = 256  # rows of W in memory at once
 
 
 def rescore(scores: Array, cls: Array, neighbors: Sequence[int] = PAPER.neighbors) -> Array:
-    """The paper's rescored value of each image, between 0 and 1.
+    """Smooth image scores over images that look alike: RsCIN (paper, section 3.4).
 
     Parameters
     ----------
     scores : ndarray of shape (N,)
-    cls : ndarray of shape (N, D), L2-normalised
-    neighbors : window sizes k, the image itself counted; k above N counts as N.
+        Raw scores in any unit.
+    cls : ndarray of shape (N, D)
+        CLS embeddings, L2-normalised.
+    neighbors : sequence of int, default (1, 2, 3)
+        Window sizes k, the image itself counted; k above N counts as N.
 
     Returns
     -------
-    ndarray of shape (N,), float64; all zero if all scores are equal.
+    ndarray of shape (N,), float64
+        The paper's values from 0 to 1; all zero if all scores are equal.
 
     Raises
     ------

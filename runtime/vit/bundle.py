@@ -43,12 +43,18 @@ _MAKE_ONE = "Make one with 'musc-export dinov2-small -o BUNDLE' (see 'musc-expor
 
 
 def open_bundle(root: str | os.PathLike[str], whole: bool = False) -> Bundle:
-    """Open the bundle in folder ``root``.
+    """Open and check a bundle, the folder that ``musc-export`` writes.
 
     Parameters
     ----------
-    root : path of the bundle folder.
-    whole : also check the hash of the probe, which scoring does not read.
+    root : str or path
+        The bundle's folder.
+    whole : bool, default False
+        Also check the hash of the probe, which scoring does not read.
+
+    Returns
+    -------
+    Bundle
 
     Raises
     ------

@@ -27,7 +27,7 @@ import numpy.typing as npt
 
 from ..._json import shortly
 from ...runtime.errors import MuscEdgeError
-from ..summary import printable
+from ...runtime.results.text import printable
 
 MIN_EFFECT = 0.05  # of the ratio of medians
 FAMILY_ERROR = 0.05  # chance of any false alarm among the names

@@ -164,7 +164,7 @@ def lot_facts(measured: Measured) -> dict[str, Any]:
         "lot_s": middle,
         "per_image_s": middle / images,
         "images_per_s": images / middle,
-        "takt_s": max(measured.lot) / images,
+        "takt_s": max(measured.lot) / images,  # the pace of a line that even the slowest round keeps up with
         "timeline": {
             "busy_s": median(sum(line.busy.values()) for line in lines),
             "overlap_s": median(line.overlap for line in lines),

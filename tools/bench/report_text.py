@@ -45,7 +45,7 @@ def _lot(report: Report) -> list[str]:
         "",
         f"lot        {f['lot_s']:8.3f} s   ({min(rounds):.3f} to {max(rounds):.3f})",
         f"per image  {f['per_image_s'] * 1e3:8.2f} ms  {f['images_per_s']:.2f} images/s; "
-        f"holds a takt of {f['takt_s'] * 1e3:.1f} ms (by the slowest round)",
+        f"keeps up with one image every {f['takt_s'] * 1e3:.1f} ms (by the slowest round)",
         f"stages     {line['busy_s']:8.3f} s   of which {line['overlap_s']:.3f} s ran beside others, and "
         f"{line['idle_s']:.3f} s are no stage's: {line['explained']:.1%} explained",
         "",

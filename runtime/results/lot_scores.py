@@ -1,0 +1,56 @@
+"""What the scoring of a lot gave, as plain data for what writes it; users hold a LotResult."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..images.survey import Survey
+from ..settings import ScoreSettings
+from ..types import Array, Bundle, FloatArray, LotImage, Plan, SkippedImage
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """How the scores of a lot came about.
+
+    Attributes
+    ----------
+    backend, scorer : what ran the ViT, and what compared the images.
+    judges : number of other images that scored each image.
+    timings : seconds of each stage.
+    notes : what happened that a user should know of.
+    computed_by : versions of what made the features and the scores.
+    """
+
+    bundle: Bundle
+    settings: ScoreSettings
+    backend: str
+    scorer: str
+    judges: int
+    plan: Plan
+    timings: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    computed_by: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class LotScores:
+    """Everything the scoring of a lot gave; row i of every array belongs to ``images[i]``."""
+
+    images: tuple[LotImage, ...]
+    skipped: tuple[SkippedImage, ...]
+    maps: FloatArray
+    raw_scores: Array
+    scores: Array
+    lot_scores: Array
+    cls: FloatArray
+    warnings: tuple[str, ...]
+    survey: Survey
+    run: RunFacts
+
+    def order(self) -> list[int]:
+        """Row numbers from the most to the least suspicious image; equal scores keep the lot's order."""
+        return [int(i) for i in np.argsort(-self.scores, kind="stable")]

@@ -1,0 +1,25 @@
+"""Scores as lines of text, for the command line and for ``print(result)``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+_NO_BYTE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
+"""Halves of characters, as JSON can hold, that stand for no byte of a file's name."""
+
+
+def ranking(rows: Sequence[tuple[str, float, float]]) -> list[str]:
+    """A table of images with score and raw score, numbered in the order given; its first line is the head."""
+    names = [printable(name) for name, _, _ in rows]
+    width = max((len(name) for name in names), default=0)
+    return [f"   # {'image':<{width}}   score     raw"] + [
+        f"{place:>4} {name:<{width}}  {score:6.4f}  {raw:6.4f}"
+        for place, (name, (_, score, raw)) in enumerate(zip(names, rows, strict=True), 1)
+    ]
+
+
+def printable(name: str) -> str:
+    """A file name on one line, whatever bytes are in it."""
+    text = _NO_BYTE.sub("\ufffd", name).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return "".join(c if c.isprintable() else "?" for c in text)

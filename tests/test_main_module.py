@@ -1,0 +1,22 @@
+"""``python -m musc_edge`` is the command line."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+
+def test_the_package_runs_as_the_command_line() -> None:
+    command = [sys.executable, "-m", "musc_edge", "doctor", "--json"]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert json.loads(run.stdout)["can_infer"]
+
+
+def test_it_calls_itself_by_the_commands_name() -> None:
+    run = subprocess.run(
+        [sys.executable, "-m", "musc_edge", "no-such-command"], capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 2
+    assert run.stderr.startswith("usage: musc-edge ")
