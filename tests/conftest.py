@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from bad_input import Place
-from emulated_gpu import build_library
-from nets import Nets
-from places import downloads
+from support.bad_input import Place
+from support.emulated_gpu import build_library
+from support.nets import Nets
+from support.places import downloads
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test may wait for the network
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from places import ROOT
+from support.places import ROOT
 
 PARTS = ("export", "kernels", "runtime", "tools")
 

@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 WORK = ROOT / ".work" / "gpu"
 _DONE = "MUSC_EDGE_CHECKOUT"
 
@@ -20,12 +20,7 @@ def run_from_checkout() -> None:
     if not package.is_symlink():
         package.symlink_to(ROOT, target_is_directory=True)
     before = os.environ.get("PYTHONPATH")
-    path = [
-        str(package.parent),
-        str(ROOT / "tests"),
-        str(ROOT / "tests/kernels"),
-        *([before] if before else []),
-    ]
+    path = [str(package.parent), str(ROOT / "tests"), *([before] if before else [])]
     environment = os.environ | {_DONE: str(ROOT), "PYTHONPATH": os.pathsep.join(path)}
     environment["XDG_CACHE_HOME"] = str(WORK / "cache")  # the user's own is not for what is tried here
     os.execve(sys.executable, [sys.executable, *sys.argv], environment)

@@ -7,10 +7,10 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from places import ROOT
-from pycuda_build import DRIVER, cuda_root
+from gpu.pycuda_build import DRIVER, cuda_root
+from support.places import ROOT
 
-HERE = Path(__file__).parent
+CUDA = ROOT / "tests" / "support" / "cuda"
 ILLEGAL_ADDRESS = 700
 CUBIN = b"\x7fELF, for the driver on the CPU, which holds the kernels itself"
 
@@ -72,8 +72,8 @@ def build_driver(pycuda: Path, folder: Path) -> Path:
     library, stubs = folder / DRIVER, folder / "stubs.cpp"
     stubs.write_text("#include <cstdio>\n#include <cstdlib>\n" + "".join(map(_stub, sorted(calls))))
     options = ["-std=c++17", "-O1", "-shared", "-fPIC", "-DMUSC_CPU", f"-Wl,-soname,{DRIVER}"]
-    include = [f"-I{folder}" for folder in (cuda_root() / "include", ROOT / "kernels", HERE)]
-    _run("g++", *options, *include, str(HERE / "cuda_driver_cpu.cpp"), str(stubs), "-o", str(library))
+    include = [f"-I{folder}" for folder in (cuda_root() / "include", ROOT / "kernels", CUDA)]
+    _run("g++", *options, *include, str(CUDA / "cuda_driver_cpu.cpp"), str(stubs), "-o", str(library))
     return library
 
 

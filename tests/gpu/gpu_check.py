@@ -1,20 +1,25 @@
 """Tests and measures the kernels on this machine's GPU, in eight minutes at most.
 
-    python tests/gpu_check.py [--pycuda WHEEL|SDIST|FOLDER] [-o FOLDER] [--quick]
+    python tests/gpu/gpu_check.py [--pycuda WHEEL|SDIST|FOLDER] [-o FOLDER] [--quick]
 
 Needs this checkout, a CUDA toolkit (nvcc), numpy, and torch for what is compared with it; nothing is
 installed outside of .work/gpu.  pycuda is taken from where --pycuda says (an sdist is built, in two minutes
 or more), else as it is installed, else from pip's index.  Writes gpu.json and gpu.md.
 
-    python tests/gpu_check.py --device cpu-emulation --quick     tries the script itself without a GPU
-    python tests/gpu_check.py --device cpu-driver --quick        the same, through pycuda
+    python tests/gpu/gpu_check.py --device cpu-emulation --quick     tries the script itself without a GPU
+    python tests/gpu/gpu_check.py --device cpu-driver --quick        the same, through pycuda
 
 The exit code is 1 if a part failed; the others' results are kept.
 """
 
 from __future__ import annotations
 
-from checkout import ROOT, WORK, run_from_checkout
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # tests/, for gpu and support
+
+from gpu.checkout import ROOT, WORK, run_from_checkout
 
 if __name__ == "__main__":
     run_from_checkout()
@@ -23,14 +28,12 @@ import argparse
 import json
 import shutil
 import subprocess
-import sys
 import time
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
-from gpu_report import markdown
-from pycuda_build import install_pycuda
+from gpu.pycuda_build import install_pycuda
+from gpu.report import markdown
 
 PARTS = {
     "device": 60,
@@ -86,7 +89,7 @@ class Check:
         out.unlink(missing_ok=True)
         given = WORK / f"{label}.json"
         given.write_text(json.dumps(self._given(out, seconds * 0.9)))
-        command = [*prefix, sys.executable, str(ROOT / "tests/gpu_parts.py"), name, str(given)]
+        command = [*prefix, sys.executable, str(ROOT / "tests/gpu/parts.py"), name, str(given)]
         self._note(label, _run(command, out, seconds), start)
 
     def tool(self, name: str, most: float) -> None:

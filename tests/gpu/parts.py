@@ -1,8 +1,8 @@
-"""The parts of tests/gpu_check.py, each run in a process of its own: ``gpu_parts.py PART OPTIONS.json``.
+"""The parts of tests/gpu/gpu_check.py, each run in a process of its own: ``parts.py PART OPTIONS.json``.
 
 A part prints nothing and writes its result to the file that the options name; whatever it raises fails it
 alone.  Devices: "cuda" is the real thing; "cpu-driver" is pycuda on a driver without a GPU
-(kernels/cuda_driver_cpu.cpp), "cpu-emulation" the emulated GPU, and with both torch works on the CPU.
+(support/cuda/cuda_driver_cpu.cpp), "cpu-emulation" the emulated GPU, and with both torch works on the CPU.
 """
 
 from __future__ import annotations
@@ -19,19 +19,18 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import kernel_checks
-import scorer_checks
-from checkout import WORK
-from cpu_driver import CUBIN, CpuDriver, build_driver
-from emulated_gpu import EmulatedGpu, build_library
-from gpu_reference import peaks
-from gpu_timing import time_kernels
-from gpu_whole import measure_whole
+from gpu.checkout import WORK
+from gpu.cpu_driver import CUBIN, CpuDriver, build_driver
+from gpu.reference import peaks
+from gpu.timing import time_kernels
+from gpu.whole import measure_whole
 from musc_edge.kernels.cubins import find_cubin
 from musc_edge.kernels.pycuda_gpu import PycudaGpu
 from musc_edge.kernels.thread import GpuThread
 from musc_edge.tools.demo import read_scores
-from places import ROOT, golden_folder
+from support import kernel_checks, scorer_checks
+from support.emulated_gpu import EmulatedGpu, build_library
+from support.places import ROOT, golden_folder
 
 
 class NotRunError(Exception):

@@ -1,14 +1,19 @@
 """Runs pycuda itself, and the scorer through it, on a machine without a GPU.
 
-    python tests/pycuda_on_cpu.py [--pycuda WHEEL|SDIST|FOLDER]
+    python tests/gpu/pycuda_on_cpu.py [--pycuda WHEEL|SDIST|FOLDER]
 
 Needs g++ and the headers of a CUDA toolkit.  Builds pycuda in .work/gpu, which takes minutes once, and a
-driver that runs the kernels on the CPU (kernels/cuda_driver_cpu.cpp); prints what was checked.
+driver that runs the kernels on the CPU (support/cuda/cuda_driver_cpu.cpp); prints what was checked.
 """
 
 from __future__ import annotations
 
-from checkout import WORK, run_from_checkout
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # tests/, for gpu and support
+
+from gpu.checkout import WORK, run_from_checkout
 
 if __name__ == "__main__":
     run_from_checkout()
@@ -16,17 +21,15 @@ if __name__ == "__main__":
 import argparse
 import gc
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from unittest import mock
 
 import numpy as np
 
-from cpu_driver import CUBIN, Counts, CpuDriver, build_driver
-from kernel_checks import check_kernels
+from gpu.cpu_driver import CUBIN, Counts, CpuDriver, build_driver
+from gpu.pycuda_build import DRIVER, install_pycuda
 from musc_edge.kernels import launches
 from musc_edge.kernels.errors import KernelError
 from musc_edge.kernels.gpu import Gpu, Launch
@@ -36,8 +39,8 @@ from musc_edge.runtime.errors import DeviceError
 from musc_edge.runtime.gpu.scorer import CudaScorer
 from musc_edge.runtime.scoring.method import Method
 from musc_edge.runtime.types import DevicePlan
-from pycuda_build import DRIVER, install_pycuda
-from scorer_checks import check_scorer, make_lot, plan_from_host
+from support.kernel_checks import check_kernels
+from support.scorer_checks import check_scorer, make_lot, plan_from_host
 
 GRID = (3, 4)
 LOT = make_lot(layers=2, images=6, grid=GRID, width=24)

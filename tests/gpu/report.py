@@ -1,4 +1,4 @@
-"""The Markdown of tests/gpu_check.py, from its JSON."""
+"""The Markdown of tests/gpu/gpu_check.py, from its JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What tests/gpu_check.py promises whatever a GPU does: no part loses another's results, and all is said."""
+"""What gpu_check.py promises whatever a GPU does: no part loses another's results, and all is said."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from typing import Any
 
 import pytest
 
-import gpu_check
-import gpu_parts
-from gpu_reference import choose_portion
-from gpu_report import markdown
+from gpu import gpu_check, parts
+from gpu.reference import choose_portion
+from gpu.report import markdown
 
 
 @pytest.fixture
@@ -96,7 +95,7 @@ def test_a_tool_watches_a_small_run_on_a_real_gpu_only(
     check.tool("racecheck", 10)
     ((*prefix, python, script, part, given),) = commands
     assert prefix == ["/cuda/compute-sanitizer", "--tool", "racecheck", "--error-exitcode", "9"]
-    assert (python, Path(script).name, part) == (sys.executable, "gpu_parts.py", "small")
+    assert (python, Path(script).name, part) == (sys.executable, "parts.py", "small")
     assert json.loads(Path(given).read_text())["device"] == "cuda"
 
 
@@ -127,13 +126,13 @@ def test_shares_are_of_the_nearer_peak() -> None:
 
 
 def test_commands_of_musc_edge_are_run_and_their_failures_told(tmp_path: Path) -> None:
-    options = gpu_parts.Options("cuda", True, "", None, 1.0, "")
-    assert "musc-export" in gpu_parts.run(options, "export", "--version")
+    options = parts.Options("cuda", True, "", None, 1.0, "")
+    assert "musc-export" in parts.run(options, "export", "--version")
     with pytest.raises(RuntimeError, match="verify answered 4: "):
-        gpu_parts.run_vit(options, str(tmp_path / "none"), "cpu")
-    with pytest.raises(gpu_parts.NotRunError, match="no bundle was given"):
-        gpu_parts.require_bundle(options, "TensorRT")
+        parts.run_vit(options, str(tmp_path / "none"), "cpu")
+    with pytest.raises(parts.NotRunError, match="no bundle was given"):
+        parts.require_bundle(options, "TensorRT")
 
 
 def test_every_part_has_its_time() -> None:
-    assert gpu_check.PARTS.keys() == gpu_parts.PARTS.keys() - {"small"}
+    assert gpu_check.PARTS.keys() == parts.PARTS.keys() - {"small"}

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from kernel_checks import Bench, bench
 from musc_edge.kernels import launches
 from musc_edge.kernels.gpu import DeviceArray, Gpu, Stream
 from musc_edge.kernels.pycuda_gpu import PycudaGpu
+from support.kernel_checks import Bench, bench
 
 WARM_UP = 3
 

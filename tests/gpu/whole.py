@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from gpu_reference import Reference, choose_portion, random_tokens, synchronize
+from gpu.reference import Reference, choose_portion, random_tokens, synchronize
 from musc_edge.kernels.thread import GpuThread
 from musc_edge.runtime.gpu.scorer import CudaScorer
 from musc_edge.runtime.scoring.method import Method
 from musc_edge.runtime.store.features import HostStore
 from musc_edge.runtime.types import Plan
 from musc_edge.tools.bench.harness import alternate
-from scorer_checks import plan_from_host, put_on_device
+from support.scorer_checks import plan_from_host, put_on_device
 
 DEGREES = (1, 3, 5)
 

@@ -10,9 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from musc_edge.runtime.parallel import cores
-from mutants import HOST_MUTANTS, MUTANTS, VALUES, Mutant
-from nets import BATTERIES, HERE, KERNELS, SECONDS, Nets, findings
-from places import ROOT
+from support.mutants import HOST_MUTANTS, MUTANTS, VALUES, Mutant
+from support.nets import BATTERIES, KERNELS, SECONDS, Nets, findings
+from support.places import ROOT
 
 
 def caught(nets: Nets, mutant: Mutant, folder: Path) -> str:
@@ -35,8 +35,8 @@ def caught_in_host(library: Path, mutant: Mutant | None, folder: Path) -> str:
     if mutant:
         path = package / mutant.file
         path.write_text(mutant.apply(path.read_text()))
-    places = os.pathsep.join(map(str, (folder, HERE, HERE.parent)))
-    command = [sys.executable, str(HERE / "host_battery.py"), str(library)]
+    places = os.pathsep.join(map(str, (folder, ROOT / "tests")))
+    command = [sys.executable, str(ROOT / "tests" / "support" / "host_battery.py"), str(library)]
     run = subprocess.run(
         command, env={**os.environ, "PYTHONPATH": places}, capture_output=True, text=True, check=False,
         timeout=SECONDS,

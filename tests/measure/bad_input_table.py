@@ -1,6 +1,6 @@
 """Make docs/bad-input.md: every case of bad_input.py, run as a user would, with what the user sees.
 
-    python tests/make_bad_input_table.py BUNDLE IMAGES > docs/bad-input.md
+    python tests/measure/bad_input_table.py BUNDLE IMAGES > docs/bad-input.md
 
 BUNDLE is a bundle, IMAGES a folder with at least eight images.
 """
@@ -13,15 +13,17 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bad_input import CASES, Case, Place, command_of
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # tests/, for support
+
+from support.bad_input import CASES, Case, Place, command_of
 
 HEAD = """# What is given, and what the user sees
 
-Made by running every case: `python tests/make_bad_input_table.py BUNDLE IMAGES > docs/bad-input.md`.
-Each row is a case of `tests/bad_input.py`, named by its first column, which `tests/tools/test_bad_input.py`
-runs: a lot of eight real images with the bad one added. What happens when something changes around a
-run (a second run, a full disk, an interrupt, files that vanish or change) is tested in
-`tests/tools/test_mishaps.py`.
+Made by running every case: `python tests/measure/bad_input_table.py BUNDLE IMAGES > docs/bad-input.md`.
+Each row is a case of `tests/support/bad_input.py`, named by its first column, which
+`tests/tools/test_bad_input.py` runs: a lot of eight real images with the bad one added. What happens when
+something changes around a run (a second run, a full disk, an interrupt, files that vanish or change) is
+tested in `tests/tools/test_mishaps.py`.
 
 | given | exit code | the user sees |
 |---|---|---|"""

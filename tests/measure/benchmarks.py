@@ -1,6 +1,6 @@
 """Make docs/benchmarks.md and its pictures: this machine's figures for four ViTs.
 
-    python tests/make_benchmarks.py DOWNLOADS WORK DOCS
+    python tests/measure/benchmarks.py DOWNLOADS WORK DOCS
 
 DOWNLOADS holds the data packages that make downloads, WORK is a folder for bundles (1.5 GB) and reports,
 which are made only if they are not there, DOCS is docs/.  Takes half an hour on two cores, and torch.
@@ -19,14 +19,17 @@ from pathlib import Path
 import onnx
 
 from musc_edge.tools.demo import lay_out_lot
-from random_vit import SHAPES, random_vit
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # tests/, for support
+
+from support.random_vit import SHAPES, random_vit
 
 SCRIPTS = Path(sys.executable).parent
 HEAD = """# Benchmarks
 
-Made by one command, `python tests/make_benchmarks.py DOWNLOADS WORK docs`, which runs `musc-bench` for each
-table. {machine}. Two of the ViTs have random weights: they are as fast as the real ones, and their scores are
-worth nothing. No GPU was at hand, so there are no rows of one.
+Made by one command, `python tests/measure/benchmarks.py DOWNLOADS WORK docs`, which runs `musc-bench` for
+each table. {machine}. Two of the ViTs have random weights: they are as fast as the real ones, and
+their scores are worth nothing. No GPU was at hand, so there are no rows of one.
 
 How to read it: *busy* is added over threads; *limit* is what this machine needs at its measured peaks of
 matrix products or copies for the least that a stage must do; *of limit* is how near the stage comes to it. A

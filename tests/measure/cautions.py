@@ -1,6 +1,6 @@
 """Make docs/warnings.md: how often each warning comes where it should, and where it should not.
 
-    python tests/measure_warnings.py BUNDLE ELPV TEXTILE > docs/warnings.md
+    python tests/measure/cautions.py BUNDLE ELPV TEXTILE > docs/warnings.md
 
 ELPV is the unpacked package elpv-dataset 1.0.0.post1, TEXTILE that of conformal-clip-data 0.1.4.  Lots are
 drawn at random from real solar cells of two kinds and from textiles (real-looking, simulated by their
@@ -115,7 +115,7 @@ def main() -> None:
     bundle = open_bundle(sys.argv[1])
     pools = products(bundle, Path(sys.argv[2]), Path(sys.argv[3]))
     mixed, even = mixed_table(pools), even_table(pools, bundle)
-    print((Path(__file__).parent / "data" / "warnings_head.md").read_text(encoding="utf-8").strip())
+    print((Path(__file__).parents[1] / "data" / "warnings_head.md").read_text(encoding="utf-8").strip())
     print("\n## Mixed products\n\n| lot | warned |\n|---|---|", *mixed, sep="\n")
     print(
         "\n## Nothing stands out\n\n| lot | warned | largest over median raw score |\n|---|---|---|",

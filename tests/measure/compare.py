@@ -1,7 +1,7 @@
 """How often ``musc-bench compare`` finds a slow-down, and how often it cries out where nothing changed.
 
-    python tests/measure_compare.py BUNDLE LOT [--trials 20] [--rounds 10] [--images 16] [--keep FOLDER]
-    python tests/measure_compare.py --judge FOLDER
+    python tests/measure/compare.py BUNDLE LOT [--trials 20] [--rounds 10] [--images 16] [--keep FOLDER]
+    python tests/measure/compare.py --judge FOLDER
 
 Each trial measures the lot twice, as ``musc-bench lot`` does.  In half of the trials the second time is
 slower: after every run of the ViT the pipeline sleeps for 20 % of the time that the run took.  Found is a

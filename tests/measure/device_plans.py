@@ -1,6 +1,6 @@
 """The table of memory plans in docs/gpu.md: what is on a GPU at once, for usual boards, lots and ViTs.
 
-python tests/device_plans.py
+python tests/measure/device_plans.py
 
 Arithmetic alone; a tenth of each board's memory is left to others, as when a lot is scored.
 """

@@ -1,6 +1,6 @@
 """What building an engine of ViT-L-14-336 at 518 pixels takes: time, size and memory, for docs/engines.md.
 
-    python tests/measure_engine.py [--compute-capability 8.6] [--max-batch 8] [MODEL.onnx]
+    python tests/measure/engine.py [--compute-capability 8.6] [--max-batch 8] [MODEL.onnx]
 
 TensorRT-RTX builds it, which needs no GPU.  Without a model the weights are random, which decides neither
 time nor size.  The graph is cut and tapped as that of any bundle.
@@ -21,7 +21,10 @@ from musc_edge.export.graph import cut, make_graph
 from musc_edge.export.onnx_file import save_model
 from musc_edge.export.taps import find_taps
 from musc_edge.runtime.vit.tensorrt_library import load_library
-from random_vit import Shape, random_vit
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # tests/, for support
+
+from support.random_vit import Shape, random_vit
 
 LARGE = Shape(width=1024, blocks=24, heads=16, patch=14, side=518)
 LAYERS = (5, 11, 17, 23)

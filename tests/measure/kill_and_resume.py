@@ -1,6 +1,6 @@
 """Kill ``musc-edge infer --resume`` at random moments until it has been killed often enough, and compare.
 
-    python tests/kill_and_resume.py LOT_DIR BUNDLE [--kills 50] [--seed 0] [-- further options of infer]
+    python tests/measure/kill_and_resume.py LOT BUNDLE [--kills 50] [--seed 0] [-- further options of infer]
 
 Each run is ended by SIGKILL, SIGINT or SIGTERM; the same command is started again until it completes.  Then
 scores.csv, all maps and the contact sheet must be the bytes of an undisturbed run without --resume.  What
@@ -21,7 +21,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from places import listen_to_interrupts
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # tests/, for support
+
+from support.places import listen_to_interrupts
 
 
 def results(out: Path) -> dict[str, str]:

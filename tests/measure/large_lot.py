@@ -1,6 +1,6 @@
 """A lot of 3,000 files, 5 % of each of six kinds damaged: does it finish, is the rest scored, is memory flat?
 
-    python tests/large_lot.py BUNDLE ELPV
+    python tests/measure/large_lot.py BUNDLE ELPV
 
 ELPV is the unpacked package elpv-dataset 1.0.0.post1.  Prints what docs/large-lot.md states.
 """
@@ -22,7 +22,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from bad_input import Place, float_tiff, giant, truncated, write_bytes
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # tests/, for support
+
+from support.bad_input import Place, float_tiff, giant, truncated, write_bytes
 
 FILES, SHARE = 3000, 0.05
 BUDGET = "600M"

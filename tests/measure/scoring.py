@@ -1,10 +1,10 @@
 """Measure mutual scoring on a real lot: what groups, budgets and twice the images cost.
 
-    python tests/measure_scoring.py groups BUNDLE LOT LABELS.json PLOT.png
-    python tests/measure_scoring.py budgets BUNDLE LOT
-    python tests/measure_scoring.py doubling BUNDLE LOT
+    python tests/measure/scoring.py groups BUNDLE LOT LABELS.json PLOT.png
+    python tests/measure/scoring.py budgets BUNDLE LOT
+    python tests/measure/scoring.py doubling BUNDLE LOT
 
-    python tests/measure_scoring.py lot DOWNLOADS LOT LABELS.json
+    python tests/measure/scoring.py lot DOWNLOADS LOT LABELS.json
 
 The last lays out a LOT of 400 solar cells from the downloaded packages, with LABELS.json, which says of each
 image whether it is defective.  The others print the tables of docs/scoring.md.

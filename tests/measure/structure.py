@@ -1,6 +1,6 @@
 """How the package is built: rooms, imports between them, floors, long functions, wide signatures, comments.
 
-    python tests/measure_structure.py [CHECKOUT]
+    python tests/measure/structure.py [CHECKOUT]
 
 A room is a folder, and an arrow an import of one module by another, wherever in the file it stands.  A module
 is one floor above the highest that it imports; modules that import each other are a circle.
@@ -181,4 +181,4 @@ def _width(function: Function) -> int:
 
 
 if __name__ == "__main__":
-    print(report(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).resolve().parent.parent))
+    print(report(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).resolve().parents[2]))

@@ -1,6 +1,6 @@
 """10,000 images scored in groups: does it finish, in how much memory and time?
 
-    python tests/ten_thousand.py BUNDLE ELPV WORK [--images 10000] [--group-size 50] [--memory-budget 1G]
+    python tests/measure/ten_thousand.py BUNDLE ELPV WORK [--images N] [--group-size M] [--memory-budget 1G]
 
 ELPV is the unpacked package elpv-dataset 1.0.0.post1: its 2,624 images, as they are, mirrored, upside down
 and cropped, and turned, are 10,000 that differ.  WORK is a folder with room for 20 GB; a run that was cut off

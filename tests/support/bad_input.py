@@ -1,6 +1,6 @@
 """Every kind of input that a lot, an output folder or a bundle can be wrong or unusual in.
 
-Each case is run by tests/tools/test_bad_input.py, and by make_bad_input_table.py, which makes the table
+Each case is run by tests/tools/test_bad_input.py, and by measure/bad_input_table.py, which makes the table
 in docs/bad-input.md of what the user sees.
 """
 
@@ -19,7 +19,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from hostile_files import (
+from musc_edge.runtime.vit.bundle import sha256
+from support.hostile_files import (
     chunk,
     eps,
     ico,
@@ -30,7 +31,6 @@ from hostile_files import (
     tiff_of_strips,
     wide_open,
 )
-from musc_edge.runtime.vit.bundle import sha256
 
 
 @dataclass(frozen=True)

@@ -26,9 +26,9 @@ import numpy.typing as npt
 
 from musc_edge.kernels.errors import DeviceMemoryError
 from musc_edge.kernels.gpu import Array, DeviceArray, Event, Launch, Stream
-from places import ROOT
+from support.places import ROOT
 
-HERE = Path(__file__).parent
+CUDA = Path(__file__).parent / "cuda"
 GUARD = 4096
 POISON = 0xFF  # NaN as half, float and double
 
@@ -36,7 +36,7 @@ POISON = 0xFF  # NaN as half, float and double
 def build_library(target: Path, *options: str, kernels: Path = ROOT / "kernels") -> Path:
     """Compile the kernels in ``kernels`` for the CPU."""
     command = ["g++", "-std=c++17", "-O2", "-shared", "-fPIC", "-DMUSC_CPU", *options]
-    command += [f"-I{kernels}", f"-I{HERE}", str(HERE / "musc_cpu.cpp"), "-o", str(target)]
+    command += [f"-I{kernels}", f"-I{CUDA}", str(CUDA / "musc_cpu.cpp"), "-o", str(target)]
     subprocess.run(command, check=True, capture_output=True, text=True)
     return target
 

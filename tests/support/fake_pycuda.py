@@ -1,7 +1,7 @@
 """What PycudaGpu knows of the module pycuda.driver, without a device; what must not happen is asserted.
 
 Copies are queued and done when somebody waits, so that memory which is used again too early shows in what
-arrives.  Launches are written down.  tests/pycuda_on_cpu.py does the same with pycuda itself.
+arrives.  Launches are written down.  tests/gpu/pycuda_on_cpu.py does the same with pycuda itself.
 """
 
 from __future__ import annotations

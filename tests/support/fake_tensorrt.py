@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from fake_pycuda import FakeDriver
+from support.fake_pycuda import FakeDriver
 
 CAST, CONSTANT, CONVOLUTION, MULTIPLY, SOFTMAX = "cast", "constant", "convolution", "multiply", "softmax"
 FLOAT, HALF = "float", "half"

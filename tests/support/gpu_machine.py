@@ -14,13 +14,13 @@ from types import ModuleType
 
 import pytest
 
-from fake_libcuda import FakeCuda
-from fake_pycuda import FakeDriver, OutOfMemoryError
-from fake_tensorrt import FakeTensorRt
-from helpers_export import quiet, tiny_source
 from musc_edge.export import make
 from musc_edge.kernels import driver
 from musc_edge.runtime.vit import tensorrt_library
+from support.fake_libcuda import FakeCuda
+from support.fake_pycuda import FakeDriver, OutOfMemoryError
+from support.fake_tensorrt import FakeTensorRt
+from support.sources import quiet, tiny_source
 
 SIZE = (16, 24)
 

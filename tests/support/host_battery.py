@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-import oracle
-from emulated_gpu import EmulatedGpu
 from musc_edge.kernels.thread import GpuThread
 from musc_edge.runtime.errors import LotError
 from musc_edge.runtime.gpu.scorer import CudaScorer
 from musc_edge.runtime.scoring.method import Method
 from musc_edge.runtime.store.features import HostStore
-from scorer_checks import fill
+from support import oracle
+from support.emulated_gpu import EmulatedGpu
+from support.scorer_checks import fill
 
 GRID, WIDTH, IMAGES = (2, 3), 40, 7
 DEGREES, INTERVAL = (1, 3), (0.2, 0.9)

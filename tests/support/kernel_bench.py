@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from emulated_gpu import EmulatedGpu
 from musc_edge.kernels import launches
 from musc_edge.kernels.gpu import DeviceArray
+from support.emulated_gpu import EmulatedGpu
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]

@@ -1,6 +1,6 @@
 """Each kernel on any GPU against plain numpy in double precision.
 
-Run by tests/gpu_check.py on a real GPU, by tests/pycuda_on_cpu.py on pycuda without one.  Every check draws
+Run by gpu/gpu_check.py on a real GPU, by gpu/pycuda_on_cpu.py on pycuda without one.  Every check draws
 its input anew from a seed, and returns its largest error; what is wrong is an AssertionError that says where.
 """
 

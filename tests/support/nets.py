@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from musc_edge.runtime.parallel import cores
-from mutants import BOUNDS, NETS, RACES, VALUES
-from places import ROOT
+from support.mutants import BOUNDS, NETS, RACES, VALUES
+from support.places import ROOT
 
-HERE = Path(__file__).parent
+CUDA = Path(__file__).parent / "cuda"
 KERNELS = ROOT / "kernels"
 BATTERIES = "pool", "gram", "interval"
 SEEDS = "0", "1", "6", "7"
@@ -37,28 +37,28 @@ class Nets:
 
     def __post_init__(self) -> None:
         header = self.folder / "cuda_cpu.h.gch"
-        jobs = [[*_OPTIONS[VALUES], "-w", "-x", "c++-header", HERE / "cuda_cpu.h", "-o", header]]
-        jobs += [["-O2", "-c", HERE / f"battery_{k}.cpp", "-o", self.folder / f"{k}.o"] for k in BATTERIES]
+        jobs = [[*_OPTIONS[VALUES], "-w", "-x", "c++-header", CUDA / "cuda_cpu.h", "-o", header]]
+        jobs += [["-O2", "-c", CUDA / f"battery_{k}.cpp", "-o", self.folder / f"{k}.o"] for k in BATTERIES]
         for net in NETS:
             jobs.append(
-                ["-O2", *_OPTIONS[net][1:], "-c", HERE / "emulation.cpp", "-o", self.folder / f"{net}.o"]
+                ["-O2", *_OPTIONS[net][1:], "-c", CUDA / "emulation.cpp", "-o", self.folder / f"{net}.o"]
             )
         with ThreadPoolExecutor(cores()) as pool:
             list(pool.map(lambda job: _compile(*job), jobs))
 
     def build(self, name: str, net: str, target: Path, kernels: Path = KERNELS) -> Path:
         """The battery called ``name`` with the kernels of the folder ``kernels``."""
-        header = self.folder if net == VALUES else HERE
+        header = self.folder if net == VALUES else CUDA
         objects = self.folder / f"{name}.o", self.folder / f"{net}.o"
         _compile(
             *_OPTIONS[net], "-include", header / "cuda_cpu.h", f"-I{kernels}",
-            HERE / f"{name}_cpu.cpp", *objects, "-o", target,
+            CUDA / f"{name}_cpu.cpp", *objects, "-o", target,
         )  # fmt: skip
         return target
 
 
 def _compile(*options: str | Path) -> None:
-    command = ["g++", "-std=c++17", "-Wall", "-Wextra", "-DMUSC_CPU", f"-I{HERE}", *map(str, options)]
+    command = ["g++", "-std=c++17", "-Wall", "-Wextra", "-DMUSC_CPU", f"-I{CUDA}", *map(str, options)]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
 

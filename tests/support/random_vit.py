@@ -1,6 +1,6 @@
 """Vision transformers of CLIP's shapes with random weights: as fast as the real ones, and worth no score.
 
-    python tests/random_vit.py ViT-L-14-336 FILE.onnx
+    python tests/support/random_vit.py ViT-L-14-336 FILE.onnx
 
 Residual streams are named ``block_0``, ``block_1``, ..., the normed CLS token ``cls``.
 """

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from kernel_checks import HALF_STEP
 from musc_edge.kernels.thread import GpuThread
 from musc_edge.runtime.errors import LotError
 from musc_edge.runtime.gpu.plan import make_device_plan
@@ -18,6 +17,7 @@ from musc_edge.runtime.scoring.mutual import CpuScorer
 from musc_edge.runtime.scoring.plan import HostNeeds, LotSize
 from musc_edge.runtime.store.features import DeviceStore, HostStore
 from musc_edge.runtime.types import Array, DevicePlan, FloatArray, Plan, Slot
+from support.kernel_checks import HALF_STEP
 
 
 def make_lot(

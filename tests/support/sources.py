@@ -22,7 +22,7 @@ from musc_edge.export.adopt import OnnxSource
 from musc_edge.export.graph import BundleGraph, cut, make_graph
 from musc_edge.export.taps import find_taps
 from musc_edge.runtime.types import PreprocessSpec
-from tiny_vit import tiny_vit
+from support.tiny_vit import tiny_vit
 
 Array = npt.NDArray[Any]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bad_input import CASES, Case, Place, command_of
+from support.bad_input import CASES, Case, Place, command_of
 
 
 def run_case(case: Case, place: Place, commands: Path) -> subprocess.CompletedProcess[str]:

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from musc_edge.tools.demo import auroc, read_scores
-from places import golden_folder, listen_to_interrupts
+from support.places import golden_folder, listen_to_interrupts
 
 Run = subprocess.CompletedProcess[str]
 

@@ -16,13 +16,13 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from bad_input import Place
 from musc_edge import open_bundle, score_lot
 from musc_edge.runtime.images.listing import list_lot
 from musc_edge.runtime.images.survey import ReadOptions, survey_lot
 from musc_edge.runtime.results.output import new_folder
 from musc_edge.runtime.run import Watch
-from places import listen_to_interrupts
+from support.bad_input import Place
+from support.places import listen_to_interrupts
 
 Run = subprocess.CompletedProcess[str]
 

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bad_input import Place
 from musc_edge import upsample
+from support.bad_input import Place
 
 
 def infer(commands: Path, place: Place, out: str, *options: str) -> dict[str, Any]:

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bad_input import Place
 from musc_edge import open_bundle, score_lot
 from musc_edge.runtime.errors import OutputError
 from musc_edge.runtime.settings import Resources, ScoreSettings
 from musc_edge.tools.demo import read_scores
-from places import listen_to_interrupts
+from support.bad_input import Place
+from support.places import listen_to_interrupts
 
 Run = subprocess.CompletedProcess[str]
 

@@ -17,8 +17,6 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-import oracle
-from emulated_gpu import EmulatedGpu
 from musc_edge.kernels.errors import KernelError
 from musc_edge.kernels.gpu import DeviceArray, Gpu, Launch, Stream
 from musc_edge.kernels.thread import GpuThread
@@ -32,8 +30,10 @@ from musc_edge.runtime.store.features import HostStore, UploadStore
 from musc_edge.runtime.store.tables import FileRows
 from musc_edge.runtime.timing import StageTimer
 from musc_edge.runtime.types import DevicePlan, DeviceSlot
-from places import golden_folder
-from scorer_checks import fill
+from support import oracle
+from support.emulated_gpu import EmulatedGpu
+from support.places import golden_folder
+from support.scorer_checks import fill
 
 Array = npt.NDArray[Any]
 Shape = tuple[int, int, int, int]

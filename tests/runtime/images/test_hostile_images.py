@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hostile_files import (
+from musc_edge.runtime.images.reading import ImageError, deepest_value, read_header, read_image
+from support.hostile_files import (
     BYTES,
     LONG,
     RATIONAL,
@@ -40,7 +41,6 @@ from hostile_files import (
     tiff_of_strips,
     wide_open,
 )
-from musc_edge.runtime.images.reading import ImageError, deepest_value, read_header, read_image
 
 
 def outcome(path: Path, read: Callable[[Path], object] = read_image) -> tuple[str, str]:

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from helpers_runtime import lot_result, write_png
 from musc_edge._files import make_folders, remove_folder
 from musc_edge.runtime.errors import LotError
 from musc_edge.runtime.images.listing import IMAGE_SUFFIXES, list_lot, natural_key
 from musc_edge.runtime.images.reading import ImageError, read_image
 from musc_edge.runtime.results.image_files import OutputOptions
 from musc_edge.runtime.results.write import write_results
+from support.lots import lot_result, write_png
 
 
 def make(folder: Path, *names: str) -> Path:

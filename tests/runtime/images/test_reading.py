@@ -18,7 +18,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from helpers_runtime import MEAN, SPEC, STD, Array, pixels, write_png
 from musc_edge.runtime.images.reading import (
     MAX_PIXELS,
     ImageError,
@@ -29,6 +28,7 @@ from musc_edge.runtime.images.reading import (
     read_image,
 )
 from musc_edge.runtime.types import PreprocessSpec
+from support.lots import MEAN, SPEC, STD, Array, pixels, write_png
 
 
 def refused(path: Path) -> ImageError:

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from helpers_runtime import SPEC, write_png
 from musc_edge.runtime.images import survey
 from musc_edge.runtime.images.reading import ImageError, preprocess, read_image
 from musc_edge.runtime.images.survey import ReadOptions, decode_ahead, survey_lot
 from musc_edge.runtime.types import FloatArray, LotImage
+from support.lots import SPEC, write_png
 
 TIMEOUT = 20  # seconds until a test that waits for a thread fails
 

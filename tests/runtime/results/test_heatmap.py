@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from helpers_runtime import Array, lot_result, pixels
 from musc_edge.runtime.images.survey import ReadOptions, survey_lot
 from musc_edge.runtime.results.contact_sheet import draw_contact_sheet
 from musc_edge.runtime.results.heatmap import Scale, colours, legend, lot_scale, overlay
 from musc_edge.runtime.results.image_files import draw_overlay
+from support.lots import Array, lot_result, pixels
 
 
 def lightness(rgb: Array) -> Array:

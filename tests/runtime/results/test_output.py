@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from helpers_runtime import tree
 from musc_edge._files import make_folders, remove_folder
 from musc_edge.runtime.errors import OutputError
 from musc_edge.runtime.results.output import new_folder
+from support.lots import tree
 
 MARKER = "lot.json"
 

@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from helpers_runtime import MANIFEST, Array, lot_result, write_png
 from musc_edge import upsample
 from musc_edge.runtime.images.survey import ReadOptions, survey_lot
 from musc_edge.runtime.results import image_files
@@ -33,6 +32,7 @@ from musc_edge.runtime.results.image_files import (
 from musc_edge.runtime.results.lot_result import LotResult
 from musc_edge.runtime.results.write import COLUMNS, combine, write_results
 from musc_edge.runtime.types import LotImage, SkippedImage
+from support.lots import MANIFEST, Array, lot_result, write_png
 
 NAMES = ["10.png", "2.png", "late shift/3.png"]
 SKIPPED = [

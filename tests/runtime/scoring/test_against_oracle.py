@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-import oracle
 from musc_edge import mutual_scores, rescore, upsample
 from musc_edge.runtime.errors import LotError
+from support import oracle
 
 Array = npt.NDArray[Any]
 Grid = tuple[int, int]

@@ -14,12 +14,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-import oracle
 from musc_edge.runtime.errors import DeviceError
 from musc_edge.runtime.scoring.aggregate import centre, pooled_lengths
 from musc_edge.runtime.scoring.gram_numpy import NumpyFilter
 from musc_edge.runtime.scoring.image_pairs import best_filter, load_filter
 from musc_edge.runtime.scoring.protocols import GramFilter
+from support import oracle
 
 Array = npt.NDArray[Any]
 Grid = tuple[int, int]

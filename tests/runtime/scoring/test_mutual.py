@@ -10,8 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import oracle
-from helpers_runtime import every_plan, random_store
 from musc_edge.runtime.errors import LotError
 from musc_edge.runtime.scoring.interval import interval_bounds, interval_mean, smallest_lot
 from musc_edge.runtime.scoring.judges import choose
@@ -19,6 +17,9 @@ from musc_edge.runtime.scoring.method import Method
 from musc_edge.runtime.scoring.mutual import CpuScorer, mutual_scores
 from musc_edge.runtime.scoring.plan import HostNeeds
 from musc_edge.runtime.types import FloatArray
+from support import oracle
+from support.lots import every_plan, random_store
+from support.places import ROOT
 
 Shape = tuple[int, int, int, int]
 GRIDS = {6: (2, 3), 12: (3, 4), 30: (5, 6), 1024: (32, 32)}
@@ -71,7 +72,7 @@ def test_plan_changes_no_byte_on_another_core(tmp_path: Path) -> None:
     code = (
         "import sys\n"
         "sys.path[:0] = sys.argv[1:]\n"
-        "from helpers_runtime import every_plan, random_store\n"
+        "from support.lots import every_plan, random_store\n"
         "from musc_edge.runtime.scoring.method import Method\n"
         "from musc_edge.runtime.scoring.mutual import CpuScorer\n"
         "shape = (1, 7, 1024, 64)\n"
@@ -79,7 +80,7 @@ def test_plan_changes_no_byte_on_another_core(tmp_path: Path) -> None:
         "print(len({scorer.score(store, p).tobytes() for p in every_plan(scorer, shape, threads=2)}))\n"
     )
     env = {**os.environ, "OPENBLAS_CORETYPE": "Haswell"}
-    folder = str(Path(__file__).parent.parent)
+    folder = str(ROOT / "tests")
     run = subprocess.run(
         [sys.executable, "-c", code, folder], env=env, capture_output=True, text=True, check=True
     )

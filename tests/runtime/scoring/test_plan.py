@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from helpers_runtime import every_plan, random_store
 from musc_edge.runtime.errors import LotError
 from musc_edge.runtime.scoring.image_pairs import load_filter
 from musc_edge.runtime.scoring.method import Method
 from musc_edge.runtime.scoring.mutual import CpuScorer
 from musc_edge.runtime.scoring.plan import UNLIMITED, HostNeeds, LotSize, block_images, make_plan
 from musc_edge.runtime.types import Plan
+from support.lots import every_plan, random_store
 
 SIZES = [
     LotSize(4, 90, 1369, 1024, 2, 3, 89),  # ViT-L/14-336 at 518

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from helpers_runtime import MANIFEST, SPEC, tree, write_png
 from musc_edge.runtime.errors import OutputError
 from musc_edge.runtime.images.survey import ReadOptions, Survey, survey_lot
 from musc_edge.runtime.scoring.judges import choose
@@ -29,6 +28,7 @@ from musc_edge.runtime.store.checkpoint import Checkpoint
 from musc_edge.runtime.store.kept_folder import kept_beside, remove_kept
 from musc_edge.runtime.types import DeviceSlot, FloatArray, LotImage, Slot
 from musc_edge.runtime.vit.extract import allocate, extract
+from support.lots import MANIFEST, SPEC, tree, write_png
 
 N, GROUP, BATCH, BLOCK = 40, 8, 8, 16
 LAYER = N * GROUP // 2  # pairs

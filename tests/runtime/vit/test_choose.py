@@ -9,9 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fake_onnxruntime import CUDA, FakeOnnxRuntime, install_onnxruntime
-from helpers_engine import SIZE, install, make_bundle, without_tensorrt
-from helpers_export import pixels, quiet
 from musc_edge.export.engine import choose_target, make_engine
 from musc_edge.export.verify import verify
 from musc_edge.kernels import driver
@@ -22,6 +19,9 @@ from musc_edge.runtime.vit.bundle import open_bundle
 from musc_edge.runtime.vit.choose import enter_backend, import_libraries
 from musc_edge.runtime.vit.extract import empty_slot
 from musc_edge.runtime.vit.onnx_backend import OnnxBackend
+from support.fake_onnxruntime import CUDA, FakeOnnxRuntime, install_onnxruntime
+from support.gpu_machine import SIZE, install, make_bundle, without_tensorrt
+from support.sources import pixels, quiet
 
 
 @pytest.fixture(scope="module")

@@ -13,11 +13,11 @@ import onnx
 import pytest
 from google.protobuf.message import DecodeError, Message  # type: ignore[import-untyped]
 
-from helpers_runtime import MANIFEST, make_bundle, sha256
 from musc_edge.runtime.errors import BundleError
 from musc_edge.runtime.vit import external_data
 from musc_edge.runtime.vit.bundle import open_bundle
 from musc_edge.runtime.vit.external_data import FIELDS, external_files
+from support.lots import MANIFEST, make_bundle, sha256
 
 FLOATS = np.arange(4, dtype=np.float32)
 

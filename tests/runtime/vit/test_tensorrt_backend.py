@@ -14,10 +14,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fake_pycuda import Error as DriverError
-from fake_tensorrt import FakeRuntime
-from helpers_engine import SIZE, Machine, install, make_bundle, without_tensorrt
-from helpers_export import pixels, quiet
 from musc_edge.export.engine import choose_target, make_engine
 from musc_edge.kernels import driver
 from musc_edge.kernels.gpu import DeviceArray
@@ -32,6 +28,10 @@ from musc_edge.runtime.vit.extract import empty_slot
 from musc_edge.runtime.vit.onnx_backend import OnnxBackend
 from musc_edge.runtime.vit.tensorrt_backend import TensorRtBackend
 from musc_edge.tools.summary import bundle_json, bundle_text
+from support.fake_pycuda import Error as DriverError
+from support.fake_tensorrt import FakeRuntime
+from support.gpu_machine import SIZE, Machine, install, make_bundle, without_tensorrt
+from support.sources import pixels, quiet
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-// libcuda.so.1 for a machine without a GPU, so that pycuda itself can be tried there (tests/pycuda_on_cpu.py).
+// libcuda.so.1 for a machine without a GPU, so that pycuda itself can be tried there (tests/gpu/pycuda_on_cpu.py).
 //
 // The calls that PycudaGpu makes through pycuda do here what the driver does, on host memory and with the
 // kernels' emulation (cuda_cpu.h): contexts are current in a thread or not, work is queued and done as late

@@ -26,7 +26,7 @@ from musc_edge.tools.bench.lot import synthetic_lot
 from musc_edge.tools.bench.report import Report
 from musc_edge.tools.bench.report_text import table_of
 from musc_edge.tools.bench.resources import Usage
-from places import listen_to_interrupts
+from support.places import listen_to_interrupts
 
 Run = subprocess.CompletedProcess[str]
 Bench = Callable[..., Run]
