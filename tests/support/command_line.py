@@ -1,5 +1,6 @@
-"""Runs the command line in this process, in place of ``subprocess.run``: a new Python, OpenCV and ONNX Runtime
-take two seconds, and most tests are not about them.
+"""Runs the command line in this process, in place of ``subprocess.run``.
+
+A new Python, OpenCV and ONNX Runtime take two seconds, and most tests are not about them.
 
 What is about the process (signals, limits, the environment, the console script itself) starts one.
 """
@@ -22,7 +23,7 @@ Main = Callable[[Sequence[str]], int]
 
 
 def run_here(command: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> Run:
-    """What ``command``, the path of a console script with its arguments, does; ``env`` is added to what is set.
+    """What ``command``, the path of a console script with its arguments, does; ``env`` adds to what is set.
 
     An exception that a process would print and end by comes out, and so does each warning.
     """
@@ -53,8 +54,7 @@ def _exit_code(main: Main, arguments: Sequence[str]) -> int:
     try:
         return main(arguments)
     except SystemExit as leaving:  # as argparse does
-        assert isinstance(leaving.code, int)
-        return leaving.code
+        return leaving.code if isinstance(leaving.code, int) else 1
 
 
 @contextmanager

@@ -29,22 +29,21 @@ _ENV = {
 }
 
 
+def compile_shared(folder: Path) -> None:
+    """Compile into ``folder`` what all programs share."""
+    header = folder / "cuda_cpu.h.gch"
+    jobs = [[*_OPTIONS[VALUES], "-w", "-x", "c++-header", CUDA / "cuda_cpu.h", "-o", header]]
+    jobs += [["-O2", "-c", CUDA / f"battery_{k}.cpp", "-o", folder / f"{k}.o"] for k in BATTERIES]
+    jobs += [["-O2", *_OPTIONS[n][1:], "-c", CUDA / "emulation.cpp", "-o", folder / f"{n}.o"] for n in NETS]
+    with ThreadPoolExecutor(cores()) as pool:
+        list(pool.map(lambda job: _compile(*job), jobs))
+
+
 @dataclass(frozen=True)
 class Nets:
-    """Builds in ``folder``, which holds what all of them share, compiled."""
+    """Builds programs from ``folder``, which ``compile_shared`` has filled."""
 
     folder: Path
-
-    def __post_init__(self) -> None:
-        header = self.folder / "cuda_cpu.h.gch"
-        jobs = [[*_OPTIONS[VALUES], "-w", "-x", "c++-header", CUDA / "cuda_cpu.h", "-o", header]]
-        jobs += [["-O2", "-c", CUDA / f"battery_{k}.cpp", "-o", self.folder / f"{k}.o"] for k in BATTERIES]
-        for net in NETS:
-            jobs.append(
-                ["-O2", *_OPTIONS[net][1:], "-c", CUDA / "emulation.cpp", "-o", self.folder / f"{net}.o"]
-            )
-        with ThreadPoolExecutor(cores()) as pool:
-            list(pool.map(lambda job: _compile(*job), jobs))
 
     def build(self, name: str, net: str, target: Path, kernels: Path = KERNELS) -> Path:
         """The battery called ``name`` with the kernels of the folder ``kernels``."""

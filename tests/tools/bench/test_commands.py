@@ -5,9 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-import signal
 import subprocess
-import time
+import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -26,6 +25,7 @@ from musc_edge.tools.bench.lot import synthetic_lot
 from musc_edge.tools.bench.report import Report
 from musc_edge.tools.bench.report_text import table_of
 from musc_edge.tools.bench.resources import Usage
+from support.command_line import run_here
 from support.places import listen_to_interrupts
 
 Run = subprocess.CompletedProcess[str]
@@ -40,6 +40,12 @@ def run_bench(commands: Path) -> Bench:
         return subprocess.run(command, capture_output=True, text=True, check=False)
 
     return run
+
+
+@pytest.fixture
+def bench_here(commands: Path) -> Bench:
+    """As ``run_bench``, for what is not about the process."""
+    return lambda *options: run_here([str(commands / "musc-bench"), *options])
 
 
 @pytest.fixture(scope="module")
@@ -114,9 +120,9 @@ def test_synthetic_lot_of_different_images(run_bench: Bench, quick_bundle: Path,
     assert "6 images, 1 rounds" in run.stdout
 
 
-def test_backbone(run_bench: Bench, quick_bundle: Path) -> None:
+def test_backbone(bench_here: Bench, quick_bundle: Path) -> None:
     options = ["-b", str(quick_bundle), "--batches", "1,3", "--rounds", "2", "--json"]
-    report = report_of(run_bench("backbone", *options))
+    report = report_of(bench_here("backbone", *options))
     assert {name: len(seconds) for name, seconds in report["samples"].items()} == {"batch 1": 2, "batch 3": 2}
     three = report["facts"]["batch 3"]
     assert three["images_per_s"] == pytest.approx(3 / three["p50"])
@@ -124,9 +130,9 @@ def test_backbone(run_bench: Bench, quick_bundle: Path) -> None:
     assert three["share_of_limit"] == pytest.approx(three["images_per_s"] * flop / peak)
 
 
-def test_scorer(run_bench: Bench) -> None:
+def test_scorer(bench_here: Bench) -> None:
     options = ["--images", "6,8", "--grid", "3x4", "--width", "16", "--rounds", "2", "--json"]
-    report = report_of(run_bench("scorer", *options))
+    report = report_of(bench_here("scorer", *options))
     assert list(report["facts"]) == ["N=6", "N=8"]
     eight = report["facts"]["N=8"]
     assert eight["flop"] == 28 * 2 * 12**2 * 16
@@ -166,34 +172,53 @@ def test_peak_and_startup(run_bench: Bench, case: str) -> None:
     ],
 )
 def test_unusable_options(
-    run_bench: Bench, lot: Path, quick_bundle: Path, options: list[str], code: int, says: str
+    bench_here: Bench, lot: Path, quick_bundle: Path, options: list[str], code: int, says: str
 ) -> None:
     given = [str(lot) if option == "LOT" else option for option in options]
     if given[0] in ("lot", "backbone") and "-b" not in given:
         given += ["-b", str(quick_bundle)]
-    run = run_bench(*given)
+    run = bench_here(*given)
     assert (run.returncode, says in run.stderr) == (code, True), run.stderr
     assert "Traceback" not in run.stderr
 
 
-def test_report_in_the_way_is_found_before_anything_is_measured(run_bench: Bench, tmp_path: Path) -> None:
+def test_report_in_the_way_is_found_before_anything_is_measured(bench_here: Bench, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.txt").touch()
-    run = run_bench("peak", "-o", str(tmp_path / "out"), "--rounds", "1000")
+    run = bench_here("peak", "-o", str(tmp_path / "out"), "--rounds", "1000")
     assert run.returncode == 7
     assert (tmp_path / "out" / "thesis.txt").exists()
 
 
-def test_interrupt_keeps_what_was_measured(commands: Path, quick_bundle: Path, tmp_path: Path) -> None:
+# Sends itself ctrl-C when the third round has been measured.
+INTERRUPT_ITSELF = """
+import os, signal, sys
+from musc_edge.tools.bench import backbone
+from musc_edge.tools.bench.cli import main
+
+rounds = 0
+
+class Yardstick(backbone.Yardstick):
+    def measure(self, seconds):
+        global rounds
+        super().measure(seconds)
+        rounds += 1
+        if rounds == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+
+backbone.Yardstick = Yardstick
+sys.exit(main())
+"""
+
+
+def test_interrupt_keeps_what_was_measured(quick_bundle: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    command = [str(commands / "musc-bench"), "backbone", "-b", str(quick_bundle), "--rounds", "100000"]
-    with subprocess.Popen(
-        [*command, "--batches", "1", "-o", str(out)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=listen_to_interrupts,
-    ) as process:  # fmt: skip
-        time.sleep(8)
-        process.send_signal(signal.SIGINT)
-        stdout, stderr = process.communicate(timeout=60)
+    options = ["backbone", "-b", str(quick_bundle), "--rounds", "100000", "--batches", "1", "-o", str(out)]
+    process = subprocess.run(
+        [sys.executable, "-c", INTERRUPT_ITSELF, *options],
+        capture_output=True, text=True, check=False, preexec_fn=listen_to_interrupts,
+    )  # fmt: skip
+    stdout, stderr = process.stdout, process.stderr
     assert process.returncode == 130, stderr
     assert "partial" in stderr
     report = json.loads((out / "report.json").read_text(encoding="ascii"))
