@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import pytest
@@ -21,13 +21,37 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # no test may wait for the network
 MakeOnce = Callable[[str, Callable[[Path], object]], Path]
 
 
-@pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
-    """With $MUSC_EDGE_NO_SKIPS, as in CI, a test that is skipped has failed."""
-    outcome = yield
-    report = outcome.get_result()  # type: ignore[attr-defined]
+SLOW = {"commands", "real_vit", "nets"}
+"""Fixtures of what takes long: processes of the command line, the real ViT, programs that are compiled."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as slow what uses a fixture of ``SLOW``, itself or through others."""
+    for item in items:
+        if isinstance(item, pytest.Function) and SLOW.intersection(item.fixturenames):
+            item.add_marker(pytest.mark.slow)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Let no test be skipped where all must run."""
+    report = yield
+    _refuse_skips(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """The same for files that skip themselves."""
+    report = yield
+    _refuse_skips(report)
+    return report
+
+
+def _refuse_skips(report: pytest.TestReport | pytest.CollectReport) -> None:
+    """With $MUSC_EDGE_NO_SKIPS, which .ci/run sets, what is skipped has failed."""
     if report.skipped and os.environ.get("MUSC_EDGE_NO_SKIPS"):
-        report.outcome, report.longrepr = "failed", f"skipped where all must run: {report.longrepr}"
+        report.outcome, report.longrepr = "failed", f"skipped, where nothing may be: {report.longrepr}"
 
 
 @pytest.fixture(scope="session")
