@@ -242,7 +242,7 @@ HOST_MUTANTS = [
         ("degree // 2", "degree"),
         ("sizes = *grid,", "sizes = *grid[::-1],"),
         ("pairs.shape[0] * _tiles(patches)", "_tiles(patches)"),
-        ("(-(-patches // 128), images, 1)", "(-(-patches // 128), 1, 1)"),
+        ("(ceil_div(patches, 128), images, 1)", "(ceil_div(patches, 128), 1, 1)"),
         ("numbers = judges, patches, start, stop", "numbers = judges, patches, 0, stop"),
     ),
     *_of(
