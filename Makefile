@@ -1,5 +1,6 @@
 # make demo   set everything up and score 90 real images
 # make test   set everything up and run the tests, in WORKERS processes
+# make test-quick  the same without what is marked slow
 # make check  what CI runs after the tests: lint, types and the API page
 # make api    the page of the Python API: .work/api/musc_edge.html
 # make bench  measure this machine
@@ -17,13 +18,16 @@ SOURCES := $(wildcard *.py) $(shell find export kernels runtime tools -type f -n
 export PYTHONPYCACHEPREFIX := $(CURDIR)/$(WORK)/pycache
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test check api bench clean
+.PHONY: demo test test-quick check api bench clean
 
 demo: $(DEMO)/.installed $(DATA)
 	$(DEMO)/bin/python -m musc_edge.tools.demo $(WORK)
 
 test: $(TEST)/.installed $(DATA)
-	$(TEST)/bin/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	$(TEST)/bin/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
+
+test-quick: $(TEST)/.installed $(DATA)
+	$(TEST)/bin/python -m pytest -n $(WORKERS) --dist worksteal -m 'not slow' $(ARGS)
 
 check: $(TEST)/.installed api
 	$(TEST)/bin/ruff check .

@@ -1,7 +1,7 @@
 // Every instruction that plain CUDA C++ has no word for: the device's body, and beside it the CPU's.
 //
 // Compiled with -DMUSC_CPU by a host compiler, the kernels run thread for thread on the CPU
-// (tests/kernels/cuda_cpu.h).  Both bodies of an operation have the same layout of values over lanes, so
+// (tests/support/cuda/cuda_cpu.h).  Both bodies of an operation have the same layout of values over lanes, so
 // what a test finds out about indices, barriers and waits there holds for the device.
 //
 // No header of CUDA is needed, so NVRTC compiles the kernels without any include path.

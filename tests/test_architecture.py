@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from measure_structure import floors, read_modules
 
-from places import ROOT
+from measure.structure import floors, read_modules
+from support.places import ROOT
 
 LEAVES = {"_files", "_json", "_numbers", "_version"}
 """Modules of the package's own folder, which import nothing of it but each other."""

@@ -19,7 +19,7 @@ from musc_edge import LotResult, open_bundle, score_lot
 from musc_edge.runtime.images.listing import list_lot
 from musc_edge.runtime.results.write import COLUMNS
 from musc_edge.tools.export import main as musc_export
-from places import DATA
+from support.places import DATA
 
 KEPT = DATA / "schema1"
 

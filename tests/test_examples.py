@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from bad_input import Place
-from places import ROOT
+from support.bad_input import Place
+from support.places import ROOT
 
 EXAMPLES = ROOT / "docs" / "examples"
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from places import ROOT
+from support.places import ROOT
 
 PARTS = ("export", "kernels", "runtime", "tools")
 TOP = {f"musc_edge/{name}" for name in ("py.typed", *(path.name for path in ROOT.glob("_*.py")))}

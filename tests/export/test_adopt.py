@@ -14,20 +14,6 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from helpers_export import (
-    CLS,
-    LAYERS,
-    MEAN,
-    STD,
-    Array,
-    block,
-    change_weight,
-    edit_manifest,
-    expected,
-    quiet,
-    run,
-    tiny_source,
-)
 from musc_edge._version import __version__
 from musc_edge.export import adopt as adopt_module
 from musc_edge.export import make as make_module
@@ -42,7 +28,21 @@ from musc_edge.runtime.images.reading import normalise
 from musc_edge.runtime.store.features import HostStore
 from musc_edge.runtime.vit.bundle import open_bundle
 from musc_edge.runtime.vit.onnx_backend import OnnxBackend
-from tiny_vit import INPUT, WIDTH, tiny_vit
+from support.sources import (
+    CLS,
+    LAYERS,
+    MEAN,
+    STD,
+    Array,
+    block,
+    change_weight,
+    edit_manifest,
+    expected,
+    quiet,
+    run,
+    tiny_source,
+)
+from support.tiny_vit import INPUT, WIDTH, tiny_vit
 
 SIZE, PATCHES = (16, 24), 24
 

@@ -25,7 +25,7 @@ from musc_edge.runtime.errors import BundleError, OutputError, ParityError
 from musc_edge.runtime.images.reading import preprocess, read_image
 from musc_edge.runtime.vit.bundle import open_bundle
 from musc_edge.runtime.vit.onnx_backend import import_onnxruntime
-from tiny_clip import (
+from support.tiny_clip import (
     BLOCKS,
     GRID,
     NAME,

@@ -12,8 +12,6 @@ from typing import Any
 
 import pytest
 
-from helpers_engine import install, interrupt_main_thread, listening, make_bundle
-from helpers_export import edit_manifest, quiet
 from musc_edge.export import engine_builder
 from musc_edge.export.engine import Built, choose_target, make_engine
 from musc_edge.export.verify import verify
@@ -22,6 +20,8 @@ from musc_edge.runtime.errors import BundleError, DeviceError, OutputError, Pari
 from musc_edge.runtime.types import Bundle
 from musc_edge.runtime.vit.bundle import open_bundle, sha256
 from musc_edge.runtime.vit.engines import engine_folders, find_engine, find_proof
+from support.gpu_machine import install, interrupt_main_thread, listening, make_bundle
+from support.sources import edit_manifest, quiet
 
 FLAVORS = ("tensorrt", "rtx")
 

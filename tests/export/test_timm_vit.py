@@ -16,7 +16,7 @@ from musc_edge.export.torch_setup import import_models
 from musc_edge.export.verify import verify
 from musc_edge.runtime.errors import BundleError
 from musc_edge.runtime.vit.bundle import open_bundle
-from tiny_clip import quiet
+from support.tiny_clip import quiet
 
 DINO = "vit_tiny_dino_test"
 SIZE = (32, 48)

@@ -17,13 +17,13 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from helpers_export import Array, change_weight, edit_manifest, quiet, rehash, tiny_source
 from musc_edge.export.make import make_bundle
 from musc_edge.export.probe import load_probe
 from musc_edge.export.verify import verify
 from musc_edge.runtime.errors import BundleError, ParityError
 from musc_edge.runtime.vit.bundle import open_bundle
-from tiny_vit import WIDTH, tiny_vit
+from support.sources import Array, change_weight, edit_manifest, quiet, rehash, tiny_source
+from support.tiny_vit import WIDTH, tiny_vit
 
 SIZE = (16, 24)
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from fake_libcuda import FakeCuda
 from musc_edge.kernels import driver
 from musc_edge.kernels.driver import GpuModel, find_gpu
 from musc_edge.kernels.errors import KernelError
+from support.fake_libcuda import FakeCuda
 
 
 def test_gpu_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

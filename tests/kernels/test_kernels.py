@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import oracle
-from helpers_kernels import SEEDS, Array, Bench, Grid, bench, nearest
 from musc_edge.kernels import launches
 from musc_edge.kernels.errors import KernelError
 from musc_edge.kernels.gpu import DeviceArray
+from support import oracle
+from support.kernel_bench import SEEDS, Array, Bench, Grid, bench, nearest
 
 HALF_ROUNDING = 2.0**-11
 

@@ -6,13 +6,15 @@ import os
 import shutil
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from musc_edge.runtime.parallel import cores
-from mutants import HOST_MUTANTS, MUTANTS, VALUES, Mutant
-from nets import BATTERIES, HERE, KERNELS, SECONDS, Nets, findings
-from places import ROOT
+import pytest
+
+from support.mutants import HOST_MUTANTS, MUTANTS, VALUES, Mutant
+from support.nets import BATTERIES, KERNELS, SECONDS, Nets, findings
+from support.places import ROOT
+
+pytestmark = pytest.mark.slow
 
 
 def caught(nets: Nets, mutant: Mutant, folder: Path) -> str:
@@ -35,8 +37,8 @@ def caught_in_host(library: Path, mutant: Mutant | None, folder: Path) -> str:
     if mutant:
         path = package / mutant.file
         path.write_text(mutant.apply(path.read_text()))
-    places = os.pathsep.join(map(str, (folder, HERE, HERE.parent)))
-    command = [sys.executable, str(HERE / "host_battery.py"), str(library)]
+    places = os.pathsep.join(map(str, (folder, ROOT / "tests")))
+    command = [sys.executable, str(ROOT / "tests" / "support" / "host_battery.py"), str(library)]
     run = subprocess.run(
         command, env={**os.environ, "PYTHONPATH": places}, capture_output=True, text=True, check=False,
         timeout=SECONDS,
@@ -48,27 +50,29 @@ def caught_in_host(library: Path, mutant: Mutant | None, folder: Path) -> str:
     return errors[-1] if errors else f"ended by signal {-run.returncode}"
 
 
-def test_every_mutant_of_the_kernels_is_caught(nets: Nets, tmp_path: Path) -> None:
-    """What test_sanitizers.py finds nothing in without them, or nothing would be said by this."""
-    for name in BATTERIES:
-        assert findings(nets.build(name, VALUES, tmp_path / name), VALUES) == ""
-    with ThreadPoolExecutor(cores()) as pool:
-        folders = [tmp_path / str(number) for number in range(len(MUTANTS))]
-        found = list(pool.map(lambda item: caught(nets, *item), zip(MUTANTS, folders, strict=True)))
-    require_all(MUTANTS, found)
+@pytest.mark.parametrize("name", BATTERIES)
+def test_the_shipped_kernels_pass(nets: Nets, name: str, tmp_path: Path) -> None:
+    """What test_sanitizers.py finds nothing in without mutants, or nothing would be said by what follows."""
+    assert findings(nets.build(name, VALUES, tmp_path / name), VALUES) == ""
 
 
-def test_every_mutant_of_what_launches_them_is_caught(kernel_library: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("mutant", MUTANTS, ids=str)
+def test_every_mutant_of_the_kernels_is_caught(nets: Nets, mutant: Mutant, tmp_path: Path) -> None:
+    require(mutant, caught(nets, mutant, tmp_path / "mutant"))
+
+
+def test_what_launches_the_shipped_kernels_passes(kernel_library: Path, tmp_path: Path) -> None:
     assert caught_in_host(kernel_library, None, tmp_path / "none") == ""
-    with ThreadPoolExecutor(cores()) as pool:
-        folders = [tmp_path / str(number) for number in range(len(HOST_MUTANTS))]
-        work = zip(HOST_MUTANTS, folders, strict=True)
-        found = list(pool.map(lambda item: caught_in_host(kernel_library, *item), work))
-    require_all(HOST_MUTANTS, found)
 
 
-def require_all(mutants: list[Mutant], found: list[str]) -> None:
-    """Print what caught each mutant, and fail for those that nothing did."""
-    for mutant, what in zip(mutants, found, strict=True):
-        print(f"{mutant} | {mutant.net}: {what or 'NOT CAUGHT'}")
-    assert [str(mutant) for mutant, what in zip(mutants, found, strict=True) if not what] == []
+@pytest.mark.parametrize("mutant", HOST_MUTANTS, ids=str)
+def test_every_mutant_of_what_launches_them_is_caught(
+    kernel_library: Path, mutant: Mutant, tmp_path: Path
+) -> None:
+    require(mutant, caught_in_host(kernel_library, mutant, tmp_path / "mutant"))
+
+
+def require(mutant: Mutant, found: str) -> None:
+    """Print what caught the mutant, and fail if nothing did."""
+    print(f"{mutant} | {mutant.net}: {found or 'NOT CAUGHT'}")
+    assert found, "NOT CAUGHT"

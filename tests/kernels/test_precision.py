@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import oracle
-from helpers_kernels import Array, Bench, Floats, Grid, bench, nearest
+from support import oracle
+from support.kernel_bench import Array, Bench, Floats, Grid, bench, nearest
 
 GRID: Grid = (4, 5)
 WIDTH = 96

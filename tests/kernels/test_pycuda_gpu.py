@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fake_pycuda import Error, FakeDriver, OutOfMemoryError
 from musc_edge.kernels.cubins import FoundCubin
 from musc_edge.kernels.errors import DeviceMemoryError, KernelError
 from musc_edge.kernels.gpu import Array, Gpu, Launch
@@ -21,6 +20,7 @@ from musc_edge.kernels.pycuda_gpu import PycudaGpu, import_driver
 from musc_edge.kernels.thread import GpuThread
 from musc_edge.runtime import scorers
 from musc_edge.runtime.errors import DeviceError
+from support.fake_pycuda import Error, FakeDriver, OutOfMemoryError
 
 LAUNCH = Launch("gram_min", (3, 2, 1), (256, 1, 1), 49152)
 

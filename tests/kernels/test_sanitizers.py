@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mutants import NETS
-from nets import BATTERIES, Nets, findings
+from support.mutants import NETS
+from support.nets import BATTERIES, Nets, findings
 
 
 @pytest.mark.parametrize("net", NETS)

@@ -10,7 +10,7 @@ import pytest
 
 from musc_edge import mutual_scores, rescore, upsample
 from musc_edge.runtime.scoring.anomaly_map import raw_scores
-from places import golden_folder
+from support.places import golden_folder
 
 MUTUAL = sorted(golden_folder().glob("mutual_*.npz"))
 RESCORE = sorted(golden_folder().glob("rescore_*.npz"))

@@ -9,11 +9,33 @@ from pathlib import Path
 
 import pytest
 
-from bad_input import CASES, Case, Place, command_of
+from support.bad_input import CASES, Case, Place, command_of
+from support.command_line import run_here
+
+PROCESSES = {
+    "pipe with an image's name",
+    "EPS with an image's name",  # an interpreter of its own is on the PATH
+    "CMYK",
+    "odd names",
+    "folder that does not exist",
+    "four readable images",
+    "file as output",
+    "link where the results are to be written",
+    "bundle with one bit flipped",
+    "budget that is too small",
+}
+"""Cases, at least one of each exit code, that run as a user runs them; the others in this process."""
+
+
+def test_cases_that_run_in_a_process_are_there() -> None:
+    assert {case.given for case in CASES} >= PROCESSES
+    assert {case.code for case in CASES if case.given in PROCESSES} == {case.code for case in CASES}
 
 
 def run_case(case: Case, place: Place, commands: Path) -> subprocess.CompletedProcess[str]:
     command = command_of(case, place, commands)
+    if case.given not in PROCESSES:
+        return run_here(command, cwd=place.root)
     return subprocess.run(
         command, cwd=place.root, capture_output=True, text=True, errors="replace", check=False
     )

@@ -10,16 +10,16 @@ from typing import Any
 
 import pytest
 
-from bad_input import Place
-from emulated_gpu import EmulatedGpu
-from fake_libcuda import FakeCuda
-from fake_onnxruntime import FakeOnnxRuntime, install_onnxruntime
 from musc_edge.kernels import driver
 from musc_edge.kernels.thread import GpuThread
 from musc_edge.runtime import scorers
 from musc_edge.runtime.errors import DeviceError
 from musc_edge.tools.demo import read_scores
 from musc_edge.tools.edge import main
+from support.bad_input import Place
+from support.emulated_gpu import EmulatedGpu
+from support.fake_libcuda import FakeCuda
+from support.fake_onnxruntime import FakeOnnxRuntime, install_onnxruntime
 
 OUTPUTS: dict[str, tuple[str, ...]] = {"resident": (), "copied": ("--resume",)}
 

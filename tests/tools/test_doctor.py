@@ -86,6 +86,7 @@ def findings_with_driver(folder: Path, monkeypatch: pytest.MonkeyPatch, code: in
     return report_text(examine(tuple(c for c in CHECKS if c.name in ("NVIDIA GPU", "pycuda"))))
 
 
+@pytest.mark.usefixtures("host_compiler")
 def test_gpu_and_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "pycuda").mkdir()
     (tmp_path / "pycuda" / "__init__.py").write_text("VERSION_TEXT = '2026.1'", encoding="ascii")
@@ -112,6 +113,7 @@ def test_pycuda_without_a_driver_is_not_missing(tmp_path: Path, monkeypatch: pyt
 @pytest.mark.parametrize(
     ("code", "count", "word"), [(999, 1, "answers with error 999"), (0, 0, "finds no GPU")]
 )
+@pytest.mark.usefixtures("host_compiler")
 def test_a_driver_without_a_gpu(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, count: int, word: str
 ) -> None:

@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ import numpy as np
 import pytest
 
 from musc_edge.tools.demo import auroc, read_scores
-from places import golden_folder, listen_to_interrupts
+from support.command_line import run_here
+from support.places import golden_folder, listen_to_interrupts
 
 Run = subprocess.CompletedProcess[str]
 
@@ -46,8 +48,14 @@ def infer(commands: Path, real_bundle: Path) -> Any:
 
 @pytest.fixture(scope="module")
 def quick(commands: Path, quick_bundle: Path) -> Any:
-    """For tests that are about everything but the scores."""
-    return runner(commands, quick_bundle, "--scorer", "numpy")
+    """For tests that are about everything but the scores and the process."""
+    return runner_here(commands, quick_bundle, "--scorer", "numpy")
+
+
+@pytest.fixture(scope="module")
+def infer_here(commands: Path, real_bundle: Path) -> Any:
+    """As ``infer``, for tests that are not about the process."""
+    return runner_here(commands, real_bundle)
 
 
 def runner(commands: Path, bundle: Path, *always: str) -> Any:
@@ -61,6 +69,17 @@ def runner(commands: Path, bundle: Path, *always: str) -> Any:
             check=False,
             cwd=out.parent,
             env={**os.environ, **(env or {})},
+        )
+
+    return run
+
+
+def runner_here(commands: Path, bundle: Path, *always: str) -> Any:
+    start = [str(commands / "musc-edge"), "infer"]
+
+    def run(lot: Path | str, out: Path, *options: str) -> Run:
+        return run_here(
+            [*start, str(lot), "-b", str(bundle), *always, "-o", str(out), *options], cwd=out.parent
         )
 
     return run
@@ -130,13 +149,20 @@ def test_results_are_complete(lot: Path, infer: Any, tmp_path: Path) -> None:
     assert str(out / "contact_sheet.png") in run.stdout
 
 
-def test_runs_budgets_and_batches_give_the_same_bytes(lot: Path, infer: Any, tmp_path: Path) -> None:
+def test_runs_budgets_and_batches_give_the_same_bytes(
+    lot: Path, infer: Any, infer_here: Any, tmp_path: Path
+) -> None:
     least = least_budget(infer(lot, tmp_path / "none", "--memory-budget", "1M"))
     budget = f"{least + 5}M"  # a process does not take the same memory every time
-    variants = [[], [], ["--batch", "5"], ["--memory-budget", budget]]
+    variants = [
+        (infer, []),
+        (infer_here, []),
+        (infer_here, ["--batch", "5"]),
+        (infer, ["--memory-budget", budget]),
+    ]
     outs = [tmp_path / f"out{k}" for k in range(len(variants))]
-    for out, options in zip(outs, variants, strict=True):
-        run = infer(lot, out, *options)
+    for out, (start, options) in zip(outs, variants, strict=True):
+        run = start(lot, out, *options)
         assert run.returncode == 0, run.stderr
     plan = json.loads((outs[3] / "lot.json").read_text(encoding="utf-8"))["plan"]
     assert plan["tokens_on_disk"]
@@ -146,9 +172,9 @@ def test_runs_budgets_and_batches_give_the_same_bytes(lot: Path, infer: Any, tmp
         assert len({(out / name).read_bytes() for out in outs}) == 1, name
 
 
-def test_options_reach_the_method(lot: Path, infer: Any, tmp_path: Path) -> None:
+def test_options_reach_the_method(lot: Path, infer_here: Any, tmp_path: Path) -> None:
     options = ["--degrees", "3", "--interval", "0.1,0.5", "--neighbors", "1", "--maps", "pixel", "--json"]
-    run = infer(lot, tmp_path / "out", *options)
+    run = infer_here(lot, tmp_path / "out", *options)
     assert run.returncode == 0, run.stderr
     about = json.loads(run.stdout)
     expected = {"degrees": [3], "interval": [0.1, 0.5], "neighbors": [1], "maps": "pixel", "bit_depth": 8}
@@ -206,9 +232,9 @@ def test_damaged_images_are_listed_and_never_scored(lot: Path, quick: Any, tmp_p
     ],
 )
 def test_unusable_options(
-    lot: Path, infer: Any, tmp_path: Path, options: list[str], code: int, message: str
+    lot: Path, infer_here: Any, tmp_path: Path, options: list[str], code: int, message: str
 ) -> None:
-    run = infer(lot, tmp_path / "out", *options)
+    run = infer_here(lot, tmp_path / "out", *options)
     assert run.returncode == code, run.stderr
     assert message in run.stderr
     assert "Traceback" not in run.stderr
@@ -278,8 +304,16 @@ def test_earlier_results_inside_the_lot_are_not_images_of_it(lot: Path, quick: A
     assert len(rows(folder / "second")) == 12
 
 
+MOMENTS: dict[str, Callable[[str, Path], bool]] = {
+    "imports": lambda line, root: line.startswith("12 images in "),  # next the libraries are imported
+    "output": lambda line, root: (root / ".out.partial").exists(),
+    "scoring": lambda line, root: line.startswith("plan: "),
+}
+"""What can be seen from outside when a run has come so far: a line that it prints, a folder that it makes."""
+
+
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-@pytest.mark.parametrize("delay", [0.3, 1.0, 1.6])
+@pytest.mark.parametrize("moment", MOMENTS)
 def test_interrupt_leaves_nothing(
     lot: Path,
     commands: Path,
@@ -287,27 +321,28 @@ def test_interrupt_leaves_nothing(
     tmp_path: Path,
     sent: signal.Signals,
     code: int,
-    delay: float,
+    moment: str,
 ) -> None:
-    command = [
-        str(commands / "musc-edge"),
-        "infer",
-        str(lot),
-        "-b",
-        str(real_bundle),
-        "-o",
-        str(tmp_path / "out"),
-    ]
-    with subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=listen_to_interrupts,
-    ) as process:
-        time.sleep(delay)
+    command = [str(commands / "musc-edge"), "infer", str(lot), "-b", str(real_bundle)]
+    with (
+        (tmp_path / "printed").open("w+", encoding="utf-8") as printed,
+        subprocess.Popen(
+            [*command, "-o", str(tmp_path / "out")],
+            stdout=printed,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=listen_to_interrupts,
+        ) as process,
+    ):
+        reached = MOMENTS[moment]
+        while process.poll() is None:
+            lines = (tmp_path / "printed").read_text(encoding="utf-8").splitlines() or [""]
+            if any(reached(line, tmp_path) for line in lines):
+                break
+            time.sleep(0.001)
         process.send_signal(sent)
         _, stderr = process.communicate(timeout=60)
+    (tmp_path / "printed").unlink()
     if process.returncode == 0:  # a fast machine was done before the signal
         assert len(rows(tmp_path / "out")) == 12
         return
@@ -349,7 +384,7 @@ def test_progress_on_a_terminal(lot: Path, commands: Path, real_bundle: Path, tm
 def test_plan_says_what_a_lot_would_take(commands: Path, real_bundle: Path) -> None:
     command = [str(commands / "musc-edge"), "plan", "-b", str(real_bundle), "--threads", "2"]
     few = [*command, "1000", "--group-size", "20", "--memory-budget", "1G", "--resume", "--json"]
-    data = json.loads(subprocess.run(few, capture_output=True, text=True, check=True).stdout)
+    data = json.loads(run_here(few).stdout)
     assert (data["images"], data["judges"], data["pairs"], data["layers"]) == (1000, 20, 10_000, 4)
     assert data["seconds"] > 0
     plan = data["plan"]
@@ -365,7 +400,7 @@ def test_plan_says_what_a_lot_would_take(commands: Path, real_bundle: Path) -> N
         (["99999999999999999999"], 2, "at most"),
     ]
     for options, code, message in refused:
-        run = subprocess.run([*command, *options], capture_output=True, text=True, check=False)
+        run = run_here([*command, *options])
         assert (run.returncode, message in run.stderr) == (code, True), run.stderr
 
 
@@ -374,19 +409,22 @@ def test_inspect_says_what_a_bundle_is(commands: Path, real_bundle: Path, tmp_pa
     run = subprocess.run(command, capture_output=True, text=True, check=True)
     for part in ("DINOv2-S/14", "224x224", "16x16 patches of 14 pixels", "2, 5, 8, 11", "hash ok"):
         assert part in run.stdout
-    data = json.loads(subprocess.run([*command, "--json"], capture_output=True, text=True, check=True).stdout)
+    data = json.loads(run_here([*command, "--json"]).stdout)
     assert data["grid"] == [16, 16]
     damaged = tmp_path / "damaged"
     shutil.copytree(real_bundle, damaged)
     probe = bytearray((damaged / "probe.npz").read_bytes())
     probe[1000] ^= 1
     (damaged / "probe.npz").write_bytes(probe)
-    run = subprocess.run([*command[:-1], str(damaged)], capture_output=True, text=True, check=False)
+    run = run_here([*command[:-1], str(damaged)])
     assert run.returncode == 4
     assert "probe.npz was changed" in run.stderr
 
 
-def test_closed_or_narrow_streams_do_not_change_the_result(lot: Path, quick: Any, tmp_path: Path) -> None:
+def test_closed_or_narrow_streams_do_not_change_the_result(
+    lot: Path, commands: Path, quick_bundle: Path, tmp_path: Path
+) -> None:
+    quick = runner(commands, quick_bundle, "--scorer", "numpy")
     folder = tmp_path / "cells"
     shutil.copytree(lot, folder)
     next(folder.glob("*.png")).rename(folder / "größe.png")

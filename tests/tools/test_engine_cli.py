@@ -17,12 +17,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from helpers_engine import install, make_bundle
-from helpers_runtime import write_png
 from musc_edge.kernels import driver
 from musc_edge.tools import edge, export
 from musc_edge.tools.demo import read_scores
-from places import listen_to_interrupts
+from support.gpu_machine import install, make_bundle
+from support.lots import write_png
+from support.places import listen_to_interrupts
 
 WITHOUT_GPU = {"CUDA_VISIBLE_DEVICES": ""}
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from support.command_line import run_here
+
 
 def export(
     commands: Path, *arguments: str, env: dict[str, str] | None = None
@@ -41,7 +43,7 @@ def test_verify_passes_and_says_the_numbers(commands: Path, real_bundle: Path) -
     run = export(commands, "verify", str(real_bundle))
     assert run.returncode == 0, run.stderr
     assert "every file is as it was written" in run.stdout
-    data = json.loads(export(commands, "verify", str(real_bundle), "--json").stdout)
+    data = json.loads(run_here([str(commands / "musc-export"), "verify", str(real_bundle), "--json"]).stdout)
     assert data["parity"]["raw_score_rank_correlation"] == pytest.approx(1.0)
     assert len(data["parity"]["layers"]) == 4
 
@@ -54,7 +56,7 @@ def test_verify_refuses_a_flipped_bit(commands: Path, real_bundle: Path, tmp_pat
         byte = file.read(1)[0]
         file.seek(40_000_000)
         file.write(bytes([byte ^ 1]))
-    run = export(commands, "verify", str(damaged))
+    run = run_here([str(commands / "musc-export"), "verify", str(damaged)])
     assert run.returncode == 4
     assert "model.onnx was changed" in run.stderr
 
@@ -73,7 +75,8 @@ def test_verify_refuses_a_flipped_bit(commands: Path, real_bundle: Path, tmp_pat
 def test_unusable_options(
     commands: Path, real_vit: Path, tmp_path: Path, arguments: list[str], code: int, message: str
 ) -> None:
-    run = export(commands, "onnx", str(real_vit), "-o", str(tmp_path / "bundle"), *arguments)
+    command = [str(commands / "musc-export"), "onnx", str(real_vit), "-o", str(tmp_path / "bundle")]
+    run = run_here([*command, *arguments])
     assert run.returncode == code, run.stderr
     assert message in run.stderr
     assert "Traceback" not in run.stderr

@@ -13,8 +13,6 @@ from typing import Any
 
 import pytest
 
-from helpers_export import quiet, tiny_source
-from helpers_runtime import make_bundle, tree
 from musc_edge.export import make
 from musc_edge.kernels import compiler as compiler_module
 from musc_edge.kernels.cubins import find_cubin
@@ -22,7 +20,9 @@ from musc_edge.kernels.errors import KernelError
 from musc_edge.kernels.source import ARCHES
 from musc_edge.runtime.results import output
 from musc_edge.tools import edge, export
-from places import listen_to_interrupts
+from support.lots import make_bundle, tree
+from support.places import listen_to_interrupts
+from support.sources import quiet, tiny_source
 
 
 class Compiler:

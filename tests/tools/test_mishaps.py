@@ -16,13 +16,14 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from bad_input import Place
 from musc_edge import open_bundle, score_lot
 from musc_edge.runtime.images.listing import list_lot
 from musc_edge.runtime.images.survey import ReadOptions, survey_lot
 from musc_edge.runtime.results.output import new_folder
 from musc_edge.runtime.run import Watch
-from places import listen_to_interrupts
+from support.bad_input import Place
+from support.command_line import run_here
+from support.places import listen_to_interrupts
 
 Run = subprocess.CompletedProcess[str]
 
@@ -44,6 +45,8 @@ def command(commands: Path, place: Place, *options: str) -> list[str]:
 
 def infer(commands: Path, place: Place, *options: str, limit: int | None = None) -> Run:
     """Run ``musc-edge infer``; ``limit`` bytes are the most that a file may grow to, as on a full disk."""
+    if limit is None and "--memory-budget" not in options:  # which is that of a process
+        return run_here(command(commands, place, *options), cwd=place.root)
 
     def full_disk() -> None:
         assert limit is not None

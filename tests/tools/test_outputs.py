@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bad_input import Place
 from musc_edge import upsample
+from support.bad_input import Place
+from support.command_line import run_here
 
 
 def infer(commands: Path, place: Place, out: str, *options: str) -> dict[str, Any]:
@@ -32,7 +32,7 @@ def infer(commands: Path, place: Place, out: str, *options: str) -> dict[str, An
         out,
         *options,
     ]
-    run = subprocess.run(command, cwd=place.root, capture_output=True, text=True, check=False)
+    run = run_here(command, cwd=place.root)
     assert run.returncode == 0, run.stderr
     about: dict[str, Any] = json.loads((place.root / out / "lot.json").read_text(encoding="ascii"))
     with (place.root / out / "scores.csv").open(encoding="utf-8", newline="") as file:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from bad_input import Place
 from musc_edge.runtime.parallel import has_abandoned, in_order
-from places import listen_to_interrupts
+from support.bad_input import Place
+from support.places import listen_to_interrupts
 
 STUCK = 120  # seconds that the decoder takes; a run that waits for it fails its test
 SOON = 40  # seconds in which even a slow machine has ended

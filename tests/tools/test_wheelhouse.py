@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from places import ROOT
+from support.places import ROOT
 
 # Stands for Python with pip: writes down what pip is asked for, and does as much as the script looks at.
 _PIP = """#!/bin/sh

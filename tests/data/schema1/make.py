@@ -11,7 +11,7 @@ from PIL import Image
 
 from musc_edge.tools.edge import main as musc_edge
 from musc_edge.tools.export import main as musc_export
-from tiny_vit import tiny_vit
+from support.tiny_vit import tiny_vit
 
 IMAGES, SIDE = 8, 40
 

@@ -1,0 +1,238 @@
+"""The parts of tests/gpu/gpu_check.py, each run in a process of its own: ``parts.py PART OPTIONS.json``.
+
+A part prints nothing and writes its result to the file that the options name; whatever it raises fails it
+alone.  Devices: "cuda" is the real thing; "cpu-driver" is pycuda on a driver without a GPU
+(support/cuda/cuda_driver_cpu.cpp), "cpu-emulation" the emulated GPU, and with both torch works on the CPU.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from gpu.checkout import WORK
+from gpu.cpu_driver import CUBIN, CpuDriver, build_driver
+from gpu.reference import peaks
+from gpu.timing import time_kernels
+from gpu.whole import measure_whole
+from musc_edge.kernels.cubins import find_cubin
+from musc_edge.kernels.pycuda_gpu import PycudaGpu
+from musc_edge.kernels.thread import GpuThread
+from musc_edge.tools.demo import read_scores
+from support import kernel_checks, scorer_checks
+from support.emulated_gpu import EmulatedGpu, build_library
+from support.places import ROOT, golden_folder
+
+
+class NotRunError(Exception):
+    """What a part needs is not there; the message says what."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What gpu_check.py hands to a part."""
+
+    device: str
+    quick: bool
+    pycuda: str
+    bundle: str | None
+    seconds: float
+    out: str
+
+    @property
+    def torch_device(self) -> str:
+        return "cuda" if self.device == "cuda" else "cpu"
+
+
+@contextmanager
+def open_device(options: Options) -> Iterator[GpuThread]:
+    """The GPU, or what stands for it, with the kernels loaded."""
+    if options.device == "cpu-emulation":
+        library = build_library(WORK / "libmusc_cpu.so")
+        with GpuThread(lambda: EmulatedGpu(library, memory=4 << 30)) as device:
+            yield device
+        return
+    if options.pycuda:
+        sys.path.insert(0, options.pycuda)
+    if options.device == "cpu-driver":
+        CpuDriver(build_driver(Path(options.pycuda), WORK)).set_up(memory=4 << 30)
+    with GpuThread(PycudaGpu) as device:
+        emulated = options.device == "cpu-driver"
+        device.run(lambda gpu: gpu.load(CUBIN if emulated else find_cubin(gpu.arch).code))
+        yield device
+
+
+# ---- parts -----------------------------------------------------------------------------------------
+
+
+def device(options: Options) -> dict[str, Any]:
+    """Name and versions."""
+    with open_device(options) as gpu_thread:
+        facts = gpu_thread.run(lambda gpu: {"name": gpu.name, "arch": gpu.arch, "free": gpu.free_memory()})
+    if options.device != "cpu-emulation":
+        from pycuda import VERSION_TEXT, driver
+
+        facts |= {
+            "pycuda": VERSION_TEXT,
+            "cuda": driver.get_version(),
+            "supported": driver.get_driver_version(),
+        }
+    return facts
+
+
+def kernels(options: Options) -> dict[str, Any]:
+    """Each kernel against numpy."""
+    with open_device(options) as gpu_thread:
+        large = not options.quick
+        return {"errors": gpu_thread.run(lambda gpu: kernel_checks.check_kernels(gpu, large=large))}
+
+
+def scorer(options: Options) -> dict[str, Any]:
+    """The scorer against the CPU's, and the same bits again and by every plan; the golden files."""
+    sizes = [(2, 6, (3, 4), 24)] if options.quick else [(2, 40, (16, 16), 384), (1, 6, (37, 37), 1024)]
+    errors = {}
+    with open_device(options) as gpu_thread:
+        for layers, images, grid, width in sizes:
+            store = scorer_checks.make_lot(layers, images, grid, width)
+            name = f"S={layers} N={images} P={grid[0] * grid[1]} C={width}"
+            errors[name] = scorer_checks.check_scorer(gpu_thread, store, grid)
+        errors |= scorer_checks.check_golden(gpu_thread, golden_folder())
+    return {"errors": errors}
+
+
+def small(options: Options) -> dict[str, Any]:
+    """What compute-sanitizer watches: every kernel at small sizes, and a small lot."""
+    with open_device(options) as gpu_thread:
+        gpu_thread.run(lambda gpu: kernel_checks.check_kernels(gpu, large=False))
+        store = scorer_checks.make_lot(2, 6, (3, 4), 24)
+        return {"scorer": scorer_checks.check_scorer(gpu_thread, store, (3, 4))}
+
+
+def limits(options: Options) -> dict[str, Any]:
+    """The matrix peak and the copy peak, through torch."""
+    require_torch(options)
+    return peaks(options.torch_device, quick=options.quick)
+
+
+def times(options: Options) -> dict[str, Any]:
+    """Each kernel's time."""
+    with open_device(options) as gpu_thread:
+        return {"rows": gpu_thread.run(lambda gpu: time_kernels(gpu, quick=options.quick))}
+
+
+def whole(options: Options) -> dict[str, Any]:
+    """Mutual scoring of a lot, in turn with the authors' form."""
+    require_torch(options)
+    with open_device(options) as gpu_thread:
+        return measure_whole(gpu_thread, options.torch_device, options.seconds, quick=options.quick)
+
+
+def tensorrt(options: Options) -> dict[str, Any]:
+    """An engine of the bundle for this GPU: built, proven, and the ViT's time on it."""
+    modules = [name for name in ("tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings") if find_spec(name)]
+    if not modules:
+        raise NotRunError("no TensorRT module is installed")
+    bundle = require_bundle(options, modules[0])
+    built = run(options, "export", "engine", bundle)
+    return {"modules": modules, "built": built, **run_vit(options, bundle, "tensorrt")}
+
+
+def onnx_cuda(options: Options) -> dict[str, Any]:
+    """The bundle's ViT by ONNX Runtime on CUDA: its numbers and its time."""
+    if find_spec("onnxruntime") is None:
+        raise NotRunError("ONNX Runtime is not installed")
+    import onnxruntime
+
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        raise NotRunError("this ONNX Runtime is not the one for GPUs (onnxruntime-gpu)")
+    return run_vit(options, require_bundle(options, "onnxruntime-gpu"), "cuda")
+
+
+def require_bundle(options: Options, what: str) -> str:
+    """The bundle that was given; NotRunError if none was."""
+    if options.bundle is None:
+        raise NotRunError(f"{what} is there, but no bundle was given (--bundle)")
+    return options.bundle
+
+
+def run_vit(options: Options, bundle: str, backend: str) -> dict[str, Any]:
+    """A backend against the probe, its time, and a lot whose tokens it leaves where the kernels read them."""
+    printed = [
+        run(options, "export", "verify", bundle, "--backend", backend),
+        run(options, "bench.cli", "backbone", "-b", bundle, "--backend", backend),
+    ]
+    return {"printed": printed, "direct": compare_paths(options, bundle, backend)}
+
+
+def compare_paths(options: Options, bundle: str, backend: str) -> dict[str, float]:
+    """Largest difference of a raw score between tokens that stay on the GPU and tokens on the host."""
+    scores = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for scorer in ("cuda", "numpy"):
+            out, lot = f"{folder}/{scorer}", str(ROOT / "export" / "probe_images")
+            choice = ("--backend", backend, "--scorer", scorer)
+            run(options, "edge", "infer", lot, "-b", bundle, "-o", out, *choice)
+            scores[scorer] = read_scores(Path(out) / "scores.csv", "raw_score")
+            plan = json.loads((Path(out) / "lot.json").read_text())["plan"]["device"]
+            if scorer == "cuda" and not plan["holds_tokens"]:
+                raise AssertionError(f"the tokens did not stay on the GPU: {plan}")
+    difference = max(abs(scores["cuda"][name] - value) for name, value in scores["numpy"].items())
+    if not difference < 1e-3:
+        raise AssertionError(f"tokens that stayed on the GPU score {difference:.1e} from those of the host")
+    return {"raw_score_max_change": difference}
+
+
+def run(options: Options, tool: str, *arguments: str) -> str:
+    """What a command of musc-edge prints; RuntimeError if it fails."""
+    code = f"from musc_edge.tools.{tool} import main; raise SystemExit(main())"
+    path = os.pathsep.join(filter(None, (options.pycuda, os.environ.get("PYTHONPATH"))))
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        check=False,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": path},
+    )
+    if done.returncode:
+        raise RuntimeError(f"{arguments[0]} answered {done.returncode}: {done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def require_torch(options: Options) -> None:
+    """NotRunError if there is no torch, or torch finds no GPU where there should be one."""
+    if find_spec("torch") is None:
+        raise NotRunError("torch is not installed")
+    import torch
+
+    if options.device == "cuda" and not torch.cuda.is_available():
+        raise NotRunError(f"torch {torch.__version__} finds no GPU")
+
+
+PARTS = {
+    part.__name__: part
+    for part in (device, kernels, scorer, small, limits, times, whole, tensorrt, onnx_cuda)
+}
+
+
+def main() -> int:
+    name, path = sys.argv[1:]
+    options = Options(**json.loads(Path(path).read_text()))
+    try:
+        result = {"status": "ok", "result": PARTS[name](options)}
+    except NotRunError as why:
+        result = {"status": "not run", "why": str(why)}
+    Path(options.out).write_text(json.dumps(result))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

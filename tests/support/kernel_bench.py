@@ -1,0 +1,88 @@
+"""What the tests of the kernels share: kernels run on arrays, and the nearest patch in plain float64."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from musc_edge.kernels import launches
+from musc_edge.kernels.gpu import DeviceArray
+from support.emulated_gpu import EmulatedGpu
+
+Array = npt.NDArray[Any]
+Floats = npt.NDArray[np.float64]
+Grid = tuple[int, int]
+SEEDS = 0, 1, 6, 7
+"""Late and early copies, each with the warps in order and in a random one."""
+INFINITY = np.uint32(launches.INFINITY_BITS)
+
+
+class Bench:
+    """A GPU with one stream, on which launches.py is called with arrays."""
+
+    def __init__(self, gpu: EmulatedGpu) -> None:
+        self.gpu, self.stream = gpu, gpu.stream()
+
+    def put(self, values: Array) -> DeviceArray:
+        array = self.gpu.empty(values.shape, values.dtype)
+        self.gpu.upload(array, values, self.stream)
+        return array
+
+    def get(self, array: DeviceArray) -> Array:
+        return self.gpu.download(array, self.stream)
+
+    def centre(self, tokens: Array) -> Array:
+        centres = self.gpu.empty((len(tokens), 4), np.float32)
+        launches.centre(self.gpu, self.put(tokens), centres, self.stream)
+        return self.get(centres)
+
+    def pool(self, tokens: Array, grid: Grid, degree: int, shift: Array | None = None) -> tuple[Array, Array]:
+        """Features (n,P,pitch) in half precision and squares (n,P) of tokens (n,P,C), centred."""
+        images, patches, width = tokens.shape
+        pitch = launches.pitch_of(width)
+        features = self.gpu.empty((images, patches, pitch), np.uint16)
+        squares = self.gpu.empty((images, patches), np.float32)
+        on_device, centres = self.put(tokens), self.gpu.empty((images, 4), np.float32)
+        common = self.put(np.zeros(pitch, np.float32) if shift is None else shift)
+        launches.centre(self.gpu, on_device, centres, self.stream)
+        launches.pool(
+            self.gpu, on_device, centres, common, features, squares, grid, degree, self.stream
+        )  # fmt: skip
+        return self.get(features).view(np.float16), self.get(squares)
+
+    def column_mean(self, features: Array) -> Array:
+        shift = self.gpu.empty(features.shape[2:], np.float32)
+        launches.column_mean(self.gpu, self.put(features.view(np.uint16)), shift, self.stream)
+        return self.get(shift)
+
+    def gram_min(self, features: Array, squares: Array, pairs: Array, rows: int) -> Array:
+        """Squared distances (rows,P), infinite where no pair has any."""
+        distances = self.gpu.empty((rows, features.shape[1]), np.uint32)
+        self.gpu.fill(distances, launches.INFINITY_BITS, self.stream)
+        on_device = self.put(features.view(np.uint16)), self.put(squares), self.put(pairs)
+        launches.gram_min(self.gpu, *on_device, distances, self.stream)
+        return self.get(distances).view(np.float32)
+
+    def interval_mean(self, squared: Array, start: int, stop: int) -> Array:
+        """Scores (n,P) from squared distances (n,K,P)."""
+        scores = self.gpu.empty((squared.shape[0], squared.shape[2]), np.float32)
+        launches.interval_mean(self.gpu, self.put(squared.view(np.uint32)), scores, start, stop, self.stream)
+        return self.get(scores)
+
+
+@contextmanager
+def bench(library: Path, seed: int = 0) -> Iterator[Bench]:
+    with EmulatedGpu(library, seed) as gpu:
+        yield Bench(gpu)
+        for address in list(gpu._memory):
+            gpu._release(address)
+
+
+def nearest(rows: Floats, others: Floats) -> Floats:
+    """Squared distance (P,) of each of ``rows`` (P,C) to the nearest of ``others``, by differences."""
+    return np.array([((others - row) ** 2).sum(axis=1).min() for row in rows])

@@ -1,0 +1,183 @@
+"""Each kernel on any GPU against plain numpy in double precision.
+
+Run by gpu/gpu_check.py on a real GPU, by gpu/pycuda_on_cpu.py on pycuda without one.  Every check draws
+its input anew from a seed, and returns its largest error; what is wrong is an AssertionError that says where.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from musc_edge.kernels import launches
+from musc_edge.kernels.gpu import Array, DeviceArray, Gpu, Stream
+
+Doubles = npt.NDArray[np.float64]
+HALF_STEP = 2.0**-11
+"""Half a unit in the last place of a half, relative."""
+
+
+@dataclass
+class Bench:
+    """A GPU with a stream, and arrays that are freed together."""
+
+    gpu: Gpu
+    stream: Stream
+    arrays: list[DeviceArray]
+
+    def empty(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> DeviceArray:
+        self.arrays.append(self.gpu.empty(shape, dtype))
+        return self.arrays[-1]
+
+    def put(self, values: Array) -> DeviceArray:
+        array = self.empty(values.shape, values.dtype)
+        self.gpu.upload(array, values, self.stream)
+        return array
+
+    def get(self, array: DeviceArray) -> Array:
+        return self.gpu.download(array, self.stream)
+
+
+@contextmanager
+def bench(gpu: Gpu) -> Iterator[Bench]:
+    """A bench, whose arrays are freed at the end."""
+    found = Bench(gpu, gpu.stream(), [])
+    try:
+        yield found
+    finally:
+        for array in found.arrays:
+            gpu.free(array)
+
+
+# ---- one kernel ------------------------------------------------------------------------------------
+
+
+def check_pool(
+    gpu: Gpu, images: int, grid: tuple[int, int], width: int, degree: int, dtype: type, seed: int
+) -> float:
+    """centre_* and pool_*: rows within rounding of those in double precision; squares of the rounded rows."""
+    rng = np.random.default_rng(seed)
+    patches, pitch = grid[0] * grid[1], launches.pitch_of(width)
+    tokens: Array = (rng.standard_normal((images, patches, width)) * 3 + 5).astype(dtype)
+    shift = np.zeros(pitch, np.float32)
+    shift[:width] = rng.standard_normal(width) / width**0.5 / 2
+    with bench(gpu) as b:
+        on_device, centres = b.put(tokens), b.empty((images, 4), np.float32)
+        rows, squares = b.empty((images, patches, pitch), np.uint16), b.empty((images, patches), np.float32)
+        launches.centre(gpu, on_device, centres, b.stream)
+        launches.pool(gpu, on_device, centres, b.put(shift), rows, squares, grid, degree, b.stream)
+        found, norms = b.get(rows).view(np.float16).astype(np.float64), b.get(squares)
+    expected = pooled(tokens.astype(np.float64), grid, degree) - shift[:width]
+    assert (found[..., width:] == 0).all(), "columns behind the width are not zero"
+    error = float(np.abs(found[..., :width] - expected).max())
+    assert error <= HALF_STEP * np.abs(expected).max() + 3e-6, f"a row is off by {error:.2e}"
+    np.testing.assert_allclose(norms, (found**2).sum(-1), rtol=1e-5)
+    return error
+
+
+def pooled(tokens: Doubles, grid: tuple[int, int], degree: int) -> Doubles:
+    """Unit rows (n,P,C): sums over the neighborhood of tokens without their image's mean."""
+    images, patches, width = tokens.shape
+    plane = (tokens - tokens.mean((1, 2), keepdims=True)).reshape(images, *grid, width)
+    sums = np.zeros_like(plane)
+    reach = degree // 2
+    for h in range(grid[0]):
+        for w in range(grid[1]):
+            window = plane[:, max(h - reach, 0) : h + reach + 1, max(w - reach, 0) : w + reach + 1]
+            sums[:, h, w] = window.sum((1, 2))
+    rows = sums.reshape(images, patches, width)
+    unit: Doubles = rows / np.linalg.norm(rows, axis=-1, keepdims=True)
+    return unit
+
+
+def check_column_mean(gpu: Gpu, rows: int, pitch: int, seed: int) -> float:
+    """column_mean: the mean over all rows."""
+    features = np.random.default_rng(seed).standard_normal((1, rows, pitch)).astype(np.float16)
+    with bench(gpu) as b:
+        shift = b.empty((pitch,), np.float32)
+        launches.column_mean(gpu, b.put(features.view(np.uint16)), shift, b.stream)
+        found = b.get(shift)
+    error = float(np.abs(found - features[0].astype(np.float64).mean(0)).max())
+    assert error < 1e-5, f"a mean is off by {error:.2e}"
+    return error
+
+
+def check_gram_min(gpu: Gpu, images: int, patches: int, pitch: int, seed: int) -> float:
+    """gram_min over all pairs, one of them one way only, and a row that is not written."""
+    rng = np.random.default_rng(seed)
+    features = (rng.standard_normal((images, patches, pitch)) / pitch**0.5).astype(np.float16)
+    features[-1, 0] = features[0, -1]  # a duplicate is at distance zero
+    exact = features.astype(np.float64)
+    squares = (exact**2).sum(-1)
+    pairs = [(a, b) for a in range(images) for b in range(a + 1, images)]
+    table = np.array([(a, b, 2 * k, 2 * k + 1) for k, (a, b) in enumerate(pairs)], np.int32)
+    table[-1, 3] = -1
+    with bench(gpu) as b:
+        distances = b.empty((2 * len(pairs), patches), np.uint32)
+        gpu.fill(distances, launches.INFINITY_BITS, b.stream)
+        launches.gram_min(
+            gpu,
+            b.put(features.view(np.uint16)),
+            b.put(squares.astype(np.float32)),
+            b.put(table),
+            distances,
+            b.stream,
+        )
+        found = b.get(distances).view(np.float32)
+    assert np.isinf(found[-1]).all(), "a row that was not wanted was written"
+    error = 0.0
+    for k, (i, j) in enumerate(pairs):
+        d = np.maximum(squares[i][:, None] + squares[j] - 2 * exact[i] @ exact[j].T, 0)
+        error = max(error, float(np.abs(found[2 * k] - d.min(1)).max()))
+        if k + 1 < len(pairs):
+            error = max(error, float(np.abs(found[2 * k + 1] - d.min(0)).max()))
+    assert error < 1e-5, f"a squared distance is off by {error:.2e}"
+    return error
+
+
+def check_interval_mean(
+    gpu: Gpu, images: int, judges: int, patches: int, start: int, stop: int, seed: int
+) -> float:
+    """interval_mean, with many equal distances among them."""
+    rng = np.random.default_rng(seed)
+    squares = rng.choice(rng.random(max(judges // 2, 1)), (images, judges, patches)).astype(np.float32)
+    with bench(gpu) as b:
+        scores = b.empty((images, patches), np.float32)
+        launches.interval_mean(gpu, b.put(squares.view(np.uint32)), scores, start, stop, b.stream)
+        found = b.get(scores)
+    expected = np.sort(np.sqrt(squares.astype(np.float64)), axis=1)[:, start:stop].mean(1)
+    error = float(np.abs(found - expected).max())
+    assert error < 2e-7, f"a mean is off by {error:.2e}"
+    return error
+
+
+def check_kernels(gpu: Gpu, *, large: bool, seed: int = 0) -> dict[str, float]:
+    """Every kernel at awkward sizes, and with ``large`` at those of ViT-L too; the largest errors."""
+    errors: dict[str, float] = {}
+    for grid, width in [((3, 5), 40), ((1, 1), 3), ((7, 2), 33)] + [
+        ((37, 37), 1024),
+        ((16, 16), 384),
+    ] * large:
+        for degree in (1, 3, 5):
+            for dtype in (np.float16, np.float32):
+                name = f"pool_{np.dtype(dtype).name} {grid[0]}x{grid[1]} C={width} r={degree}"
+                errors[name] = check_pool(gpu, 2, grid, width, degree, dtype, seed)
+    for rows, pitch in [(1, 32), (100, 96)] + [(8 * 1369, 1024)] * large:
+        errors[f"column_mean {rows}x{pitch}"] = check_column_mean(gpu, rows, pitch, seed)
+    sizes = [(3, 1, 32), (2, 127, 64), (2, 128, 32), (3, 129, 96)]
+    for images, patches, pitch in sizes + [(5, 1369, 1024), (9, 256, 384), (3, 1025, 416)] * large:
+        errors[f"gram_min N={images} P={patches} C={pitch}"] = check_gram_min(
+            gpu, images, patches, pitch, seed
+        )
+    for judges, start, stop in [(1, 0, 1), (9, 0, 3), (10, 2, 7), (7, 6, 7)] + [
+        (199, 0, 59),
+        (199, 20, 150),
+    ] * large:
+        patches = 1369 if large else 130
+        name = f"interval_mean K={judges} [{start},{stop})"
+        errors[name] = check_interval_mean(gpu, 2, judges, patches, start, stop, seed)
+    return errors

@@ -1,0 +1,263 @@
+"""Small faults planted in the kernels' source, one at a time; test_mutants.py holds that each is caught.
+
+A mutant replaces ``old``, which occurs in its file exactly once, by ``new``, and says which of the nets is to
+catch it: the values (and what the emulated GPU itself complains of), ThreadSanitizer where only the order of
+threads would show it, or AddressSanitizer where only what lies beyond an array would.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+VALUES, RACES, BOUNDS = NETS = "values", "races", "bounds"
+
+
+class Mutant(NamedTuple):
+    """A patch of a file in kernels/."""
+
+    file: str
+    old: str
+    new: str
+    net: str = VALUES
+
+    def apply(self, source: str) -> str:
+        """The patched ``source``; ValueError unless there is one place for it."""
+        if source.count(self.old) != 1:
+            raise ValueError(f"{source.count(self.old)} places in {self.file} for {self.old!r}")
+        return source.replace(self.old, self.new)
+
+    def __str__(self) -> str:
+        old, new = (" ".join(text.split()) for text in (self.old, self.new))
+        return f"{self.file}: {old} -> {new or '(nothing)'}"
+
+
+def _of(file: str, *patches: tuple[str, ...]) -> list[Mutant]:
+    return [Mutant(file, *patch) for patch in patches]
+
+
+POOL = _of(
+    "pool.cuh",
+    # centre: sum and extent, across a warp and across the CTA
+    ("a.sum + b.sum", "b.sum"),
+    ("fminf(a.smallest, b.smallest)", "a.smallest"),
+    ("fmaxf(a.largest, b.largest)", "a.largest"),
+    ("double sum;", "float sum;"),
+    ("bit >>= 1)\n    e = join", "bit >>= 2)\n    e = join"),
+    ("  tokens += blockIdx.x * count;\n", ""),
+    ("to_float(tokens[0])", "0.f"),
+    ("i = threadIdx.x; i < count", "i = threadIdx.x; i <= count"),
+    ("i += CENTRE_THREADS", "i += 2 * CENTRE_THREADS"),
+    ("of_warps[warp] = mine;\n  __syncthreads();", "of_warps[warp] = mine;"),
+    ("of_warps[warp] = mine", "of_warps[lane] = mine"),
+    ("mine = across_warp(of_warps[lane])", "mine = of_warps[lane]"),
+    ("mine.sum / (double)count", "mine.sum / (double)patches"),
+    ("low = (float)(mean - high)", "low = 0"),
+    ("fmaxf((float)(mine.largest - mean), (float)(mean - mine.smallest))", "(float)(mine.largest - mean)"),
+    ("fmaxf((float)(mine.largest - mean), (float)(mean - mine.smallest))", "(float)(mean - mine.smallest)"),
+    ("& 255u) - 126", "& 255u) - 125"),
+    ("min(exponent, 126)", "exponent"),
+    ("<< 23), most)", "<< 23), 0)"),
+    ("centres[blockIdx.x]", "centres[0]"),
+    ("make_float4(high, low,", "make_float4(low, high,"),
+    # pool: the sum over the CTA
+    ("bit >>= 1) value +=", "bit >>= 2) value +="),
+    ("  __syncthreads();  // an earlier sum has been read by all\n", ""),
+    ("room[threadIdx.x >> 5] = value;\n  __syncthreads();", "room[threadIdx.x >> 5] = value;"),
+    ("room[2] + room[3]", "room[2]"),
+    # pool: the window
+    ("row = room + POOL_THREADS / 32", "row = room"),
+    ("max(patch / across - reach, 0)", "patch / across - reach"),
+    ("max(patch % across - reach, 0)", "patch % across - reach"),
+    ("min(patch / across + reach, height - 1)", "patch / across + reach"),
+    ("min(patch % across + reach, across - 1)", "patch % across + reach"),
+    ("h <= bottom", "h < bottom"),
+    ("w <= right", "w < right"),
+    ("(h * across + w)", "(h * height + w)"),
+    ("centres[image]", "centres[0]"),
+    ("  tokens += (size_t)image * patches * width;\n", ""),
+    (" - centre.x", ""),
+    (" - centre.y", ""),
+    (" * centre.z", ""),
+    # pool: length, shift, rounding, and the square of what was rounded
+    ("length += sum * sum", "length += sum"),
+    ("c = threadIdx.x; c < width; c += POOL_THREADS", "c = threadIdx.x; c < width; c += 2 * POOL_THREADS"),
+    ("length == 0 ? 0.f : 1.f / length", "1.f / length"),
+    ("row[c] * inverse", "row[c]"),
+    (" - shift[c]", ""),
+    ("c < width ? to_half(row[c] * inverse - shift[c]) : (half_bits)0",
+     "to_half(row[c] * inverse - shift[c])"),
+    ("c < pitch; c += POOL_THREADS", "c < width; c += POOL_THREADS"),
+    ("to_float(rounded) * to_float(rounded)", "c < width ? powf(row[c] * inverse - shift[c], 2) : 0"),
+    ("  square = sum_over_cta(square, room);\n", ""),
+    ("squares[(size_t)image * patches + patch]", "squares[patch]"),
+    ("((size_t)image * patches + patch) * pitch", "((size_t)image * patches + patch) * width"),
+    # column_mean
+    ("blockIdx.x * COLUMNS + threadIdx.x", "threadIdx.x"),
+    ("row += 32", "row += 64"),
+    ("(size_t)row * pitch + column", "(size_t)row * COLUMNS + column"),
+    ("sums[threadIdx.y * COLUMNS + threadIdx.x] = sum;\n  __syncthreads();",
+     "sums[threadIdx.y * COLUMNS + threadIdx.x] = sum;"),
+    ("part < 32", "part < 31"),
+    ("sums[part * COLUMNS + threadIdx.x]", "sums[part * COLUMNS]"),
+    ("sum / (float)rows", "sum / (float)pitch"),
+)  # fmt: skip
+
+GRAM = _of(
+    "gram.cuh",
+    # one step of a side into shared memory
+    ("(index ^ ((row >> 1) & 3))", "index"),
+    ("(row >> 1) & 3", "row & 3"),
+    ("side + row * ROW_BYTES", "side + (row & 63) * ROW_BYTES"),
+    ("part < 2", "part < 1"),
+    ("part * 64,", "part * 32,"),
+    ("index = threadIdx.x & 3", "index = threadIdx.x & 1"),
+    ("patch = first + row;", "patch = row;"),
+    ("(patch < patches ? patch : 0)", "patch", BOUNDS),
+    ("(patch < patches ? patch : 0)", "(patch <= patches ? patch : 0)", BOUNDS),
+    (" + step * STEP", ""),
+    ("+ index * 8;", "+ index * 4;"),
+    # the products of a step
+    ("k < STEP / 16", "k < 1"),
+    ("warp_row + i * 16 + (lane & 15)", "i * 16 + (lane & 15)"),
+    ("warp_row + i * 16 + (lane & 15)", "warp_row + (lane & 15)"),
+    ("2 * k + (lane >> 4)", "2 * k"),
+    ("2 * k + (lane >> 4)", "lane >> 4"),
+    ("int row = warp_column + j * 8", "int row = j * 8"),
+    ("int row = warp_column + j * 8", "int row = warp_column"),
+    ("((lane >> 4) << 3)", "(lane >> 4)"),
+    ("chunk(stage + SIDE_BYTES, row", "chunk(stage, row"),
+    ("2 * k + ((lane >> 3) & 1)", "2 * k"),
+    ("b[j][1] = both[1], b[j + 1][0] = both[2]", "b[j][1] = both[2], b[j + 1][0] = both[1]"),
+    ("multiply_add(sums[i][j], a[i], b[j])", "multiply_add(sums[i][j], a[i], b[0])"),
+    # minima
+    ("for (int bit = 16; bit; bit >>= 1)\n    if", "for (int bit = 8; bit; bit >>= 1)\n    if"),
+    ("    if (bit & lanes) value", "    value"),
+    ("patch < patches ? squares[patch]", "patch <= patches ? squares[patch]", BOUNDS),
+    ("squares[patch] : __uint_as_float(INFINITY_BITS)", "squares[patch] : 0"),
+    ("square_of(squares_b, first_b + warp_column + j * 8 + 2 * t + e",
+     "square_of(squares_b, first_b + j * 8 + e"),
+    ("square_of(squares_b, first_b +", "square_of(squares_b,"),
+    ("column_min[j][e] = __uint_as_float(INFINITY_BITS)", "column_min[j][e] = 0"),
+    ("half * 8 + g;", "g;"),
+    ("square_of(squares_a, first_a + row", "square_of(squares_a, row"),
+    ("float row_min = __uint_as_float(INFINITY_BITS)", "float row_min = 0"),
+    ("- 2.f * sums", "- sums"),
+    ("[half * 2 + e], 0.f)", "[e], 0.f)"),
+    ("fmaxf(square_a + square_b[j][e] - 2.f * sums[i][j][half * 2 + e], 0.f)",
+     "square_a + square_b[j][e] - 2.f * sums[i][j][half * 2 + e]"),
+    ("row_min = fminf(row_min, square)", "row_min = square"),
+    ("fminf(column_min[j][e], square)", "square"),
+    ("smallest_of(row_min, 3)", "smallest_of(row_min, 1)"),
+    ("smallest_of(column_min[j][e], 28)", "smallest_of(column_min[j][e], 12)"),
+    ("atomicMin(&rows[row], __float_as_uint(row_min))",
+     "rows[row] = min(rows[row], __float_as_uint(row_min))", RACES),
+    ("atomicMin(&columns[warp_column + j * 8 + 2 * t + e], __float_as_uint(smallest))",
+     "columns[warp_column + j * 8 + 2 * t + e] = "
+     "min(columns[warp_column + j * 8 + 2 * t + e], __float_as_uint(smallest))", RACES),
+    ("&columns[warp_column + j * 8", "&columns[j * 8"),
+    # the tile of a CTA
+    ("within = number % (RASTER * tiles)", "within = number"),
+    ("tiles - band * RASTER < RASTER ? tiles - band * RASTER : RASTER", "RASTER"),
+    ("*tile_row = band * RASTER + within", "*tile_row = within"),
+    ("*tile_column = within / height", "*tile_column = within / RASTER"),
+    ("(warp >> 2) * WARP_ROWS", "(warp & 1) * WARP_ROWS"),
+    ("(warp & 3) * WARP_COLUMNS", "(warp >> 1) * WARP_COLUMNS"),
+    ("(patches + TILE - 1) / TILE", "patches / TILE + 1"),
+    ("pairs[blockIdx.x / (tiles * tiles)]", "pairs[blockIdx.x / tiles]"),
+    ("place_tile(blockIdx.x % (tiles * tiles)", "place_tile(blockIdx.x % tiles"),
+    ("first_b = tile_column * TILE", "first_b = tile_row * TILE"),
+    ("(size_t)pair.x * patches * pitch", "pair.x * patches * pitch"),
+    ("(size_t)pair.y * patches * pitch", "pair.y * patches * pitch"),
+    # the ring: what is loaded when, and who waits for it
+    ("dynamic_shared + (step % STAGES) * STAGE_BYTES;", "dynamic_shared + (step % 2) * STAGE_BYTES;"),
+    ("load_side(stage + SIDE_BYTES, features_b", "load_side(stage + SIDE_BYTES, features_a"),
+    ("SIDE_BYTES, features_b, first_b", "SIDE_BYTES, features_b, first_a"),
+    ("steps = pitch / STEP", "steps = (pitch - 1) / STEP"),
+    ("step = 0; step < STAGES - 1", "step = 0; step < STAGES - 2"),
+    ("if (step < steps) load(step)", "load(step)"),
+    ("    copy_async_commit();  // a group per step", "    // a group per step"),
+    ("copy_async_wait<STAGES - 2>()", "copy_async_wait<STAGES - 1>()"),
+    ("    copy_async_wait<STAGES - 2>();\n", ""),
+    ("    __syncthreads();  // this step is there for all", "    // this step is there for all"),
+    ("    copy_async_wait<STAGES - 2>();\n    __syncthreads();",
+     "    __syncthreads();\n    copy_async_wait<STAGES - 2>();"),
+    ("if (step + STAGES - 1 < steps) load(", "load("),
+    ("load(step + STAGES - 1)", "load(step + STAGES - 2)"),
+    ("    copy_async_commit();\n    multiply_step", "    multiply_step"),
+    ("(step % STAGES) * STAGE_BYTES, warp", "(step % 2) * STAGE_BYTES, warp"),
+    # the epilogue
+    ("  __syncthreads();  // nobody reads the last step any more\n", ""),
+    ("rows[threadIdx.x] = INFINITY_BITS;", "if (threadIdx.x < TILE) rows[threadIdx.x] = INFINITY_BITS;"),
+    ("behind them\n  __syncthreads();", "behind them"),
+    ("squares + (size_t)pair.y * patches, first_a", "squares + (size_t)pair.x * patches, first_a"),
+    ("warp_column, lane, rows, columns);\n  __syncthreads();", "warp_column, lane, rows, columns);"),
+    ("columns = rows + TILE", "columns = rows"),
+    ("(side ? first_b : first_a)", "first_a"),
+    ("side ? pair.w : pair.z", "side ? pair.z : pair.w"),
+    ("to >= 0 && ", "", BOUNDS),
+    ("to >= 0 && patch < patches", "to >= 0", BOUNDS),
+    ("(size_t)to * patches", "to * patches"),
+    ("atomicMin(&distances[(size_t)to * patches + patch], rows[threadIdx.x])",
+     "distances[(size_t)to * patches + patch] = "
+     "min(distances[(size_t)to * patches + patch], rows[threadIdx.x])", RACES),
+)  # fmt: skip
+
+INTERVAL = _of(
+    "interval.cuh",
+    ("value = values[k * stride]", "value = values[k]"),
+    ("value < found.value +", "value <= found.value +"),
+    ("value < found.value + ((unsigned)digit << shift)", "value < ((unsigned)digit << shift)"),
+    ("shift > 3 ? shift - 3 : 0", "shift - 4"),
+    ("shift > 3 ? shift - 3 : 0", "shift > 3 ? shift - 4 : 0"),
+    ("smaller[digit] <= rank", "smaller[digit] < rank"),
+    ("chosen = digit, found.below = smaller[digit]", "chosen = digit"),
+    ("smaller[digit] < found.above", "false"),
+    ("found.value += (unsigned)chosen << shift", "found.value = (unsigned)chosen << shift"),
+    ("blockIdx.x * INTERVAL_THREADS + threadIdx.x", "threadIdx.x"),
+    ("  if (patch >= patches) return;\n", "", BOUNDS),
+    ("(size_t)blockIdx.y * judges * patches", "blockIdx.y * judges * patches"),
+    ("(size_t)blockIdx.y * judges * patches", "(size_t)blockIdx.y * patches"),
+    ("stop - 1);", "stop - 2);"),
+    ("find_rank(values, judges, patches, start)", "find_rank(values, judges, patches, start + 1)"),
+    ("value < last.value", "value <= last.value"),
+    ("value > first.value", "value >= first.value"),
+    ("double sum = 0", "float sum = 0"),
+    ("sum += sqrtf(__uint_as_float(value))", "sum += __uint_as_float(value)"),
+    ("stop - last.below", "stop"),
+    ("first.value == last.value) of_last", "false) of_last"),
+    ("of_first = first.above - start", "of_first = first.above"),
+    ("(double)of_first * sqrtf(__uint_as_float(first.value))", "0"),
+    ("(double)of_last * sqrtf(__uint_as_float(last.value))", "0"),
+    ("sum / (stop - start)", "sum / stop"),
+    ("(size_t)blockIdx.y * patches + patch]", "patch]"),
+)  # fmt: skip
+
+MUTANTS = [*POOL, *GRAM, *INTERVAL]
+
+HOST_MUTANTS = [
+    *_of(
+        "kernels/launches.py",
+        ("(images, 1, 1), (1024", "(1, 1, 1), (1024"),
+        ("(patches, images, 1)", "(patches, 1, 1)"),
+        ("degree // 2", "degree"),
+        ("sizes = *grid,", "sizes = *grid[::-1],"),
+        ("pairs.shape[0] * _tiles(patches)", "_tiles(patches)"),
+        ("(ceil_div(patches, 128), images, 1)", "(ceil_div(patches, 128), 1, 1)"),
+        ("numbers = judges, patches, start, stop", "numbers = judges, patches, 0, stop"),
+    ),
+    *_of(
+        "runtime/gpu/arrays.py",
+        ("gpu.wait(self.compute, earlier)", "pass"),
+        ("self.gpu.wait(self.compute, self._copied[place])", "pass"),
+        ("self.gpu.wait(self._copies, self._used[place])", "pass"),
+        ("self.gpu.record(self._used[place], self.compute)", "pass"),
+        ("self.gpu.record(self._copied[place], self._copies)", "pass"),
+        ("self.gpu.fill(rows, launches.INFINITY_BITS, self.compute)", "pass"),
+        ("self.gpu.fill(self.shift, 0, self.compute)", "pass"),
+        (
+            "self.gpu.upload(on_device, pairs, self.compute)",
+            "self.gpu.upload(on_device, pairs, self._copies)",
+        ),
+        ("self.gpu.free(self._allocated.pop())", "self._allocated.pop()"),
+    ),
+]
