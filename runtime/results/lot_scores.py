@@ -38,7 +38,10 @@ class RunFacts:
 
 @dataclass(frozen=True, repr=False, eq=False)
 class LotScores:
-    """Everything the scoring of a lot gave; row i of every array belongs to ``images[i]``."""
+    """Everything the scoring of a lot gave, field by field as LotResult describes it for users.
+
+    Row i of maps (N,Gh,Gw), of the three kinds of scores (N,) and of cls (N,D) belongs to ``images[i]``.
+    """
 
     images: tuple[LotImage, ...]
     skipped: tuple[SkippedImage, ...]
