@@ -36,12 +36,12 @@ class FoundCubin:
     arch: str
     """That it was compiled for, which may be an earlier one than the device's."""
     compiler: str
-    place: str
-    """"bundle", "cache" or "compiler"."""
+    origin: str
+    """Where it came from: "bundle", "cache" or "compiler"."""
     notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return f"{self.arch} by {self.compiler}, from the {self.place}"
+        return f"{self.arch} by {self.compiler}, from the {self.origin}"
 
 
 def find_cubin(arch: str, bundle_root: Path | None = None) -> FoundCubin:
