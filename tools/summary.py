@@ -41,15 +41,15 @@ class Scored:
 def summary_text(scored: list[Scored], out: Path) -> str:
     """For people: the most suspicious images, what was skipped, warnings, the files."""
     grouped = len(scored) > 1 or scored[0].folder != ""
-    places = [(part, i) for part in scored for i in part.result.order()]
-    places.sort(key=lambda place: -place[0].result.scores[place[1]])
-    shown = places[:_WORST]
+    ranked = [(part, i) for part in scored for i in part.result.order()]
+    ranked.sort(key=lambda entry: -entry[0].result.scores[entry[1]])
+    shown = ranked[:_WORST]
     names = [printable(part.result.images[i].name) for part, i in shown]
     width = max(len(name) for name in names)
-    lines = ["", f"most suspicious of {len(places)} images", f"   # {'image':<{width}}   score     raw"]
+    lines = ["", f"most suspicious of {len(ranked)} images", f"   # {'image':<{width}}   score     raw"]
     lines += [
-        f"{place:>4} {name:<{width}}  {part.result.scores[i]:6.4f}  {part.result.raw_scores[i]:6.4f}"
-        for place, (name, (part, i)) in enumerate(zip(names, shown, strict=True), 1)
+        f"{rank:>4} {name:<{width}}  {part.result.scores[i]:6.4f}  {part.result.raw_scores[i]:6.4f}"
+        for rank, (name, (part, i)) in enumerate(zip(names, shown, strict=True), 1)
     ]
     for part in scored:
         lines += _remarks(part, f"{part.folder}: " if grouped else "")
