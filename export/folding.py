@@ -103,19 +103,19 @@ def _replace(graph: onnx.GraphProto, name: str, one: Array, two: Array) -> list[
 
 def _replace_shape(graph: onnx.GraphProto, name: str, one: Array, two: Array) -> list[onnx.NodeProto]:
     """A shape vector in which the batch is one entry: -1 for Reshape, else the batch put in."""
-    places = np.flatnonzero(one != two)
+    differing = np.flatnonzero(one != two)
     users = [node for node in graph.node if name in node.input]
-    place = int(places[0])
-    if len(places) != 1 or two[place] != 2 * one[place]:
+    entry = int(differing[0])
+    if len(differing) != 1 or two[entry] != 2 * one[entry]:
         raise BundleError(f"shape {name!r} is {one} for one image and {two} for two: not understood.")
     if all(node.op_type == "Reshape" for node in users) and (one > 0).all():
         free = one.copy()
-        free[place] = -1
+        free[entry] = -1
         _constant(graph, name, free)
         return []
-    if one[place] != 1:
-        raise BundleError(f"shape {name!r} holds {one[place]} times the batch: not understood.")
-    parts = [(f"{name}.before", one[:place]), (f"{name}.after", one[place + 1 :])]
+    if one[entry] != 1:
+        raise BundleError(f"shape {name!r} holds {one[entry]} times the batch: not understood.")
+    parts = [(f"{name}.before", one[:entry]), (f"{name}.after", one[entry + 1 :])]
     for part, values in parts:
         _constant(graph, part, values)
     return [helper.make_node("Concat", [parts[0][0], _BATCH_LENGTH, parts[1][0]], [name], axis=0)]

@@ -47,9 +47,9 @@ _LARGEST = 1 << 30
 """Bytes of all arrays together: ViT-L at 518 pixels has 1 << 25."""
 _MOST_MEMBERS = 16
 _ZIP_END = struct.Struct("<4s4H2LH")
-"""Mark, two numbers of disks, two of members, size and place of the directory, length of a comment."""
+"""Signature, two disk numbers, two member counts, size and offset of the directory, comment length."""
 _ZIP64_END = struct.Struct("<4sLQL")
-"""What may be before it, and says that none of that counts."""
+"""The locator of ZIP64 that may come before it; where it is present, the fields above do not count."""
 
 T = TypeVar("T")
 

@@ -36,7 +36,7 @@ class Layout:
 
     @property
     def pointer(self) -> str:
-        """Letters of ``struct`` for a place in the file."""
+        """``struct`` format of an offset into the file."""
         return f"{self.order}Q" if self.big else f"{self.order}L"
 
 

@@ -85,7 +85,7 @@ class ImageInput(io.BufferedReader):
 
 
 def read_at(file: BinaryIO, offset: int, size: int) -> bytes:
-    """Up to ``size`` bytes from ``offset`` on; none where there is no such place."""
+    """Up to ``size`` bytes from ``offset`` on; none if the file ends before it."""
     try:
         file.seek(offset)
     except (OSError, ValueError, OverflowError):  # further than any file reaches

@@ -91,8 +91,8 @@ def _segments(file: BinaryIO, end: int) -> Iterator[tuple[int, int, int]]:
     Looks for none that begins behind ``end``.
     """
     offset = 2
-    while (place := _next_marker(file, offset, end)) is not None:
-        marker, offset = place
+    while (found := _next_marker(file, offset, end)) is not None:
+        marker, offset = found
         if marker == 0x01 or 0xD0 <= marker <= 0xD9:  # these stand alone
             yield marker, offset, 0
             continue
@@ -105,7 +105,7 @@ def _segments(file: BinaryIO, end: int) -> Iterator[tuple[int, int, int]]:
 
 
 def _next_marker(file: BinaryIO, offset: int, end: int) -> tuple[int, int] | None:
-    """The next marker from ``offset`` on, and the place behind it."""
+    """The next marker from ``offset`` on, and the offset just after it; None if there is none."""
     while offset <= end and len(block := read_at(file, offset, BLOCK)) > 1:
         found = _MARKER.search(block)
         if found:

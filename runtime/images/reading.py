@@ -265,10 +265,10 @@ def _by_opencv(file: ImageInput, header: FileHeader) -> Array | None:
     From memory, or straight from a file that is much larger than its pixels, as of many pages.  OpenCV maps
     that one, and a file that shrinks while it is mapped ends the process: so not all files.
     """
-    place = f"/proc/self/fd/{file.fileno()}"
+    name = f"/proc/self/fd/{file.fileno()}"
     if os.fstat(file.fileno()).st_size > header.most_bytes:
-        return cv2.imread(place, cv2.IMREAD_UNCHANGED)
-    return cv2.imdecode(np.fromfile(place, np.uint8), cv2.IMREAD_UNCHANGED)
+        return cv2.imread(name, cv2.IMREAD_UNCHANGED)
+    return cv2.imdecode(np.fromfile(name, np.uint8), cv2.IMREAD_UNCHANGED)
 
 
 def _colour(pixels: Array) -> Array:

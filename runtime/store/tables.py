@@ -48,7 +48,7 @@ def require_room(folder: Path, size: int) -> None:
     try:
         free = shutil.disk_usage(folder).free
     except OSError as error:
-        raise OutputError(f"{folder} is no place for scratch files: {error.strerror}.") from error
+        raise OutputError(f"{folder} cannot hold scratch files: {error.strerror}.") from error
     if free + there < size:
         raise OutputError(
             f"features and distances need files of {size_text(size)}, and the disk of {folder} has "
@@ -108,8 +108,8 @@ class FileRows:
         self._dtype = np.dtype(dtype)
         self._row_bytes = shape[1] * self._dtype.itemsize
         size = shape[0] * self._row_bytes
-        place = path or folder or Path(tempfile.gettempdir())
-        self._name = str(path or f"a scratch file in {place}")
+        where = path or folder or Path(tempfile.gettempdir())
+        self._name = str(path or f"a scratch file in {where}")
         try:
             if path:
                 self._file = os.fdopen(open_own(path), "r+b")
@@ -120,7 +120,7 @@ class FileRows:
                 os.posix_fallocate(self._file.fileno(), 0, size)
         except OSError as error:
             raise OutputError(
-                f"a file of {size_text(size)} could not be made in {place}: {error.strerror}. "
+                f"a file of {size_text(size)} could not be made in {where}: {error.strerror}. "
                 "Free room there, or raise the memory budget."
             ) from error
 

@@ -58,7 +58,7 @@ def external_files(model: Path) -> Iterator[str]:
     OSError
         If the file cannot be read.
     ValueError
-        If it is no protobuf message, at the place where that shows.
+        If it is not a protobuf message; the error names the byte where that shows.
     """
     with open_regular(model) as file:
         yield from _walk(_Reader(file, os.fstat(file.fileno()).st_size))
@@ -128,7 +128,7 @@ class _Reader:
 
 
 def _walk(reader: _Reader) -> Iterator[str]:
-    """The locations in a ModelProto, with the messages that lead to the current place kept in a list."""
+    """The locations in a ModelProto; a list holds the messages that enclose the current position."""
     open_messages = [("ModelProto", reader.end)]
     while True:
         while reader.position == reader.end:

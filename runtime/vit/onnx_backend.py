@@ -128,12 +128,12 @@ class OnnxBackend:
 def _bind(binding: Any, spec: TensorSpec, target: Array | DeviceArray) -> None:
     """Let an output be written where it is to be; DeviceError if it does not fit."""
     if isinstance(target, DeviceArray):
-        place, address, contiguous = "cuda", target.address, True
+        device, address, contiguous = "cuda", target.address, True
     else:
-        place, address, contiguous = "cpu", target.ctypes.data, target.flags.c_contiguous
+        device, address, contiguous = "cpu", target.ctypes.data, target.flags.c_contiguous
     if not contiguous or target.dtype != spec.dtype:
         raise DeviceError(f"slot for {spec.name} is {target.dtype}, expected contiguous {spec.dtype}.")
-    binding.bind_output(spec.name, place, 0, target.dtype, target.shape, address)
+    binding.bind_output(spec.name, device, 0, target.dtype, target.shape, address)
 
 
 def import_onnxruntime() -> Any:

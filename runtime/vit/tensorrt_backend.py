@@ -186,28 +186,28 @@ class TensorRtBackend:
     def _run(self, images: FloatArray, slot: Slot | DeviceSlot, gpu: Gpu) -> None:
         session, m, count = self._session, self._bundle.manifest, len(images)
         pixels = session.buffers[m.input.name].rows(0, count)
-        places = dict(session.buffers)
+        arrays = dict(session.buffers)
         names = [spec.name for spec in m.tokens]
         targets: list[tuple[str, Array]] = [(m.cls.name, slot.cls)]
         if isinstance(slot, DeviceSlot):
-            places.update(zip(names, slot.tokens, strict=True))
+            arrays.update(zip(names, slot.tokens, strict=True))
         else:
             targets += zip(names, slot.tokens, strict=True)
         self._require(session.context.set_input_shape(m.input.name, pixels.shape), "set the batch")
-        self._bind(places)
+        self._bind(arrays)
         gpu.upload(pixels, np.ascontiguousarray(images, pixels.dtype), session.stream)
         self._require(session.context.execute_async_v3(gpu.handle(session.stream)), "run the engine")
         for name, target in targets:
             np.copyto(target, gpu.download(session.buffers[name].rows(0, count), session.stream))
 
-    def _bind(self, places: dict[str, DeviceArray]) -> None:
+    def _bind(self, arrays: dict[str, DeviceArray]) -> None:
         """Tell TensorRT where its inputs and outputs are, as far as it does not know."""
         session = self._session
-        for name, place in places.items():
-            if session.bound.get(name) != place.address:
-                done = session.context.set_tensor_address(name, place.address)
+        for name, array in arrays.items():
+            if session.bound.get(name) != array.address:
+                done = session.context.set_tensor_address(name, array.address)
                 self._require(done, f"set {name}'s address")
-                session.bound[name] = place.address
+                session.bound[name] = array.address
 
     def _require(self, done: bool, what: str) -> None:
         if not done:
