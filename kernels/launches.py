@@ -87,9 +87,9 @@ def interval_mean(
     gpu: Gpu, distances: DeviceArray, scores: DeviceArray, start: int, stop: int, stream: Stream
 ) -> None:
     """Mutual scores (n,P): mean of the sorted roots of ``distances`` (n,K,P) from ``start`` to ``stop``."""
-    images, judges, patches = distances.shape
+    images, judge_count, patches = distances.shape
     launch = Launch("interval_mean", (ceil_div(patches, 128), images, 1), (128, 1, 1))
-    numbers = judges, patches, start, stop
+    numbers = judge_count, patches, start, stop
     gpu.launch(launch, (distances, scores, *(np.int32(number) for number in numbers)), stream)
 
 

@@ -77,7 +77,7 @@ class DeviceLot:
         self._ring = self._empty((plan.ring, plan.block, size.patches, size.width), token)
         self.features = self._empty((held, size.patches, pitch), np.uint16)
         self.squares = self._empty((held, size.patches), np.float32)
-        self.distances = self._empty((plan.panel * size.judges, size.patches), np.uint32)
+        self.distances = self._empty((plan.panel * size.judge_count, size.patches), np.uint32)
         self.scores = self._empty((size.images, size.patches), np.float32)
         self.centres = self._empty((size.images, 4), np.float32)
         self.pairs = self._empty((pairs_per_launch(size), 4), np.int32)
@@ -87,13 +87,13 @@ class DeviceLot:
         self._sample_squares = self._empty((samples, size.patches), np.float32)
         self._sample_centres = self._empty((samples, 4), np.float32)
         self.compute, self._copies = gpu.stream(), gpu.stream()
-        earlier = gpu.event()  # copies of tokens that are resident
+        earlier = gpu.event()  # the copies that brought tokens to the device as the ViT gave them
         gpu.record(earlier, gpu.default_stream())
         gpu.wait(self.compute, earlier)
         self._timed = DeviceTimer(gpu, self._timer, self.compute)
         self._copied = [gpu.event() for _ in range(plan.ring)]
         self._used = [gpu.event() for _ in range(plan.ring)]
-        self._places: dict[Use, int] = {}
+        self._buffers: dict[Use, int] = {}
         self._samples: list[DeviceArray] = []
         self._centred: set[int] = set()
         """Blocks of the layer whose centres are known, for all of its degrees."""
@@ -144,10 +144,10 @@ class DeviceLot:
         if self.plan.holds_tokens:
             runs = self._on_device(use[0], start, stop)
         else:
-            place = self._place_of(use)
+            buffer = self._buffer_of(use)
             self._next += 1  # from here on what comes after it is copied ahead
-            self.gpu.wait(self.compute, self._copied[place])
-            runs = [self._ring.item(place).rows(0, stop - start)]
+            self.gpu.wait(self.compute, self._copied[buffer])
+            runs = [self._ring.item(buffer).rows(0, stop - start)]
         with self._timed.work("aggregate", self.compute):
             for tokens in runs:
                 count = tokens.shape[0]
@@ -160,7 +160,7 @@ class DeviceLot:
                 start, row = start + count, row + count
         self._centred.add(block)
         if not self.plan.holds_tokens:
-            self.gpu.record(self._used[place], self.compute)
+            self.gpu.record(self._used[buffer], self.compute)
             self.copy_ahead()
 
     def _pool(
@@ -177,7 +177,7 @@ class DeviceLot:
 
     def open_panel(self, images: int) -> None:
         """Forget the distances of so many images."""
-        rows = self.distances.rows(0, images * self.size.judges)
+        rows = self.distances.rows(0, images * self.size.judge_count)
         self.gpu.fill(rows, launches.INFINITY_BITS, self.compute)
 
     def compare(self, pairs: Array) -> None:
@@ -189,8 +189,8 @@ class DeviceLot:
 
     def average(self, start: int, stop: int, first: int, last: int) -> None:
         """Average the sorted distances ``first`` to ``last`` of a panel into the scores of its places."""
-        count, judges, patches = stop - start, self.size.judges, self.size.patches
-        panel = DeviceArray(self.distances.address, (count, judges, patches), self.distances.dtype)
+        shape = stop - start, self.size.judge_count, self.size.patches
+        panel = DeviceArray(self.distances.address, shape, self.distances.dtype)
         scores = self.scores.rows(start, stop)
         with self._timed.work("select", self.compute):
             launches.interval_mean(self.gpu, panel, scores, first, last, self.compute)
@@ -202,24 +202,24 @@ class DeviceLot:
     def copy_ahead(self, most: int = 1) -> None:
         """Queue copies of tokens that are needed next, into places that are not needed before them."""
         needed = list(islice(dict.fromkeys(self._uses[self._next :]), self.plan.ring))
-        free = [p for p in range(self.plan.ring) if p not in self._places.values()]
-        free += [p for use, p in self._places.items() if use not in needed]
-        missing = [use for use in needed if use not in self._places]
-        for use, place in islice(zip(missing, free, strict=False), most):
-            self._copy(use, place)
+        free = [b for b in range(self.plan.ring) if b not in self._buffers.values()]
+        free += [b for use, b in self._buffers.items() if use not in needed]
+        missing = [use for use in needed if use not in self._buffers]
+        for use, buffer in islice(zip(missing, free, strict=False), most):
+            self._copy(use, buffer)
 
-    def _place_of(self, use: Use) -> int:
-        if use not in self._places:
+    def _buffer_of(self, use: Use) -> int:
+        if use not in self._buffers:
             self.copy_ahead()
-        return self._places[use]
+        return self._buffers[use]
 
-    def _copy(self, use: Use, place: int) -> None:
-        self._places = {u: p for u, p in self._places.items() if p != place} | {use: place}
+    def _copy(self, use: Use, buffer: int) -> None:
+        self._buffers = {u: b for u, b in self._buffers.items() if b != buffer} | {use: buffer}
         layer, start = use[0], use[1] * self.plan.block
         stop = min(start + self.plan.block, self.size.images)
-        self.gpu.wait(self._copies, self._used[place])
-        self._upload(self._ring.item(place).rows(0, stop - start), (layer, start, stop), self._copies)
-        self.gpu.record(self._copied[place], self._copies)
+        self.gpu.wait(self._copies, self._used[buffer])
+        self._upload(self._ring.item(buffer).rows(0, stop - start), (layer, start, stop), self._copies)
+        self.gpu.record(self._copied[buffer], self._copies)
 
     def _upload(self, there: DeviceArray, part: tuple[int, int, int], stream: Stream) -> None:
         """Queue a copy of the tokens of ``part``: a layer, and places i0 to i1."""

@@ -111,7 +111,7 @@ def host_plan(size: LotSize, needs: HostNeeds, *, tokens_on_device: bool = False
 def pairs_per_launch(size: LotSize) -> int:
     """Pairs of images that one launch compares."""
     flop = 2.0 * size.patches**2 * pitch_of(size.width)
-    return max(1, min(int(LAUNCH_FLOP / flop), size.images * size.judges, most_pairs(size.patches)))
+    return max(1, min(int(LAUNCH_FLOP / flop), size.images * size.judge_count, most_pairs(size.patches)))
 
 
 def _candidates(size: LotSize, budget: int) -> Iterator[DevicePlan]:
@@ -161,7 +161,7 @@ class _Cut:
             comparisons=2 - 1 / ceil_div(size.images, panel),
             token_bytes=(size.layers * size.images if holds_tokens else ring * block) * tokens,
             feature_bytes=held * row,
-            distance_bytes=panel * size.judges * size.patches * 4,
+            distance_bytes=panel * size.judge_count * size.patches * 4,
             other_bytes=min(SAMPLES, size.images) * (row + 16 + (0 if holds_tokens else tokens))
             + size.images * (size.patches * 4 + 16)
             + pairs_per_launch(size) * PAIR_BYTES

@@ -173,11 +173,11 @@ def panel_pairs(judges: Judges, start: int, stop: int) -> Array:
     A row is {a, b, row of a's distances to b, row of b's to a}, the last -1 if b is not of the panel.
     """
     each = judges.count
-    slot = np.arange(each)
+    index = np.arange(each)
     a = np.arange(start, stop)[:, None]
     b = (a + judges.offsets()) % judges.images
     inside = (b >= start) & (b < stop)
-    forth = (a - start) * each + slot
-    back = np.where(inside, (b - start) * each + each - 1 - slot, NOT_WANTED)  # steps s and N - s
+    forth = (a - start) * each + index
+    back = np.where(inside, (b - start) * each + each - 1 - index, NOT_WANTED)  # steps s and N - s
     pairs = np.stack(np.broadcast_arrays(a, b, forth, back), axis=-1)[~inside | (a < b)]
     return pairs.astype(np.int32)

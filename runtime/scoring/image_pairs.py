@@ -71,10 +71,10 @@ def _named(chosen: type[GramFilter]) -> tuple[str, str]:
 class Comparer:
     """Compares one pair of images after the other; each thread has its own."""
 
-    def __init__(self, gram_filter: GramFilter, patches: int, degrees: int) -> None:
+    def __init__(self, gram_filter: GramFilter, patches: int, degree_count: int) -> None:
         self._filter = gram_filter
         self._gram = np.empty((patches, patches), np.float32)
-        self._rows, self._columns = np.empty((2, degrees, patches), np.float32)
+        self._rows, self._columns = np.empty((2, degree_count, patches), np.float32)
 
     def compare(
         self, a: FloatArray, b: FloatArray, inverse_a: FloatArray, inverse_b: FloatArray

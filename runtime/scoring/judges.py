@@ -6,7 +6,8 @@ That is balanced by construction: every image judges K images and is judged by K
 judged in turn, so one matrix product still serves both.  With K = N-1 it is the whole lot, as in the
 paper; with a smaller K and a random circle it is a subset per image, drawn without labels.
 
-A place is a position on the circle; a slot is a number from 0 to K-1 that a judge has with an image.
+A place is a position on the circle.  An image numbers its judges from 0 to K-1 in the order of ``Judges.of``;
+that number is the judge's index with this image, and where its cosines or distances are kept.
 """
 
 from __future__ import annotations
@@ -42,19 +43,19 @@ class Judges:
         return self.images * self.count // 2
 
     def offsets(self) -> Array:
-        """Steps (K,) around the circle from an image to its judges, by slot."""
+        """Steps (K,) around the circle from an image to its judges, by the judges' index."""
         side = self.count // 2
         opposite = [self.images // 2] if self.count % 2 else []
         steps = [*range(1, side + 1), *opposite, *range(self.images - side, self.images)]
         return np.array(steps, np.int64)
 
     def of(self, place: int) -> Array:
-        """Places (K,) of the judges of the image at ``place``, by slot."""
+        """Places (K,) of the judges of the image at ``place``, by their index."""
         judges: Array = (place + self.offsets()) % self.images
         return judges
 
-    def slot(self, place: int, judge: int) -> int | None:
-        """The slot of place ``judge`` with the image at ``place``, or None if it does not judge it."""
+    def index_of(self, place: int, judge: int) -> int | None:
+        """The index of the image at place ``judge`` among the judges of the one at ``place``, or None."""
         step = (judge - place) % self.images
         side = self.count // 2
         if 1 <= step <= side:
@@ -64,19 +65,23 @@ class Judges:
         return side if self.count % 2 and 2 * step == self.images else None
 
     def pairs_of(self, cell: Cell, block: int) -> Iterator[tuple[int, int, int, int]]:
-        """Pairs (a, b, slot of b with a, slot of a with b) of a cell, a < b; ``block`` places are a block."""
+        """Yield the pairs of a cell: (a, b, index of b with a, index of a with b), a < b.
+
+        ``block`` places make a block.
+        """
         first, second = (range(i * block, min((i + 1) * block, self.images)) for i in cell)
         for a in first:
             for b in second:
                 if a < b:
-                    there, back = self.slot(a, b), self.slot(b, a)
+                    there, back = self.index_of(a, b), self.index_of(b, a)
                     if there is not None and back is not None:
                         yield a, b, there, back
 
-    def groups(self, block: int, resident: int) -> Iterator[list[Cell]]:
-        """All cells with pairs in them, as groups that need at most two times ``resident`` blocks at once."""
+    def groups(self, block: int, blocks_in_memory: int) -> Iterator[list[Cell]]:
+        """All cells with pairs, in groups that need at most 2 * ``blocks_in_memory`` blocks at once."""
         blocks = ceil_div(self.images, block)
-        sides = [range(i, min(i + resident, blocks)) for i in range(0, blocks, resident)]
+        starts = range(0, blocks, blocks_in_memory)
+        sides = [range(i, min(i + blocks_in_memory, blocks)) for i in starts]
         for number, first in enumerate(sides):
             for second in sides[number:]:
                 if self._meet((first[0], first[-1]), (second[0], second[-1]), block):
@@ -91,11 +96,11 @@ class Judges:
         candidates = {*near, *range(around, blocks.stop), *range(opposite - 1, opposite + 3)}
         return sorted(j for j in candidates if j in blocks and j >= i and self._meet((i, i), (j, j), block))
 
-    def loads(self, block: int, resident: int) -> int:
+    def loads(self, block: int, blocks_in_memory: int) -> int:
         """Blocks that are read in all while the groups are gone through, each keeping what it can."""
         held: set[int] = set()
         loads = 0
-        for group in self.groups(block, resident):
+        for group in self.groups(block, blocks_in_memory):
             needed = {i for cell in group for i in cell}
             loads += len(needed - held)
             held = needed

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from math import prod
 from queue import SimpleQueue
 from typing import TypeVar
 
@@ -115,11 +116,11 @@ class Layer:
     def _compare(self, inverse: FloatArray, done: set[Cell]) -> None:
         """Write the cosines of all pairs whose cells are not ``done``."""
         _, images, patches, width = self.store.shape
-        degrees, block = len(self.degrees), self.plan.block
-        items = degrees * patches
+        degree_count, block = len(self.degrees), self.plan.block
+        items = degree_count * patches
         comparers: SimpleQueue[Comparer] = SimpleQueue()
         for _ in range(self.plan.threads):
-            comparers.put(Comparer(self.gram_filter(self.method.grid, self.degrees), patches, degrees))
+            comparers.put(Comparer(self.gram_filter(self.method.grid, self.degrees), patches, degree_count))
         held = TokenBlocks(images, block, 2 * self.plan.blocks_in_memory, (patches, width))
 
         @self.timer.work("load")
@@ -173,18 +174,17 @@ class Layer:
 
     def _select(self, inverse: FloatArray) -> Array:
         """Turn cosines into distances and average their interval: mutual scores (N,P)."""
-        degrees, patches = inverse.shape[1:]
-        count = self.judges.count
-        bounds = interval_bounds(count + 1, self.method.interval)
+        degree_count, patches = inverse.shape[1:]
+        judge_count = self.judges.count
+        bounds = interval_bounds(judge_count + 1, self.method.interval)
         hollow = (inverse == 0).any(axis=2)
 
         @self.timer.work("select")
         def average(place: int) -> Array:
-            cosines = self.cosines.read(place, 0, count * degrees * patches)
-            distances = distance(
-                cosines.reshape(count, degrees, patches), inverse[place] > 0, hollow[self.judges.of(place)]
-            )
-            mean = interval_mean(distances.reshape(count, -1), *bounds).reshape(degrees, patches)
+            shape = judge_count, degree_count, patches
+            cosines = self.cosines.read(place, 0, prod(shape)).reshape(shape)
+            distances = distance(cosines, inverse[place] > 0, hollow[self.judges.of(place)])
+            mean = interval_mean(distances.reshape(judge_count, -1), *bounds).reshape(degree_count, patches)
             average: Array = mean.mean(axis=0, dtype=np.float64)
             return average
 

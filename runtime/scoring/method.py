@@ -41,8 +41,8 @@ class Method:
     def lot_size(self, shape: tuple[int, int, int, int], itemsize: int) -> LotSize:
         """What a plan for tokens of ``shape`` (S,N,P,C) is made for."""
         layers, images, patches, width = shape
-        judges = choose(images, self.group_size).count
-        return LotSize(layers, images, patches, width, itemsize, len(self.degrees), judges)
+        judge_count = choose(images, self.group_size).count
+        return LotSize(layers, images, patches, width, itemsize, len(self.degrees), judge_count)
 
     def judges(self, images: int) -> Judges:
         """Who judges whom among ``images``; LotError if the interval of so many distances is empty."""

@@ -165,13 +165,13 @@ class CpuScorer:
     def seconds(self, shape: tuple[int, int, int, int], plan: Plan) -> float:
         """Time that ``score`` will take here, from a measurement of a few pairs and a few loads of tokens."""
         layers, images, patches, width = shape
-        judges, degrees = choose(images, self.method.group_size), len(self.method.degrees)
+        judges, degree_count = choose(images, self.method.group_size), len(self.method.degrees)
         kind = self._filter()
-        lengths = np.ones((degrees, patches), np.float32)
+        lengths = np.ones((degree_count, patches), np.float32)
 
         def measure(seed: int) -> tuple[float, float]:
             pair: FloatArray = np.random.default_rng(seed).standard_normal((2, patches, width), np.float32)
-            comparer = Comparer(kind(self.method.grid, self.method.degrees), patches, degrees)
+            comparer = Comparer(kind(self.method.grid, self.method.degrees), patches, degree_count)
             return (
                 _seconds_of(lambda: comparer.compare(pair[0], pair[1], lengths, lengths)),
                 _seconds_of(lambda: rescale(centre(pair[:1])[0])),

@@ -51,15 +51,15 @@ UNLIMITED = HostNeeds()
 
 @dataclass(frozen=True)
 class LotSize:
-    """What a plan is made for: tokens (S,N,P,C) of ``itemsize`` bytes, R degrees, K judges per image."""
+    """The sizes that a plan depends on: tokens (S,N,P,C) of ``itemsize`` bytes, R degrees, K judges."""
 
     layers: int
     images: int
     patches: int
     width: int
     itemsize: int
-    degrees: int
-    judges: int
+    degree_count: int
+    judge_count: int
 
     @property
     def token_bytes(self) -> int:
@@ -69,7 +69,7 @@ class LotSize:
     @property
     def cosine_bytes(self) -> int:
         """The largest cosines of one layer."""
-        return self.images * self.judges * self.degrees * self.patches * 4
+        return self.images * self.judge_count * self.degree_count * self.patches * 4
 
 
 def block_images(patches: int) -> int:
@@ -137,7 +137,7 @@ def _plan(
         cosine_bytes=size.cosine_bytes,
         workspace_bytes=images * size.patches * size.width * 4
         # lengths of all layers, scores of one and of all
-        + size.images * size.patches * (4 * size.degrees * size.layers + 24)
+        + size.images * size.patches * (4 * size.degree_count * size.layers + 24)
         + needs.threads * max(per_thread, _selecting(size)),
         program_bytes=needs.program_bytes,
         vit_bytes=needs.vit_bytes,
@@ -151,4 +151,4 @@ def _describing(size: LotSize) -> int:
 
 def _selecting(size: LotSize) -> int:
     """Bytes that one thread needs to average the distances of an image: four copies of them."""
-    return 4 * size.judges * size.degrees * size.patches * 4
+    return 4 * size.judge_count * size.degree_count * size.patches * 4

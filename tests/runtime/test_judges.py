@@ -13,9 +13,9 @@ from musc_edge.runtime.types import Cell
 
 CIRCLES = [(2, 1), (5, 4), (7, 2), (8, 3), (9, 4), (9, 8), (12, 5), (12, 11), (13, 6), (20, 7), (31, 10)]
 CUTS = [
-    (images, count, block, resident)
+    (images, count, block, blocks_in_memory)
     for images, count in [*CIRCLES, (40, 1), (64, 8), (65, 64), (99, 2), (100, 51)]
-    for block, resident in [(1, 1), (1, 3), (2, 2), (3, 1), (4, 3), (7, 2), (16, 2), (200, 1)]
+    for block, blocks_in_memory in [(1, 1), (1, 3), (2, 2), (3, 1), (4, 3), (7, 2), (16, 2), (200, 1)]
 ]
 
 
@@ -52,13 +52,13 @@ def test_everyone_judges_and_is_judged_equally_and_in_turn(images: int, count: i
 
 
 @pytest.mark.parametrize(("images", "count"), CIRCLES)
-def test_slots_are_the_numbers_of_the_judges(images: int, count: int) -> None:
+def test_index_of_is_the_position_among_the_judges(images: int, count: int) -> None:
     judges = circle(images, count)
     for place in range(images):
-        found = [judges.slot(place, judge) for judge in range(images)]
+        found = [judges.index_of(place, judge) for judge in range(images)]
         of = judges.of(place).tolist()
-        assert sorted(slot for slot in found if slot is not None) == list(range(count))
-        assert all(slot is None or of[slot] == judge for judge, slot in enumerate(found))
+        assert sorted(index for index in found if index is not None) == list(range(count))
+        assert all(index is None or of[index] == judge for judge, index in enumerate(found))
         assert found[place] is None
 
 
@@ -106,15 +106,15 @@ def test_no_judges_are_refused(group: int) -> None:
 # ---- in which order --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("images", "count", "block", "resident"), CUTS)
+@pytest.mark.parametrize(("images", "count", "block", "blocks_in_memory"), CUTS)
 def test_groups_hold_every_pair_once_in_little_room(
-    images: int, count: int, block: int, resident: int
+    images: int, count: int, block: int, blocks_in_memory: int
 ) -> None:
     judges = circle(images, count)
     seen: list[tuple[int, int]] = []
-    for group in judges.groups(block, resident):
+    for group in judges.groups(block, blocks_in_memory):
         assert group
-        assert len({i for cell in group for i in cell}) <= 2 * resident
+        assert len({i for cell in group for i in cell}) <= 2 * blocks_in_memory
         for cell in group:
             pairs = list(judges.pairs_of(cell, block))
             assert pairs
@@ -126,11 +126,13 @@ def test_groups_hold_every_pair_once_in_little_room(
     assert set(seen) == judged_pairs(judges)
 
 
-@pytest.mark.parametrize(("images", "count", "block", "resident"), CUTS)
-def test_cells_do_not_depend_on_what_is_resident(images: int, count: int, block: int, resident: int) -> None:
+@pytest.mark.parametrize(("images", "count", "block", "blocks_in_memory"), CUTS)
+def test_cells_do_not_depend_on_what_is_in_memory(
+    images: int, count: int, block: int, blocks_in_memory: int
+) -> None:
     judges = circle(images, count)
     blocks = -(-images // block)
-    cells = [cell for group in judges.groups(block, resident) for cell in group]
+    cells = [cell for group in judges.groups(block, blocks_in_memory) for cell in group]
     expected = {
         (i, j) for i, j in product(range(blocks), repeat=2) if i <= j and has_pairs(judges, (i, j), block)
     }
@@ -138,21 +140,21 @@ def test_cells_do_not_depend_on_what_is_resident(images: int, count: int, block:
     assert len(cells) == len(expected)
 
 
-@pytest.mark.parametrize(("images", "count", "block", "resident"), CUTS)
+@pytest.mark.parametrize(("images", "count", "block", "blocks_in_memory"), CUTS)
 def test_loads_are_those_of_going_through_the_groups(
-    images: int, count: int, block: int, resident: int
+    images: int, count: int, block: int, blocks_in_memory: int
 ) -> None:
     judges = circle(images, count)
     memory: list[int] = []
     loads = 0
-    for group in judges.groups(block, resident):
+    for group in judges.groups(block, blocks_in_memory):
         needed = [i for cell in group for i in cell]
         memory = [i for i in memory if i in needed]
         for i in needed:
             if i not in memory:
                 memory.append(i)
                 loads += 1
-    assert judges.loads(block, resident) == loads
+    assert judges.loads(block, blocks_in_memory) == loads
 
 
 def test_few_judges_need_few_loads() -> None:

@@ -36,7 +36,7 @@ class Least:
 
 
 def least_work(
-    bundle: Bundle, images: int, pairs: int, judges: int, degrees: int, itemsize: int
+    bundle: Bundle, images: int, pairs: int, judge_count: int, degree_count: int, itemsize: int
 ) -> dict[str, Least]:
     """The least that each stage of a lot must do, by stage."""
     m = bundle.manifest
@@ -47,7 +47,7 @@ def least_work(
         "aggregate": Least(moved=float(tokens) * itemsize),
         "load": Least(moved=float(tokens) * (itemsize + 4)),
         "compare": Least(flop=layers * pairs * 2.0 * patches**2 * m.token_width),
-        "select": Least(moved=float(layers) * images * judges * degrees * patches * 4),
+        "select": Least(moved=float(layers) * images * judge_count * degree_count * patches * 4),
         "map": Least(moved=images * patches * 4.0),
     }
     flop = graph_flop(bundle.model_path)
