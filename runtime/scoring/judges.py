@@ -1,4 +1,4 @@
-"""Which images score each other, and in which order the pairs are compared.
+"""Decide which images score each other, and in which order the pairs are compared.
 
 The images stand on a circle, in the lot's order or in a random one.  Each image is judged by its
 K nearest neighbors on the circle, K/2 on either side (and, for an odd K, by the image opposite to it).
@@ -22,7 +22,7 @@ from ..errors import LotError
 from ..types import Array, Cell
 
 SEED = 0
-"""Of the random circle: fixed, so that a lot is scored alike every time."""
+"""Seed of the random circle: fixed, so that a lot is scored alike every time."""
 
 
 @dataclass(frozen=True)
@@ -43,19 +43,20 @@ class Judges:
         return self.images * self.count // 2
 
     def offsets(self) -> Array:
-        """Steps (K,) around the circle from an image to its judges, by the judges' index."""
+        """Return the steps (K,) around the circle from an image to its judges, by the judges' index."""
         side = self.count // 2
         opposite = [self.images // 2] if self.count % 2 else []
         steps = [*range(1, side + 1), *opposite, *range(self.images - side, self.images)]
         return np.array(steps, np.int64)
 
     def of(self, place: int) -> Array:
-        """Places (K,) of the judges of the image at ``place``, by their index."""
+        """Return the places (K,) of the judges of the image at ``place``, by their index."""
         judges: Array = (place + self.offsets()) % self.images
         return judges
 
     def index_of(self, place: int, judge: int) -> int | None:
         """The index of the image at place ``judge`` among the judges of the one at ``place``, or None."""
+        # The inverse of ``offsets``, which are 1..side, then N/2 if K is odd, then N-side..N-1.
         step = (judge - place) % self.images
         side = self.count // 2
         if 1 <= step <= side:
@@ -70,6 +71,7 @@ class Judges:
         ``block`` places make a block.
         """
         first, second = (range(i * block, min((i + 1) * block, self.images)) for i in cell)
+        # Each pair once, and always a < b: the product with its sides exchanged may round differently.
         for a in first:
             for b in second:
                 if a < b:
@@ -88,7 +90,13 @@ class Judges:
                     yield [(i, j) for i in first for j in self._facing(i, second, block)]
 
     def _facing(self, i: int, blocks: range, block: int) -> list[int]:
-        """Those of ``blocks``, none before ``i``, that hold judges of images in block ``i``."""
+        """Return those of ``blocks``, from ``i`` on, that hold judges of images in block ``i``.
+
+        Blocks before ``i`` are left out: their own cells hold those pairs.
+        """
+        # The judges of a block stand in three arcs of the circle: beside it, opposite to it, and, for a block
+        # near the start of the circle, across its end.  Only the blocks of these arcs are looked at: their
+        # number grows with K, not with N.  Each arc is taken a little too long; ``_meet`` decides exactly.
         start, side = i * block, self.count // 2
         around = (start + self.images - side) // block - 1
         opposite = (start + self.images // 2) // block
@@ -97,7 +105,7 @@ class Judges:
         return sorted(j for j in candidates if j in blocks and j >= i and self._meet((i, i), (j, j), block))
 
     def loads(self, block: int, blocks_in_memory: int) -> int:
-        """Blocks that are read in all while the groups are gone through, each keeping what it can."""
+        """Count the blocks that are read while going through the groups, if each keeps those it shares."""
         held: set[int] = set()
         loads = 0
         for group in self.groups(block, blocks_in_memory):
@@ -107,10 +115,12 @@ class Judges:
         return loads
 
     def _meet(self, first: tuple[int, int], second: tuple[int, int], block: int) -> bool:
-        """Whether images judge each other between two runs of blocks, the second not before the first."""
+        """Return whether any images of two runs of blocks, in order, judge each other."""
+        # Between two arcs every step from the nearest to the farthest pair of places occurs.  So it is enough
+        # to ask whether that range touches one of the steps of ``offsets``.
         last = [min((stop + 1) * block, self.images) - 1 for _, stop in (first, second)]
         nearest = max(second[0] * block - last[0], 1)
-        farthest = last[1] - first[0] * block  # and every step between the two occurs
+        farthest = last[1] - first[0] * block
         side = self.count // 2
         opposite = self.count % 2 and nearest <= self.images / 2 <= farthest
         around = farthest >= max(self.images - side, 1)
@@ -123,7 +133,7 @@ def everyone(images: int) -> Judges:
 
 
 def choose(images: int, group: int | None) -> Judges:
-    """``group`` judges for each image, chosen at random by a fixed seed; None, or a large group, for all.
+    """Choose ``group`` judges for each image at random, by a fixed seed; all others if None or large.
 
     Where neither ``images`` nor ``group`` is even, no choice is balanced and one judge more is taken.
 
@@ -137,6 +147,7 @@ def choose(images: int, group: int | None) -> Judges:
     if group is None or group >= images - 1:
         return everyone(images)
     order = np.random.RandomState(SEED).permutation(images)  # its stream is frozen, unlike default_rng
+    # An odd number of judges for an odd number of images: N*K/2 pairs would be no whole number.
     return Judges(order, group + group % 2 * images % 2)
 
 
