@@ -17,7 +17,7 @@ def default_budget() -> int:
 
 
 def process_memory() -> int:
-    """Return the resident memory of this process now, in bytes."""
+    """Return the bytes of memory that this process holds now."""
     return (_read_field(_STATUS, "VmRSS:") or 0) * 1024
 
 

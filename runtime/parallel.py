@@ -34,8 +34,8 @@ def in_order(
     try:
         for item in items:
             waiting.append((item, pool.submit(work, item)))
-            # An item leaves the queue only after the consumer has come back for the next one, so that
-            # ``finally`` still waits for it if an interrupt comes in between.
+            # An item leaves the queue after its result came, not before: if the wait for it is interrupted,
+            # ``finally`` still finds it.
             if len(waiting) > ahead:
                 yield waiting[0][0], waiting[0][1].result()
                 waiting.popleft()

@@ -83,8 +83,8 @@ class Comparer:
 
         ``a`` and ``b`` (P,C) are tokens, ``inverse_a`` and ``inverse_b`` (R,P) their inverse lengths.
         """
-        # One image by one image, never a whole block at once: the shape decides how BLAS tiles a product and in
-        # which order it sums.  So a pair gives the same bytes however the lot is cut into blocks.
+        # One image by one image, never a whole block at once: the shape decides how BLAS tiles a product and
+        # in which order it sums.  So a pair gives the same bytes however the lot is cut into blocks.
         np.matmul(a, b.T, out=self._gram)
         self._filter.maxima(self._gram, inverse_a, inverse_b, self._rows, self._columns)
         return self._rows, self._columns

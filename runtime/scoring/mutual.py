@@ -154,7 +154,7 @@ class CpuScorer:
         return by_image
 
     def _table_of_cosines(self, shape: tuple[int, int], plan: Plan, kept: KeptCells | None) -> Rows:
-        """Make the table for the largest cosines of one layer: in kept work, in memory, or in a scratch file."""
+        """Make the table of one layer's largest cosines: in kept work, in memory, or in a scratch file."""
         if kept:
             return kept.open_cosines(shape)
         if plan.cosines_on_disk:

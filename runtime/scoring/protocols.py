@@ -119,7 +119,7 @@ class GramFilter(Protocol):
 
 
 class KeptCells(Protocol):
-    """The work on a lot that is kept between runs: reads that of an earlier run, and adds to it (checkpoint.py)."""
+    """The work that is kept between runs: what an earlier run left, and what this one adds."""
 
     notes: list[str]
 
