@@ -1,4 +1,4 @@
-"""Split a lot into groups that are scored each for itself: one per subfolder."""
+"""Split a lot into groups that are scored separately, one per subfolder."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from .image_files import fitting
 from .write import GROUPS
 
 ROOT_GROUP = "."
-_LONGEST = 100  # bytes of a folder's name in that of its results
+_LONGEST = 100  # bytes of the group's name that its results folder takes
 
 
 def group_by_folder(images: Sequence[LotImage], least: int) -> dict[str, tuple[LotImage, ...]]:
-    """Images by the folder they lie in, relative to the lot; the lot's own folder is ".".
+    """Group images by the folder they lie in, relative to the lot; the lot's own folder is ".".
 
     Raises
     ------

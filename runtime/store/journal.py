@@ -40,8 +40,8 @@ class Journal:
                 break
             self.entries.append(entry)
             self._end += len(line)
-        # A line that a loss of power has torn ends the list.  It is cut off with all that follows, which would
-        # otherwise stand behind the new entries and be read as newer than they are.
+        # A line that a loss of power has torn ends the list.  It is cut off with all that follows, which
+        # would otherwise stand behind the new entries and be read as newer than they are.
         self._file.truncate(self._end)
 
     def speak_of(self, data: FileRows) -> None:

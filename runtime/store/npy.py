@@ -76,8 +76,7 @@ def read_data(file: IO[bytes], header: Header, shape: Sequence[int]) -> Array:
         raise ValueError(f"its shape is {shortly(header.shape)}, expected {tuple(shape)}")
     flat = np.empty(math.prod(header.shape), header.dtype)
     target = flat.view(np.uint8)
-    # In chunks: the file may be a member of an archive, and unpacking all of it at once would need the array's
-    # memory twice.
+    # In chunks: reading all of it at once would make a second copy of the array in memory.
     for start in range(0, target.size, _CHUNK):
         part = file.read(min(_CHUNK, target.size - start))
         target[start : start + len(part)] = np.frombuffer(part, np.uint8)

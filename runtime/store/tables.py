@@ -41,11 +41,11 @@ class Rows(Protocol):
 
 
 def require_room(folder: Path, size: int) -> None:
-    """Raise OutputError unless the disk of ``folder`` has ``size`` bytes, free or in the tables kept there."""
+    """Raise OutputError unless the disk of ``folder`` has ``size`` bytes, free or in tables kept there."""
     if size == 0:
         return
-    # Tables of an earlier run are written over, so their blocks are available too: blocks, not bytes, since a
-    # file that was cut off while it was made may have holes.
+    # Tables of an earlier run are written over, so what they occupy is available too: blocks on the disk, not
+    # the file's length, which may not be allocated.
     there = sum(path.stat().st_blocks * 512 for name in KEPT if (path := folder / name).is_file())
     try:
         free = shutil.disk_usage(folder).free
@@ -92,7 +92,7 @@ class MemoryRows:
 
 
 class FileRows:
-    """A table in a file: at ``path``, where it stays, or a nameless one in ``folder`` that goes with the object.
+    """A table in a file: at ``path``, which keeps it, or a nameless one in ``folder``, gone with the object.
 
     Raises
     ------
@@ -118,8 +118,8 @@ class FileRows:
             else:
                 self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115, open as long as the table
             self._close = weakref.finalize(self, self._file.close)
-            # Allocated now, not by a sparse file: a disk that is too small is found before the work, not after
-            # hours of it.
+            # Allocated now instead of growing as it is written: a disk that is too small is found before the
+            # work, not after hours of it.
             if size > os.fstat(self._file.fileno()).st_size:
                 os.posix_fallocate(self._file.fileno(), 0, size)
         except OSError as error:
