@@ -1,4 +1,4 @@
-"""``musc-export engine``: its options, and what it says of the engine."""
+"""``musc-export engine``: its options and its report on the engine."""
 
 from __future__ import annotations
 

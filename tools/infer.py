@@ -1,4 +1,4 @@
-"""``musc-edge infer``: its options, and the way from them to a folder of results."""
+"""``musc-edge infer``: its options, and the run from these to a folder of results."""
 
 from __future__ import annotations
 
@@ -98,6 +98,7 @@ def _infer(args: argparse.Namespace) -> int:
     kept = kept_beside(resolve(out)) if args.resume else None
     try:
         with ExitStack() as output:
+            # Held back until the folder is on the stack: one that is made and not yet there would remain.
             with cli.without_interrupts():
                 folder = output.enter_context(new_folder(out, args.overwrite, marker=LOT, ours=NAMES))
             scored = _score(args, root, images, bundle, folder, kept)
