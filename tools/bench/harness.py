@@ -56,7 +56,7 @@ def alternate(
 
 
 def warm_up(case: Callable[[], float], most: int = 3) -> int:
-    """Run ``case`` until two successive runs take about as long, at most ``most`` times; returns how often."""
+    """Run ``case`` until two successive runs take about as long, or ``most`` times; returns how often."""
     before = case()
     for count in range(2, most + 1):
         now = case()

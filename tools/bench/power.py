@@ -127,7 +127,7 @@ def _sensors(root: Path, gpu: Gpu | None) -> Iterator[Sensor]:
 
 
 def _rails(root: Path) -> dict[str, Callable[[], float | None]]:
-    """Return functions that read a rail's power in W, by name; drivers up to L4T 32 (iio) and since (hwmon)."""
+    """Return functions that read a rail's power in W, by name; old (L4T 32, iio) and new drivers (hwmon)."""
     drivers = root / "sys/bus/i2c/drivers"
     rails: dict[str, Callable[[], float | None]] = {}
     for label in sorted(drivers.glob("ina3221*/*/hwmon/hwmon*/in[1-3]_label")):
