@@ -171,6 +171,7 @@ def _append_cls(heads: _Heads, value: str, shape: list[int]) -> int:
         heads.graph.initializer.append(first)
         value = heads.node("Gather", [value, first.name], f"{CLS}.token", axis=1)
     norm = heads.reduce("ReduceL2", value, [1], f"{CLS}.norm")
+    # The floor is that of torch's normalize: an embedding of zeros stays zeros instead of NaN.
     floor = heads.constant(f"{CLS}.floor", [1e-12], TensorProto.FLOAT)
     norm = heads.node("Max", [norm, floor], f"{CLS}.divisor")
     heads.node("Div", [value, norm], CLS)

@@ -34,6 +34,7 @@ def break_attention(trt: Any, network: INetworkDefinition) -> int:
     softmaxes = [layer for layer in layers_of(network) if layer.type == trt.LayerType.SOFTMAX]
     if not softmaxes:
         return 0
+    # Before any product is added: the products read the softmaxes too, and must go on doing so.
     uses = _uses(network)
     ones: dict[tuple[object, int], ITensor] = {}
     for softmax in softmaxes:
@@ -55,6 +56,7 @@ def _unknown_one(trt: Any, network: INetworkDefinition, dtype: object, rank: int
     zeros = _zeros(len(pixels.shape), trt.nptype(pixels.dtype))
     zero = network.add_constant(zeros.shape, zeros).get_output(0)
     smallest = network.add_elementwise(size, zero, trt.ElementWiseOperation.MIN).get_output(0)
+    # min(|x|, 0) is 0 and exp(0) is 1 for any image, but only one who knows that |x| >= 0 can tell.
     one = network.add_unary(smallest, trt.UnaryOperation.EXP).get_output(0)
     if rank != len(pixels.shape):
         shuffle: Any = network.add_shuffle(one)

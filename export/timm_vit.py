@@ -119,6 +119,7 @@ class TimmSource:
     def _set_grid(self, vit: Any, grid: tuple[int, int], size: tuple[int, int]) -> str:
         """Resample the position embedding to ``grid``; returns how, for the manifest."""
         stored = vit.patch_embed.grid_size
+        # ``set_input_size`` resamples the embedding too, in timm's way: the stored one is taken instead.
         old = vit.pos_embed
         vit.set_input_size(img_size=size)
         if old is None:

@@ -215,6 +215,7 @@ def _judge(child: subprocess.CompletedProcess[str]) -> tuple[str, str]:
         return "ok", child.stdout.strip()
     lines = child.stderr.strip().splitlines()
     last = lines[-1] if lines else f"exit code {child.returncode}"
+    # A child that a signal has killed, as a crashing library does, has its number, negated, as exit code.
     if child.returncode < 0:
         return "crashed", f"killed by signal {-child.returncode} on import"
     if last.startswith(("ModuleNotFoundError: ", "OSError: libcuda.so.1: cannot open")):

@@ -95,6 +95,7 @@ def degree_steps(judges: Judges, plan: DevicePlan) -> Iterator[Step]:
     """Yield the steps for one layer and degree."""
     images, size = judges.images, plan.block
     blocks, number, pairs = ceil_div(images, size), count(), _PanelPairs(judges)
+    # The features of all images are there: they are made once and serve every panel.
     if not plan.streamed:
         for block in range(blocks):
             yield Pool(block, block * size, next(number))
@@ -160,6 +161,7 @@ def _streamed(panel: _Panel, blocks: int, number: Iterator[int]) -> Iterator[Ste
     for block in panel.own:
         yield Pool(block, block * panel.size - panel.start, next(number))
     yield Compare(len(panel.own_pairs()), panel.own_pairs)
+    # A block without judges of the panel's images is not even pooled: with few judges that is most of them.
     for block in range(blocks):
         make = partial(panel.pairs_with, block)
         if block not in panel.own and (found := len(make())):

@@ -51,6 +51,7 @@ def natural_key(name: str) -> tuple[tuple[tuple[int, int, str], ...], str]:
     The name itself comes last, so that names that differ only in case or leading zeros keep one order.
     """
     parts = re.split(r"([0-9]+)", name)
+    # Triples of one kind, so that a number can be compared with a text: it comes first.
     key = tuple(
         (0, int(part), "") if part[0] in "0123456789" else (1, 0, part.casefold()) for part in parts if part
     )

@@ -186,6 +186,7 @@ class DeviceStore:
         Batches are uploaded if the backend does not run on the GPU, or if images do not begin at addresses
         that TensorRT can write to.
         """
+        # The arena itself is aligned; within it an image begins at a multiple of its own size.
         aligned = prod(self.shape[2:]) * self.dtype.itemsize % _ALIGNMENT == 0
         return self if fills_device and aligned else UploadStore(self)
 

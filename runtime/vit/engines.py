@@ -162,6 +162,7 @@ def find_engine(bundle: Bundle, gpu: GpuModel, flavors: tuple[str, ...]) -> Engi
     engines = [e for e in found if isinstance(e, Engine)]
     fitting = [e for flavor in flavors for e in engines if e.info.flavor == flavor and _runs_on(e.info, gpu)]
     own = [e for e in fitting if e.way_in is None]
+    # Sorted by flavor, then by folder: take the first flavor's.
     if own:
         best = [e for e in own if e.info.flavor == own[0].info.flavor]
         return min(best, key=lambda e: e.info.gpu is None)  # one built for this very GPU comes first

@@ -87,6 +87,7 @@ def extract(
         batches = kept.batches(store, progress) if kept else []
     read = [by_name[name] for part in batches for name in part.read]
     failed = [skipped for part in batches for skipped in part.failed]
+    # A batch is so many files, readable or not: the next one begins at a multiple of its size.
     total, first = len(survey.images), len(batches) * batch
     progress("extract", min(first, total), total, "images")
     with closing(decode_ahead(survey, spec, threads, 2 * batch, first, timer)) as stream:
@@ -118,6 +119,8 @@ def running_bytes(bundle: Bundle, batch: int) -> int:
     pixels = 3 * m.preprocess.size[0] * m.preprocess.size[1]
     tokens = m.patches * m.token_width
     heads = max(1, m.token_width // 64)
+    # About a dozen arrays of the tokens' size at once, and attention's weights before and after the softmax,
+    # for heads of width 64.
     activations = 12 * tokens + 2 * heads * m.patches**2
     return 4 * batch * (4 * pixels + activations + len(m.layers) * tokens)
 

@@ -92,6 +92,7 @@ def measure(
     with ExitStack() as stack:
         for kind in scorers:
             scorer = stack.enter_context(open_scorer(Method(size.grid, size.degrees), Resources(scorer=kind)))
+            # The default argument binds this scorer; the loop's variable changes before the case is run.
             cases[kind] = lambda scorer=scorer: score(scorer)  # type: ignore[misc]
         if reference:
             cases[REFERENCE] = lambda: results.update({REFERENCE: reference_scores(tokens, size, threads)})
@@ -172,6 +173,7 @@ def _pooled(torch: Any, tokens: Any, grid: tuple[int, int], degree: int) -> Any:
     """Return unit features (N,P,C): r x r means with zero padding."""
     images, patches, width = tokens.shape
     planes = tokens.reshape(images, *grid, width).permute(0, 3, 1, 2)
+    # Counting the padding divides by r * r everywhere, as the authors' unfold with zeros does.
     pooled = torch.nn.functional.avg_pool2d(planes, degree, 1, degree // 2, count_include_pad=True)
     features = pooled.permute(0, 2, 3, 1).reshape(images, patches, width)
     return features / features.norm(dim=-1, keepdim=True)
@@ -182,5 +184,6 @@ def _reference_image(torch: Any, features: Any, i: int, start: int, stop: int) -
     images, patches, width = features.shape
     others = torch.cat((features[:i], features[i + 1 :])).reshape(-1, width)
     distances = torch.cdist(features[i : i + 1], others).reshape(patches, images - 1, patches).min(-1)[0]
+    # The range [start, stop) of the sorted distances: of the ``stop`` smallest, the largest ones.
     smallest = torch.topk(distances, stop, largest=False).values
     return torch.topk(smallest, stop - start, largest=True).values.mean(1)
