@@ -174,7 +174,7 @@ def _build(open_clip: Any, name: str, quick: bool, seed: int) -> Any:
 def _config(open_clip: Any, name: str) -> dict[str, Any]:
     known = open_clip.list_models()
     if name not in known:
-        raise BundleError(f"open_clip has no model {name!r}. Near to it: {near(name, known)}.")
+        raise BundleError(f"open_clip has no model {name!r}. Similar names: {near(name, known)}.")
     config: dict[str, Any] = open_clip.get_model_config(name)
     return config
 
@@ -189,8 +189,8 @@ def _tag(open_clip: Any, model: str, pretrained: str) -> dict[str, Any]:
         others = open_clip.list_pretrained_models_by_tag(pretrained)
         elsewhere = f" {pretrained!r} exists for {', '.join(others[:5])}." if others else ""
         raise BundleError(
-            f"open_clip has no weights {pretrained!r} for {model}. Near to it: {near(pretrained, tags)}; or "
-            f"give a file with --checkpoint.{elsewhere}"
+            f"open_clip has no weights {pretrained!r} for {model}. Similar names: {near(pretrained, tags)}; "
+            f"or give a file with --checkpoint.{elsewhere}"
         )
     return tag
 

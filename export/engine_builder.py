@@ -139,7 +139,7 @@ def _set_targets(library: Library, config: IBuilderConfig, compute_capabilities:
 
 def _load_timings(library: Library, config: IBuilderConfig, path: Path) -> None:
     if library.flavor == "rtx":
-        raise DeviceError(f"{library} measures nothing while it builds: leave --timing-cache away.")
+        raise DeviceError(f"{library} measures nothing while it builds: leave out --timing-cache.")
     try:
         stored = read_regular(path, _LARGEST_TIMINGS)
     except FileNotFoundError:

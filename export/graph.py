@@ -60,7 +60,7 @@ def make_graph(source: onnx.ModelProto, taps: Taps) -> BundleGraph:
     Raises
     ------
     BundleError
-        If the image size is no multiple of the patch size, or the graph is not a ViT that can be
+        If the image size is not a multiple of the patch size, or the graph is not a ViT that can be
         adopted; the message says what was found.
     """
     patch = patch_size(source)
@@ -194,7 +194,7 @@ def _pixel_input(model: onnx.ModelProto) -> onnx.ValueInfoProto:
     if len(shape) != 4 or (isinstance(shape[1], int) and shape[1] != 3) or not is_float:
         kind = TensorProto.DataType.Name(tensor.elem_type)
         raise BundleError(
-            f"the input {inputs[0].name!r} is no float image (B, 3, H, W): it is {kind} {shape}."
+            f"the input {inputs[0].name!r} is not a float image (B, 3, H, W): it is {kind} {shape}."
         )
     return inputs[0]
 

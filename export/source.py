@@ -128,6 +128,6 @@ def check_size(size: tuple[int, int], patch: int) -> tuple[int, int]:
         sides = [str(max(patch, round(pixels / patch) * patch)) for pixels in size]
         near = sides[0] if size[0] == size[1] else "x".join(sides)
         raise BundleError(
-            f"image size {size[0]}x{size[1]} is no multiple of the patch size {patch}; try {near}."
+            f"image size {size[0]}x{size[1]} is not a multiple of the patch size {patch}; try {near}."
         )
     return size[0] // patch, size[1] // patch

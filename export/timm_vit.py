@@ -155,7 +155,7 @@ class _Tower(torch.nn.Module):
 def _config(timm: Any, name: str) -> Any:
     known = {*timm.list_models(), *timm.list_pretrained()}
     if name not in known:
-        raise BundleError(f"timm has no model {name!r}. Near to it: {near(name, sorted(known))}.")
+        raise BundleError(f"timm has no model {name!r}. Similar names: {near(name, sorted(known))}.")
     return timm.models.get_pretrained_cfg(name)
 
 

@@ -16,9 +16,7 @@ from dataclasses import asdict, dataclass
 from ..runtime.parallel import cores
 
 _TIMEOUT_S = 60
-_NEVER_RUN = (
-    "The backends tensorrt and cuda were never run on a GPU so far: trust 'musc-export verify' alone."
-)
+_NEVER_RUN = "The backends tensorrt and cuda have never run on a GPU so far: trust only 'musc-export verify'."
 
 # The child prints one line: a version and what else is worth knowing.
 _VERSION = "import {0}; print({0}.__version__)"

@@ -53,7 +53,7 @@ def make_device_plan(size: LotSize, budget: int, *, holds_tokens: bool | None = 
         return min(fitting, key=_cost)
     least = min(plan.memory_bytes for plan in plans)
     raise LotError(
-        f"{size_text(budget)} of device memory are too few for {size.images} images of {size.patches} "
+        f"{size_text(budget)} of device memory is too little for {size.images} images of {size.patches} "
         f"patches: the smallest plan needs {size_text(least)}. Close what else uses the GPU, let fewer "
         "images score each (--group-size), or use --scorer numpy."
     )

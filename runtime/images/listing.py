@@ -108,7 +108,7 @@ def _is_result(marker: Path) -> bool:
         if error.errno == errno.EFBIG:
             raise LotError(
                 f"{marker} is {error.strerror}: it cannot be told whether the folder holds results of an "
-                "earlier run, which are no images of the lot. Move it out of the lot."
+                "earlier run, which are not images of the lot. Move it out of the lot."
             ) from error
         return False
     except (ValueError, RecursionError):

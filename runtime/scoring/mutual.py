@@ -147,7 +147,9 @@ class CpuScorer:
             for layer, scores in zip(work, finished, strict=True):
                 total += layer.scores(lengths.pop(layer.layer)) if scores is None else scores
         if kept and report.earlier:
-            kept.notes.append(f"{report.earlier:,} comparisons of images are of an earlier, interrupted run")
+            kept.notes.append(
+                f"{report.earlier:,} comparisons of images come from an earlier, interrupted run"
+            )
         # Layers are added in their order, kept or new, so that a resumed run gives the same sum.
         by_image = np.empty((images, patches), np.float32)
         by_image[judges.order] = total / layers

@@ -84,15 +84,17 @@ class Checkpoint:
         before = _read_about(self._folder / ABOUT)
         if before is None:
             if {path.name for path in self._folder.iterdir()} - {MARK}:
-                self.notes.append("what an earlier run was of cannot be read: nothing of it is used")
+                self.notes.append(
+                    "the description of an earlier run cannot be read: none of its work is used"
+                )
                 remove(self._folder, *(set(NAMES) - {MARK}), *PATTERNS)
         elif changes := _changes(before["features"], about["features"]):
             raise OutputError(
-                f"the work kept in {self._folder} is of other {'; '.join(changes)}. Go on with what it "
-                f"was made with, or begin anew: rm -r {self._folder}"
+                f"the work kept in {self._folder} was made with other {'; '.join(changes)}. Use "
+                f"those again, or begin anew: rm -r {self._folder}"
             )
         elif changes := _changes(before["scoring"], about["scoring"]):
-            self.notes.append(f"an earlier run was of other {'; '.join(changes)}: only its features are used")
+            self.notes.append(f"an earlier run used other {'; '.join(changes)}: only its features are used")
             remove(self._folder, *_OF_SCORING)
         # Last, after everything of other work is gone: a run that ends in between must not leave a new
         # description beside old scores.
@@ -128,7 +130,7 @@ class Checkpoint:
             progress("check", len(found), len(latest), "batches")
         if found:
             images = sum(len(batch.read) for batch in found)
-            self.notes.append(f"features of {images} images are of an earlier, interrupted run")
+            self.notes.append(f"features of {images} images come from an earlier, interrupted run")
         return found
 
     def _latest_batches(self) -> dict[int, dict[str, Any]]:

@@ -74,10 +74,10 @@ def require_ours(folder: Path, new: bool = True) -> None:
     # All checks come before the mark: a folder that holds anything else is never made ours.
     for path in paths:
         if path.name not in NAMES and not any(path.match(pattern) for pattern in PATTERNS):
-            raise OutputError(f"{folder} holds {path.name}, which is no kept work. {ELSEWHERE}")
+            raise OutputError(f"{folder} holds {path.name}, which is not kept work. {ELSEWHERE}")
         found = path.lstat()
         if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
-            raise OutputError(f"{folder} holds {path.name}, which is a link or no file. {ELSEWHERE}")
+            raise OutputError(f"{folder} holds {path.name}, which is a link or not a file. {ELSEWHERE}")
     owners = {path.lstat().st_uid for path in (folder, *paths)} - {user}
     if owners:
         raise OutputError(

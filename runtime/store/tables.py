@@ -66,7 +66,7 @@ def writing(what: object) -> Iterator[None]:
         yield
     except OSError as error:
         raise OutputError(
-            f"{what} could not be written: {error.strerror}. Free room there, or look after the disk."
+            f"{what} could not be written: {error.strerror}. Free room there, or check the disk."
         ) from error
 
 

@@ -203,9 +203,9 @@ def read_plan(engine: Engine, bundle: Bundle, library: Library, batch: int | Non
     if info.graph != graph_files(bundle):
         wrong.append("it was built from another graph")
     if (info.flavor, info.version) != (library.flavor, library.version):
-        wrong.append(f"it was built by {NAMES[info.flavor]} {info.version}, here is {library}")
+        wrong.append(f"it was built by {NAMES[info.flavor]} {info.version}, this is {library}")
     if batch is not None and batch > info.max_batch:
-        wrong.append(f"it takes at most {info.max_batch} images at once, asked for are {batch}")
+        wrong.append(f"it takes at most {info.max_batch} images at once, but {batch} were asked for")
     plan, found = b"", "missing"
     try:
         plan = read_regular(engine.path, info.plan_bytes, follow=False)

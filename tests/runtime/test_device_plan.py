@@ -118,7 +118,9 @@ def test_a_launch_takes_no_more_images_than_a_grid_can_have() -> None:
 
 
 def test_too_little_memory_is_refused_with_what_is_needed() -> None:
-    with pytest.raises(LotError, match=r"50 MB of device memory are too few for 200 images of 1369 patches"):
+    with pytest.raises(
+        LotError, match=r"50 MB of device memory is too little for 200 images of 1369 patches"
+    ):
         make_device_plan(VIT_L, 50 * 10**6)
 
 

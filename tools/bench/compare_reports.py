@@ -218,7 +218,7 @@ def _machine_remark(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
         return []
     return [
         f"the machine itself moved: products that never change took {_percent(math.exp(moved))}. Changes are "
-        "in units of these, and less sure the more it moved: better measure both again, one after the other"
+        "in units of these, and less sure the more it moved: measure both again, one after the other"
     ]
 
 
