@@ -1,4 +1,4 @@
-"""Files and folders that somebody else may have made, opened and written with that in mind.
+"""Open and write files and folders that somebody else may have made.
 
 Everything else in the package builds on this module; it imports nothing of the package.
 
@@ -19,7 +19,7 @@ from typing import BinaryIO
 
 _MB = 1_000_000
 FEW_MB = 16 * _MB
-"""Bytes of the largest text file that is parsed."""
+"""Bytes: default limit of a text file that is parsed."""
 
 PARTIAL = ".partial"
 """Suffix of a file that is being written."""
@@ -31,7 +31,7 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def open_regular(path: Path, follow: bool = True) -> BinaryIO:
-    """A regular file, open for reading.
+    """Open a regular file for reading.
 
     ``follow`` says whether ``path`` may be a link; those before its last part always may.
 
@@ -49,7 +49,7 @@ def open_regular(path: Path, follow: bool = True) -> BinaryIO:
 
 
 def read_regular(path: Path, limit: int = FEW_MB, follow: bool = True) -> bytes:
-    """Content of a regular file of at most ``limit`` bytes; ``follow`` as in ``open_regular``.
+    """Read a regular file of at most ``limit`` bytes; ``follow`` as in ``open_regular``.
 
     Raises
     ------
@@ -58,7 +58,7 @@ def read_regular(path: Path, limit: int = FEW_MB, follow: bool = True) -> bytes:
     """
     with open_regular(path, follow) as file:
         size = os.fstat(file.fileno()).st_size
-        room = min(limit, max(size, _MB))  # a file of /proc has no size
+        room = min(limit, max(size, _MB))  # a file of /proc says that its size is 0
         content = file.read(room + 1) if size <= limit else b""
         if size > limit or len(content) > room:
             raise OSError(errno.EFBIG, f"larger than {limit / _MB:.0f} MB", str(path))
@@ -66,7 +66,7 @@ def read_regular(path: Path, limit: int = FEW_MB, follow: bool = True) -> bytes:
 
 
 def open_own(path: Path) -> int:
-    """A descriptor to read and write a file of our own, made if it is not there.
+    """Open a file of our own for reading and writing; makes it if it is missing.
 
     Raises
     ------
@@ -82,20 +82,22 @@ def open_own(path: Path) -> int:
 
 
 def write_whole(path: Path, content: bytes | memoryview, mode: int = 0o666) -> None:
-    """Write a file that is there as a whole or not at all, also after a loss of power.
+    """Write a file that is there as a whole or not at all, even after a loss of power.
 
-    What has the name ``path`` is replaced; a link is replaced itself, not what it points to.
+    Replaces what is called ``path``; a link is replaced itself, not its target.
 
     Raises
     ------
     OSError
-        If it cannot be written; nothing is left then.
+        If it cannot be written; nothing is left behind then.
     """
     partial = path.with_name(f".{secrets.token_hex(8)}{PARTIAL}")
     descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
+            # The content must be on the disk before the name is, or the name could come to stand for an
+            # empty file.
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
@@ -106,7 +108,7 @@ def write_whole(path: Path, content: bytes | memoryview, mode: int = 0o666) -> N
 
 
 def make_folders(folder: Path, mode: int = 0o777) -> None:
-    """Make ``folder`` with its parents, however many: ``Path.mkdir`` calls itself for each.
+    """Make ``folder`` with its parents, however many: ``Path.mkdir`` would recurse for each.
 
     ``mode`` is that of all that are made, less what the process's umask takes away.
 
@@ -128,20 +130,20 @@ def make_folders(folder: Path, mode: int = 0o777) -> None:
 
 
 def open_folder(name: str | os.PathLike[str], parent: int | None = None) -> int:
-    """A descriptor of the folder ``name`` (in ``parent``); OSError if it is a link or no folder."""
+    """Return a descriptor of the folder ``name`` (in ``parent``); OSError if it is a link or no folder."""
     return os.open(name, _FOLDER, dir_fd=parent)
 
 
 def is_empty(folder: int) -> bool:
-    """Whether nothing is in an open folder."""
+    """Return whether an open folder is empty."""
     return not _entries(folder)
 
 
 def empty_folder(folder: int) -> None:
-    """Remove everything in an open folder; of links, themselves.
+    """Remove everything in an open folder; links are removed, not followed.
 
-    Folders within are brought up before they are emptied, so that neither their depth nor the length of
-    their paths matters.
+    Inner folders are moved up before they are emptied, so that neither their depth nor the length of their
+    paths matters.
 
     Raises
     ------
@@ -166,7 +168,7 @@ def empty_folder(folder: int) -> None:
 
 
 def remove_folder(name: str | os.PathLike[str], parent: int | None = None) -> None:
-    """Remove the folder ``name`` (in ``parent``) with all in it; OSError if that is not possible."""
+    """Remove the folder ``name`` (in ``parent``) and everything in it; OSError if that is not possible."""
     folder = open_folder(name, parent)
     try:
         empty_folder(folder)
@@ -176,9 +178,9 @@ def remove_folder(name: str | os.PathLike[str], parent: int | None = None) -> No
 
 
 def user_here(folder: Path) -> int:
-    """Number of the user to whom a new file in ``folder`` belongs.
+    """Return the number of the user who owns new files in ``folder``.
 
-    On some shares and sticks that is not this process's user.
+    On some network shares and memory sticks that is not this process's user.
 
     Raises
     ------
@@ -190,15 +192,15 @@ def user_here(folder: Path) -> int:
 
 
 def strangers_way_in(path: Path) -> str | None:
-    """Why others than this user and root could have written ``path``, or None if they could not.
+    """Return the reason why others than this user and root could have written ``path``, or None.
 
-    Looks at the file or folder itself: its owner, and who else may write. A group that is the owner's own,
-    as users of Debian and Ubuntu have, counts as the owner.
+    Looks at the file or folder itself: its owner, and who else may write.  The owner's private group, which
+    users of Debian and Ubuntu have, counts as the owner.
 
     Raises
     ------
     OSError
-        If it is not there.
+        If ``path`` does not exist.
     """
     found = path.lstat()
     if stat.S_ISLNK(found.st_mode):
@@ -213,7 +215,7 @@ def strangers_way_in(path: Path) -> str | None:
 
 
 def first_way_in(*paths: Path) -> str | None:
-    """Why others could have written one of ``paths``, or None; those that are missing are good."""
+    """Return the first reason why others could have written one of ``paths``, or None; missing ones pass."""
     for path in paths:
         try:
             reason = strangers_way_in(path)
@@ -227,7 +229,7 @@ def first_way_in(*paths: Path) -> str | None:
 
 
 def _is_own_group(group: int, user: int) -> bool:
-    """Whether a group is a user's private one: of the user's name, with no other members."""
+    """Return whether a group is a user's private one: it has the user's name and no other members."""
     import grp
     import pwd
 
@@ -241,6 +243,6 @@ def _is_own_group(group: int, user: int) -> bool:
 
 
 def _entries(folder: int) -> list[tuple[str, bool]]:
-    """Name of each entry of an open folder, and whether it is a folder."""
+    """Return the name of each entry of an open folder, and whether it is a folder."""
     with os.scandir(folder) as entries:
         return [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]

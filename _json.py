@@ -1,4 +1,4 @@
-"""JSON that somebody else may have written, read strictly: into a dataclass, or refused with a reason.
+"""Read JSON that somebody else may have written strictly: into a dataclass, or refused with a reason.
 
 Imports nothing of the package but ``_files``; the formats of bundles, kernels and engines build on it.
 """
@@ -16,11 +16,11 @@ from typing import Any
 from ._files import FEW_MB, read_regular
 
 DEEPEST = 32
-"""Levels of lists and objects within each other: what goes through a value calls itself for each."""
+"""Limit of nested lists and objects: code that walks through a value recurses for each level."""
 
 
 def read_json(path: Path, limit: int = FEW_MB) -> Any:
-    """The content of a JSON file of at most ``limit`` bytes.
+    """Read a JSON file of at most ``limit`` bytes.
 
     Raises
     ------
@@ -33,11 +33,12 @@ def read_json(path: Path, limit: int = FEW_MB) -> Any:
 
 
 def parse_json(text: bytes) -> Any:
-    """JSON as Python's values; ValueError if it is none, or is nested deeper than ``DEEPEST``."""
+    """Parse JSON; ValueError if it is none, or is nested deeper than ``DEEPEST``."""
     try:
         value = json.loads(text)
     except RecursionError as error:
         raise ValueError(f"nested deeper than {DEEPEST} levels") from error
+    # Level by level instead of by recursion, which a hostile value could exhaust here already.
     level = [value]
     for _ in range(DEEPEST):
         level = [inner for outer in level for inner in _within(outer)]
@@ -47,7 +48,7 @@ def parse_json(text: bytes) -> Any:
 
 
 def _within(value: Any) -> typing.Iterable[Any]:
-    """What lies directly in a list or an object."""
+    """Return the values directly in a list or an object."""
     if isinstance(value, dict):
         return value.values()
     return value if isinstance(value, list) else ()
@@ -75,13 +76,14 @@ def from_json(kind: Any, value: Any, where: str) -> Any:
         return value
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = _as_float(value)
+    # To Python true is the number 1; in a file of ours it is a mistake.
     if not isinstance(value, kind) or isinstance(value, bool):
         raise ValueError(f"{where} is {shortly(value)}, expected {kind.__name__}")
     return _require_finite(value, where)
 
 
 def shortly(value: object, most: int = 60) -> str:
-    """A value in at most ``most`` characters."""
+    """Format a value in at most ``most`` characters."""
     text = repr(value)
     return text if len(text) <= most else text[: most - 3] + "..."
 
@@ -117,7 +119,7 @@ def _as_float(value: int) -> float:
 
 
 def _require_finite(value: Any, where: str) -> Any:
-    """``value``; ValueError if it is, or holds, NaN or an infinite number."""
+    """Return ``value``; ValueError if it is or holds NaN or an infinite number."""
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{where} is {value}, expected a finite number")
     for inner in _within(value):

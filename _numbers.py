@@ -4,5 +4,5 @@ from __future__ import annotations
 
 
 def ceil_div(a: int, b: int) -> int:
-    """The least whole number that is not below a / b: how many blocks of b it takes to hold a."""
+    """Return a / b rounded up: how many blocks of b it takes to hold a."""
     return -(-a // b)

@@ -1,1 +1,1 @@
-"""From a source ViT to a bundle: adopt an ONNX graph, write the bundle, prove that its numbers survived."""
+"""Make a bundle of a source ViT, and prove that its numbers survived."""

@@ -1,4 +1,4 @@
-"""An ONNX ViT that somebody else exported, as the source of a bundle."""
+"""Adopt an ONNX ViT that was exported elsewhere as the source of a bundle."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _BATCH = 4
 
 @dataclass(frozen=True)
 class OnnxSource:
-    """Which ViT to adopt, and what its file does not say of it.
+    """The ONNX file to adopt, with the facts that the file does not state.
 
     ``taps`` is a tensor name with ``{layer}``, ``cls`` a tensor name; None for Hugging Face's names.
     """
@@ -57,7 +57,7 @@ class OnnxSource:
 
 @dataclass(frozen=True)
 class _LoadedOnnx:
-    """The cut graph, whose outputs are the taps."""
+    """An ONNX source in memory: the cut graph, whose outputs are the taps."""
 
     source: OnnxSource
     model: onnx.ModelProto
@@ -65,7 +65,7 @@ class _LoadedOnnx:
 
     @property
     def description(self) -> Description:
-        """What the manifest says of it."""
+        """The facts that go into the manifest."""
         source = self.source
         return Description(
             backbone=source.backbone,
@@ -78,13 +78,13 @@ class _LoadedOnnx:
         )
 
     def graph(self) -> SourceGraph:
-        """Fold what depends on shapes alone and append the heads."""
+        """Fold all that depends on shapes alone, and append the heads."""
         built = make_graph(self.model, self.taps)
         model = ir.serde.deserialize_model(built.model)
         return SourceGraph(model, built.patch_size, built.grid, built.token_width, built.cls_width)
 
     def features(self, files: Sequence[Path], say: Say) -> Features:
-        """The tapped tensors of the source's own nodes, run without optimisations."""
+        """Run the source's own nodes without optimisations and return the tapped tensors."""
         pixels = np.stack([preprocess(read_image(file), self.source.preprocess) for file in files])
         element = onnx.helper.tensor_dtype_to_np_dtype(self.model.graph.input[0].type.tensor_type.elem_type)
         parts = batches(len(pixels), _BATCH, say)
@@ -102,6 +102,6 @@ class _LoadedOnnx:
 
 
 def _first(value: Array) -> FloatArray:
-    """The CLS embedding (n,D) of a tensor (n,T,D) or (n,D)."""
+    """Return the CLS embedding (n,D) of a tensor (n,T,D) or (n,D)."""
     first = value[:, 0] if value.ndim == 3 else value
     return first.astype(np.float32)

@@ -1,6 +1,6 @@
 """The visual tower of an open_clip model as the source of a bundle.
 
-Upstream open_clip differs from the authors' code in three places; ``preset`` says whose way is taken:
+Upstream open_clip differs from the authors' code in three points; ``preset`` decides whose way is taken:
 
                         authors (default)                         openclip
     position embedding  bicubic                                   bicubic, antialiased
@@ -8,7 +8,8 @@ Upstream open_clip differs from the authors' code in three places; ``preset`` sa
                         own size, and where the name says so
     interpolation       bicubic                                   as the tag's training had it
 
-Both resize ignoring aspect, as the runtime does: upstream's center crop would leave a product's ends unseen.
+Both resize without regard to aspect, as the runtime does: upstream's center crop would not see a product's
+ends.
 """
 
 from __future__ import annotations
@@ -37,10 +38,10 @@ RANDOM = "none"
 
 @dataclass(frozen=True)
 class ClipSource:
-    """Which open_clip model; ``pretrained`` is a tag, or ``none`` for random weights of ``seed``.
+    """The open_clip model to export; ``pretrained`` is a tag, or ``none`` for random weights of ``seed``.
 
-    ``size`` None is about 518 pixels, ``layers`` None are the authors'; ``checkpoint`` holds the weights that
-    ``pretrained`` names.
+    ``size`` None means about 518 pixels, ``layers`` None the authors' layers.  ``checkpoint`` is a file with
+    the weights that ``pretrained`` names.
     """
 
     model: str
@@ -104,7 +105,7 @@ class ClipSource:
         return file if self.pretrained == RANDOM else f"{self.pretrained}, {file}"
 
     def _quick_gelu(self, config: dict[str, Any], size: tuple[int, int]) -> tuple[bool, str]:
-        """Whether the tower uses QuickGELU, and why."""
+        """Decide whether the tower uses QuickGELU; returns that and why."""
         if self.activation != "auto":
             return self.activation == "quickgelu", "as asked for"
         if config.get("quick_gelu", False):
@@ -117,7 +118,7 @@ class ClipSource:
         return False, "the model's configuration does not say QuickGELU"
 
     def _weights(self, tag: dict[str, Any]) -> Path | None:
-        """The file of the weights; None for random ones."""
+        """Return the file of the weights; None for random ones."""
         if self.checkpoint is not None or self.pretrained == RANDOM:
             return self.checkpoint
         repository, _, name = tag["hf_hub"].rpartition("/")
@@ -125,7 +126,7 @@ class ClipSource:
         return download(repository, names, f"with --pretrained {self.pretrained} --checkpoint FILE")
 
     def _set_weights(self, tower: Any, weights: Path | None, grid: tuple[int, int]) -> str:
-        """Load the weights and bring the position embedding to ``grid``; says how."""
+        """Load the weights and resample the position embedding to ``grid``; returns how, for the manifest."""
         stored = tower.grid_size
         if weights is not None:
             state = _visual(load_weights(weights))
@@ -144,7 +145,7 @@ class ClipSource:
 
 
 class _Tower(torch.nn.Module):
-    """Pixels (B,3,H,W) to the residual stream after each of ``layers``, patches only, and the embedding."""
+    """The tower with taps: pixels (B,3,H,W) to the residual stream after each of ``layers``, and CLS."""
 
     def __init__(self, visual: Any, layers: tuple[int, ...]) -> None:
         super().__init__()
@@ -160,7 +161,7 @@ class _Tower(torch.nn.Module):
 
 
 def _build(open_clip: Any, name: str, quick: bool, seed: int) -> Any:
-    """The tower at its own size with random weights."""
+    """Build the tower at its own size with random weights."""
     torch.manual_seed(seed)
     logging.disable(logging.WARNING)  # "No pretrained weights loaded": they come later
     try:
@@ -173,13 +174,13 @@ def _build(open_clip: Any, name: str, quick: bool, seed: int) -> Any:
 def _config(open_clip: Any, name: str) -> dict[str, Any]:
     known = open_clip.list_models()
     if name not in known:
-        raise BundleError(f"open_clip has no model {name!r}. Near to it: {near(name, known)}.")
+        raise BundleError(f"open_clip has no model {name!r}. Similar names: {near(name, known)}.")
     config: dict[str, Any] = open_clip.get_model_config(name)
     return config
 
 
 def _tag(open_clip: Any, model: str, pretrained: str) -> dict[str, Any]:
-    """What open_clip knows of a pretrained tag: where its weights are, and its preprocessing."""
+    """Return open_clip's entry of a pretrained tag: where its weights are, and its preprocessing."""
     if pretrained == RANDOM:
         return {}
     tag: dict[str, Any] = open_clip.get_pretrained_cfg(model, pretrained)
@@ -188,20 +189,20 @@ def _tag(open_clip: Any, model: str, pretrained: str) -> dict[str, Any]:
         others = open_clip.list_pretrained_models_by_tag(pretrained)
         elsewhere = f" {pretrained!r} exists for {', '.join(others[:5])}." if others else ""
         raise BundleError(
-            f"open_clip has no weights {pretrained!r} for {model}. Near to it: {near(pretrained, tags)}; or "
-            f"give a file with --checkpoint.{elsewhere}"
+            f"open_clip has no weights {pretrained!r} for {model}. Similar names: {near(pretrained, tags)}; "
+            f"or give a file with --checkpoint.{elsewhere}"
         )
     return tag
 
 
 def _visual(state: State) -> State:
-    """The visual tower's part of a whole model's weights; all of them if it is the tower alone."""
+    """Return the visual tower's part of a model's weights; all of them if there is only the tower."""
     part = {name.removeprefix("visual."): v for name, v in state.items() if name.startswith("visual.")}
     return part or state
 
 
 def _transform(spec: PreprocessSpec) -> Any:
-    """The transform of open_clip itself, with its resize that ignores aspect."""
+    """Make open_clip's own transform, with its resize that ignores aspect."""
     from open_clip.transform import PreprocessCfg, image_transform_v2
 
     config = PreprocessCfg(

@@ -1,9 +1,9 @@
-"""``musc-export engine``: a TensorRT engine for this device that gives the bundle's numbers, or none.
+"""``musc-export engine``: build a TensorRT engine that gives the bundle's numbers on this device, or none.
 
-The graph is built as it was exported and compared with the bundle's probe.  If it does not give the numbers,
-it is built with its attention kept from being fused, then in single precision too; the first that does is
-stored with its proof.  What TensorRT-RTX builds for other GPUs cannot be compared here: it is stored without
-a proof, and the runtime refuses it until ``musc-export verify`` has passed on the GPU itself.
+The graph is built as it was exported and compared with the bundle's probe.  If the numbers differ, it is
+built with unfused attention, and then in single precision as well; the first engine that passes is stored
+with its proof.  An engine that TensorRT-RTX builds for other GPUs cannot be compared here: it is stored
+without a proof, and the runtime refuses it until ``musc-export verify`` has passed on such a GPU.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from .verify import open_probe, require_parity
 
 @dataclass(frozen=True)
 class Target:
-    """What an engine is built with and for: ``gpu`` is the one that is here and can prove it, if any is."""
+    """The library and the GPUs of a build; ``gpu`` is the one in this machine that can prove it, if any."""
 
     library: Library
     gpu: GpuModel | None
@@ -40,7 +40,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Built:
-    """The engine's file, what it was built from and for, and its parity; None if it is not yet proven."""
+    """A stored engine: its file, its sidecar, and its parity, None if it is not proven yet."""
 
     path: Path
     info: EngineInfo
@@ -48,10 +48,10 @@ class Built:
 
 
 def choose_target(flavor: str | None, compute_capabilities: tuple[str, ...] = ()) -> Target:
-    """What to build with and for.
+    """Choose the library to build with and the GPUs to build for.
 
-    ``flavor`` None is the one that is installed, TensorRT rather than TensorRT-RTX.  Without
-    ``compute_capabilities`` the engine is for the GPU that is here.
+    ``flavor`` None means the installed one, TensorRT before TensorRT-RTX.  Without ``compute_capabilities``
+    the engine is for the GPU in this machine.
 
     Raises
     ------
@@ -126,7 +126,7 @@ def _attempt(
     progress: Progress,
     say: Say,
 ) -> Built:
-    """Build one variant, and store it if it passes the gate or cannot be judged here."""
+    """Build one variant, and store it if it passes the gate or cannot be checked here."""
     with temporary_file(folder / "engine.plan") as partial:
         start = time.perf_counter()
         write_plan(partial, build_plan(target.library, bundle.model_path, options, variant, progress, say))
@@ -139,7 +139,7 @@ def _attempt(
 
 
 def _prove(bundle: Bundle, target: Target, probe: Probe, engine: Engine) -> Parity | None:
-    """The gate: None where no GPU is here that could run the engine, ParityError if it does not pass."""
+    """Check the engine at the gate; None if no GPU here can run it, ParityError if it does not pass."""
     if target.gpu is None:
         return None
     with TensorRtBackend(bundle, engine=engine, proven=False) as session:
@@ -147,7 +147,8 @@ def _prove(bundle: Bundle, target: Target, probe: Probe, engine: Engine) -> Pari
 
 
 def _variants(bundle: Bundle, target: Target) -> tuple[str, ...]:
-    """In which forms to build the graph, until one passes the gate."""
+    """Return the variants of the graph to build, in order, until one passes the gate."""
+    # An engine that cannot be checked here is built as exported: whether another is needed is not known.
     if target.gpu is None:
         return (AS_EXPORTED,)
     return (AS_EXPORTED, UNFUSED) if bundle.manifest.precision == "fp32" else (AS_EXPORTED, UNFUSED, FLOAT32)

@@ -1,6 +1,6 @@
-"""Build a TensorRT engine from a bundle's graph: one builder for TensorRT 10.3 to 11 and TensorRT-RTX.
+"""Build a TensorRT engine from a bundle's graph, with TensorRT 10.3 to 11 or TensorRT-RTX.
 
-Precision is what the graph says, and nothing else: the network is strongly typed and TF32 is off.
+The graph alone decides about precision: the network is strongly typed and TF32 is off.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ AS_EXPORTED = "as exported"
 UNFUSED = "attention not fused"
 FLOAT32 = "attention not fused, in float32"
 _LARGEST_TIMINGS = 1 << 28
-"""Bytes of a timing cache, which has some millions."""
+"""Bytes: limit of a timing cache, which usually has a few million."""
 
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """How to build.
+    """Options of a build.
 
-    ``batches`` are the least, the usual and the largest number of images.  ``compute_capabilities`` are what
-    TensorRT-RTX builds for; TensorRT builds for the GPU that is there.  ``workspace`` is in bytes, None for
-    what TensorRT thinks best; ``timing_cache`` a file that carries measurements from build to build.
+    ``batches`` are the least, the usual and the largest number of images.  ``compute_capabilities`` are those
+    that TensorRT-RTX builds for; TensorRT builds for the GPU in the machine.  ``workspace`` is in bytes, None
+    for TensorRT's own choice; ``timing_cache`` is a file that carries measurements from build to build.
     """
 
     batches: tuple[int, int, int]
@@ -48,7 +48,7 @@ def build_plan(
     progress: Progress = no_progress,
     say: Say = print,
 ) -> Any:
-    """The plan of ``model`` as a buffer, built in a thread so that ctrl-C stops it at TensorRT's next step.
+    """Build ``model`` into a plan, a buffer, in a thread so that ctrl-C stops it at TensorRT's next step.
 
     Raises
     ------
@@ -91,7 +91,7 @@ def _build(library: Library, model: Path, options: BuildOptions, variant: str, m
 
 
 def _change(library: Library, network: INetworkDefinition, variant: str) -> list[Any]:
-    """Make the network its ``variant``; returns what must live as long as it."""
+    """Turn the network into a ``variant``; returns the objects that must live as long as it."""
     kept: list[Any] = []
     if variant == FLOAT32:
         kept += raise_to_float32(library.module, network)
@@ -139,7 +139,7 @@ def _set_targets(library: Library, config: IBuilderConfig, compute_capabilities:
 
 def _load_timings(library: Library, config: IBuilderConfig, path: Path) -> None:
     if library.flavor == "rtx":
-        raise DeviceError(f"{library} measures nothing while it builds: leave --timing-cache away.")
+        raise DeviceError(f"{library} measures nothing while it builds: leave out --timing-cache.")
     try:
         stored = read_regular(path, _LARGEST_TIMINGS)
     except FileNotFoundError:
@@ -168,7 +168,7 @@ def _save_timings(config: IBuilderConfig, path: Path | None) -> None:
 
 
 def _make_monitor(trt: Any, stage: str, progress: Progress) -> Any:
-    """TensorRT's reports of nested phases as one share of the work; ``cancelled`` stops the build."""
+    """Make a monitor that sums TensorRT's phases into one share; setting ``cancelled`` stops the build."""
 
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]  # its base is known only where TensorRT is
         def __init__(self) -> None:
@@ -190,9 +190,9 @@ def _make_monitor(trt: Any, stage: str, progress: Progress) -> Any:
 
 
 class NestedShares:
-    """How much of the whole is done, from steps of phases that lie within steps of other phases.
+    """Computes the share of the whole that is done, from steps of phases within steps of other phases.
 
-    Called from several of TensorRT's threads: each method reads and writes whole entries.
+    Several of TensorRT's threads call it without a lock: each method reads and writes whole entries.
     """
 
     def __init__(self) -> None:
@@ -200,12 +200,12 @@ class NestedShares:
         self._furthest = 0.0
 
     def start(self, name: str, parent: str | None, steps: int) -> None:
-        """A phase of ``steps`` begins, within the current step of its parent."""
+        """Begin a phase of ``steps`` within the current step of its parent."""
         start, step = self._phases.get(parent or "", (0.0, 1.0))
         self._phases[name] = start, step / max(steps, 1)
 
     def step(self, name: str, index: int) -> float:
-        """Step ``index`` of a phase is done: the share of the whole, which never falls."""
+        """Count step ``index`` of a phase as done; returns the share of the whole, which never falls."""
         start, step = self._phases.get(name, (0.0, 0.0))
         self._phases[name] = start + step, step
         self._furthest = max(self._furthest, min(start + step, 1.0))

@@ -1,6 +1,6 @@
 """Store engines and proofs so that nothing half-written is ever taken for one.
 
-Nobody else may write them, whatever the umask: the runtime refuses what others could have written.
+Other users cannot write them, whatever the umask: the runtime refuses files that others could have written.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from ..runtime.vit.tensorrt_library import NAMES
 
 
 def writable_folder(bundle: Bundle) -> Path:
-    """The first of the engines' folders that can be written, by nobody else; OutputError if there is none."""
+    """Return the first folder for engines that this user alone can write; OutputError if there is none."""
     problems = []
     for folder in engine_folders(bundle):
         try:
@@ -51,7 +51,7 @@ def writable_folder(bundle: Bundle) -> Path:
 
 @contextmanager
 def temporary_file(target: Path) -> Iterator[Path]:
-    """A new, empty file beside ``target`` that is removed when the block ends, unless it was renamed."""
+    """Yield a new, empty file beside ``target``, removed when the block ends unless it was renamed."""
     partial = target.with_name(f".{target.name}.{secrets.token_hex(8)}.partial")
     with _writing(target.parent):
         os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644))
@@ -62,7 +62,7 @@ def temporary_file(target: Path) -> Iterator[Path]:
 
 
 def write_plan(path: Path, plan: Any) -> None:
-    """Write what TensorRT built, a buffer; OutputError if that fails, as on a full disk."""
+    """Write the plan that TensorRT built, a buffer; OutputError if that fails, as on a full disk."""
     try:
         path.write_bytes(plan)
     except OSError as error:
@@ -73,10 +73,9 @@ def write_plan(path: Path, plan: Any) -> None:
 
 
 def store_engine(engine: Engine) -> Path:
-    """Give an engine that lies in its folder under a temporary name its own, with its sidecar.
-
-    A plan without a sidecar is no engine, so that whenever this is cut off, nothing half-done counts.
-    """
+    """Move an engine from its temporary name to its own, and write its sidecar; returns its path."""
+    # A plan without a sidecar is not an engine.  The old sidecar goes first and the new one comes last, so
+    # that a sidecar never stands beside a plan that is not its own.
     info = engine.info
     path = engine.path.with_name(engine_name(info.flavor, info.gpu, info.compute_capabilities))
     with _writing(path.parent):

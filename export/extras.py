@@ -1,4 +1,4 @@
-"""Say which extra is missing before anything of it is imported."""
+"""Check that an extra of the package is installed before anything of it is imported."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ MODULES = {
     "onnx": ("onnx", "onnx_ir"),
     "export": ("onnx", "onnx_ir", "onnxscript", "torch", "torchvision", "open_clip", "timm", "safetensors"),
 }
-"""What each extra of the package brings along that its commands import."""
+"""The modules of each extra that its commands import."""
 
 
 def need(extra: str) -> None:

@@ -1,4 +1,4 @@
-"""Compute once what a graph derives from shapes alone, and keep it as constants.
+"""Replace all that a graph derives from shapes alone by constants.
 
 Exporters leave hundreds of Shape, Gather and Concat nodes in a ViT, and with them the resampling of
 the position embedding.  With H and W fixed, all of it is constant but for the batch.  A tensor
@@ -23,7 +23,7 @@ _BATCH_LENGTH = "batch_length"  # int64 (1,): the batch of the input
 
 
 def fold_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The same graph with everything folded that does not depend on the values of its input.
+    """Return the graph with everything folded that does not depend on the values of its input.
 
     Raises
     ------
@@ -50,7 +50,7 @@ def fold_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _evaluate(model: onnx.ModelProto, names: list[str], batches: tuple[int, ...]) -> list[dict[str, Array]]:
-    """Values of the tensors ``names`` for batches of zero images."""
+    """Evaluate the tensors ``names`` for batches of black images, one batch of each size in ``batches``."""
     probe = onnx.ModelProto()
     probe.CopyFrom(model)
     del probe.graph.output[:]
@@ -63,7 +63,9 @@ def _evaluate(model: onnx.ModelProto, names: list[str], batches: tuple[int, ...]
 
 
 def _value_dependent(graph: onnx.GraphProto) -> set[str]:
-    """Names of all tensors that depend on the input's values, the input included."""
+    """Return the names of all tensors that depend on the input's values, the input included."""
+    # One pass is enough: the nodes of an ONNX graph come in topological order.  A Shape node ends the chain,
+    # since sizes are fixed but for the batch.
     varying = {graph.input[0].name}
     for node in graph.node:
         if any(a.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS) for a in node.attribute):
@@ -76,19 +78,21 @@ def _value_dependent(graph: onnx.GraphProto) -> set[str]:
 
 
 def _border(graph: onnx.GraphProto, varying: set[str]) -> list[str]:
-    """Computed tensors that do not depend on the input's values but are used where values flow."""
+    """Return the computed tensors that do not depend on the input's values but are used by those that do."""
     weights = {weight.name for weight in graph.initializer}
     used = [name for node in graph.node if varying.intersection(node.output) for name in node.input]
     return [name for name in dict.fromkeys(used) if name and name not in varying and name not in weights]
 
 
 def _replace(graph: onnx.GraphProto, name: str, one: Array, two: Array) -> list[onnx.NodeProto]:
-    """Make tensor ``name`` constant, given its values for one and two images; returns nodes that needs."""
+    """Make tensor ``name`` constant, from its values for one and two images; returns the nodes it needs."""
     if np.array_equal(one, two):
         _constant(graph, name, one)
         return []
     if one.dtype == np.int64 and one.ndim == 1 and one.shape == two.shape:
         return _replace_shape(graph, name, one, two)
+    # Not a shape: then only a tensor that repeats one image's values along the batch is understood, such as
+    # the CLS token, which exporters expand.
     repeated = one.ndim > 0 and two.shape == (2, *one.shape[1:]) and len(one) == 1
     if repeated and np.array_equal(two, np.concatenate([one, one])):
         tail = np.array(one.shape[1:], np.int64)
@@ -102,27 +106,28 @@ def _replace(graph: onnx.GraphProto, name: str, one: Array, two: Array) -> list[
 
 
 def _replace_shape(graph: onnx.GraphProto, name: str, one: Array, two: Array) -> list[onnx.NodeProto]:
-    """A shape vector in which the batch is one entry: -1 for Reshape, else the batch put in."""
-    places = np.flatnonzero(one != two)
+    """Replace a shape vector that has the batch as one entry: -1 for Reshape, else the batch put in."""
+    differing = np.flatnonzero(one != two)
     users = [node for node in graph.node if name in node.input]
-    place = int(places[0])
-    if len(places) != 1 or two[place] != 2 * one[place]:
+    entry = int(differing[0])
+    if len(differing) != 1 or two[entry] != 2 * one[entry]:
         raise BundleError(f"shape {name!r} is {one} for one image and {two} for two: not understood.")
+    # Reshape takes a single -1 for the rest, and reads 0 as "copy this axis": both must not be there already.
     if all(node.op_type == "Reshape" for node in users) and (one > 0).all():
         free = one.copy()
-        free[place] = -1
+        free[entry] = -1
         _constant(graph, name, free)
         return []
-    if one[place] != 1:
-        raise BundleError(f"shape {name!r} holds {one[place]} times the batch: not understood.")
-    parts = [(f"{name}.before", one[:place]), (f"{name}.after", one[place + 1 :])]
+    if one[entry] != 1:
+        raise BundleError(f"shape {name!r} holds {one[entry]} times the batch: not understood.")
+    parts = [(f"{name}.before", one[:entry]), (f"{name}.after", one[entry + 1 :])]
     for part, values in parts:
         _constant(graph, part, values)
     return [helper.make_node("Concat", [parts[0][0], _BATCH_LENGTH, parts[1][0]], [name], axis=0)]
 
 
 def _batch_length(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
-    """Nodes that compute the length of the input's first axis, int64 (1,)."""
+    """Make the nodes that compute the length of the input's first axis, int64 (1,)."""
     _constant(graph, f"{_BATCH_LENGTH}.axis", np.array([0], np.int64))
     return [
         helper.make_node("Shape", [graph.input[0].name], [f"{_BATCH_LENGTH}.shape"]),

@@ -27,7 +27,7 @@ from .taps import Taps
 
 @dataclass(frozen=True)
 class BundleGraph:
-    """The finished graph with what the manifest has to say of it."""
+    """A finished graph with its sizes for the manifest."""
 
     model: onnx.ModelProto
     patch_size: int
@@ -38,7 +38,7 @@ class BundleGraph:
 
 
 def cut(model: onnx.ModelProto, taps: Taps, size: tuple[int, int]) -> onnx.ModelProto:
-    """The part of the source that the taps need, with input (batch, 3, H, W); outputs are the taps."""
+    """Return the part of the source that the taps need, with input (batch, 3, H, W); outputs are the taps."""
     source_input = _pixel_input(model)
     result = onnx.ModelProto()
     result.CopyFrom(model)
@@ -60,7 +60,7 @@ def make_graph(source: onnx.ModelProto, taps: Taps) -> BundleGraph:
     Raises
     ------
     BundleError
-        If the image size is no multiple of the patch size, or the graph is not a ViT that can be
+        If the image size is not a multiple of the patch size, or the graph is not a ViT that can be
         adopted; the message says what was found.
     """
     patch = patch_size(source)
@@ -82,18 +82,18 @@ def make_graph(source: onnx.ModelProto, taps: Taps) -> BundleGraph:
 
 
 def input_size(model: onnx.ModelProto) -> tuple[int, int]:
-    """(H, W) of the graph's input."""
+    """Return the size (H, W) of the graph's input."""
     dims = model.graph.input[0].type.tensor_type.shape.dim
     return dims[2].dim_value, dims[3].dim_value
 
 
 def patch_size(model: onnx.ModelProto) -> int:
-    """Side of a patch in pixels: the stride of the first convolution.
+    """Return the side of a patch in pixels: the stride of the first convolution.
 
     Raises
     ------
     BundleError
-        If the graph has no convolution, or one with another stride than kernel.
+        If the graph has no convolution, or its first one is not square patches side by side.
     """
     for node in model.graph.node:
         if node.op_type == "Conv":
@@ -112,7 +112,7 @@ def patch_size(model: onnx.ModelProto) -> int:
 
 
 class _Heads:
-    """Appends nodes and constants to a graph; hides that ``axes`` moved from attribute to input."""
+    """Appends nodes and constants to a graph; hides that ``axes`` became an input in opset 18."""
 
     def __init__(self, graph: onnx.GraphProto, opset: int) -> None:
         self.graph = graph
@@ -127,7 +127,7 @@ class _Heads:
         return name
 
     def reduce(self, op: str, value: str, axes: list[int], output: str) -> str:
-        """``op`` over ``axes``, kept as axes of length one."""
+        """Append the reduction ``op`` over ``axes``, which stay as axes of length one."""
         axes_is_input = self.opset >= 18
         if not axes_is_input:
             return self.node(op, [value], output, axes=axes, keepdims=1)
@@ -171,6 +171,7 @@ def _append_cls(heads: _Heads, value: str, shape: list[int]) -> int:
         heads.graph.initializer.append(first)
         value = heads.node("Gather", [value, first.name], f"{CLS}.token", axis=1)
     norm = heads.reduce("ReduceL2", value, [1], f"{CLS}.norm")
+    # The floor is that of torch's normalize: an embedding of zeros stays zeros instead of NaN.
     floor = heads.constant(f"{CLS}.floor", [1e-12], TensorProto.FLOAT)
     norm = heads.node("Max", [norm, floor], f"{CLS}.divisor")
     heads.node("Div", [value, norm], CLS)
@@ -182,7 +183,7 @@ def _append_cls(heads: _Heads, value: str, shape: list[int]) -> int:
 
 
 def _pixel_input(model: onnx.ModelProto) -> onnx.ValueInfoProto:
-    """The one real input of the source, which must be a float (B,3,H,W) image."""
+    """Return the one real input of the source, which must be a float image (B,3,H,W)."""
     weights = {weight.name for weight in model.graph.initializer}
     inputs: list[onnx.ValueInfoProto] = [value for value in model.graph.input if value.name not in weights]
     if len(inputs) != 1:
@@ -193,13 +194,13 @@ def _pixel_input(model: onnx.ModelProto) -> onnx.ValueInfoProto:
     if len(shape) != 4 or (isinstance(shape[1], int) and shape[1] != 3) or not is_float:
         kind = TensorProto.DataType.Name(tensor.elem_type)
         raise BundleError(
-            f"the input {inputs[0].name!r} is no float image (B, 3, H, W): it is {kind} {shape}."
+            f"the input {inputs[0].name!r} is not a float image (B, 3, H, W): it is {kind} {shape}."
         )
     return inputs[0]
 
 
 def _tap_shapes(model: onnx.ModelProto, taps: Taps) -> dict[str, list[int]]:
-    """Shapes of the tapped tensors, by shape inference; the batch is 0."""
+    """Infer the shapes of the tapped tensors; the batch is 0."""
     inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
     values = [*inferred.graph.value_info, *inferred.graph.output]
     shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in values}
@@ -214,7 +215,7 @@ def _opset(model: onnx.ModelProto) -> int:
 
 
 def _free_names(graph: onnx.GraphProto, taps: Taps) -> Taps:
-    """Rename source tensors that bear names of the bundle's own; returns the taps by their new names."""
+    """Rename source tensors that have a name of the bundle's own; returns the taps with their new names."""
     new = {name: f"{name}.source" for name in (INPUT, CLS, *map(token_name, taps.layers))}
     for node in graph.node:
         node.input[:] = [new.get(name, name) for name in node.input]
@@ -225,7 +226,7 @@ def _free_names(graph: onnx.GraphProto, taps: Taps) -> Taps:
 
 
 def _take_float_pixels(graph: onnx.GraphProto) -> None:
-    """Give the graph the input ``pixels`` in float32, cast where the source wants half precision."""
+    """Make the graph's input float32 ``pixels``, with a cast if the source wants half precision."""
     old, element = graph.input[0].name, graph.input[0].type.tensor_type.elem_type
     graph.input[0].name = INPUT
     if element == TensorProto.FLOAT:

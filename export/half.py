@@ -1,12 +1,12 @@
-"""Make a graph half precision where that is safe; the graph itself says so, with Casts.
+"""Turn a graph to half precision where that is safe, by Casts in the graph itself.
 
-Every runtime that takes a graph's types as they are (TensorRT 10 and 11, TensorRT-RTX, ONNX Runtime) then
-computes the same.  Three rules decide the type of a node:
+Every runtime that follows a graph's types (TensorRT 10 and 11, TensorRT-RTX, ONNX Runtime) then computes the
+same.  Three rules decide the type of a node:
 
     products     MatMul, Gemm, Conv             float16, with their weights
     sensitive    LayerNorm, softmax, sums and the residual stream (an Add of two computed tensors)
                                                 float32
-    all others   follow what they are given: float32 if any of it is, else float16
+    all others   follow their inputs: float32 if any of them is, else float16
 
 Input and CLS stay float32, tokens leave as float16.
 """
@@ -57,14 +57,14 @@ def to_half(model: ir.Model, half_outputs: tuple[str, ...]) -> None:
 
 
 class _Converter:
-    """Gives each value its twin of the other type at most once."""
+    """Converts nodes, and makes at most one twin of each value in the other type."""
 
     def __init__(self, graph: ir.Graph) -> None:
         self._graph = graph
         self._twins: dict[tuple[int, ir.DataType], ir.Value] = {}
 
     def convert(self, node: ir.Node) -> None:
-        """Give the node's float inputs and outputs the type that the rules say."""
+        """Give the node's float inputs and outputs the type that the rules demand."""
         if node.op_type == "Cast":
             return
         wanted = _wanted(node)
@@ -76,7 +76,7 @@ class _Converter:
                 output.type = ir.TensorType(wanted)
 
     def cast_output(self, index: int, dtype: ir.DataType) -> None:
-        """Let an output leave the graph in another type, under its own name."""
+        """Cast an output of the graph to another type, under its own name."""
         value = self._graph.outputs[index]
         name, value.name = value.name, f"{value.name}.computed"
         cast = _cast(value, dtype, name or "")
@@ -112,7 +112,8 @@ class _Converter:
 
 
 def _wanted(node: ir.Node) -> ir.DataType:
-    """The type in which a node computes."""
+    """Return the type in which a node computes."""
+    # Weights do not count: they are stored in float32 and get a twin of whatever type is needed.
     if node.op_type in PRODUCTS:
         return HALF
     computed = [
@@ -124,7 +125,7 @@ def _wanted(node: ir.Node) -> ir.DataType:
 
 
 def _is_residual(node: ir.Node, computed: list[ir.Value]) -> bool:
-    """Whether a node adds a branch to the residual stream, whose sum grows over all blocks."""
+    """Return whether a node adds a branch to the residual stream, whose sum grows over all blocks."""
     return node.op_type == "Add" and len(computed) == 2
 
 

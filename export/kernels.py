@@ -1,6 +1,6 @@
-"""Put compiled kernels into a bundle: on any host with a compiler, no GPU needed.
+"""Put compiled kernels into a bundle, on any host with a compiler; no GPU is needed.
 
-They depend on the kernels' source alone, not on the model, so that the manifest stays as it is.
+Kernels depend on their source alone and not on the model, so the manifest stays as it is.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .messages import Say
 
 
 def add_kernels(root: str, arches: Sequence[str], say: Say = print) -> CubinFolder:
-    """Compile the kernels for ``arches`` into the bundle ``root``, in place of those that it has.
+    """Compile the kernels for ``arches`` into the bundle ``root``, replacing those that it has.
 
     They load on every machine with such a GPU and a driver of CUDA 12 (from sm_100 on: 13) or later.
 

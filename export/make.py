@@ -1,4 +1,4 @@
-"""Make a bundle of a source ViT: write its graph, run it as the device will, compare the numbers."""
+"""Make a bundle of a source ViT: write its graph, run it as the device will, and compare the numbers."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ BUNDLE_FILES = frozenset({MANIFEST, MODEL, f"{MODEL}.data", PROBE, KERNELS, ENGI
 
 @dataclass(frozen=True)
 class _Written:
-    """A bundle without its parity, and what its source says of the probe images."""
+    """A bundle without its parity, and the source's numbers for the probe images."""
 
     manifest: Manifest
     numbers: Numbers
@@ -82,7 +82,7 @@ def make_bundle(
 
 
 def _write(source: Source, folder: Path, precision: str, say: Say) -> _Written:
-    """Write all but the parity.  The source model's memory is free afterwards."""
+    """Write all but the parity, and free the source model's memory."""
     start = time.perf_counter()
     model = source.load(say)
     graph = model.graph()
@@ -96,6 +96,8 @@ def _write(source: Source, folder: Path, precision: str, say: Say) -> _Written:
     numbers = _numbers(features, manifest)
     if precision == "fp16":
         to_half(graph.model, tuple(spec.name for spec in manifest.tokens))
+    # From here on only the file is used: the weights go before the bundle is run, so that they are in memory
+    # once and not twice.
     written = save_graph(graph.model, folder / MODEL)
     model.release()
     for value in graph.model.graph.initializers.values():
@@ -111,7 +113,7 @@ def _write(source: Source, folder: Path, precision: str, say: Say) -> _Written:
 
 
 def _prove(folder: Path, written: _Written, say: Say) -> Parity:
-    """Run the bundle as the device will, from the image files on, and compare every number."""
+    """Run the bundle as the device will, beginning with the image files, and compare every number."""
     bundle = open_bundle(folder)
     images = probe_images(bundle.manifest.preprocess)
     with OnnxBackend(bundle) as backend:
@@ -123,7 +125,7 @@ def _prove(folder: Path, written: _Written, say: Say) -> Parity:
 
 
 def _numbers(features: Features, manifest: Manifest) -> Numbers:
-    """The source's numbers in the form of a bundle's, computed here in numpy."""
+    """Bring the source's numbers into the form of a bundle's, in numpy."""
     tokens = np.stack([centre(layer) for layer in features.tokens])
     cls: FloatArray = features.cls / np.linalg.norm(features.cls, axis=1, keepdims=True)
     if not (np.isfinite(tokens).all() and np.isfinite(cls).all()):

@@ -1,4 +1,4 @@
-"""What an export says while it works, line by line."""
+"""Progress messages of an export, line by line."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from collections.abc import Callable, Iterator
 Say = Callable[[str], None]
 
 _QUIET = 20.0
-"""Seconds after which a user wonders whether anything happens."""
+"""Seconds without a message after which a user wonders whether anything happens."""
 
 
 def silent(text: str) -> None:
-    """Say nothing."""
+    """Discard the message: a ``Say`` for callers that want none."""
 
 
 def batches(images: int, size: int, say: Say) -> Iterator[slice]:
-    """Batches of at most ``size`` images; says now and then how many are done, if they take long."""
+    """Yield batches of at most ``size`` images; if they take long, report now and then how many are done."""
     start = said = time.perf_counter()
     for done in range(0, images, size):
         now = time.perf_counter()

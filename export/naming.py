@@ -10,7 +10,7 @@ import onnx
 
 
 def clean_names(graph: onnx.GraphProto) -> None:
-    """Rename in place everything but the graph's inputs and outputs."""
+    """Rename everything but the graph's inputs and outputs, in place."""
     fixed = {value.name for value in (*graph.input, *graph.output)}
     prefix = _common_prefix([node.name for node in graph.node if node.name.startswith("/")])
     nodes, tensors = _Names(set()), _Names(fixed)
@@ -38,7 +38,7 @@ class _Names:
         self._taken = set(taken)
 
     def fresh(self, wish: str) -> str:
-        """``wish``, with a number behind it where it is taken."""
+        """Return ``wish``, with a number appended if it is taken."""
         name, number = wish, 1
         while name in self._taken:
             number += 1
@@ -48,7 +48,7 @@ class _Names:
 
 
 def _common_prefix(names: list[str]) -> str:
-    """The folder that all names share, such as ``/backbone/``."""
+    """Return the folder that all names share, such as ``/backbone/``."""
     shared = []
     for parts in zip(*(name.split("/")[:-1] for name in names), strict=False):
         if len(set(parts)) > 1:
@@ -58,6 +58,6 @@ def _common_prefix(names: list[str]) -> str:
 
 
 def _short(name: str, prefix: str) -> str:
-    """The name in dots, without the folder that all nodes share."""
+    """Return the name with dots, without the folder that all nodes share."""
     dotted = name.strip("/").replace("/", ".")
     return dotted.removeprefix(prefix.strip("/").replace("/", ".") + ".")

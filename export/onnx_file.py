@@ -18,7 +18,7 @@ from ..runtime.vit.external_data import external_files
 from ..runtime.vit.onnx_backend import import_onnxruntime
 
 EXTERNAL_DATA_BYTES = 1 << 30
-"""Above this size the weights go to a file beside the graph; a protobuf file ends at 2 GB."""
+"""From this size on the weights go to a file beside the graph; a protobuf file ends at 2 GB."""
 
 _MARGIN_BYTES = 50_000_000  # nodes, probe and manifest
 
@@ -26,13 +26,13 @@ _MARGIN_BYTES = 50_000_000  # nodes, probe and manifest
 def load_source(path: Path) -> onnx.ModelProto:
     """Read an ONNX file with its external data; BundleError if it is not one.
 
-    It may be a stranger's: external data must be in the file's own folder.
+    The file may be a stranger's: external data must be in its own folder.
     """
     if not path.is_file():
         raise BundleError(f"there is no ONNX file {path}.")
     _check_external_files(path)
     try:
-        model = onnx.load(path, format="protobuf")  # whatever the file's suffix would mean to onnx
+        model = onnx.load(path, format="protobuf")  # whatever onnx would take the suffix for
     except Exception as error:  # protobuf's errors have no common base with onnx's
         raise BundleError(f"{path} is not an ONNX model that can be read: {error}") from error
     if not model.graph.node:
@@ -41,7 +41,7 @@ def load_source(path: Path) -> onnx.ModelProto:
 
 
 def _check_external_files(path: Path) -> None:
-    """Raise BundleError if an ONNX file takes weights from elsewhere than its folder."""
+    """Raise BundleError if an ONNX file takes weights from outside its folder."""
     try:
         for name in external_files(path):
             if not is_inside(path.parent, name):
@@ -66,7 +66,7 @@ def save_model(model: onnx.ModelProto, path: Path) -> list[str]:
 
 
 def save_graph(model: ir.Model, path: Path) -> list[str]:
-    """Write a graph one weight after the other, to a second file if they are large; returns the files' names.
+    """Write a graph, weight by weight, with large ones in a second file; returns the files' names.
 
     Raises
     ------
@@ -90,7 +90,7 @@ def save_graph(model: ir.Model, path: Path) -> list[str]:
 
 
 def run_model(model: onnx.ModelProto, batches: Iterable[Array]) -> list[list[Array]]:
-    """Outputs of a graph for each batch (B,3,H,W), computed by ONNX Runtime without optimisations.
+    """Run a graph in ONNX Runtime without optimisations; returns its outputs for each batch (B,3,H,W).
 
     Raises
     ------
@@ -102,6 +102,7 @@ def run_model(model: onnx.ModelProto, batches: Iterable[Array]) -> list[list[Arr
     options.log_severity_level = 4
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     shape: tuple[int, ...] = ()
+    # Through a file, since a session takes from memory only what fits into a protobuf message, 2 GB.
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "graph.onnx"
         save_model(model, path)

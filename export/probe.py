@@ -8,8 +8,8 @@ probe.npz holds   images (n,H,W,3) uint8 at model size, resized as every image i
                   cls (n,D) float32, L2-normalised
                   raw_scores (n,) float64, of the images as a lot with the default settings
 
-and nothing else.  A bundle may be a stranger's, so that what an array's header says is held to what the
-manifest implies before the array is unpacked.
+and nothing else.  A bundle may be a stranger's, so each array's header is compared with what the manifest
+implies before the array is unpacked.
 """
 
 from __future__ import annotations
@@ -44,26 +44,26 @@ _BATCH = 2  # images of 518 pixels take half a gigabyte each
 _TYPES = {"images": "u1", "token_index": "<i8", "tokens": "<f4", "cls": "<f4", "raw_scores": "<f8"}
 _MOST_IMAGES = 64
 _LARGEST = 1 << 30
-"""Bytes of all arrays together: ViT-L at 518 pixels has 1 << 25."""
+"""Bytes: limit of all arrays together; ViT-L at 518 pixels has 1 << 25."""
 _MOST_MEMBERS = 16
 _ZIP_END = struct.Struct("<4s4H2LH")
-"""Mark, two numbers of disks, two of members, size and place of the directory, length of a comment."""
+"""Signature, two disk numbers, two member counts, size and offset of the directory, comment length."""
 _ZIP64_END = struct.Struct("<4sLQL")
-"""What may be before it, and says that none of that counts."""
+"""The locator of ZIP64 that may come before it; where it is present, the fields above do not count."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Numbers:
-    """What is compared: tokens (S,n,K,C), cls (n,D) and raw scores (n,) of the probe images."""
+    """The numbers that are compared: tokens (S,n,K,C), cls (n,D) and raw scores (n,) of the probe images."""
 
     tokens: FloatArray
     cls: FloatArray
     raw_scores: Array
 
     def at(self, patches: Array) -> Numbers:
-        """The same numbers with only some patches' tokens."""
+        """Return the same numbers with the tokens of ``patches`` only."""
         return Numbers(np.ascontiguousarray(self.tokens[:, :, patches]), self.cls, self.raw_scores)
 
 
@@ -78,7 +78,7 @@ class Probe:
 
 @contextmanager
 def probe_files() -> Iterator[list[Path]]:
-    """The image files of the probe, in the order of the probe's arrays, for as long as the block runs."""
+    """Yield the image files of the probe, in the order of its arrays; they exist while the block runs."""
     folder = resources.files(__package__) / "probe_images"
     entries = sorted((e for e in folder.iterdir() if e.name.endswith(".jpg")), key=lambda entry: entry.name)
     with ExitStack() as stack:
@@ -86,7 +86,7 @@ def probe_files() -> Iterator[list[Path]]:
 
 
 def probe_images(spec: PreprocessSpec) -> Array:
-    """The probe images (n,H,W,3) uint8 at model size, through the runtime's own preprocessing."""
+    """Read the probe images (n,H,W,3) uint8 at model size, through the runtime's own preprocessing."""
     with probe_files() as files:
         return np.stack([np.asarray(resize(read_image(path), spec)) for path in files])
 
@@ -94,7 +94,7 @@ def probe_images(spec: PreprocessSpec) -> Array:
 def measure(
     backend: FeatureBackend, images: Array, manifest: Manifest, batch: int | None = None, say: Say = silent
 ) -> Numbers:
-    """Numbers of all patches of ``images`` (n,H,W,3) from an entered backend, ``batch`` at once if given."""
+    """Run ``images`` (n,H,W,3) through an entered backend, ``batch`` at once; numbers of all patches."""
     count = len(images)
     dtype = manifest.tokens[0].dtype
     tokens = np.empty((len(manifest.layers), count, manifest.patches, manifest.token_width), dtype)
@@ -106,9 +106,9 @@ def measure(
 
 
 def numbers_of(tokens: FloatArray, cls: FloatArray, manifest: Manifest) -> Numbers:
-    """Numbers of given tokens (S,n,P,C) and CLS embeddings (n,D), with their raw scores as a lot.
+    """Put tokens (S,n,P,C) and CLS embeddings (n,D) together with their raw scores as a lot.
 
-    Tokens that are not finite have no scores: they are NaN, which no tolerance accepts.
+    If tokens are not finite, the scores are NaN, which no tolerance accepts.
     """
     if not np.isfinite(tokens).all():
         return Numbers(tokens, cls, np.full(len(cls), np.nan))
@@ -117,7 +117,7 @@ def numbers_of(tokens: FloatArray, cls: FloatArray, manifest: Manifest) -> Numbe
 
 
 def kept_tokens(patches: int) -> Array:
-    """Indices of the patches whose tokens are stored, spread over the image."""
+    """Return the indices of the patches whose tokens are stored, spread over the image."""
     return np.unique(np.linspace(0, patches - 1, KEPT_TOKENS).round().astype(np.int64))
 
 
@@ -147,7 +147,7 @@ def load_probe(path: Path, manifest: Manifest | None = None) -> Probe:
     Raises
     ------
     BundleError
-        If it is no probe, or not one of a bundle with this manifest.
+        If it is not a probe, or does not belong to a bundle with this manifest.
     """
     try:
         with open_regular(path) as file:
@@ -161,10 +161,9 @@ def load_probe(path: Path, manifest: Manifest | None = None) -> Probe:
 
 
 def _check_directory(file: BinaryIO) -> None:
-    """Raise ValueError unless a zip file ends as numpy's do, with a directory of a few members.
-
-    ``ZipFile`` makes an object of each of them, however many.
-    """
+    """Raise ValueError unless a zip file ends as numpy's do, with a directory of a few members."""
+    # ``ZipFile`` makes an object for each member, however many a file claims: so the directory's size is read
+    # here first, from the record at the end of the file.
     file.seek(0, os.SEEK_END)
     size = min(file.tell(), _ZIP_END.size + _ZIP64_END.size)
     file.seek(-size, os.SEEK_END)
@@ -194,7 +193,7 @@ def _unpack(archive: ZipFile, path: Path, manifest: Manifest | None) -> Probe:
 
 
 def _named(name: str, read: Callable[..., T], *arguments: Any) -> T:
-    """What ``read`` gives; its ValueError names the array."""
+    """Call ``read``; its ValueError gets the name of the array."""
     try:
         return read(*arguments)
     except ValueError as error:

@@ -1,7 +1,7 @@
-"""What every kind of source ViT offers, so that one function can make a bundle of it (make.py).
+"""Protocols of a source ViT, so that one function can make a bundle of any of them (make.py).
 
-A ``Source`` is small and says which model is wanted; ``load`` gives the model itself, which is dropped as
-soon as its graph is written and its numbers are known.
+A ``Source`` is small and names the model; ``load`` returns the model itself, which is dropped as soon as its
+graph is written and its numbers are known.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _SIDE = 518  # the authors' for their headline numbers, and DINOv2's own
 
 @dataclass(frozen=True)
 class Description:
-    """What the manifest says of the source; ``made_with`` holds versions, hashes and choices."""
+    """The facts on a source for the manifest; ``made_with`` holds versions, hashes and choices."""
 
     backbone: str
     pretrained: str
@@ -39,7 +39,7 @@ class Description:
 
 @dataclass(frozen=True)
 class SourceGraph:
-    """A bundle's graph in float32 with what the manifest has to say of it.
+    """A bundle's graph in float32, with its sizes for the manifest.
 
     Input ``pixels`` (B,3,H,W); outputs ``tokens_{layer}`` (B,P,C), minus each image's mean, and ``cls``
     (B,D), L2-normalised.
@@ -56,8 +56,8 @@ class SourceGraph:
 class Features:
     """A source's own numbers for n image files, computed without the graph and without the runtime.
 
-    tokens (S,n,P,C) as the model gives them, cls (n,D) likewise, and pixels (n,3,H,W), the model's input
-    as the source's own transform makes it; None where the source has no transform.
+    ``tokens`` (S,n,P,C) and ``cls`` (n,D) are as the model gives them.  ``pixels`` (n,3,H,W) is the model's
+    input as the source's own transform makes it; None if it has no transform.
     """
 
     tokens: FloatArray
@@ -70,42 +70,42 @@ class LoadedSource(Protocol):
 
     @property
     def description(self) -> Description:
-        """What it is."""
+        """The facts that go into the manifest."""
         ...
 
     def graph(self) -> SourceGraph:
-        """The graph of a bundle for it, in float32."""
+        """Make the graph of its bundle, in float32."""
         ...
 
     def features(self, files: Sequence[Path], say: Say) -> Features:
-        """The numbers that it gives for image files by itself."""
+        """Compute its own numbers for image files."""
         ...
 
     def release(self) -> None:
-        """Free the weights, whoever else still refers to them: the model is of no use afterwards."""
+        """Free the weights even if others still refer to them; the model cannot be used afterwards."""
         ...
 
 
 class Source(Protocol):
-    """Names a model."""
+    """A source: names a model without loading it."""
 
     def load(self, say: Say) -> LoadedSource:
-        """Read the model; BundleError says why that cannot be done."""
+        """Load the model; BundleError if that is not possible."""
         ...
 
 
 def token_name(layer: int) -> str:
-    """Name of a layer's output."""
+    """Return the name of a layer's output."""
     return f"tokens_{layer}"
 
 
 def default_layers(blocks: int) -> tuple[int, ...]:
-    """The last block of each quarter: the authors' (2,5,8,11) of 12 and (5,11,17,23) of 24."""
+    """Return the last block of each quarter: the authors' (2,5,8,11) of 12 and (5,11,17,23) of 24."""
     return tuple(sorted({ceil_div(blocks * quarter, 4) - 1 for quarter in (1, 2, 3, 4)}))
 
 
 def check_layers(layers: tuple[int, ...] | None, blocks: int) -> tuple[int, ...]:
-    """The layers in order, None for the default; BundleError unless the model has each, once."""
+    """Sort the layers, None for the default; BundleError unless the model has each of them, once."""
     if layers is None:
         return default_layers(blocks)
     if not layers or len(set(layers)) != len(layers):
@@ -117,17 +117,17 @@ def check_layers(layers: tuple[int, ...] | None, blocks: int) -> tuple[int, ...]
 
 
 def default_size(patch: int) -> tuple[int, int]:
-    """The multiple of the patch size that is nearest to the authors' 518 pixels, for both sides."""
+    """Return the multiple of the patch size nearest to the authors' 518 pixels, for both sides."""
     side = max(1, round(_SIDE / patch)) * patch
     return side, side
 
 
 def check_size(size: tuple[int, int], patch: int) -> tuple[int, int]:
-    """The grid of an image size; BundleError with the nearest one that works if it is no multiple."""
+    """Return the grid of an image size; BundleError, naming the nearest one, if it is no multiple."""
     if size[0] % patch or size[1] % patch or min(size) < patch:
         sides = [str(max(patch, round(pixels / patch) * patch)) for pixels in size]
         near = sides[0] if size[0] == size[1] else "x".join(sides)
         raise BundleError(
-            f"image size {size[0]}x{size[1]} is no multiple of the patch size {patch}; try {near}."
+            f"image size {size[0]}x{size[1]} is not a multiple of the patch size {patch}; try {near}."
         )
     return size[0] // patch, size[1] // patch

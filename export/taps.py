@@ -30,25 +30,25 @@ class Taps:
     cls: str
 
     def blocks(self) -> list[tuple[int, str]]:
-        """(layer, tensor name) of each tapped block."""
+        """Return (layer, tensor name) of each tapped block."""
         return list(zip(self.layers, self.tokens, strict=True))
 
 
 def find_taps(
     model: onnx.ModelProto, layers: Sequence[int], pattern: str | None = None, cls: str | None = None
 ) -> Taps:
-    """Names of the tapped tensors in ``model``.
+    """Find the names of the tapped tensors in ``model``.
 
     Parameters
     ----------
     layers : 0-based block indices.
-    pattern : tensor name with ``{layer}`` in place of the index; None for Hugging Face's names.
+    pattern : tensor name with ``{layer}`` for the index; None for Hugging Face's names.
     cls : tensor name of the CLS embedding; None for Hugging Face's final norm.
 
     Raises
     ------
     BundleError
-        If a tensor is not in the graph; the message names what is.
+        If a tensor is not in the graph; the message names those that are.
     """
     names = [name for node in model.graph.node for name in node.output]
     if not layers or len(set(layers)) != len(layers) or min(layers) < 0:

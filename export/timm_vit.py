@@ -2,8 +2,8 @@
 
 The authors run DINO and DINOv2 with the final norm on every tapped block (``tap="norm"``), Pillow's bilinear
 resize and a position embedding scaled by (grid+0.1)/stored.  The last is done here for every DINO model but
-DINOv2 with registers, which Meta's own code resamples with antialiasing.  A bundle's CLS is L2-normalised,
-the authors' of DINO is not.
+DINOv2 with registers, which Meta's own code resamples with antialiasing.  A bundle's CLS is L2-normalised;
+the authors' CLS of DINO is not.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ TAPS = ("residual", "norm")
 
 @dataclass(frozen=True)
 class TimmSource:
-    """Which timm model, such as ``vit_small_patch14_dinov2.lvd142m``; the part behind the dot is the tag.
+    """The timm model to export, such as ``vit_small_patch14_dinov2.lvd142m``; its tag follows the dot.
 
-    ``size`` None is about 518 pixels.  ``tap``: ``residual``, the stream after a block, or ``norm``, with the
-    model's final norm on it.  ``interpolation`` None is the model's own.  ``pretrained`` False gives random
-    weights of ``seed``.
+    ``size`` None means about 518 pixels.  ``tap`` is ``residual``, the stream after a block, or ``norm``,
+    with the model's final norm on it.  ``interpolation`` None is the model's own.  ``pretrained`` False gives
+    random weights of ``seed``.
     """
 
     model: str
@@ -87,7 +87,7 @@ class TimmSource:
         return LoadedTower(description, tower, _transform(timm, spec), patch, grid)
 
     def _weights(self, config: Any) -> Path | None:
-        """The file of the weights; None for random ones."""
+        """Return the file of the weights; None for random ones."""
         if self.checkpoint is not None or not self.pretrained:
             return self.checkpoint
         if config is None or not config.hf_hub_id:
@@ -97,7 +97,7 @@ class TimmSource:
         return download(config.hf_hub_id, names, "with --checkpoint FILE")
 
     def _build(self, timm: Any, weights: Path | None) -> Any:
-        """The model at its own size, with its weights or random ones; timm converts others' names."""
+        """Build the model at its own size, with its weights or random ones; timm converts foreign names."""
         torch.manual_seed(self.seed)
         options: dict[str, Any] = {}
         if weights is not None:
@@ -117,8 +117,9 @@ class TimmSource:
         return vit
 
     def _set_grid(self, vit: Any, grid: tuple[int, int], size: tuple[int, int]) -> str:
-        """Bring the position embedding to ``grid``; says how."""
+        """Resample the position embedding to ``grid``; returns how, for the manifest."""
         stored = vit.patch_embed.grid_size
+        # ``set_input_size`` resamples the embedding too, in timm's way: the stored one is taken instead.
         old = vit.pos_embed
         vit.set_input_size(img_size=size)
         if old is None:
@@ -135,7 +136,7 @@ class TimmSource:
 
 
 class _Tower(torch.nn.Module):
-    """Pixels (B,3,H,W) to the tokens after each of ``layers``, patches only, and the CLS embedding."""
+    """The ViT with taps: pixels (B,3,H,W) to the patch tokens after each of ``layers``, and CLS."""
 
     def __init__(self, vit: Any, layers: tuple[int, ...], norm: bool) -> None:
         super().__init__()
@@ -154,19 +155,19 @@ class _Tower(torch.nn.Module):
 def _config(timm: Any, name: str) -> Any:
     known = {*timm.list_models(), *timm.list_pretrained()}
     if name not in known:
-        raise BundleError(f"timm has no model {name!r}. Near to it: {near(name, sorted(known))}.")
+        raise BundleError(f"timm has no model {name!r}. Similar names: {near(name, sorted(known))}.")
     return timm.models.get_pretrained_cfg(name)
 
 
 def _way(name: str) -> Resampling:
-    """Which position embedding the model's own authors use at another size."""
+    """Return the way in which the model's own authors resample its position embedding."""
     if "reg4_dinov2" in name:
         return UPSTREAM
     return AUTHORS_DINO if "dino" in name else AUTHORS
 
 
 def _transform(timm: Any, spec: PreprocessSpec) -> Any:
-    """Timm's own transform, with its resize that ignores aspect."""
+    """Make timm's own transform, with its resize that ignores aspect."""
     return timm.data.create_transform(
         input_size=(3, *spec.size),
         interpolation=spec.interpolation,

@@ -1,4 +1,4 @@
-"""Import torch's model libraries; cure one mismatch that is common on edge devices.
+"""Import torch's model libraries, and work around a mismatch that is common on edge devices.
 
 torchvision's wheels hold operators that are compiled for one build of torch.  Beside another (a CPU build, or
 the one of a Jetson) ``import torchvision`` fails with "operator torchvision::nms does not exist", and with it
@@ -21,7 +21,7 @@ _declared: list[Any] = []  # torch forgets the operators when the library object
 
 
 def import_models(name: str, say: Say) -> ModuleType:
-    """The module ``open_clip`` or ``timm``.
+    """Import the module ``open_clip`` or ``timm``.
 
     Raises
     ------

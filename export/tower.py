@@ -1,4 +1,4 @@
-"""A torch ViT as the source of a bundle: run it as it is, and export it with the bundle's heads.
+"""A torch ViT as the source of a bundle: run it as it is, or export it with the bundle's heads.
 
 tower   pixels (B,3,H,W) -> tokens of the tapped blocks (B,P,C) ..., CLS embedding (B,D)
 graph   the same, each layer minus its image's scalar mean, CLS divided by its norm
@@ -53,7 +53,7 @@ class LoadedTower:
         return SourceGraph(model, self.patch_size, self.grid, token_width, cls_width)
 
     def features(self, files: Sequence[Path], say: Say) -> Features:
-        """The model's own numbers, on images as its library's own transform makes them."""
+        """Compute the model's own numbers, on images that its library's own transform made."""
         pixels = torch.stack([self._pixels(file) for file in files])
         with torch.inference_mode():
             runs = [self.tower(pixels[part]) for part in batches(len(pixels), _BATCH, say)]
@@ -61,7 +61,9 @@ class LoadedTower:
         return Features(np.stack(tokens), cls, pixels.numpy())
 
     def release(self) -> None:
-        """Free the weights, which the exporter's rewriting rules, being global, hold with the last graph."""
+        """Free the weights."""
+        # The exporter's rewriting rules are global and hold the last graph, and with it the weights: dropping
+        # the model would not free them, emptying its tensors does.
         for tensor in (*self.tower.parameters(), *self.tower.buffers()):
             tensor.data = torch.empty(0)
 
@@ -71,7 +73,7 @@ class LoadedTower:
 
 
 class _WithHeads(torch.nn.Module):
-    """The tower with what a bundle's graph computes behind it."""
+    """The tower with the heads of a bundle's graph behind it."""
 
     def __init__(self, tower: torch.nn.Module) -> None:
         super().__init__()
@@ -85,7 +87,7 @@ class _WithHeads(torch.nn.Module):
 
 
 def to_onnx(module: torch.nn.Module, example: torch.Tensor, outputs: list[str]) -> ir.Model:
-    """The graph of a module with a free batch; its weights are the module's own memory, not copies."""
+    """Export a module with a free batch; the graph's weights are the module's own memory, not copies."""
     with warnings.catch_warnings(), torch.no_grad():
         # torch's exporter calls what torch itself has deprecated
         warnings.filterwarnings("ignore", message=".*LeafSpec", category=FutureWarning)

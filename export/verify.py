@@ -1,4 +1,4 @@
-"""Check a bundle where it is: every file's hash, this machine's preprocessing, a backend's numbers."""
+"""Check a bundle on the machine it is on: every file's hash, the preprocessing, a backend's numbers."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from .probe import Probe, load_probe, measure, probe_images
 def verify(root: str, backend: str = "cpu") -> Parity:
     """Hash every file of the bundle in folder ``root`` and compare ``backend`` with the probe.
 
-    The probe's photographs, which come with this package, are also read and resized anew and compared with
-    those that the probe holds, which the export has compared with the source model's own.
+    The probe's photographs, which come with this package, are also read and resized again, and compared with
+    those in the probe, which the export has compared with the source model's own.
 
-    An engine that passes is proven on this GPU from then on.
+    An engine that passes counts as proven on this GPU from then on.
 
     Raises
     ------
@@ -54,7 +54,7 @@ def _prove_engine(bundle: Bundle, probe: Probe) -> Parity:
 
 
 def open_probe(bundle: Bundle) -> Probe:
-    """The bundle's probe; BundleError if it does not fit the manifest, or nothing is known to compare by."""
+    """Read the bundle's probe; BundleError if it does not fit the manifest or has no known tolerance."""
     if bundle.manifest.precision not in TOLERANCES:
         raise BundleError(
             f"the bundle's precision {bundle.manifest.precision!r} is unknown; expected {list(TOLERANCES)}."
@@ -65,10 +65,10 @@ def open_probe(bundle: Bundle) -> Probe:
 
 
 def require_parity(session: FeatureBackend, bundle: Bundle, probe: Probe) -> Parity:
-    """Parity of an entered backend with the probe, or ParityError.
+    """Compare an entered backend with the probe; returns the parity, or raises ParityError.
 
-    One that takes a limited batch is compared with single images and with as many as it takes, since an
-    engine can be right for one and wrong for the other; what is returned is the latter.
+    A backend with a largest batch is compared twice, with single images and with the largest batch, since an
+    engine can be right for one and wrong for the other; the latter parity is returned.
     """
     manifest = bundle.manifest
     batches = [None] if session.max_batch is None else sorted({1, session.max_batch})
@@ -82,7 +82,7 @@ def require_parity(session: FeatureBackend, bundle: Bundle, probe: Probe) -> Par
 
 
 def _pixels(bundle: Bundle, probe: Probe) -> Pixels | None:
-    """How this machine preprocesses the probe's photographs, against how the export did."""
+    """Compare this machine's preprocessing of the probe's photographs with the export's."""
     spec = bundle.manifest.preprocess
     images = probe_images(spec)
     if len(images) != len(probe.images):
@@ -94,7 +94,7 @@ def _pixels(bundle: Bundle, probe: Probe) -> Pixels | None:
 
 
 def _check_probe(bundle: Bundle, probe: Probe) -> None:
-    """Raise BundleError unless the probe's tokens are of patches that the bundle has."""
+    """Raise BundleError unless the probe's tokens belong to patches that the bundle has."""
     patches, index = bundle.manifest.patches, probe.token_index
     if len(index) == 0 or index.min() < 0 or index.max() >= patches:
         raise BundleError(

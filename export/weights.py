@@ -1,4 +1,4 @@
-"""Weights of a torch model: from a file that cannot run code, or from the Hugging Face hub."""
+"""Load weights of a torch model, from a file that cannot run code or from the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _WRAPPERS = ("state_dict", "model", "teacher")
 
 
 def load_weights(path: Path) -> State:
-    """Tensors of a safetensors file, or of a torch file that holds nothing but tensors.
+    """Load the tensors of a safetensors file, or of a torch file that holds nothing but tensors.
 
     Raises
     ------
@@ -46,7 +46,7 @@ def load_weights(path: Path) -> State:
 
 
 def _tensors(content: Any, path: Path) -> State:
-    """The tensors by name, without what training scripts wrap around them."""
+    """Return the tensors by name, without the wrappers of training scripts."""
     for key in _WRAPPERS:
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
@@ -58,7 +58,7 @@ def _tensors(content: Any, path: Path) -> State:
 
 
 def assign(module: torch.nn.Module, state: State, what: str) -> None:
-    """Put ``state`` into ``module``; BundleError with the first differences if it is of another model."""
+    """Load ``state`` into ``module``; BundleError with the first differences if it is of another model."""
     expected = {name: tuple(value.shape) for name, value in module.state_dict().items()}
     problems = [f"{name} is missing" for name in expected.keys() - state.keys()]
     problems += [
@@ -77,27 +77,27 @@ def assign(module: torch.nn.Module, state: State, what: str) -> None:
 
 
 def _brief(error: Exception) -> str:
-    """The first line of what a library says."""
+    """Return the first line of a library's error."""
     lines = str(error).strip().splitlines()
     return lines[0][:200] if lines else type(error).__name__
 
 
 def near(name: str, known: Iterable[str]) -> str:
-    """What to offer for a name that is not known."""
+    """List known names that resemble an unknown one, for a message."""
     names = list(known)
     close = difflib.get_close_matches(name, names, n=5, cutoff=0.4) or names[:10]
     return ", ".join(close) if close else "none"
 
 
 def download(repository: str, names: tuple[str, ...], by_file: str) -> Path:
-    """One of the files ``names`` of a hub repository, from the user's cache or the network.
+    """Get one of the files ``names`` of a hub repository, from the user's cache or the network.
 
-    ``by_file`` tells the user how to give the file himself.
+    ``by_file`` tells the user how to give the file instead.
 
     Raises
     ------
     BundleError
-        Within seconds if the hub cannot be reached.
+        If there is no such file, or, within seconds, if the hub cannot be reached.
     """
     from huggingface_hub import constants, hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError
@@ -125,7 +125,8 @@ def download(repository: str, names: tuple[str, ...], by_file: str) -> Path:
 
 
 def _unreachable(endpoint: str) -> str | None:
-    """Why a host does not answer; None if it does.  The hub's own client would retry for a minute."""
+    """Return the reason why a host does not answer, or None if it does."""
+    # Asked before the hub's own client, which would retry for a minute.
     request = urllib.request.Request(endpoint, method="HEAD")
     try:
         with urllib.request.urlopen(request, timeout=_CONNECT_SECONDS):

@@ -1,4 +1,4 @@
-"""Mutual scoring on a GPU: the CUDA kernels (musc.cu), how they are launched, and the GPU they run on.
+"""Mutual scoring on a GPU: the CUDA kernels (musc.cu), their launches, and the GPU they run on.
 
-Knows arrays, pointers and launches, not lots.  What fails raises KernelError.
+The package knows arrays, pointers and launches, not lots.  Failures raise KernelError.
 """

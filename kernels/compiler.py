@@ -1,6 +1,6 @@
 """Compile the kernels for one architecture, with NVRTC or nvcc, whichever this machine has.
 
-Which version of CUDA may compile for which architecture is said in source.py.
+source.py lists which version of CUDA may compile for which architecture.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ _FUNCTION = re.compile(
 
 
 class Compiler(Protocol):
-    """A compiler of this machine."""
+    """A CUDA compiler on this machine."""
 
     name: str
-    """With its version, such as "NVRTC 12.6.85"."""
+    """Name and version, such as "NVRTC 12.6.85"."""
     major: int
-    """Of CUDA's version."""
+    """Major version of its CUDA."""
     arches: frozenset[str]
-    """What it can compile for."""
+    """The architectures that it can compile for."""
 
     def compile(self, arch: str, options: tuple[str, ...], files: Mapping[str, bytes]) -> tuple[bytes, str]:
-        """The cubin of ``files`` and what ptxas says of it; KernelError with the compiler's log."""
+        """Compile ``files`` into a cubin, with the report of ptxas; KernelError with the compiler's log."""
         ...
 
 
 @dataclass(frozen=True)
 class Resources:
-    """What a thread of one kernel takes; spills and stack are memory where registers were meant."""
+    """Resources of one thread of a kernel; spills and stack are memory used for want of registers."""
 
     registers: int
     spill_bytes: int
@@ -51,7 +51,7 @@ class Resources:
 
 @dataclass(frozen=True)
 class Compiled:
-    """The kernels for one architecture."""
+    """The kernels, compiled for one architecture."""
 
     arch: str
     code: bytes
@@ -60,23 +60,25 @@ class Compiled:
 
 
 def compilers() -> Iterator[Compiler]:
-    """The compilers of this machine, found one after the other: NVRTC from PyPI, the system's, nvcc."""
+    """Yield the compilers of this machine: NVRTC from PyPI, the system's NVRTC, nvcc."""
     yield from installed_nvrtc()
     yield from installed_nvcc()
 
 
 def compiler_for(arch: str, *, portable: bool) -> Compiler:
-    """The compiler to use for ``arch``.
+    """Choose the compiler for ``arch``.
 
     Parameters
     ----------
-    portable : whether the cubin is to load on any machine with such a GPU, not on this one alone.
+    portable : whether the cubin must load on every machine with such a GPU, not only on this one.
 
     Raises
     ------
     KernelError
         If this machine has none.
     """
+    # A cubin that travels must not come from a newer CUDA than the oldest driver in use (source.py).  For
+    # this machine alone any compiler will do that knows the architecture.
     latest = ARCHES.get(arch, NEWEST)
     found = []
     for compiler in compilers():
@@ -93,9 +95,9 @@ def compiler_for(arch: str, *, portable: bool) -> Compiler:
 
 
 def compile_kernels(arch: str, compiler: Compiler, files: Mapping[str, bytes] | None = None) -> Compiled:
-    """The kernels for ``arch``; KernelError with the compiler's log if they do not compile.
+    """Compile the kernels for ``arch``; KernelError with the compiler's log if that fails.
 
-    ``files`` are the source's, if not the kernels' own.
+    ``files`` is the source by file name; None for the kernels' own.
     """
     try:
         code, report = compiler.compile(arch, OPTIONS, source_files() if files is None else files)
@@ -108,7 +110,7 @@ def compile_kernels(arch: str, compiler: Compiler, files: Mapping[str, bytes] | 
 
 
 def read_report(text: str) -> dict[str, Resources]:
-    """Resources by kernel, from what ptxas prints with -v."""
+    """Parse what ptxas prints with -v into resources by kernel."""
     return {
         found["name"]: Resources(
             int(found["registers"]), int(found["stores"]) + int(found["loads"]), int(found["stack"])

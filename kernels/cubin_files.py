@@ -1,6 +1,7 @@
-"""Cubins in a folder: ``<arch>.cubin.z``, compressed, and ``kernels.json``, which says what they are.
+"""Cubins in a folder: ``<arch>.cubin.z``, compressed, and ``kernels.json``, which describes them.
 
-The same in a bundle, which may hold several architectures, and in the device's cache, one folder each.
+The format is the same in a bundle, which may hold several architectures, and in the device's cache, which
+has a folder for each.
 kernels.json: ``schema_version``; ``source``, the digest of source and options; ``cubins``, for each
 architecture the sha256 of its file, the compiler, and each kernel's registers, spilled bytes and stack;
 ``sha256`` of all this.
@@ -26,14 +27,14 @@ INDEX = "kernels.json"
 SUFFIX = ".cubin.z"
 _SCHEMA_VERSION = 1
 _LARGEST = 1 << 25
-"""Bytes of a cubin; one has about 1 << 17."""
+"""Bytes: limit of a cubin, which usually has about 1 << 17."""
 _LARGEST_INDEX = 1_000_000
-"""Bytes of kernels.json, which has some 10,000."""
+"""Bytes: limit of kernels.json, which usually has about 10,000."""
 
 
 @dataclass(frozen=True)
 class CubinEntry:
-    """What kernels.json says of one cubin."""
+    """The entry of one cubin in kernels.json."""
 
     sha256: str
     compiler: str
@@ -42,7 +43,7 @@ class CubinEntry:
 
 @dataclass(frozen=True)
 class _Index:
-    """kernels.json."""
+    """The content of kernels.json."""
 
     schema_version: int
     source: str
@@ -52,7 +53,7 @@ class _Index:
 
 @dataclass(frozen=True)
 class CubinFolder:
-    """A folder of cubins, opened; ``remake`` is the command that makes it anew."""
+    """An opened folder of cubins; ``remake`` is the command that makes it anew."""
 
     path: Path
     source: str
@@ -61,15 +62,15 @@ class CubinFolder:
 
     @property
     def current(self) -> bool:
-        """Whether its cubins are of the source that is installed here."""
+        """True if its cubins were compiled from the source that is installed here."""
         return self.source == source_digest()
 
     def file(self, arch: str) -> Path:
-        """The cubin's path."""
+        """Return the path of a cubin."""
         return self.path / f"{arch}{SUFFIX}"
 
     def read(self, arch: str) -> bytes:
-        """The cubin for ``arch``; KernelError if there is none, or it is not as it was written."""
+        """Read the cubin for ``arch``; KernelError if there is none, or it is not as it was written."""
         path = self.file(arch)
         if arch not in self.cubins:
             raise KernelError(f"{self.path} holds no cubin for {arch}. Make it anew: {self.remake}")
@@ -85,6 +86,7 @@ class CubinFolder:
                 f"{path} was changed since it was written: its sha256 is {found[:16]}..., expected "
                 f"{expected[:16]}.... Make it anew: {self.remake}"
             )
+        # Unpacked only up to a limit: a few bytes can unpack to any number of gigabytes.
         unpacker = zlib.decompressobj()
         try:
             code = unpacker.decompress(packed, _LARGEST)
@@ -98,7 +100,7 @@ class CubinFolder:
 
 
 def open_cubins(folder: Path, remake: str) -> CubinFolder | None:
-    """The cubins in ``folder``, None if there are none; reads kernels.json alone.
+    """Open the cubins in ``folder``, None if there are none; reads only kernels.json.
 
     Raises
     ------
@@ -129,9 +131,9 @@ def open_cubins(folder: Path, remake: str) -> CubinFolder | None:
 
 
 def write_cubins(folder: Path, compiled: Sequence[Compiled]) -> None:
-    """Write cubins of this source and their kernels.json into an empty ``folder``, onto the disk itself.
+    """Write cubins of this source and their kernels.json into an empty ``folder``, through to the disk.
 
-    Whatever the umask, others may not write the files.
+    Other users cannot write the files, whatever the umask.
     """
     cubins = {}
     for each in sorted(compiled, key=lambda each: arch_number(each.arch)):

@@ -1,7 +1,7 @@
-"""Where the kernels for a device come from: the bundle, else this user's cache, else a compiler, once.
+"""Find the kernels for a device: in the bundle, else in this user's cache, else compile them once.
 
-What comes from elsewhere than this source is never used, and what was damaged is an error, not a reason to
-look further.  A cubin is code, and no hash covers the cache: nothing is taken from it that others could have
+Cubins of another source than this one are never used, and a damaged cubin is an error, not a reason to look
+further.  A cubin is code, and no hash covers the cache: nothing is taken from it that other users could have
 written.
 """
 
@@ -22,34 +22,34 @@ from .errors import KernelError
 from .source import arch_number, source_digest
 
 FOLDER = "kernels"
-"""Of a bundle and of the cache."""
+"""The folder of kernels in a bundle and in the cache."""
 _INTEGRATED = {72, 87, 101, 110}
-"""Jetsons.  NVIDIA promises that a cubin runs on later minor revisions too, but neither on these nor from
-these to other devices."""
+"""Jetsons.  NVIDIA promises that a cubin also runs on later minor revisions, but not from other devices to
+these, nor from these to other devices."""
 
 
 @dataclass(frozen=True)
 class FoundCubin:
-    """A cubin and where it came from; ``notes`` say what was passed over on the way, for the user."""
+    """A cubin and where it came from; ``notes`` tell the user what was passed over on the way."""
 
     code: bytes
     arch: str
-    """That it was compiled for, which may be an earlier one than the device's."""
+    """The architecture that it was compiled for, which may be earlier than the device's."""
     compiler: str
-    place: str
-    """"bundle", "cache" or "compiler"."""
+    origin: str
+    """Where it came from: "bundle", "cache" or "compiler"."""
     notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return f"{self.arch} by {self.compiler}, from the {self.place}"
+        return f"{self.arch} by {self.compiler}, from the {self.origin}"
 
 
 def find_cubin(arch: str, bundle_root: Path | None = None) -> FoundCubin:
-    """The kernels for a device of ``arch``, such as "sm_87".
+    """Find the kernels for a device of ``arch``, such as "sm_87".
 
     Parameters
     ----------
-    bundle_root : folder of a bundle, whose kernels come first.
+    bundle_root : folder of a bundle, which is searched first.
 
     Raises
     ------
@@ -62,10 +62,15 @@ def find_cubin(arch: str, bundle_root: Path | None = None) -> FoundCubin:
 
 
 def best_match(arch: str, available: Iterable[str]) -> str | None:
-    """Whose cubin a device of ``arch`` runs best: its own, else the nearest earlier one of the same major."""
+    """Return the architecture whose cubin a device of ``arch`` runs best, or None.
+
+    That is its own, else the nearest earlier one of the same major version.
+    """
     available = set(available)
     if arch in available:
         return arch
+    # The last digit is the minor revision: sm_89 runs cubins for sm_86 and sm_80, none for sm_75 or sm_90.
+    # The nearest one knows most of what the device can do.
     own = arch_number(arch)
     if own in _INTEGRATED:
         return None
@@ -75,17 +80,17 @@ def best_match(arch: str, available: Iterable[str]) -> str | None:
 
 
 def bundle_cubins(root: Path) -> CubinFolder | None:
-    """The kernels in the bundle ``root``, None if it has none; KernelError if kernels.json is damaged."""
+    """Open the kernels in the bundle ``root``, None without any; KernelError if kernels.json is damaged."""
     return open_cubins(root / FOLDER, f"musc-export kernels {root}")
 
 
 def user_cache() -> Path:
-    """The cache of this user, in $XDG_CACHE_HOME or ~/.cache; RuntimeError without a home folder."""
+    """Return this user's cache, in $XDG_CACHE_HOME or ~/.cache; RuntimeError without a home folder."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "musc-edge"
 
 
 def cache_folder() -> Path:
-    """Where this user's compiled kernels are kept."""
+    """Return the folder of this user's compiled kernels; KernelError without a home folder."""
     try:
         return user_cache() / FOLDER
     except RuntimeError as error:
@@ -93,9 +98,9 @@ def cache_folder() -> Path:
 
 
 def cached_cubins(arch: str = "sm_*", notes: list[str] | None = None) -> list[CubinFolder]:
-    """What the cache holds for ``arch``, or for all, and can be used; of other sources too.
+    """List the usable cubins in the cache for ``arch``, or for all, including those of other sources.
 
-    Why the rest cannot be used is added to ``notes``.
+    Adds to ``notes`` why the rest cannot be used.
     """
     opened = []
     for path in sorted(path for path in cache_folder().glob(f"{arch}-*") if path.is_dir()):
@@ -108,13 +113,13 @@ def cached_cubins(arch: str = "sm_*", notes: list[str] | None = None) -> list[Cu
 
 
 def _open_cached(folder: Path) -> CubinFolder | None:
-    """What one folder of the cache holds; KernelError if it is damaged, or others could have written it."""
+    """Open one folder of the cache; KernelError if it is damaged, or other users could have written it."""
     _require_own(folder)
     return open_cubins(folder, f"rm -r {folder}")
 
 
 def _require_own(folder: Path) -> None:
-    """Raise KernelError if others could have written a folder of the cache, or what is in it."""
+    """Raise KernelError if other users could have written a folder of the cache, or a file in it."""
     reason = first_way_in(folder.parent, folder, *folder.glob("*"))
     if reason:
         raise KernelError(
@@ -141,7 +146,7 @@ def _from_bundle(arch: str, root: Path, notes: list[str]) -> FoundCubin | None:
 
 
 def _from_cache(arch: str, root: Path | None, notes: list[str]) -> FoundCubin:
-    """From the cache, else compiled into it; without a compiler, what any has left there will do."""
+    """Take the cubin from the cache, or compile it into the cache; without a compiler, take any in there."""
     try:
         compiler = compiler_for(arch, portable=False)
     except KernelError as error:
@@ -153,6 +158,7 @@ def _from_cache(arch: str, root: Path | None, notes: list[str]) -> FoundCubin:
             f"{error}\nOr bring kernels in the bundle, made on any host: "
             f"musc-export kernels {root or 'BUNDLE'} --arch {arch}{passed}"
         ) from error
+    # The folder's name holds source, architecture and compiler: a new version of any of them compiles anew.
     folder = cache_folder() / f"{arch}-{_key(arch, compiler)}"
     try:
         _require_own(folder)
@@ -172,7 +178,7 @@ def _key(arch: str, compiler: Compiler) -> str:
 
 
 def _keep(folder: Path, compiled: Compiled, notes: list[str]) -> None:
-    """Put a cubin into the cache under a temporary name, then rename it; noted where that is impossible."""
+    """Put a cubin into the cache under a temporary name, then rename it; notes it if that is impossible."""
     try:
         make_folders(folder.parent, 0o755)
         partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
@@ -182,5 +188,5 @@ def _keep(folder: Path, compiled: Compiled, notes: list[str]) -> None:
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     except OSError as error:
-        if not (folder / INDEX).is_file():  # else another process was faster, with the same
+        if not (folder / INDEX).is_file():  # else another process was faster and wrote the same
             notes.append(f"the kernels were compiled, but {folder} cannot be written: {error.strerror}.")

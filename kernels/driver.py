@@ -1,7 +1,7 @@
-"""What the CUDA driver says of this machine's GPU, asked through ctypes.
+"""Ask the CUDA driver about this machine's GPU, through ctypes.
 
-Nothing of CUDA need be installed but the driver, and nothing is made on a device.  TensorRT's own objects
-crash the process where there is no driver, so this is asked before any of them exists.
+Only the driver of CUDA need be installed, and nothing is made on a device.  TensorRT's own objects crash the
+process where there is no driver, so this comes before any of them is made.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ _MAJOR, _MINOR, _MULTIPROCESSORS = 75, 76, 16  # of CUdevice_attribute
 
 @dataclass(frozen=True)
 class GpuModel:
-    """What must be alike for two GPUs to run the same engine.
+    """The model of a GPU: two GPUs of the same model run the same engine.
 
-    The boards of one Jetson family share name and compute capability, and differ in multiprocessors.
+    The boards of one Jetson family share name and compute capability but differ in multiprocessors.
     """
 
     name: str
@@ -32,7 +32,7 @@ class GpuModel:
 
 
 def find_gpu(ordinal: int = 0) -> GpuModel:
-    """The GPU of number ``ordinal``; KernelError if there is no driver, or it knows no such GPU."""
+    """Return the model of GPU number ``ordinal``; KernelError without a driver or such a GPU."""
     cuda = _load()
     _call(cuda.cuInit, 0)
     count = ctypes.c_int()

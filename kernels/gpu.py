@@ -1,7 +1,7 @@
-"""What the scorer asks of a GPU: memory, copies, launches and the order among them.
+"""The protocol of a GPU as the scorer uses it: memory, copies, launches and the order among them.
 
-Two classes answer: ``PycudaGpu`` (pycuda_gpu.py), and in the tests one that runs the kernels' own source on
-the CPU and performs what was queued as late, and in as odd an order, as the streams and events allow.
+Two classes implement it: ``PycudaGpu`` (pycuda_gpu.py), and in the tests one that runs the kernels' own
+source on the CPU, and does what was queued as late and in as odd an order as streams and events allow.
 
 Copies and launches are queued in a stream and return at once; streams do not wait for each other unless
 told so.  All calls are made by one thread (thread.py), which frees what it allocated.
@@ -19,12 +19,12 @@ import numpy.typing as npt
 Array = npt.NDArray[Any]
 Stream = int
 Event = int
-"""Numbers, so that no object of the driver's can outlive its context or be collected in another thread."""
+"""Streams and events are numbers, so that no object of the driver can outlive its context."""
 
 
 @dataclass(frozen=True)
 class DeviceArray:
-    """Memory of a device, C-contiguous: its address, shape and dtype."""
+    """An array in device memory, C-contiguous: its address, shape and dtype."""
 
     address: int
     shape: tuple[int, ...]
@@ -35,20 +35,20 @@ class DeviceArray:
         return prod(self.shape) * self.dtype.itemsize
 
     def rows(self, start: int, stop: int) -> DeviceArray:
-        """Items ``start`` to ``stop`` of the first axis, in the same memory."""
+        """Return a view of items ``start`` to ``stop`` of the first axis."""
         if not 0 <= start <= stop <= self.shape[0]:
             raise IndexError(f"rows {start} to {stop} of {self.shape[0]}")
         row = prod(self.shape[1:]) * self.dtype.itemsize
         return replace(self, address=self.address + start * row, shape=(stop - start, *self.shape[1:]))
 
     def item(self, index: int) -> DeviceArray:
-        """Item ``index`` of the first axis, without that axis."""
+        """Return a view of item ``index`` of the first axis, without that axis."""
         return replace(self.rows(index, index + 1), shape=self.shape[1:])
 
 
 @dataclass(frozen=True)
 class Launch:
-    """Which kernel runs how often: ``grid`` blocks of ``block`` threads with ``shared`` bytes each."""
+    """A kernel and its geometry: ``grid`` blocks of ``block`` threads, with ``shared`` bytes each."""
 
     kernel: str
     grid: tuple[int, int, int]
@@ -60,19 +60,19 @@ class Launch:
 
 
 class Gpu(Protocol):
-    """One GPU, opened.  Methods raise KernelError."""
+    """An opened GPU.  Methods raise KernelError."""
 
     name: str
     arch: str
     """Such as "sm_87"."""
     integrated: bool
-    """Whether it shares the processor's memory, as a Jetson's does."""
+    """True if it shares the processor's memory, as a Jetson's does."""
 
     module: str
     """Digest of the module whose kernels are launched."""
 
     def free_memory(self) -> int:
-        """Bytes of device memory that can be allocated now."""
+        """Return the bytes of device memory that can be allocated now."""
         ...
 
     def load(self, cubin: bytes) -> None:
@@ -80,34 +80,34 @@ class Gpu(Protocol):
         ...
 
     def empty(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> DeviceArray:
-        """Allocate; DeviceMemoryError if there is not as much."""
+        """Allocate an array; DeviceMemoryError if there is not enough memory."""
         ...
 
     def free(self, array: DeviceArray) -> None:
-        """Give back what ``empty`` gave, after all work that uses it."""
+        """Free an array of ``empty``; call it after all work that uses the array."""
         ...
 
     def stream(self) -> Stream:
-        """A new queue of work."""
+        """Make a queue of work."""
         ...
 
     def default_stream(self) -> Stream:
-        """The first queue of work, for what needs none of its own."""
+        """Return the first queue, for work that needs none of its own."""
         ...
 
     def handle(self, stream: Stream) -> int:
-        """The driver's own name of a stream, for a library that queues its work there."""
+        """Return the driver's handle of a stream, for a library that queues its work there."""
         ...
 
     def upload(self, array: DeviceArray, values: Array, stream: Stream, started: Event | None = None) -> None:
         """Queue a copy to the device; ``values`` may be changed as soon as this returns.
 
-        ``started`` is recorded right before the copy, after what the host has to do for it.
+        ``started`` is recorded right before the copy, after the host's own part of it.
         """
         ...
 
     def fill(self, array: DeviceArray, bits: int, stream: Stream) -> None:
-        """Queue writing the same four bytes everywhere."""
+        """Queue filling the array with the same four bytes."""
         ...
 
     def launch(self, launch: Launch, arguments: tuple[DeviceArray | np.int32, ...], stream: Stream) -> None:
@@ -115,25 +115,25 @@ class Gpu(Protocol):
         ...
 
     def download(self, array: DeviceArray, stream: Stream) -> Array:
-        """A copy of ``array``, after all that was queued in ``stream``."""
+        """Copy ``array`` to the host, after all that was queued in ``stream``."""
         ...
 
     def event(self, *, timed: bool = False) -> Event:
-        """A new event; it can be recorded again and again."""
+        """Make an event; it can be recorded again and again."""
         ...
 
     def record(self, event: Event, stream: Stream) -> None:
-        """Let ``event`` happen when all that is queued in ``stream`` so far is done."""
+        """Record ``event``: it happens once all that is queued in ``stream`` so far is done."""
         ...
 
     def wait(self, stream: Stream, event: Event) -> None:
-        """Let what is queued in ``stream`` from now on wait for ``event`` as last recorded."""
+        """Make all that is queued in ``stream`` from now on wait for ``event`` as last recorded."""
         ...
 
     def finish(self, event: Event) -> None:
-        """Return when ``event`` as last recorded has happened; at once if it never was."""
+        """Return once ``event`` as last recorded has happened; at once if it never was recorded."""
         ...
 
     def elapsed(self, first: Event, second: Event) -> float:
-        """Seconds from one event to another; both are timed and have happened."""
+        """Return the seconds from one event to another; both are timed and have happened."""
         ...

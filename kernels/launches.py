@@ -1,4 +1,4 @@
-"""How each kernel is launched: shapes in, geometry as its source says (kernels/*.cuh).
+"""Launch each kernel with the geometry that its source expects (kernels/*.cuh).
 
 Letters: n images, P = Gh*Gw patches, C token width, K judges; pitch is C, filled up to a multiple of 32.
 """
@@ -11,26 +11,28 @@ from .._numbers import ceil_div
 from .errors import KernelError
 from .gpu import DeviceArray, Gpu, Launch, Stream
 
-INFINITY_BITS = 0x7F800000
-PITCH = 32
-_TILE, _GRAM_SHARED = 128, 3 * 2 * 128 * 64
-_MOST_SHARED = 48 * 1024
-_MOST_BLOCKS = 2**31 - 1
+INFINITY_BITS = 0x7F800000  # of a float32
+PITCH = 32  # gram_min walks rows in steps of 32 halves
+_TILE = 128
+_GRAM_SHARED = 3 * 2 * _TILE * 64  # 3 stages, 2 sides of a tile, 128 rows of 64 bytes
+_MOST_SHARED = 48 * 1024  # what every GPU gives a launch without further settings
+_MOST_BLOCKS = 2**31 - 1  # of the first axis of a grid
 MOST_IMAGES = 65535
 """Images of one launch of ``pool`` or ``interval_mean``: the second axis of a grid."""
-_WIDEST = _MOST_SHARED // 4 - 4
+_WIDEST = _MOST_SHARED // 4 - 4  # pool keeps a row of floats, and one for each of 4 warps, in shared memory
 
 
 def pitch_of(width: int) -> int:
-    """Halves from one row of features to the next; KernelError for tokens wider than a CTA can hold."""
+    """Return the halves from one row of features to the next; KernelError for tokens that are too wide."""
     if width > _WIDEST:
         raise KernelError(f"tokens of width {width}: the kernels take at most {_WIDEST}. Use --scorer numpy.")
     return ceil_div(width, PITCH) * PITCH
 
 
 def centre(gpu: Gpu, tokens: DeviceArray, centres: DeviceArray, stream: Stream) -> None:
-    """Mean and scale of each image: ``centres`` (n,4) float32 from ``tokens`` (n,P,C)."""
+    """Compute mean and scale of each image: ``centres`` (n,4) float32 from ``tokens`` (n,P,C)."""
     images, patches, width = tokens.shape
+    # Shared memory: 16 bytes, a sum and two extremes, for each of 32 warps.
     launch = Launch(f"centre_{_kind(tokens)}", (images, 1, 1), (1024, 1, 1), 32 * 16)
     gpu.launch(launch, (tokens, centres, np.int32(patches), np.int32(width)), stream)
 
@@ -46,10 +48,10 @@ def pool(
     degree: int,
     stream: Stream,
 ) -> None:
-    """Rows in half precision: ``features`` (n,P,pitch), ``squares`` (n,P) from ``tokens`` (n,P,C)."""
+    """Compute rows in half precision: ``features`` (n,P,pitch), ``squares`` (n,P) from ``tokens`` (n,P,C)."""
     images, patches, width = tokens.shape
     launch = Launch(f"pool_{_kind(tokens)}", (patches, images, 1), (128, 1, 1), (width + 4) * 4)
-    reach = min(degree // 2, max(grid))  # a wider window holds no more
+    reach = min(degree // 2, max(grid))  # a wider window would hold no more patches
     sizes = *grid, width, features.shape[2], reach
     gpu.launch(
         launch, (tokens, centres, shift, features, squares, *(np.int32(size) for size in sizes)), stream
@@ -57,14 +59,15 @@ def pool(
 
 
 def column_mean(gpu: Gpu, features: DeviceArray, shift: DeviceArray, stream: Stream) -> None:
-    """``shift`` (pitch): the mean of all rows of ``features`` (n,P,pitch)."""
+    """Compute ``shift`` (pitch), the mean of all rows of ``features`` (n,P,pitch)."""
     images, patches, pitch = features.shape
+    # A CTA for 32 columns; 32 parts of the rows are summed side by side and then added in shared memory.
     launch = Launch("column_mean", (pitch // 32, 1, 1), (32, 32, 1), 32 * 32 * 4)
     gpu.launch(launch, (features, shift, np.int32(images * patches), np.int32(pitch)), stream)
 
 
 def most_pairs(patches: int) -> int:
-    """Pairs that one launch of ``gram_min`` can take."""
+    """Return the number of pairs that one launch of ``gram_min`` can take."""
     return _MOST_BLOCKS // _tiles(patches)
 
 
@@ -76,8 +79,9 @@ def gram_min(
     distances: DeviceArray,
     stream: Stream,
 ) -> None:
-    """Squared distances to the nearest patch, into ``distances`` (rows,P), for ``pairs`` (count,4)."""
+    """Compare ``pairs`` (count,4): squared distances to the nearest patch, into ``distances`` (rows,P)."""
     _, patches, pitch = features.shape
+    # One axis for pairs and tiles together: the other two axes of a grid end at 65,535.
     blocks = pairs.shape[0] * _tiles(patches)
     launch = Launch("gram_min", (blocks, 1, 1), (256, 1, 1), _GRAM_SHARED)
     gpu.launch(launch, (features, squares, pairs, distances, np.int32(patches), np.int32(pitch)), stream)
@@ -86,10 +90,10 @@ def gram_min(
 def interval_mean(
     gpu: Gpu, distances: DeviceArray, scores: DeviceArray, start: int, stop: int, stream: Stream
 ) -> None:
-    """Mutual scores (n,P): mean of the sorted roots of ``distances`` (n,K,P) from ``start`` to ``stop``."""
-    images, judges, patches = distances.shape
+    """Average the sorted roots of ``distances`` (n,K,P), ``start`` to ``stop``, into ``scores`` (n,P)."""
+    images, judge_count, patches = distances.shape
     launch = Launch("interval_mean", (ceil_div(patches, 128), images, 1), (128, 1, 1))
-    numbers = judges, patches, start, stop
+    numbers = judge_count, patches, start, stop
     gpu.launch(launch, (distances, scores, *(np.int32(number) for number in numbers)), stream)
 
 

@@ -1,4 +1,4 @@
-"""nvcc, the compiler of a CUDA toolkit."""
+"""Compile with nvcc, the compiler of a CUDA toolkit."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _USUAL = "/usr/local/cuda/bin/nvcc"
 
 
 def installed_nvcc() -> Iterator[Nvcc]:
-    """That of $PATH, else that of the usual folder; what does not run is left out."""
+    """Yield nvcc from $PATH, else from the usual folder, if it runs."""
     path = shutil.which("nvcc") or shutil.which(_USUAL)
     if path:
         try:
@@ -26,7 +26,7 @@ def installed_nvcc() -> Iterator[Nvcc]:
 
 
 class Nvcc:
-    """The program at ``path``."""
+    """A ``Compiler``: the program nvcc at ``path``."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -38,7 +38,7 @@ class Nvcc:
         self.arches = frozenset(self._run("--list-gpu-code").stdout.split())
 
     def compile(self, arch: str, options: tuple[str, ...], files: Mapping[str, bytes]) -> tuple[bytes, str]:
-        """The cubin of ``files`` and what ptxas says of it; KernelError with the compiler's log."""
+        """Compile ``files`` into a cubin, with the report of ptxas; KernelError with the compiler's log."""
         with tempfile.TemporaryDirectory(prefix="musc-edge-") as name:
             folder = Path(name)
             for file, content in files.items():

@@ -1,4 +1,4 @@
-"""NVRTC, NVIDIA's compiler as a library, through ctypes: one shared library, no toolkit, no GPU."""
+"""Compile with NVRTC, NVIDIA's compiler as a shared library, through ctypes; needs no toolkit and no GPU."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SYSTEM = ("libnvrtc.so.12", "libnvrtc.so.13", "/usr/local/cuda/lib64/libnvrtc.s
 
 
 def installed_nvrtc() -> Iterator[Nvrtc]:
-    """Those from PyPI, then those of the system; what cannot be loaded is left out."""
+    """Yield the NVRTC libraries from PyPI, then those of the system, as far as they can be loaded."""
     seen = set()
     for path, release in [*_from_packages(), *((path, None) for path in _SYSTEM)]:
         try:
@@ -28,7 +28,7 @@ def installed_nvrtc() -> Iterator[Nvrtc]:
 
 
 def _from_packages() -> Iterator[tuple[str, str]]:
-    """Path and version of each package's library."""
+    """Yield path and version of each package's library."""
     for package in _PACKAGES:
         try:
             files = metadata.files(package) or []
@@ -40,7 +40,10 @@ def _from_packages() -> Iterator[tuple[str, str]]:
 
 
 class Nvrtc:
-    """The library at ``path``; ``release`` is its version where a package says more than it does itself."""
+    """A ``Compiler``: the library at ``path``.
+
+    ``release`` is its version where a package states it more precisely than the library does.
+    """
 
     def __init__(self, path: str, release: str | None = None) -> None:
         self._library = ctypes.CDLL(path)
@@ -53,7 +56,7 @@ class Nvrtc:
         self.arches = self._supported()
 
     def compile(self, arch: str, options: tuple[str, ...], files: Mapping[str, bytes]) -> tuple[bytes, str]:
-        """The cubin of ``files`` and what ptxas says of it; KernelError with the compiler's log."""
+        """Compile ``files`` into a cubin, with the report of ptxas; KernelError with the compiler's log."""
         given = [f"-arch={arch}", "--ptxas-options=-v", *options]
         strings = (ctypes.c_char_p * len(given))(*(option.encode() for option in given))
         with self._program(files) as program:
@@ -65,7 +68,7 @@ class Nvrtc:
 
     @contextmanager
     def _program(self, files: Mapping[str, bytes]) -> Iterator[ctypes.c_void_p]:
-        """The source, given in memory, so that what is compiled is what was hashed."""
+        """Make a program from the source in memory, so that what is compiled is what was hashed."""
         headers = {name: content for name, content in files.items() if name != MAIN}
         strings = ctypes.c_char_p * len(headers)
         program = ctypes.c_void_p()

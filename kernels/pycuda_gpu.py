@@ -1,4 +1,4 @@
-"""A GPU through pycuda: the primary context, which TensorRT and ONNX Runtime share."""
+"""A GPU through pycuda, in its primary context, which TensorRT and ONNX Runtime share."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .errors import DeviceMemoryError, KernelError
 from .gpu import Array, DeviceArray, Event, Launch, Stream
 
 _STAGES = 2
-"""Buffers of page-locked memory that uploads go through: one is filled while the other is copied."""
+"""Page-locked buffers that uploads go through: one is filled while the other is copied."""
 _LAUNCH_CURE = (
     "The error may be of an earlier launch: CUDA_LAUNCH_BLOCKING=1 finds which, and --scorer numpy works "
     "without the GPU."
@@ -25,7 +25,7 @@ _LAUNCH_CURE = (
 
 
 def import_driver() -> Any:
-    """The module pycuda.driver; KernelError if it cannot be used, without touching a device."""
+    """Import pycuda.driver without touching a device; KernelError if it cannot be used."""
     try:
         from pycuda import driver
     except ImportError as error:
@@ -40,7 +40,7 @@ def import_driver() -> Any:
 
 
 class PycudaGpu:
-    """The GPU of number ``ordinal``; a context manager, to be entered, used and left in one thread."""
+    """GPU number ``ordinal``: a context manager that is entered, used and left in the same thread."""
 
     def __init__(self, ordinal: int = 0) -> None:
         self._ordinal = ordinal
@@ -72,6 +72,8 @@ class PycudaGpu:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        # After a kernel has failed, every call of the driver fails, freeing included.  Then only the context
+        # is given up, and the memory goes with it.
         failure = self._failure()
         try:
             if failure is None:
@@ -100,7 +102,7 @@ class PycudaGpu:
         self._module = None
 
     def _failure(self) -> Exception | None:
-        """The error, if any, that the driver answers every call with since a kernel failed."""
+        """Return the error that the driver answers every call with since a kernel failed, or None."""
         try:
             self._driver.Context.synchronize()
         except self._driver.Error as error:
@@ -167,7 +169,8 @@ class PycudaGpu:
             self.record(copied, stream)
 
     def _page_locked(self, size: int) -> tuple[Any, Event]:
-        """Page-locked memory that no copy reads any more, and the event to record after the next copy."""
+        """Return page-locked memory that no copy reads any more, and the event to record after the copy."""
+        # The oldest buffer, once its copy is done: so the host is never more than two copies ahead.
         if len(self._staging) < _STAGES:
             event = self.event()
         else:
@@ -199,6 +202,7 @@ class PycudaGpu:
                 shared=launch.shared,
                 stream=self._streams[stream],
             )
+        # An error of a kernel shows up at a later call: the message then names these as possible causes.
         self._queued = [*self._queued[-2:], launch]
 
     def download(self, array: DeviceArray, stream: Stream) -> Array:
@@ -228,8 +232,8 @@ class PycudaGpu:
     def _errors(self, what: str, cure: str = _LAUNCH_CURE) -> Iterator[None]:
         """Turn pycuda's errors into KernelError, with the launches that may have caused them.
 
-        Whoever keeps the error keeps its traceback, and in there pycuda's own frames hold streams and
-        functions, which must not outlive the context: the frames are cleared.
+        An error that is kept keeps its traceback, in which pycuda's frames hold streams and functions.  These
+        must not outlive the context, so the frames are cleared.
         """
         try:
             yield

@@ -1,4 +1,4 @@
-"""The kernels' source: what is compiled, with which options, for which GPUs, and its identity."""
+"""The kernels' source: its files, the options and GPUs it is compiled for, and its digest."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .._json import shortly
 
 MAIN = "musc.cu"
 OPTIONS = ("-std=c++17",)
-"""What every compiler is told besides the architecture; no header of CUDA is needed."""
+"""Options for every compiler besides the architecture; no header of CUDA is needed."""
 
 ARCHES = {
     "sm_75": 12,  # Turing
@@ -21,20 +21,20 @@ ARCHES = {
     "sm_110": 13,  # Jetson Thor
     "sm_120": 13,  # Blackwell
 }
-"""What a bundle's kernels are compiled for, each with the latest CUDA whose cubins all its drivers load: a
-driver loads those of its own major version and of earlier ones, and JetPack 6 brings CUDA 12."""
+"""The architectures of a bundle's kernels, each with the latest CUDA whose cubins all its drivers load.  A
+driver loads those of its own major version and of earlier ones, and JetPack 6 comes with CUDA 12."""
 NEWEST = 13
-"""That version for every other architecture."""
+"""The latest CUDA for every other architecture."""
 
 
 def source_files() -> dict[str, bytes]:
-    """Content of each file of the source by its name, MAIN among them; it includes the others."""
+    """Read the files of the source, by name; MAIN is the one that includes the others."""
     folder = Path(__file__).parent
     return {path.name: path.read_bytes() for path in sorted(folder.glob("*.cu*"))}
 
 
 def source_digest() -> str:
-    """Sha256 of source and options: what a result depends on besides the architecture."""
+    """Return the sha256 of source and options, which a result depends on besides the architecture."""
     digest = hashlib.sha256("\0".join(OPTIONS).encode())
     for name, content in source_files().items():
         digest.update(f"\0{name}\0{len(content)}\0".encode() + content)
@@ -42,7 +42,7 @@ def source_digest() -> str:
 
 
 def arch_number(arch: str) -> int:
-    """87 for "sm_87"; ValueError for what names no architecture."""
+    """Return 87 for "sm_87"; ValueError if ``arch`` is not an architecture."""
     prefix, _, number = arch.partition("_")
     if prefix != "sm" or not number.isdecimal() or not 10 <= int(number) <= 999:
         raise ValueError(f"{shortly(arch)}: expected an architecture such as sm_87")

@@ -1,4 +1,4 @@
-"""The one thread that owns a GPU.
+"""A thread that owns a GPU.
 
 A CUDA context is current in a thread, and what was allocated in it can only be freed where it is current.
 So the context is pushed, used and popped in one thread, and everything is freed there, by name: an object
@@ -20,15 +20,15 @@ Result = TypeVar("Result")
 
 
 class StoppedError(Exception):
-    """Work was given up because nobody waits for it any more."""
+    """Work was given up because nobody is waiting for it any more."""
 
 
 class GpuThread:
-    """Opens a GPU in a thread of its own when it is entered; runs work there until it is left.
+    """Opens a GPU in a thread of its own when it is entered, and runs work there until it is left.
 
     Parameters
     ----------
-    open_gpu : called in the thread; the GPU is open while the context manager that it returns is.
+    open_gpu : called in the thread; the GPU is open as long as the context manager that it returns.
     """
 
     def __init__(self, open_gpu: Callable[[], AbstractContextManager[Gpu]]) -> None:
@@ -49,6 +49,7 @@ class GpuThread:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        # Work that is still running holds the thread: it stops at its next ``check``, then the GPU is closed.
         self._stop.set()
         try:
             self._pool.submit(self._manager.__exit__, kind, error, trace).result()
@@ -56,10 +57,10 @@ class GpuThread:
             self._pool.shutdown()
 
     def run(self, work: Callable[[Gpu], Result]) -> Result:
-        """``work(gpu)``, done in the GPU's thread; what it raises is raised here."""
+        """Run ``work(gpu)`` in the GPU's thread and return its result; what it raises is raised here."""
         return self._pool.submit(work, self._gpu).result()
 
     def check(self) -> None:
-        """Called by work now and then: raises StoppedError if the GPU is being closed, as by ctrl-C."""
+        """Raise StoppedError if the GPU is being closed, as by ctrl-C; long work calls this now and then."""
         if self._stop.is_set():
             raise StoppedError

@@ -1,1 +1,4 @@
-"""What runs on the device: images in, defect scores out.  Needs numpy, OpenCV, Pillow and a ViT backend."""
+"""The part that runs on the device: images in, defect scores out.
+
+It needs numpy, OpenCV, Pillow and a backend for the ViT.
+"""

@@ -1,4 +1,4 @@
-"""What the scoring of a lot will take, said before it begins."""
+"""Forecast what scoring a lot will take, before it begins."""
 
 from __future__ import annotations
 
@@ -8,15 +8,21 @@ from .scoring.protocols import MutualScorer
 from .types import Plan
 
 _WORTH_MEASURING_FLOP = 5e11
-"""Below this the answer comes sooner than it is worth asking for."""
+"""A lot with less work than this is scored before a measurement would pay off."""
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """``pairs`` in each of ``layers``, ``judges`` per image, by which ``scorer``, and the plan.
+    """The work and the time that scoring a lot will take; the names are the keys of its JSON.
 
-    ``seconds`` is the time to compare them (None: soon), ``vit_seconds`` that of the ViT before (None: not
-    measured), which ``vit`` runs; ``reads`` is how often an image's tokens are read per layer.
+    Attributes
+    ----------
+    judges : number of other images that score each image.
+    pairs : pairs of images that are compared in each of ``layers``.
+    reads : how often an image's tokens are read per layer.
+    seconds : time to compare the pairs; None if it is too short to be worth measuring.
+    scorer, vit : what compares the images, and what runs the ViT.
+    vit_seconds : time of the ViT before that; None if it was not measured.
     """
 
     images: int
@@ -42,7 +48,8 @@ def forecast(
 ) -> Forecast:
     """The forecast for tokens of ``shape`` (S,N,P,C).
 
-    The time to compare is measured for large lots, or on request; that of the ViT is the caller's.
+    The time to compare is measured for large lots, or on request (``measure``); ``vit_seconds`` is the
+    caller's to measure.
     """
     layers, images, patches, width = shape
     judges = scorer.judges(images)

@@ -1,4 +1,4 @@
-"""Work on many items with a few threads."""
+"""Run work on many items with a few threads."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-_abandoned: set[Future[Any]] = set()  # what was still running when nobody wanted to wait for it any longer
+_abandoned: set[Future[Any]] = set()  # still running when their consumer stopped waiting
 
 
 def in_order(
@@ -25,15 +25,17 @@ def in_order(
     """Yield each item with ``work(item)``, in order; what ``work`` raises is raised here.
 
     ``threads`` work at once, at most ``ahead`` items before the consumer, which bounds memory.  When the
-    consumer stops, or is interrupted, items that were not begun are dropped, and those that were get
-    ``patience`` seconds to end, or as long as they need.  After that they are left alone, which is only for
-    work that changes nothing (``has_abandoned``).
+    consumer stops or is interrupted, items that have not begun are dropped.  Those that have begun get
+    ``patience`` seconds to end (None: as long as they need) and are then abandoned (``has_abandoned``), which
+    is safe only for work without side effects.
     """
     pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
     waiting: deque[tuple[Item, Future[Result]]] = deque()
     try:
         for item in items:
             waiting.append((item, pool.submit(work, item)))
+            # An item leaves the queue after its result came, not before: if the wait for it is interrupted,
+            # ``finally`` still finds it.
             if len(waiting) > ahead:
                 yield waiting[0][0], waiting[0][1].result()
                 waiting.popleft()
@@ -45,17 +47,17 @@ def in_order(
 
 
 def has_abandoned() -> bool:
-    """Whether work that nobody waits for is still running; Python would wait for it before it ends."""
+    """Return whether abandoned work is still running: Python would wait for it before it exits."""
     return any(not future.done() for future in _abandoned)
 
 
 def cores() -> int:
-    """Cores that this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0))
 
 
 def _stop(pool: ThreadPoolExecutor, futures: list[Future[Any]], patience: float | None) -> None:
-    """Drop what was not begun, and give what was up to ``patience`` seconds."""
+    """Cancel what has not begun, and wait up to ``patience`` seconds for the rest."""
     running = {future for future in futures if not future.cancel()}
     if patience is not None:
         _abandoned.update(running)  # first, because another interrupt may end the wait

@@ -1,4 +1,4 @@
-"""Which scorer compares the images: the CPU's with one of its filters, or the GPU's."""
+"""Choose and open the scorer that compares the images: the CPU's with one of its filters, or the GPU's."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .settings import ANYTHING, AUTO, Resources
 
 
 def import_scorer(name: str) -> None:
-    """Import what scorer ``name`` needs; DeviceError if that is not there.  No device is touched."""
+    """Import the libraries of scorer ``name``; DeviceError if one is missing.  No device is touched."""
     if name == "cuda":
         with device_errors():
             import_driver()
@@ -32,7 +32,7 @@ def import_scorer(name: str) -> None:
 def open_scorer(
     method: Method, resources: Resources = ANYTHING, bundle_root: Path | None = None
 ) -> Iterator[MutualScorer]:
-    """The scorer that ``resources`` name, for as long as the context is open.
+    """Open the scorer that ``resources`` name, for as long as the context is open.
 
     ``bundle_root`` is a bundle that may hold compiled kernels.
 
@@ -55,7 +55,7 @@ def open_scorer(
 def _open_gpu_for(
     name: str, bundle_root: Path | None, stack: ExitStack, notes: list[str]
 ) -> GpuThread | None:
-    """The GPU if a scorer ``name`` uses it; why "auto" does not, although pycuda is installed, is noted."""
+    """Open the GPU if scorer ``name`` uses it; notes why "auto" does not although pycuda is installed."""
     if name not in (AUTO, "cuda") or (name == AUTO and find_spec("pycuda") is None):
         return None
     try:
@@ -69,15 +69,15 @@ def _open_gpu_for(
 
 @contextmanager
 def open_gpu(bundle_root: Path | None, notes: list[str]) -> Iterator[GpuThread]:
-    """The first GPU with the kernels loaded, from the bundle, from the cache of this device, or compiled.
+    """Open the first GPU and load the kernels: from the bundle, from this device's cache, or compiled.
 
-    Where they came from, and what was passed over, is added to ``notes``.
+    Adds to ``notes`` where they came from and what was passed over.
 
     Raises
     ------
     DeviceError
-        If there is no GPU, pycuda is not installed or there are no kernels for it; and in place of whatever
-        KernelError leaves the context, or comes up when it is left.
+        If there is no GPU, pycuda is not installed or there are no kernels for it.  Every KernelError that
+        leaves the context, or is raised on leaving it, becomes one too.
     """
     with device_errors(), GpuThread(PycudaGpu) as device:
         found = find_cubin(device.run(lambda gpu: gpu.arch), bundle_root)

@@ -1,4 +1,4 @@
-"""The one stage timer, shared by inference and benchmark: when named work ran, on any thread."""
+"""The stage timer of inference and benchmark: records when named work ran, on any thread."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from .types import Array
 class StageTimer:
     """Records the spans of named stages and of the work within them.
 
-    Stages follow one another on the thread that runs the lot, so their ``seconds`` add up to its time;
-    a stage may be entered many times, stages may not nest.  Work runs within a stage on any thread,
-    also while the stage only waits for it.
+    Stages follow one another on the thread that runs the lot, so their ``seconds`` add up to its time.
+    A stage may be entered many times, but stages do not nest.  Work runs within a stage on any thread, also
+    while the stage only waits for it.
     """
 
     def __init__(self) -> None:
@@ -26,7 +26,7 @@ class StageTimer:
 
     @property
     def seconds(self) -> dict[str, float]:
-        """Seconds of each stage, in the order of their first use."""
+        """Seconds of each stage, in the order of first use."""
         spans = self.spans()
         return {name: float(np.diff(spans[name]).sum()) for name in self._stages if name in spans}
 
@@ -48,12 +48,13 @@ class StageTimer:
             self.record(name, start, time.perf_counter())
 
     def spans(self) -> dict[str, Array]:
-        """Starts and stops (n,2) in seconds, by the name of stage or work, in the order of their ends."""
+        """Return starts and stops (n,2) in seconds, by name of stage or work, in the order of their ends."""
         return {name: np.array(values).reshape(-1, 2) for name, values in self._spans.items()}
 
     def record(self, name: str, start: float, stop: float) -> None:
         """Note that work called ``name`` ran from ``start`` to ``stop``, by ``time.perf_counter``."""
-        # One call each, which Python's threads do not interrupt; 16 bytes for a span, for lots of any size.
+        # Without a lock: setdefault and extend are one call each, which no other thread interrupts.  An array
+        # takes 16 bytes for a span, so that a lot of any size can be timed.
         self._spans.setdefault(name, array("d")).extend((start, stop))
 
 
@@ -61,8 +62,8 @@ class _Untimed(StageTimer):
     """Records nothing."""
 
     def record(self, name: str, start: float, stop: float) -> None:
-        """Forget it."""
+        """Do nothing."""
 
 
 UNTIMED = _Untimed()
-"""For those who do not ask when the work ran."""
+"""The timer of callers that want no times."""

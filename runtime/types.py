@@ -1,4 +1,4 @@
-"""The few types that many modules share.
+"""Types that many modules share.
 
 Letters in shapes: N images, B batch, S layers, P = Gh*Gw patches, C token width, D CLS width,
 H, W pixels.
@@ -21,11 +21,11 @@ Array = npt.NDArray[Any]
 FloatArray = npt.NDArray[np.float32]
 
 Cell = tuple[int, int]
-"""Two blocks of places on the circle of judges (scoring/judges.py), the first not behind the second: the
-pairs between them are compared together."""
+"""Two blocks of places on the circle of judges (scoring/judges.py), the first not after the second; the pairs
+between them are compared together."""
 
 Progress = Callable[[str, float, float, str], None]
-"""Called as ``progress(stage, done, total, unit)``; ``done`` grows with the work, not with steps."""
+"""A callback ``progress(stage, done, total, unit)``; ``done`` counts units of work, not steps."""
 
 
 def no_progress(stage: str, done: float, total: float, unit: str) -> None:
@@ -37,7 +37,7 @@ def no_progress(stage: str, done: float, total: float, unit: str) -> None:
 
 @dataclass(frozen=True)
 class PreprocessSpec:
-    """How an image becomes the graph's input; stored in the bundle so that every user of it agrees.
+    """The preprocessing of an image for the graph; stored in the bundle so that all users of it agree.
 
     ``size`` is (H, W) in pixels, ``mean`` and ``std`` are per RGB channel on the 0-1 scale.
     """
@@ -59,7 +59,7 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What ``manifest.json`` says of a bundle (format: README, "The bundle")."""
+    """The content of a bundle's ``manifest.json`` (format: README, "The bundle")."""
 
     schema_version: int
     backbone: str
@@ -119,21 +119,21 @@ class Bundle:
 
 
 class Slot(NamedTuple):
-    """Where a backend writes one batch: ``tokens`` (S,B,P,C) and ``cls`` (B,D), views of a store."""
+    """Views of a store for one batch, for a backend to write into: ``tokens`` (S,B,P,C) and ``cls`` (B,D)."""
 
     tokens: Array
     cls: FloatArray
 
 
 class DeviceSlot(NamedTuple):
-    """The same on a GPU: ``tokens`` (B,P,C) of each layer in its memory, ``cls`` (B,D) in the host's."""
+    """A ``Slot`` on a GPU: ``tokens`` (B,P,C) of each layer in its memory, ``cls`` (B,D) in the host's."""
 
     tokens: tuple[DeviceArray, ...]
     cls: FloatArray
 
 
 class FeatureStore(Protocol):
-    """The tokens of a lot, wherever they lie (host memory, a memory map, a device arena).
+    """The features of a lot, in host memory, in a file or on a GPU.
 
     It exists so that backends and scorers need not know which of these it is.
     """
@@ -150,27 +150,27 @@ class FeatureStore(Protocol):
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of the tokens."""
+        """The dtype of the tokens."""
         ...
 
     def slot(self, i0: int, i1: int) -> Slot | DeviceSlot:
-        """Room for images i0..i1, for a backend to write into; valid until the next call."""
+        """Return room for images i0..i1, for a backend to write into; valid until the next call."""
         ...
 
     def finite(self, i0: int, i1: int) -> Array:
-        """For each of images i0..i1, whose slot was just written into, whether all its numbers are finite."""
+        """Return for each of images i0..i1, just written into their slot, whether it is finite throughout."""
         ...
 
     def store(self, i0: int, i1: int) -> None:
-        """Keep what was written into the slot of images i0..i1."""
+        """Store the features that were written into the slot of images i0..i1."""
         ...
 
     def block(self, layer: int, i0: int, i1: int) -> Array:
-        """Tokens (i1-i0, P, C) of one layer, for a scorer to read; from several threads at once."""
+        """Return tokens (i1-i0,P,C) of one layer, for a scorer; several threads may call this at once."""
         ...
 
     def first(self, images: int) -> FeatureStore:
-        """The same store, cut to its first ``images`` images."""
+        """Return a view of this store with its first ``images`` images only."""
         ...
 
 
@@ -180,14 +180,14 @@ class FeatureBackend(Protocol):
     name: str
 
     max_batch: int | None
-    """The most images that can be given at once, known when it is entered; None for any number."""
+    """The largest batch that it takes, known once it is entered; None for any."""
 
     fills_device: bool
-    """Whether it runs on the GPU, and can write its tokens there into a ``DeviceSlot``."""
+    """True if it runs on the GPU and can write its tokens into a ``DeviceSlot`` there."""
 
     @property
     def version(self) -> str:
-        """What computes the features: their last bits depend on it."""
+        """The software and hardware that the last bits of the features depend on."""
         ...
 
     def __enter__(self) -> FeatureBackend: ...
@@ -206,12 +206,12 @@ class FeatureBackend(Protocol):
 
 @dataclass(frozen=True)
 class DevicePlan:
-    """What of a lot is on a GPU at once, decided before any work (runtime/gpu/plan.py).
+    """The arrays of a lot that are on a GPU at once, decided before any work (runtime/gpu/plan.py).
 
-    Sizes are in bytes.  Tokens of all layers are there from the start (``holds_tokens``), or they are copied
-    by ``block`` images, and ``ring`` blocks have room.  Distances are there for ``panel`` images at once, and
-    half-precision features for all, or for those of the panel and one block (``streamed``).
-    ``comparisons`` is how often a pair is compared.
+    Sizes are in bytes.  Tokens of all layers are on the GPU from the start (``holds_tokens``), or they are
+    copied ``block`` images at a time into a ring of ``ring`` buffers.  Distances are there for ``panel``
+    images at once; half-precision features for all images, or only for those of the panel and of one more
+    block (``streamed``).  ``comparisons`` is how often a pair is compared, on average.
     """
 
     budget: int
@@ -228,17 +228,17 @@ class DevicePlan:
 
     @property
     def memory_bytes(self) -> int:
-        """What the plan needs of the device."""
+        """Device memory that the plan needs, in bytes."""
         return self.token_bytes + self.feature_bytes + self.distance_bytes + self.other_bytes
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Where a lot's arrays live and how they are cut, decided before any work (runtime/scoring/plan.py).
+    """The memory plan of a lot: where arrays live and how they are cut (runtime/scoring/plan.py).
 
     Sizes are in bytes; a ``budget`` of None is unlimited.  ``block`` images are loaded, compared and kept
-    together; of each of the two sides that are compared, ``blocks_in_memory`` are held at once.  The cosines
-    are the largest of each patch with each judge, of one layer.
+    together; ``blocks_in_memory`` blocks are held at once of each of the two sides that are compared.  The
+    cosines are the largest of each patch with each judge, of one layer.
     """
 
     budget: int | None
@@ -256,14 +256,14 @@ class Plan:
 
     @property
     def memory_bytes(self) -> int:
-        """What the process holds at most: program, tokens, and first the ViT, then the comparison."""
+        """Peak memory of the process: program, tokens, and first the ViT, then the comparison."""
         tokens = 0 if self.tokens_on_disk else self.token_bytes
         cosines = 0 if self.cosines_on_disk else self.cosine_bytes
         return self.program_bytes + tokens + max(self.vit_bytes, cosines + self.workspace_bytes)
 
     @property
     def disk_bytes(self) -> int:
-        """Room for the files of this plan."""
+        """Disk space that the files of this plan need."""
         return self.tokens_on_disk * self.token_bytes + self.cosines_on_disk * self.cosine_bytes
 
 

@@ -1,4 +1,4 @@
-"""What the command lines share: argument types, errors and signals turned into exit codes."""
+"""Common parts of the command lines: options, argument types, and exit codes for errors and signals."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ _HELD_BACK = (signal.SIGINT, signal.SIGTERM)
 
 
 def new_parser(prog: str, description: str) -> argparse.ArgumentParser:
-    """A parser with ``--version``; its commands are added by the caller."""
+    """Make a parser with ``--version``, to which the caller adds commands."""
     parser = argparse.ArgumentParser(prog=prog, description=description)
     parser.add_argument("--version", action="version", version=f"{prog} {__version__}")
     return parser
 
 
 def add_common(parser: argparse.ArgumentParser) -> None:
-    """Options that every command has."""
+    """Add the options that every command has."""
     parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
 
 def add_scoring(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
-    """Options that say how images are compared, as a group to which more can be added."""
+    """Add the options of the method, as a group to which more can be added."""
     group = parser.add_argument_group("method")
     add = group.add_argument
     add("--degrees", type=degrees, default=PAPER.degrees, metavar="R,R,...",
@@ -44,13 +44,13 @@ def add_scoring(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     add("--interval", type=interval, default=PAPER.interval, metavar="LO,HI",
         help="part of the sorted distances that is averaged (default: 0,0.3)")  # fmt: skip
     add("--group-size", type=positive, metavar="M",
-        help="score each image by M others, chosen at random but always alike, instead of by all: time grows "
+        help="score each image by M others, a fixed random choice, instead of by all others: time grows "
         "with N*M, not N*N")  # fmt: skip
     return group
 
 
 def add_resources(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
-    """Options that say what the work may use, as a group to which more can be added."""
+    """Add the options for the resources of a run, as a group to which more can be added."""
     group = parser.add_argument_group("resources")
     add = group.add_argument
     add("--batch", type=batch, default=ANYTHING.batch, help="images per run of the ViT (default: 8)")
@@ -70,13 +70,13 @@ def add_resources(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
 
 
 def score_settings(args: argparse.Namespace) -> ScoreSettings:
-    """What the options of ``add_scoring`` say."""
+    """Make settings from the options of ``add_scoring``."""
     neighbors = getattr(args, "neighbors", PAPER.neighbors)
     return ScoreSettings(args.degrees, args.interval, neighbors, args.group_size)
 
 
 def resources(args: argparse.Namespace) -> Resources:
-    """What the options of ``add_resources`` say."""
+    """Make resources from the options of ``add_resources``."""
     return Resources(
         args.batch, args.threads, args.backend, args.scorer, args.memory_budget, args.device_memory
     )
@@ -85,8 +85,8 @@ def resources(args: argparse.Namespace) -> Resources:
 def run(prog: str, parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
     """Parse, call the command's function ``run`` and return the exit code.
 
-    Without ``argv`` this is the process's own command line, which then ends even while a decoder that does
-    not come back still runs: Python by itself would wait for it.
+    Without ``argv`` this is the process's own command line.  Then the process ends even if a decoder that
+    hangs is still running: Python by itself would wait for it.
     """
     code: object = 1
     try:
@@ -105,9 +105,10 @@ def run(prog: str, parser: argparse.ArgumentParser, argv: Sequence[str] | None) 
 
 
 def _leave(code: object) -> None:
-    """End the process as ``sys.exit`` would, but for threads; all else was cleaned up by who made it."""
+    """End the process as ``sys.exit`` would, but without waiting for threads."""
+    # Nothing else is left to clean up: contexts have been left on the way here.
     for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):  # a reader that has gone
+        with suppress(OSError, ValueError):  # the reader of the output is gone
             stream.flush()
     os._exit(code if isinstance(code, int) else code is not None)
 
@@ -136,17 +137,19 @@ def _run(prog: str, parser: argparse.ArgumentParser, argv: Sequence[str] | None)
 
 
 def show(text: str) -> None:
-    """Print a command's result; one that cannot be printed does not change what was done."""
+    """Print a command's result; failing to print it does not change what was done."""
     try:
         print(text, flush=True)
     except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would try again at its end
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+        )  # or Python would try again when it exits
         if not isinstance(error, BrokenPipeError):  # the reader has gone, as in '... | head'
             print(f"the result could not be printed: {error.strerror}", file=sys.stderr)
 
 
 def say(args: argparse.Namespace) -> Say:
-    """Where progress goes: to the screen, or to standard error where standard output is for a machine."""
+    """Return the function for progress messages: prints to standard error if standard output is JSON."""
     return show_error_line if args.json else show
 
 
@@ -156,7 +159,7 @@ def show_error_line(text: str) -> None:
 
 
 def show_error(text: str) -> None:
-    """Print what went wrong."""
+    """Print an error on a new line of standard error."""
     print(f"\n{text}", file=sys.stderr)
 
 
@@ -164,8 +167,8 @@ def show_error(text: str) -> None:
 def without_interrupts() -> Iterator[None]:
     """Hold back ctrl-C and SIGTERM until the block ends.
 
-    Libraries that are being imported turn what a signal raises into other errors, and what has just been
-    made could not be removed yet.
+    Libraries that are being imported turn the exception of a signal into other errors, and a file or folder
+    that has just been made could not be removed yet.
     """
     held: list[int] = []
     # A mask would not do: the threads of libraries do not have it, and take the signal.
@@ -180,7 +183,7 @@ def without_interrupts() -> Iterator[None]:
 
 
 def clean_up_on_sigterm() -> None:
-    """From here on let SIGTERM end the program through the clean-up of an interrupt, with exit code 143."""
+    """Make SIGTERM clean up as an interrupt does, from here on, and end with exit code 143."""
     signal.signal(signal.SIGTERM, _terminate)
 
 
@@ -189,7 +192,7 @@ def _terminate(number: int, frame: object) -> None:
 
 
 def integers(text: str) -> tuple[int, ...]:
-    """'1,3,5' -> (1, 3, 5)."""
+    """Parse '1,3,5' -> (1, 3, 5)."""
     try:
         return tuple(int(part) for part in text.split(","))
     except ValueError as error:
@@ -197,7 +200,7 @@ def integers(text: str) -> tuple[int, ...]:
 
 
 def arches(text: str) -> tuple[str, ...]:
-    """'sm_87,sm_86' -> ("sm_87", "sm_86"), each once."""
+    """Parse 'sm_87,sm_86' -> ("sm_87", "sm_86"), each once."""
     from ..kernels.source import arch_number
 
     names = tuple(dict.fromkeys(text.split(",")))
@@ -210,7 +213,7 @@ def arches(text: str) -> tuple[str, ...]:
 
 
 def degrees(text: str) -> tuple[int, ...]:
-    """Aggregation degrees: positive odd numbers, each once."""
+    """Parse aggregation degrees: positive odd numbers, each once."""
     values = integers(text)
     if any(value % 2 == 0 or not 1 <= value <= 999 for value in values) or len(set(values)) != len(values):
         raise argparse.ArgumentTypeError(
@@ -220,7 +223,7 @@ def degrees(text: str) -> tuple[int, ...]:
 
 
 def neighbors(text: str) -> tuple[int, ...]:
-    """Window sizes of RsCIN: 1 or more."""
+    """Parse window sizes of RsCIN: 1 or more."""
     values = integers(text)
     if min(values) < 1:
         raise argparse.ArgumentTypeError(f"{text!r}: expected numbers of 1 or more such as 1,2,3")
@@ -228,7 +231,7 @@ def neighbors(text: str) -> tuple[int, ...]:
 
 
 def interval(text: str) -> tuple[float, float]:
-    """'0,0.3' -> (0.0, 0.3), with 0 <= lo < hi <= 1."""
+    """Parse '0,0.3' -> (0.0, 0.3), with 0 <= lo < hi <= 1."""
     try:
         lo, hi = (float(part) for part in text.split(","))
     except ValueError as error:
@@ -239,24 +242,24 @@ def interval(text: str) -> tuple[float, float]:
 
 
 def positive(text: str) -> int:
-    """A whole number of 1 or more."""
+    """Parse a whole number of 1 or more."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number of 1 or more")
     return int(text)
 
 
 def threads(text: str) -> int:
-    """A number of threads that a machine can have."""
+    """Parse a number of threads."""
     return _at_most(positive(text), MAX_THREADS, "threads")
 
 
 def batch(text: str) -> int:
-    """Images in one run of the ViT."""
+    """Parse the images in one run of the ViT."""
     return _at_most(positive(text), MAX_BATCH, "images")
 
 
 def images(text: str) -> int:
-    """Images of a lot."""
+    """Parse the number of images of a lot."""
     return _at_most(positive(text), MAX_IMAGES, "images")
 
 
@@ -267,7 +270,7 @@ def _at_most(value: int, limit: int, what: str) -> int:
 
 
 def image_size(text: str) -> tuple[int, int]:
-    """'224' -> (224, 224); '224x448' -> height 224, width 448."""
+    """Parse '224' -> (224, 224); '224x448' -> height 224, width 448."""
     parts = text.lower().split("x")
     if len(parts) > 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
         raise argparse.ArgumentTypeError(
@@ -277,7 +280,7 @@ def image_size(text: str) -> tuple[int, int]:
 
 
 def triple(text: str) -> tuple[float, float, float]:
-    """'0.485,0.456,0.406' -> three numbers."""
+    """Parse three numbers such as '0.485,0.456,0.406'."""
     try:
         r, g, b = (float(part) for part in text.split(","))
     except ValueError as error:
@@ -286,7 +289,7 @@ def triple(text: str) -> tuple[float, float, float]:
 
 
 def spread(text: str) -> tuple[float, float, float]:
-    """Three numbers above 0."""
+    """Parse three numbers above 0."""
     values = triple(text)
     if not all(0 < value < float("inf") for value in values):
         raise argparse.ArgumentTypeError(f"{text!r}: expected three numbers above 0, for R, G and B")
@@ -294,17 +297,17 @@ def spread(text: str) -> tuple[float, float, float]:
 
 
 def memory(text: str) -> int:
-    """'2G', '500M' or a number of bytes."""
+    """Parse '2G', '500M' or a number of bytes."""
     return _amount(text, "an amount of memory such as 500M or 2G")
 
 
 def memories(text: str) -> tuple[int, ...]:
-    """'8G,24G': amounts of memory."""
+    """Parse amounts of memory such as '8G,24G'."""
     return tuple(memory(part) for part in text.split(","))
 
 
 def pixels(text: str) -> int:
-    """'400M' or a number of pixels."""
+    """Parse '400M' or a number of pixels."""
     return _amount(text, "a number of pixels such as 400M")
 
 

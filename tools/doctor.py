@@ -1,7 +1,7 @@
-"""``musc-edge doctor``: what this machine can run, and what to install for the rest.
+"""``musc-edge doctor``: report what this machine can run, and what to install for the rest.
 
-Every library is imported in a process of its own, so that one that crashes is a finding and not the
-end of the report.
+Every library is imported in a process of its own, so that a crash is a finding and not the end of the
+report.
 """
 
 from __future__ import annotations
@@ -16,9 +16,7 @@ from dataclasses import asdict, dataclass
 from ..runtime.parallel import cores
 
 _TIMEOUT_S = 60
-_NEVER_RUN = (
-    "The backends tensorrt and cuda were never run on a GPU so far: trust 'musc-export verify' alone."
-)
+_NEVER_RUN = "The backends tensorrt and cuda have never run on a GPU so far: trust only 'musc-export verify'."
 
 # The child prints one line: a version and what else is worth knowing.
 _VERSION = "import {0}; print({0}.__version__)"
@@ -105,7 +103,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Finding:
-    """What probing gave: ``status`` is ok, missing, broken or crashed."""
+    """The result of a check; ``status`` is ok, missing, broken or crashed."""
 
     name: str
     purpose: str
@@ -165,7 +163,7 @@ def examine(checks: tuple[Check, ...] = CHECKS) -> list[Finding]:
 
 
 def report_text(findings: list[Finding]) -> str:
-    """For people."""
+    """Format the findings as text for the terminal."""
     lines = [
         f"{platform.system()} {platform.machine()}, Python {platform.python_version()}, "
         f"{cores()} cores, {_memory()}",
@@ -180,7 +178,7 @@ def report_text(findings: list[Finding]) -> str:
 
 
 def report_json(findings: list[Finding]) -> str:
-    """For machines."""
+    """Format the findings as JSON."""
     data = {
         "system": platform.system(),
         "machine": platform.machine(),
@@ -210,11 +208,12 @@ def _probe(check: Check) -> Finding:
 
 
 def _judge(child: subprocess.CompletedProcess[str]) -> tuple[str, str]:
-    """Status and detail from a child's exit code and output."""
+    """Tell status and detail from a child's exit code and output."""
     if child.returncode == 0:
         return "ok", child.stdout.strip()
     lines = child.stderr.strip().splitlines()
     last = lines[-1] if lines else f"exit code {child.returncode}"
+    # A child that a signal has killed, as a crashing library does, has its number, negated, as exit code.
     if child.returncode < 0:
         return "crashed", f"killed by signal {-child.returncode} on import"
     if last.startswith(("ModuleNotFoundError: ", "OSError: libcuda.so.1: cannot open")):
@@ -223,12 +222,12 @@ def _judge(child: subprocess.CompletedProcess[str]) -> tuple[str, str]:
 
 
 def can_infer(findings: list[Finding]) -> bool:
-    """Whether everything that ``musc-edge infer`` needs works."""
+    """Return whether everything that ``musc-edge infer`` needs works."""
     return not _lacking(findings)
 
 
 def backends(findings: list[Finding]) -> list[str]:
-    """The backends whose libraries work here."""
+    """Return the backends whose libraries work here."""
     ok = {f.name: f.detail for f in findings if f.status == "ok"}
     works = {
         "tensorrt": _GPU in ok and "pycuda" in ok and ("TensorRT" in ok or "TensorRT-RTX" in ok),
@@ -239,7 +238,7 @@ def backends(findings: list[Finding]) -> list[str]:
 
 
 def _lacking(findings: list[Finding]) -> list[str]:
-    """What must work first: the required, and one that runs the ViT."""
+    """Return what must work first: required libraries, and one that runs the ViT."""
     lacking = [f.name for f in findings if f.required and f.status != "ok"]
     runtime = [f.name for f in findings if f.name == _ORT and f.status != "ok"]
     return lacking if backends(findings) else lacking + runtime

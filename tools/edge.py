@@ -1,4 +1,4 @@
-"""``musc-edge``: score a lot, look into a bundle, see what this machine can run."""
+"""``musc-edge``: score a lot, inspect a bundle, check what this machine can run."""
 
 from __future__ import annotations
 

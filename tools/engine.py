@@ -1,4 +1,4 @@
-"""``musc-export engine``: its options, and what it says of the engine."""
+"""``musc-export engine``: its options and its report on the engine."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def _as_text(built: Built, bundle: Bundle) -> str:
         lines += [*built.parity.lines(), f"Next: musc-edge infer LOT_DIR -b {bundle.root} --backend tensorrt"]
     else:
         lines += [
-            "  NOT YET PROVEN: no GPU that it is for is here to compare its numbers with the bundle's.",
+            "  NOT YET PROVEN: no GPU here can run it, to compare its numbers with the bundle's.",
             f"Next, on such a GPU: musc-export verify {bundle.root} --backend tensorrt",
         ]
     return "\n".join(lines)

@@ -85,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     verify.set_defaults(run=_verify)
     kernels = commands.add_parser(
         "kernels",
-        help="compile the GPU kernels into a bundle, in place of those that it has; needs no GPU",
+        help="compile the GPU kernels into a bundle, replacing those that it has; needs no GPU",
         epilog=_EXIT_CODES,
     )
     kernels.add_argument("bundle", metavar="BUNDLE")
@@ -103,7 +103,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_output(parser: argparse.ArgumentParser, size: int | None = 224) -> None:
-    """Options of every command that writes a bundle; ``size`` None leaves the default to the model."""
+    """Add the options of every command that writes a bundle; ``size`` None lets the model choose."""
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="BUNDLE", help="folder to write")
     parser.add_argument(
         "--image-size",

@@ -16,7 +16,7 @@ Make = Callable[[argparse.Namespace, "Source"], int]
 
 
 class AddOutput(Protocol):
-    """Adds the options that every command which writes a bundle has."""
+    """Adds the options of every command that writes a bundle."""
 
     def __call__(self, parser: argparse.ArgumentParser, size: int | None) -> None: ...
 

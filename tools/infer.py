@@ -1,4 +1,4 @@
-"""``musc-edge infer``: its options, and the way from them to a folder of results."""
+"""``musc-edge infer``: its options, and the run from these to a folder of results."""
 
 from __future__ import annotations
 
@@ -96,6 +96,7 @@ def _infer(args: argparse.Namespace) -> int:
     kept = kept_beside(resolve(out)) if args.resume else None
     try:
         with ExitStack() as output:
+            # Held back until the folder is on the stack: one that is made and not yet there would remain.
             with cli.without_interrupts():
                 folder = output.enter_context(new_folder(out, args.overwrite, marker=LOT, ours=NAMES))
             scored = _score(args, root, images, bundle, folder, kept)
@@ -121,7 +122,7 @@ def _score(
     kept: Path | None,
 ) -> list[Scored]:
     """Score the lot as a whole, or each of its groups, and write the results into ``folder``."""
-    from ..runtime.results.groups import group_by_folder, place_of
+    from ..runtime.results.groups import group_by_folder, results_folder
     from ..runtime.results.write import combine
     from ..runtime.scoring.interval import smallest_lot
 
@@ -130,10 +131,10 @@ def _score(
     groups = group_by_folder(images, smallest_lot(args.interval))
     scored = []
     for number, (name, members) in enumerate(groups.items(), 1):
-        place = place_of(number, name)
+        subfolder = results_folder(number, name)
         if not args.json:
             cli.show(f"group {name}: {len(members)} images")
-        scored.append(_score_one(args, root, members, bundle, folder, place, kept))
+        scored.append(_score_one(args, root, members, bundle, folder, subfolder, kept))
     combine(folder, root, {part.folder: (part.rows, part.about) for part in scored})
     return scored
 
@@ -144,7 +145,7 @@ def _score_one(
     images: Sequence[LotImage],
     bundle: Bundle,
     folder: Path,
-    place: str,
+    subfolder: str,
     kept: Path | None,
 ) -> Scored:
     from dataclasses import replace
@@ -156,7 +157,7 @@ def _score_one(
     from .progress import ProgressLine
     from .summary import Scored, forecast_text
 
-    target = folder / place
+    target = folder / subfolder
     make_folders(target)
     progress = ProgressLine(sys.stderr, _STAGES)
     watch = Watch(progress, lambda forecast: None if args.json else cli.show(forecast_text(forecast)))
@@ -166,11 +167,11 @@ def _score_one(
         cli.score_settings(args),
         replace(cli.resources(args), scratch=folder),
         reading=_reading(args),
-        keep=kept / (Path(place).name or "lot") if kept else None,
+        keep=kept / (Path(subfolder).name or "lot") if kept else None,
         watch=watch,
     )
     about, rows = write_results(result, target, root, _output(args), progress)
-    return Scored(result, about, rows, place)
+    return Scored(result, about, rows, subfolder)
 
 
 def _reading(args: argparse.Namespace) -> Any:

@@ -1,4 +1,4 @@
-"""``musc-edge plan``: what scoring a lot would take on this machine, without doing it."""
+"""``musc-edge plan``: report what scoring a lot would take on this machine, without doing it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def add_parser(commands: Any) -> None:
     add("images", metavar="IMAGES", type=cli.images, help="number of images in the lot")
     add("-b", "--bundle", help="bundle folder (default: as for infer)")
     add("--devices", type=cli.memories, metavar="SIZE,...",
-        help="say instead what would be on GPUs with so much memory free, such as 8G,24G")  # fmt: skip
+        help="show instead the plans for GPUs with this much free memory, such as 8G,24G")  # fmt: skip
     add("--resume", action="store_true", help="as for infer: work is kept in files")
     cli.add_scoring(parser)
     cli.add_resources(parser)
@@ -49,7 +49,7 @@ def _plan(args: argparse.Namespace) -> int:
 
 
 def _show_device_plans(args: argparse.Namespace, bundle: Bundle, settings: ScoreSettings) -> int:
-    """Print the device's part of the plan for some amounts of memory: arithmetic alone."""
+    """Print the device's part of the plan for some amounts of memory; needs no GPU."""
     import numpy as np
 
     from ..runtime.errors import LotError

@@ -1,4 +1,4 @@
-"""Progress on the terminal: a line per stage with the work done, its rate and the time left."""
+"""Show progress on the terminal: a line per stage with the work done, its rate and the time left."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _REDRAW_S = 0.1
 class ProgressLine:
     """A ``Progress`` that draws on a terminal and stays silent elsewhere.
 
-    The rate is that of the whole stage so far, in units of work, so it does not depend on how the
-    work is cut into steps.  What the first call of a stage says is done, was done by an earlier run.
+    The rate is that of the whole stage so far, in units of work, so it does not depend on how the work is
+    cut into steps.  Work that the first call of a stage reports as done was done by an earlier run.
     """
 
     def __init__(self, stream: TextIO | None, names: dict[str, str]) -> None:
@@ -56,9 +56,9 @@ class ProgressLine:
 
 
 def progress_text(name: str, done: float, total: float, unit: str, seconds: float, kept: float = 0.0) -> str:
-    """One line: name, bar, share, rate, and the time left or, at the end, the time taken.
+    """Format one line: name, bar, share, rate, and the time left or, at the end, the time taken.
 
-    ``kept`` of what is done was not done in these ``seconds``.
+    ``kept`` of the work that is done was not done in these ``seconds``.
     """
     share = done / total if total else 1.0
     filled = int(share * _BAR)
@@ -72,7 +72,7 @@ def progress_text(name: str, done: float, total: float, unit: str, seconds: floa
 
 
 def duration(seconds: float) -> str:
-    """'8.4 s', '3 min 20 s', '2 h 05 min'."""
+    """Format seconds: '8.4 s', '3 min 20 s', '2 h 05 min'."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     if seconds < 3600:

@@ -1,4 +1,4 @@
-"""What ``musc-edge`` prints at the end: the worst images, where things are, what a bundle is."""
+"""Format what ``musc-edge`` prints: the worst images, a forecast, the facts on a bundle."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _SKIPPED_SHOWN = 10
 
 @dataclass(frozen=True)
 class Scored:
-    """One lot, or one group of it, with the folder its files lie in relative to the results."""
+    """A scored lot, or a group of it; ``folder`` has its files, relative to the results."""
 
     result: LotResult
     about: dict[str, Any]
@@ -37,15 +37,15 @@ class Scored:
 
 
 def summary_text(scored: list[Scored], out: Path) -> str:
-    """For people: the most suspicious images, what was skipped, warnings, the files."""
+    """Format as text: the most suspicious images, skipped images, warnings, the files."""
     grouped = len(scored) > 1 or scored[0].folder != ""
-    places = [(part, i) for part in scored for i in part.result.order()]
-    places.sort(key=lambda place: -place[0].result.scores[place[1]])
+    ranked = [(part, i) for part in scored for i in part.result.order()]
+    ranked.sort(key=lambda entry: -entry[0].result.scores[entry[1]])
     worst = [
         (part.result.images[i].name, float(part.result.scores[i]), float(part.result.raw_scores[i]))
-        for part, i in places[:_WORST]
+        for part, i in ranked[:_WORST]
     ]
-    lines = ["", f"most suspicious of {len(places)} images", *ranking(worst)]
+    lines = ["", f"most suspicious of {len(ranked)} images", *ranking(worst)]
     for part in scored:
         lines += _remarks(part, f"{part.folder}: " if grouped else "")
     sheet = CONTACT_SHEET if not grouped else f"{scored[0].folder}/{CONTACT_SHEET}, and so on"
@@ -54,7 +54,7 @@ def summary_text(scored: list[Scored], out: Path) -> str:
 
 
 def summary_json(scored: list[Scored], out: Path) -> str:
-    """For machines: lot.json's content with the output folder and the images' scores, worst first."""
+    """Format as JSON: lot.json's content with the output folder and the images' scores, worst first."""
     parts = [{**part.about, "ranked": _ranked(part.result)} for part in scored]
     content = (
         parts[0]
@@ -77,7 +77,7 @@ def _ranked(result: LotResult) -> list[dict[str, Any]]:
 
 
 def forecast_text(forecast: Forecast) -> str:
-    """For people: what the scoring will take."""
+    """Format a forecast as text."""
     f, plan = forecast, forecast.plan
     who = f"{f.judges} others each" if f.judges < f.images - 1 else "all others"
     stages = ((f.vit_seconds, "the ViT"), (f.seconds, "comparing"))
@@ -110,7 +110,7 @@ def forecast_text(forecast: Forecast) -> str:
 
 
 def device_plan_text(plan: DevicePlan, images: int) -> str:
-    """For people: what of a lot is on the GPU at once."""
+    """Format the device's part of a plan as text: the arrays on the GPU and how often pairs are compared."""
     sizes = (
         (plan.token_bytes, "tokens"),
         (plan.feature_bytes, "features"),
@@ -132,14 +132,14 @@ def device_plan_text(plan: DevicePlan, images: int) -> str:
 
 
 def forecast_json(forecast: Forecast) -> str:
-    """For machines: the forecast with its plan."""
+    """Format a forecast with its plan as JSON."""
     content = dataclasses.asdict(forecast)
     content["plan"] = plan_facts(forecast.plan)
     return json.dumps(content, indent=2)
 
 
 def bundle_text(bundle: Bundle) -> str:
-    """For people: what a bundle is and how well its numbers are proved."""
+    """Format the facts on a bundle as text, with how well its numbers are proven."""
     m = bundle.manifest
     size, grid = ("x".join(map(str, pair)) for pair in (m.preprocess.size, m.grid))
     change = m.parity.get("raw_score_max_change")
@@ -173,7 +173,7 @@ def bundle_text(bundle: Bundle) -> str:
 
 
 def engine_text(engine: Engine | BrokenEngine) -> str:
-    """For people: which TensorRT built an engine for what, or why it cannot be used."""
+    """Format an engine as text: what built it for which GPU, or why it cannot be used."""
     if isinstance(engine, BrokenEngine):
         return f"{engine.path}  cannot be used: {engine.reason}"
     info = engine.info
@@ -185,7 +185,7 @@ def engine_text(engine: Engine | BrokenEngine) -> str:
 
 
 def _engine_facts(engine: Engine | BrokenEngine) -> dict[str, Any]:
-    """For machines: the same."""
+    """Return the facts on an engine for JSON."""
     if isinstance(engine, BrokenEngine):
         return {"path": str(engine.path), "broken": engine.reason}
     refused = {"refused": engine.way_in} if engine.way_in else {}
@@ -193,7 +193,7 @@ def _engine_facts(engine: Engine | BrokenEngine) -> dict[str, Any]:
 
 
 def bundle_json(bundle: Bundle) -> str:
-    """For machines: the manifest with the bundle's path and identity, its kernels and its engines."""
+    """Format a bundle as JSON: the manifest with path and identity, its kernels and its engines."""
     cubins = open_kernels(bundle)
     data = {
         "path": str(bundle.root),
@@ -206,7 +206,7 @@ def bundle_json(bundle: Bundle) -> str:
 
 
 def kernels_text(cubins: CubinFolder) -> str:
-    """For people: which GPUs a bundle has kernels for, and whether they are of this source."""
+    """Format a bundle's kernels as text: their GPUs, and whether they are of this source."""
     compilers = sorted({entry.compiler for entry in cubins.cubins.values()})
     size = sum(cubins.file(arch).stat().st_size for arch in cubins.cubins)
     text = f"{', '.join(cubins.cubins)}, by {' and '.join(compilers)}; {size / 1e3:.0f} KB, hashes ok"
@@ -216,13 +216,13 @@ def kernels_text(cubins: CubinFolder) -> str:
 
 
 def kernels_facts(cubins: CubinFolder) -> dict[str, Any]:
-    """For machines: the same, with each kernel's registers."""
+    """Return the facts on a bundle's kernels for JSON, with each kernel's registers."""
     entries = {arch: dataclasses.asdict(entry) for arch, entry in cubins.cubins.items()}
     return {"source": cubins.source, "current": cubins.current, "cubins": entries}
 
 
 def _remarks(part: Scored, prefix: str) -> list[str]:
-    """Warnings, notes and the first skipped images."""
+    """Format warnings, the first skipped images and notes."""
     skipped = part.result.skipped
     lines = [f"warning: {prefix}{text}" for text in part.about["warnings"]]
     lines += [

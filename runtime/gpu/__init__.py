@@ -1,1 +1,1 @@
-"""The method on a GPU; how kernels are launched is the package kernels' matter."""
+"""The method on a GPU.  How kernels are launched is left to the package ``kernels``."""

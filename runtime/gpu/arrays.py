@@ -1,8 +1,8 @@
-"""A lot on the GPU: its tokens pass through a ring of blocks, its features and distances have their places.
+"""The arrays of a lot on the GPU: tokens in a ring of buffers, features, distances and scores.
 
-Tokens are copied in a stream of their own, ahead of the kernels that read them.  Two events order each
-place of the ring: ``copied``, for which the kernels wait, and ``used``, for which the next copy into it
-waits.
+A buffer of the ring holds one block of tokens.  Tokens are copied in a stream of their own, ahead of the
+kernels that read them.  Two events order the use of each buffer: the kernels wait for ``copied``, and the
+next copy into the buffer waits for ``used``.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .plan import SAMPLES, pairs_per_launch
 from .timing import DeviceTimer
 
 Use = tuple[int, int]
-"""A layer and a block of places whose tokens are needed."""
+"""A layer and a block of places, whose tokens are needed next."""
 
 
 class DeviceLot:
@@ -30,10 +30,10 @@ class DeviceLot:
 
     Parameters
     ----------
-    gpu : used in the thread that owns it.
-    read : tokens (n,P,C) of places i0..i1 of a layer, in host memory.
-    on_device : the same as runs of neighbors (n,P,C) on the device, where the plan has them there.
-    uses : whose tokens will be asked for, in this order.
+    gpu : the GPU; all methods are called in the thread that owns it.
+    read : gives the tokens (n,P,C) of places i0..i1 of a layer, in host memory.
+    on_device : gives the same tokens on the device, as runs of neighbors (n,P,C), if the plan has them there.
+    uses : the blocks of tokens that will be asked for, in this order.
     timer : records when the device uploads, aggregates, compares and selects.
     """
 
@@ -77,7 +77,7 @@ class DeviceLot:
         self._ring = self._empty((plan.ring, plan.block, size.patches, size.width), token)
         self.features = self._empty((held, size.patches, pitch), np.uint16)
         self.squares = self._empty((held, size.patches), np.float32)
-        self.distances = self._empty((plan.panel * size.judges, size.patches), np.uint32)
+        self.distances = self._empty((plan.panel * size.judge_count, size.patches), np.uint32)
         self.scores = self._empty((size.images, size.patches), np.float32)
         self.centres = self._empty((size.images, 4), np.float32)
         self.pairs = self._empty((pairs_per_launch(size), 4), np.int32)
@@ -87,16 +87,17 @@ class DeviceLot:
         self._sample_squares = self._empty((samples, size.patches), np.float32)
         self._sample_centres = self._empty((samples, 4), np.float32)
         self.compute, self._copies = gpu.stream(), gpu.stream()
-        earlier = gpu.event()  # copies of tokens that are resident
+        # UploadStore queued its copies in the default stream, and streams do not wait for each other.
+        earlier = gpu.event()
         gpu.record(earlier, gpu.default_stream())
         gpu.wait(self.compute, earlier)
         self._timed = DeviceTimer(gpu, self._timer, self.compute)
         self._copied = [gpu.event() for _ in range(plan.ring)]
         self._used = [gpu.event() for _ in range(plan.ring)]
-        self._places: dict[Use, int] = {}
+        self._buffers: dict[Use, int] = {}
         self._samples: list[DeviceArray] = []
         self._centred: set[int] = set()
-        """Blocks of the layer whose centres are known, for all of its degrees."""
+        """Blocks of this layer whose centres are computed: they are the same for all degrees."""
 
     def _empty(self, shape: tuple[int, ...], dtype: type) -> DeviceArray:
         array = self.gpu.empty(shape, dtype)
@@ -110,7 +111,7 @@ class DeviceLot:
     # ---- tokens in, features made ----------------------------------------------------------------
 
     def sample(self, layer: int) -> None:
-        """Begin a layer: bring the tokens of a few images, from all over the lot, for the shift."""
+        """Begin a layer: gather the tokens of a few images, spread over the lot, to take the shift from."""
         self._centred.clear()
         places = np.linspace(0, self.size.images - 1, min(SAMPLES, self.size.images)).astype(int)
         self._samples = []
@@ -126,8 +127,10 @@ class DeviceLot:
                 launches.centre(self.gpu, self._samples[row], centres, self.compute)
 
     def find_shift(self, degree: int) -> None:
-        """Make the mean of the sample's rows the shift of all rows of this layer and degree."""
+        """Set the shift of this layer and degree to the mean of the sample's rows."""
         with self._timed.work("aggregate", self.compute):
+            # The sample is pooled unshifted, with the shift still 0, to find the mean that becomes the shift.
+            # Any common vector cancels in a distance, so a few images are enough (kernels/pool.cuh).
             self.gpu.fill(self.shift, 0, self.compute)
             for row, tokens in enumerate(self._samples):
                 arrays = (self._sample_centres, self._sample_features, self._sample_squares)
@@ -135,7 +138,7 @@ class DeviceLot:
             launches.column_mean(self.gpu, self._sample_features, self.shift, self.compute)
 
     def pool_block(self, number: int, degree: int, row: int) -> None:
-        """Make the features of a block, by its number among ``uses``, into rows from ``row`` on."""
+        """Compute the features of block ``number`` of ``uses``, into the rows from ``row`` on."""
         use = self._uses[number]
         block = use[1]
         start = block * self.plan.block
@@ -144,10 +147,10 @@ class DeviceLot:
         if self.plan.holds_tokens:
             runs = self._on_device(use[0], start, stop)
         else:
-            place = self._place_of(use)
-            self._next += 1  # from here on what comes after it is copied ahead
-            self.gpu.wait(self.compute, self._copied[place])
-            runs = [self._ring.item(place).rows(0, stop - start)]
+            buffer = self._buffer_of(use)
+            self._next += 1  # only now: until it was found, its buffer had to count as needed
+            self.gpu.wait(self.compute, self._copied[buffer])
+            runs = [self._ring.item(buffer).rows(0, stop - start)]
         with self._timed.work("aggregate", self.compute):
             for tokens in runs:
                 count = tokens.shape[0]
@@ -160,7 +163,7 @@ class DeviceLot:
                 start, row = start + count, row + count
         self._centred.add(block)
         if not self.plan.holds_tokens:
-            self.gpu.record(self._used[place], self.compute)
+            self.gpu.record(self._used[buffer], self.compute)
             self.copy_ahead()
 
     def _pool(
@@ -176,52 +179,59 @@ class DeviceLot:
         )
 
     def open_panel(self, images: int) -> None:
-        """Forget the distances of so many images."""
-        rows = self.distances.rows(0, images * self.size.judges)
+        """Set the distances of the first ``images`` images of a panel to infinity."""
+        rows = self.distances.rows(0, images * self.size.judge_count)
         self.gpu.fill(rows, launches.INFINITY_BITS, self.compute)
 
     def compare(self, pairs: Array) -> None:
-        """Compare pairs (count,4), at most as many as one launch takes."""
+        """Queue the comparison of ``pairs`` (count,4), at most as many as one launch takes."""
         on_device = self.pairs.rows(0, len(pairs))
         self.gpu.upload(on_device, pairs, self.compute)
         with self._timed.work("compare", self.compute):
             launches.gram_min(self.gpu, self.features, self.squares, on_device, self.distances, self.compute)
 
     def average(self, start: int, stop: int, first: int, last: int) -> None:
-        """Average the sorted distances ``first`` to ``last`` of a panel into the scores of its places."""
-        count, judges, patches = stop - start, self.size.judges, self.size.patches
-        panel = DeviceArray(self.distances.address, (count, judges, patches), self.distances.dtype)
+        """Average the sorted distances ``first`` to ``last`` of a panel, the places ``start`` to ``stop``."""
+        shape = stop - start, self.size.judge_count, self.size.patches
+        panel = DeviceArray(self.distances.address, shape, self.distances.dtype)
         scores = self.scores.rows(start, stop)
         with self._timed.work("select", self.compute):
             launches.interval_mean(self.gpu, panel, scores, first, last, self.compute)
 
     def finish(self) -> None:
-        """End a layer: wait for all work, and record when each part of it ran."""
+        """End a layer: wait for all work and record when each part of it ran."""
         self._timed.finish()
 
     def copy_ahead(self, most: int = 1) -> None:
-        """Queue copies of tokens that are needed next, into places that are not needed before them."""
+        """Queue up to ``most`` copies of the blocks that are needed next, into free buffers.
+
+        A buffer is free if it is empty, or if its block is not among the next ``ring`` different blocks.
+        """
+        # Of the next ``ring`` blocks each has a buffer or a claim to one: a buffer with one of them is never
+        # overwritten, so a ring that holds a whole layer copies each block once and keeps it for all degrees.
+        # The host does not wait for a buffer here: the copy itself waits, on the device, for ``used``.
         needed = list(islice(dict.fromkeys(self._uses[self._next :]), self.plan.ring))
-        free = [p for p in range(self.plan.ring) if p not in self._places.values()]
-        free += [p for use, p in self._places.items() if use not in needed]
-        missing = [use for use in needed if use not in self._places]
-        for use, place in islice(zip(missing, free, strict=False), most):
-            self._copy(use, place)
+        free = [b for b in range(self.plan.ring) if b not in self._buffers.values()]
+        free += [b for use, b in self._buffers.items() if use not in needed]
+        missing = [use for use in needed if use not in self._buffers]
+        for use, buffer in islice(zip(missing, free, strict=False), most):
+            self._copy(use, buffer)
 
-    def _place_of(self, use: Use) -> int:
-        if use not in self._places:
+    def _buffer_of(self, use: Use) -> int:
+        """Return the buffer with the tokens of ``use``, the next one needed; copies missing ones."""
+        if use not in self._buffers:
             self.copy_ahead()
-        return self._places[use]
+        return self._buffers[use]
 
-    def _copy(self, use: Use, place: int) -> None:
-        self._places = {u: p for u, p in self._places.items() if p != place} | {use: place}
+    def _copy(self, use: Use, buffer: int) -> None:
+        self._buffers = {u: b for u, b in self._buffers.items() if b != buffer} | {use: buffer}
         layer, start = use[0], use[1] * self.plan.block
         stop = min(start + self.plan.block, self.size.images)
-        self.gpu.wait(self._copies, self._used[place])
-        self._upload(self._ring.item(place).rows(0, stop - start), (layer, start, stop), self._copies)
-        self.gpu.record(self._copied[place], self._copies)
+        self.gpu.wait(self._copies, self._used[buffer])
+        self._upload(self._ring.item(buffer).rows(0, stop - start), (layer, start, stop), self._copies)
+        self.gpu.record(self._copied[buffer], self._copies)
 
     def _upload(self, there: DeviceArray, part: tuple[int, int, int], stream: Stream) -> None:
-        """Queue a copy of the tokens of ``part``: a layer, and places i0 to i1."""
+        """Queue a copy of the tokens of ``part``, a layer and places i0 to i1."""
         with self._timer.work("load"):
             self._timed.upload(there, self._read(*part), stream)

@@ -1,13 +1,12 @@
-"""In which order a lot is scored on the device, for one layer and degree: pure arithmetic.
+"""The order of work on the device for one layer and degree: pure arithmetic.
 
-Images are named by their places among the judges (scoring/judges.py), pairs by rows of what is on the device:
-features of all images, or of a panel with one more block behind it, and distances of a panel, a row per
-image and judge.
+Images are addressed by their places on the circle of judges (scoring/judges.py), pairs by rows of the arrays
+on the device: features of all images, or of a panel with one more block behind it, and distances of a panel,
+a row per image and judge.
 
 The steps are made once (``Schedule``) and walked once per layer and degree.  Each ``Pool`` carries its
-number, so that whoever copies tokens ahead can tell what is needed after it without counting along.  The
-pairs of a ``Compare`` are made when they are asked for: those of a large lot would take more memory than its
-plan.
+number, so that copying ahead knows which blocks follow without counting along.  The pairs of a ``Compare``
+are made when they are asked for: those of a large lot would take more memory than its plan.
 """
 
 from __future__ import annotations
@@ -28,9 +27,9 @@ NOT_WANTED = -1
 
 @dataclass(frozen=True)
 class Pool:
-    """Make the features of a block of images, into rows from ``row`` on.
+    """Compute the features of a block of images, into the rows from ``row`` on.
 
-    ``number`` counts the blocks that are pooled for one layer and degree.
+    ``number`` counts the blocks that are pooled for one layer and degree, from 0.
     """
 
     block: int
@@ -40,7 +39,7 @@ class Pool:
 
 @dataclass(frozen=True)
 class Open:
-    """Forget the distances: those of places ``start`` to ``stop`` come next."""
+    """Begin a panel, the places ``start`` to ``stop``: the last one's distances are done with."""
 
     start: int
     stop: int
@@ -48,7 +47,7 @@ class Open:
 
 @dataclass(frozen=True)
 class Compare:
-    """Compare ``count`` pairs, which ``make`` makes."""
+    """Compare ``count`` pairs, which ``make`` returns."""
 
     count: int
     make: Callable[[], Array]
@@ -78,24 +77,25 @@ class Schedule:
 
     @classmethod
     def of(cls, judges: Judges, plan: DevicePlan) -> Schedule:
-        """The order of work for a lot and a plan."""
+        """Make the steps for a lot and a plan."""
         return cls(tuple(degree_steps(judges, plan)))
 
     @property
     def blocks(self) -> list[int]:
-        """The blocks that are pooled, in this order."""
+        """The blocks that are pooled, in order."""
         return [step.block for step in self.steps if isinstance(step, Pool)]
 
     @property
     def pairs(self) -> int:
-        """Pairs that are compared."""
+        """The number of pairs that are compared, counting those that are compared twice."""
         return sum(step.count for step in self.steps if isinstance(step, Compare))
 
 
 def degree_steps(judges: Judges, plan: DevicePlan) -> Iterator[Step]:
-    """What to do for one layer and degree."""
+    """Yield the steps for one layer and degree."""
     images, size = judges.images, plan.block
     blocks, number, pairs = ceil_div(images, size), count(), _PanelPairs(judges)
+    # The features of all images are there: they are made once and serve every panel.
     if not plan.streamed:
         for block in range(blocks):
             yield Pool(block, block * size, next(number))
@@ -111,7 +111,7 @@ def degree_steps(judges: Judges, plan: DevicePlan) -> Iterator[Step]:
 
 
 class _PanelPairs:
-    """The pairs of one panel at a time: those of the last one are kept, for all blocks that pass by it."""
+    """Makes the pairs of a panel and keeps those of the latest, for all the blocks that pass by it."""
 
     def __init__(self, judges: Judges) -> None:
         self._judges = judges
@@ -119,7 +119,7 @@ class _PanelPairs:
         self._pairs: Array = np.empty((0, 4), np.int32)
 
     def of(self, start: int, stop: int) -> Array:
-        """As ``panel_pairs``; not to be changed."""
+        """Return ``panel_pairs`` of a panel; the array is shared and must not be changed."""
         if (start, stop) != self._panel:
             self._panel, self._pairs = (start, stop), panel_pairs(self._judges, start, stop)
         return self._pairs
@@ -127,7 +127,7 @@ class _PanelPairs:
 
 @dataclass(frozen=True)
 class _Panel:
-    """A panel whose features stay on the device, while blocks of ``size`` images pass by behind them."""
+    """A panel whose features stay on the device while blocks of ``size`` images pass by behind them."""
 
     pairs: _PanelPairs
     start: int
@@ -140,14 +140,15 @@ class _Panel:
         return range(self.start // self.size, ceil_div(self.stop, self.size))
 
     def own_pairs(self) -> Array:
-        """Pairs within the panel, by rows of its features."""
+        """Return the pairs within the panel, by rows of its features."""
         pairs = self.pairs.of(self.start, self.stop)
+        # Both masks copy: the pairs that are kept for the other blocks stay as they are.
         chosen: Array = pairs[np.isin(pairs[:, 1] // self.size, self.own)]
         chosen[:, :2] -= self.start
         return chosen
 
     def pairs_with(self, block: int) -> Array:
-        """Pairs with a block that is not of the panel; its rows are behind the panel's."""
+        """Return the pairs with a block outside of the panel, whose rows are behind the panel's."""
         pairs = self.pairs.of(self.start, self.stop)
         chosen: Array = pairs[pairs[:, 1] // self.size == block]
         chosen[:, 0] -= self.start
@@ -156,10 +157,11 @@ class _Panel:
 
 
 def _streamed(panel: _Panel, blocks: int, number: Iterator[int]) -> Iterator[Step]:
-    """A panel's features stay, and the other blocks' pass by behind them."""
+    """Yield the steps of a panel whose features stay while the other blocks' pass by behind them."""
     for block in panel.own:
         yield Pool(block, block * panel.size - panel.start, next(number))
     yield Compare(len(panel.own_pairs()), panel.own_pairs)
+    # A block without judges of the panel's images is not even pooled: with few judges that is most of them.
     for block in range(blocks):
         make = partial(panel.pairs_with, block)
         if block not in panel.own and (found := len(make())):
@@ -168,16 +170,18 @@ def _streamed(panel: _Panel, blocks: int, number: Iterator[int]) -> Iterator[Ste
 
 
 def panel_pairs(judges: Judges, start: int, stop: int) -> Array:
-    """Pairs (count,4) of places ``start`` to ``stop`` with all their judges, each pair once.
+    """Return the pairs (count,4) of places ``start`` to ``stop`` with all their judges, each pair once.
 
     A row is {a, b, row of a's distances to b, row of b's to a}, the last -1 if b is not of the panel.
     """
     each = judges.count
-    slot = np.arange(each)
+    index = np.arange(each)
     a = np.arange(start, stop)[:, None]
     b = (a + judges.offsets()) % judges.images
     inside = (b >= start) & (b < stop)
-    forth = (a - start) * each + slot
-    back = np.where(inside, (b - start) * each + each - 1 - slot, NOT_WANTED)  # steps s and N - s
+    forth = (a - start) * each + index
+    # Seen from b, a is N - s steps away if b is s steps from a.  ``offsets`` holds both, at mirrored indices.
+    back = np.where(inside, (b - start) * each + each - 1 - index, NOT_WANTED)
+    # A pair inside the panel comes up twice, from a and from b: only a < b stays.
     pairs = np.stack(np.broadcast_arrays(a, b, forth, back), axis=-1)[~inside | (a < b)]
     return pairs.astype(np.int32)

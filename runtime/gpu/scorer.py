@@ -1,11 +1,11 @@
 """MSM, mutual scoring (paper, section 3.3), on a GPU: the twin of the CPU's scorer (scoring/mutual.py).
 
 For each layer and degree the tokens of all images become rows in half precision (kernels/pool.cuh), the
-pairs of images are compared (gram.cuh), and each patch's distances are averaged (interval.cuh).  What is on
-the device at once is the plan's matter (plan.py), and how it gets there the lot's (arrays.py).
+pairs of images are compared (gram.cuh), and each patch's distances are averaged (interval.cuh).  The plan
+decides how much is on the device at once (plan.py), and the lot's arrays bring it there (arrays.py).
 
-Half precision costs up to 2e-5 in a distance of a real lot, and the result is the same, bit for bit, from
-run to run and for every plan.
+Half precision costs up to 2e-5 in a distance of a real lot.  The result is the same, bit for bit, from run to
+run and for every plan.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from .plan import device_budget, host_plan, make_device_plan, pairs_per_launch
 from .work import DeviceWork, seconds_of
 
 _SMALLER = 0.8
-"""Of the memory of a plan that did not fit, for the next one."""
+"""Share of the memory of a plan that did not fit, for the next one to try."""
 
 
 @dataclass(frozen=True)
 class CudaScorer:
     """Mutual scores by ``method`` on the GPU of ``device``, which must be entered.
 
-    ``memory`` is what may be used of the device, in bytes, None for what is free; ``notes`` receives what the
-    user should know of.
+    ``memory`` is the device memory that may be used, in bytes; None for what is free.  ``notes`` receives
+    remarks for the user.
     """
 
     method: Method
@@ -50,18 +50,21 @@ class CudaScorer:
 
     @property
     def version(self) -> str:
-        """What the result depends on besides the images: the compiled kernels and the kind of GPU."""
+        """The compiled kernels and the kind of GPU, which the last bits of the scores depend on."""
         return self.device.run(lambda gpu: f"cuda {gpu.arch} {gpu.module}")
 
     def judges(self, images: int) -> Judges:
-        """Who judges whom, as for every scorer."""
+        """Choose who judges whom among ``images``, as every scorer does."""
         return self.method.judges(images)
 
     @device_errors()
     def plan(self, shape: tuple[int, int, int, int], itemsize: int, needs: HostNeeds = UNLIMITED) -> Plan:
-        """The memory plan, on the host and on the device."""
+        """Make the memory plan, on the host and on the device."""
         size = self.method.lot_size(shape, itemsize)
         free, integrated = self.device.run(lambda gpu: (gpu.free_memory(), gpu.integrated))
+        # The two parts depend on each other: on an integrated GPU the host's plan takes of the same memory,
+        # and less if the tokens are on the device.  So that is tried first, and taken if the device's plan
+        # has them there.  Kept work is in files: its tokens are never on the device.
         for tokens_on_device in (False,) if needs.keep else (True, False):
             host = host_plan(size, needs, tokens_on_device=tokens_on_device)
             room = device_budget(host, free, self.memory, integrated=integrated)
@@ -73,7 +76,7 @@ class CudaScorer:
     def device_store(
         self, shape: tuple[int, int, int, int], dtype: npt.DTypeLike, cls: FloatArray, plan: Plan
     ) -> DeviceStore | None:
-        """A store on the device, if the plan has the tokens there; None if not, or if there is no room."""
+        """Make a store on the device if the plan has the tokens there; None if not, or without room."""
         if not _of_device(plan).holds_tokens:
             return None
         try:
@@ -92,11 +95,12 @@ class CudaScorer:
         kept: KeptCells | None = None,
         timer: StageTimer = UNTIMED,
     ) -> FloatArray:
-        """Mutual scores (N,P); where the device has less memory than planned, a smaller plan is noted."""
+        """Return the mutual scores (N,P); if the device has less memory than planned, uses a smaller plan."""
         judges = self.judges(store.shape[1])
         size = self.method.lot_size(store.shape, store.dtype.itemsize)
         on_device = isinstance(store, DeviceStore)
         device = _of_device(plan)
+        # The store may differ from the plan: there was no room for it, or some images could not be read.
         if device.holds_tokens != on_device or device.panel > size.images:
             device = make_device_plan(size, device.budget, holds_tokens=on_device)
         while True:
@@ -106,7 +110,7 @@ class CudaScorer:
             try:
                 by_place = self.device.run(work.scores)
                 break
-            except DeviceMemoryError as error:
+            except DeviceMemoryError as error:  # another program has taken memory since the plan was made
                 device = make_device_plan(size, int(_SMALLER * device.memory_bytes), holds_tokens=on_device)
                 self.notes.append(f"{error} A plan of {size_text(device.memory_bytes)} was taken instead.")
         by_image = np.empty(by_place.shape, np.float32)
@@ -114,7 +118,7 @@ class CudaScorer:
         return by_image
 
     def seconds(self, shape: tuple[int, int, int, int], plan: Plan) -> float:
-        """Time that ``score`` will take here, from a measurement of some pairs of random rows."""
+        """Estimate the seconds that ``score`` will take, by timing some pairs of random rows."""
         size = self.method.lot_size(shape, 2)
         pairs = self.judges(shape[1]).pairs
         some = min(pairs, max(1, pairs_per_launch(size) // 8))
@@ -123,7 +127,7 @@ class CudaScorer:
 
 
 def _of_device(plan: Plan) -> DevicePlan:
-    """The device's part of a plan that ``CudaScorer.plan`` has made."""
+    """Return the device's part of a plan that ``CudaScorer.plan`` has made."""
     if plan.device is None:
         raise TypeError("the plan has no part for a GPU: it was made by another scorer")
     return plan.device

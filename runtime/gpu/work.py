@@ -1,4 +1,4 @@
-"""Mutual scores of a lot on the GPU, layer by layer and degree by degree; runs in the GPU's own thread."""
+"""Score a lot on the GPU, layer by layer and degree by degree; runs in the GPU's own thread."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from .plan import pairs_per_launch
 from .schedule import Average, Compare, Open, Pool, Schedule
 
 _COPIES = 4
-"""Blocks of tokens that are copied ahead during one launch."""
+"""Blocks of tokens that are copied ahead during one launch, at most."""
 
 
 @dataclass(frozen=True)
 class DeviceWork:
-    """One attempt to score a lot by a plan.  Images are named by their places among the judges.
+    """One attempt to score a lot by a plan.  Images are addressed by their places on the circle of judges.
 
-    ``check`` is called now and then, and raises to give up.
+    ``check`` is called after every piece of comparisons, and raises if the work is to be given up.
     """
 
     method: Method
@@ -45,11 +45,13 @@ class DeviceWork:
     check: Callable[[], None]
 
     def scores(self, gpu: Gpu) -> Array:
-        """Mutual scores (N,P) by place; called in the GPU's thread."""
+        """Return the mutual scores (N,P) by place; called in the GPU's thread."""
         finished = [self.kept.scores(i) if self.kept else None for i in range(self.size.layers)]
         left = [i for i, scores in enumerate(finished) if scores is None]
         schedule = Schedule.of(self.judges, self.plan)
         degrees = self.method.degrees
+        # Every block of tokens that will be asked for, in order, so that they can be copied ahead across
+        # degrees and layers.
         uses = [(layer, block) for layer in left for _ in degrees for block in schedule.blocks]
         total = np.zeros((self.size.images, self.size.patches))
         with DeviceLot(
@@ -64,7 +66,10 @@ class DeviceWork:
     def _layer(
         self, lot: DeviceLot, launcher: _Launcher, schedule: Schedule, layer: int, first: int
     ) -> Array:
-        """Mutual scores (N,P) of a layer, averaged over degrees; ``first`` is its first use of tokens."""
+        """Return the mutual scores (N,P) of a layer, averaged over degrees.
+
+        ``first`` is the number of its first use of tokens among all uses.
+        """
         mean = np.zeros((self.size.images, self.size.patches))
         bounds = interval_bounds(self.judges.count + 1, self.method.interval)
         lot.sample(layer)
@@ -81,6 +86,8 @@ class DeviceWork:
                         launcher.compare(step.pairs)
                     case Average():
                         lot.average(step.start, step.stop, *bounds)
+            # Centres are finite exactly if the tokens are and have a usable range (kernels/pool.cuh).  All of
+            # them are known after the first degree.
             if number == 0:
                 centres = lot.gpu.download(lot.centres, lot.compute)
                 require_finite(layer, self.judges, centres)
@@ -93,37 +100,44 @@ class DeviceWork:
         return mean
 
     def _read(self, layer: int, first: int, last: int) -> Array:
-        """Tokens (n,P,C) of the images at some places."""
+        """Read the tokens (n,P,C) of the images at the places ``first`` to ``last``, into host memory."""
         return np.concatenate([self.store.block(layer, *run) for run in self._runs(first, last)])
 
     def _on_device(self, layer: int, first: int, last: int) -> list[DeviceArray]:
-        """The same as ``_read``, where it lies on the device, in runs of neighbors (n,P,C)."""
+        """Return the tokens of ``_read`` where they lie on the device, as runs of neighbors (n,P,C)."""
         store = self.store
         if not isinstance(store, DeviceStore):
             raise TypeError(f"{type(store).__name__} is not on the device")
         return [store.on_device(layer, *run) for run in self._runs(first, last)]
 
     def _runs(self, first: int, last: int) -> list[tuple[int, int]]:
-        """Images (i0, i1) at the places from ``first`` to ``last``, as runs of neighbors."""
+        """Return the images at the places ``first`` to ``last`` as runs (i0, i1) of neighbors in the lot."""
         order = self.judges.order[first:last]
         runs = np.split(order, np.flatnonzero(np.diff(order) != 1) + 1)
         return [(int(run[0]), int(run[-1]) + 1) for run in runs]
 
 
 class _Launcher:
-    """Launches comparisons piece by piece, at most two at a time, and copies tokens ahead meanwhile."""
+    """Launches comparisons in pieces, two of them queued at a time, and copies tokens ahead meanwhile.
+
+    One piece runs while the next one waits, so that the device does not run dry; with no more than that
+    queued, ctrl-C is noticed after a piece.
+    """
 
     def __init__(self, work: DeviceWork, lot: DeviceLot, layers: int, pairs: int) -> None:
         self._work, self._lot = work, lot
         self._most = pairs_per_launch(work.size)
+        # They take turns: of two pieces the older is waited for before its event is recorded again.
         self._events = [lot.gpu.event(), lot.gpu.event()]
         self._waiting: deque[tuple[int, int]] = deque()
         self._done = 0.0
         self._total = layers * work.judges.pairs
+        # Progress counts each pair of images once per layer, although it is compared for every degree and,
+        # across panels, twice.
         self._weight = work.judges.pairs / (len(work.method.degrees) * pairs)
 
     def compare(self, pairs: Array) -> None:
-        """Queue all ``pairs`` (count,4) and wait for all but the last pieces."""
+        """Queue all ``pairs`` (count,4), piece by piece, and wait for all but the last piece."""
         gpu, stream = self._lot.gpu, self._lot.compute
         for first in range(0, len(pairs), self._most):
             piece = pairs[first : first + self._most]
@@ -136,12 +150,12 @@ class _Launcher:
                 self._finish()
 
     def drain(self) -> None:
-        """Wait for all pieces."""
+        """Wait for the pieces that are still queued."""
         while self._waiting:
             self._finish()
 
     def _finish(self) -> None:
-        """Wait for the oldest piece, and count it."""
+        """Wait for the oldest piece and count it."""
         event, count = self._waiting.popleft()
         self._lot.gpu.finish(event)
         self._work.check()
@@ -150,7 +164,7 @@ class _Launcher:
 
 
 def seconds_of(gpu: Gpu, size: LotSize, pairs: int) -> float:
-    """Seconds to compare so many pairs of two images of random rows."""
+    """Return the seconds that comparing ``pairs`` pairs takes, of two images of random rows."""
     pitch = launches.pitch_of(size.width)
     rows = np.random.default_rng(0).standard_normal((2, size.patches, pitch)).astype(np.float16)
     stream, event = gpu.stream(), gpu.event()

@@ -1,1 +1,1 @@
-"""From files to pixels: which files a lot has, what each holds, and the one way to read it."""
+"""From files to pixels: list a lot's files, check what each holds, and read it the one way there is."""

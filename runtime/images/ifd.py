@@ -1,7 +1,7 @@
 """Directories of TIFF files and of EXIF blocks, read with bounded work.
 
-Pillow copies the data of every entry when it opens a directory.  Here entries are listed, and a value is read
-where it is asked for.
+Pillow copies the data of every entry when it opens a directory.  Here entries are only listed, and a value is
+read when it is asked for.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import BinaryIO
 from .image_bytes import read_at
 
 MOST_ENTRIES = 1000
-"""Entries of a directory that are looked at: real ones have up to 200, and libtiff's time is quadratic."""
+"""Limit of entries in a directory: real ones have up to 200, and libtiff's time is quadratic."""
 
 PREFIXES = (b"II*\0", b"MM\0*", b"II\0*", b"MM*\0")
-"""What a TIFF structure begins with; the last two are wrong, but are written and read."""
+"""The first bytes of a TIFF structure; the last two are wrong, but are written and read."""
 
 ORIENTATION = 274
 # type -> its numbers in struct's letters; 1, 2 and 7 are bytes, text and bytes
@@ -29,20 +29,20 @@ _BYTES = (1, 2, 7)
 
 @dataclass(frozen=True)
 class Layout:
-    """How a directory is written: the order of bytes ('<' or '>'), and whether as in BigTIFF."""
+    """The encoding of a directory: byte order ('<' or '>'), and whether it is a BigTIFF."""
 
     order: str
     big: bool = False
 
     @property
     def pointer(self) -> str:
-        """Letters of ``struct`` for a place in the file."""
+        """``struct`` format of an offset into the file."""
         return f"{self.order}Q" if self.big else f"{self.order}L"
 
 
 @dataclass(frozen=True)
 class Entry:
-    """``count`` values of a type, whose ``size`` bytes are at ``where``."""
+    """An entry: ``count`` values of a type, whose ``size`` bytes are at offset ``where``."""
 
     kind: int
     count: int
@@ -51,13 +51,16 @@ class Entry:
 
     @property
     def numbers(self) -> int:
-        """How many numbers a reader of all values would make; bytes and text stay as they are."""
+        """Number of Python numbers that reading all values makes; bytes and text make none."""
         return self.count if self.kind in _NUMBERS else 0
 
 
 @dataclass(frozen=True)
 class Directory:
-    """The first entry of each tag; ``listed`` is how many there may be, ``after`` where the next one is."""
+    """A directory with the first entry of each tag.
+
+    ``listed`` is the number of entries that it claims and has room for, ``after`` the offset of the next one.
+    """
 
     layout: Layout
     entries: dict[int, Entry]
@@ -65,7 +68,7 @@ class Directory:
     after: int
 
     def number(self, file: BinaryIO, tag: int) -> float | None:
-        """First value of a tag, or None if it has none that is a number."""
+        """Return the first value of a tag, or None if that is not a number."""
         entry = self.entries.get(tag)
         letters = _NUMBERS.get(entry.kind) if entry else None
         if entry is None or letters is None:
@@ -80,13 +83,13 @@ class Directory:
         return float(values[0] / values[1]) if values[1] else None
 
     def whole(self, file: BinaryIO, tag: int, default: int = 0) -> int:
-        """First value of a tag as a whole number."""
+        """Return the first value of a tag as a whole number, else ``default``."""
         value = self.number(file, tag)
         return int(value) if value is not None and 0 <= value < 1 << 63 else default
 
 
 def read_directory(file: BinaryIO, offset: int, layout: Layout) -> Directory:
-    """The directory at ``offset``; at most ``MOST_ENTRIES`` are looked at.
+    """Read the directory at ``offset``, at most ``MOST_ENTRIES`` of its entries.
 
     Entries whose values are not in the file are left out, as Pillow does.
     """
@@ -103,6 +106,7 @@ def read_directory(file: BinaryIO, offset: int, layout: Layout) -> Directory:
     for at in range(0, len(table) - step + 1, step):
         tag, kind, count = struct.unpack_from(entry_form, table, at)
         size = count * (1 if kind in _BYTES else struct.calcsize(layout.order + _NUMBERS.get(kind, "")))
+        # A value that fits into the pointer's bytes is stored there itself.
         where = offset + head + at + step - room
         if size > room:
             (where,) = struct.unpack_from(layout.pointer, table, at + step - room)
@@ -113,7 +117,7 @@ def read_directory(file: BinaryIO, offset: int, layout: Layout) -> Directory:
 
 
 def next_directory(file: BinaryIO, offset: int, listed: int, layout: Layout) -> int:
-    """Where the directory after that of ``listed`` entries at ``offset`` begins; 0 if there is none."""
+    """Return the offset of the directory after the one of ``listed`` entries at ``offset``; 0 if none."""
     head, step = (8, 20) if layout.big else (2, 12)
     size = struct.calcsize(layout.pointer)
     content = read_at(file, offset + head + step * listed, size)
@@ -121,7 +125,7 @@ def next_directory(file: BinaryIO, offset: int, listed: int, layout: Layout) -> 
 
 
 def exif_orientation(exif: bytes) -> float | None:
-    """The orientation of an EXIF block, as it stands there: None if it has none, 1 if it is no such block."""
+    """Return the orientation in an EXIF block, unchecked; None without one, 1 if it is no EXIF block."""
     exif = re.sub(rb"^(Exif\x00\x00){1,2}", b"", exif)
     directory = first_directory(exif)
     if directory is None:
@@ -130,7 +134,7 @@ def exif_orientation(exif: bytes) -> float | None:
 
 
 def first_directory(block: bytes) -> Directory | None:
-    """The first directory of a TIFF structure inside another file; None if it is none."""
+    """Read the first directory of a TIFF structure inside another file; None if it is none."""
     if len(block) < 8 or not block.startswith(PREFIXES):
         return None
     layout = Layout("<" if block.startswith(b"II") else ">")

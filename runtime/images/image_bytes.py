@@ -1,9 +1,9 @@
-"""What reading any image file rests on: its error, its header, and a file that limits who reads it.
+"""Common parts of reading image files: the error, the header, and a file that limits what is read from it.
 
-A decoder trusts what a file says of itself.  Everything here and in the modules of the formats
-(``png_header``, ``jpeg_header``, ``tiff_header``, ``small_headers``) is there so that a file that lies costs
-neither time nor memory: sizes and counts are held against limits before a decoder sees the file, and what the
-decoder then reads is counted.
+A decoder trusts what a file says of itself.  This module and those of the formats (``png_header``,
+``jpeg_header``, ``tiff_header``, ``small_headers``) see to it that a file that lies costs neither time nor
+memory: sizes and counts are checked against limits before a decoder sees the file, and what the decoder then
+reads is counted.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 MOST_METADATA = 32_000_000
-"""Bytes of metadata, profiles and previews in a file. Decoders keep them in memory, and read some thrice."""
+"""Limit of bytes of metadata, profiles and previews: decoders keep them in memory and read some thrice."""
 
 EXTRA_BYTES = 3 * MOST_METADATA + 4_000_000
-"""Bytes that a decoder may read besides the pixels."""
+"""Limit of bytes that a decoder reads besides the pixels."""
 
 READS = 1_000_000
-"""Times that a decoder may ask for bytes: 1 s of Python; a PNG in 262,144 parts takes 800,000."""
+"""Limit of a decoder's calls to read: 1 s of Python; a PNG in 262,144 parts takes 800,000."""
 
 FAR_TOO_MUCH = "its data is far more, or in far more parts, than its pixels need"
 
@@ -28,7 +28,7 @@ BLOCK = 1 << 16
 
 
 class ImageError(Exception):
-    """Why one image cannot be scored; ``status`` is the word for scores.csv."""
+    """The reason why an image cannot be scored; ``status`` is the word for it in scores.csv."""
 
     def __init__(self, status: str, reason: str) -> None:
         super().__init__(reason)
@@ -37,11 +37,11 @@ class ImageError(Exception):
 
 @dataclass(frozen=True)
 class FileHeader:
-    """What a file says of its image, read without a decoder.
+    """The header of an image file, read without a decoder.
 
-    ``width`` and ``height`` are as stored, but of a TIFF as displayed, because Pillow turns it by itself;
-    ``pixel_bytes`` is what the pixels take uncompressed; ``deep`` says that a PNG has more than 8 bits per
-    channel.
+    ``width`` and ``height`` are as stored, except those of a TIFF, which are as displayed because Pillow
+    turns it by itself.  ``pixel_bytes`` is the size of the uncompressed pixels; ``deep`` means a PNG with
+    more than 8 bits per channel.
     """
 
     kind: str
@@ -53,28 +53,28 @@ class FileHeader:
 
     @property
     def most_bytes(self) -> int:
-        """Bytes that a decoder may need for the pixels, and for what else is in the file."""
+        """Bytes that a decoder may need for the pixels and for all else in the file."""
         return 4 * self.pixel_bytes + EXTRA_BYTES
 
 
 class ImageInput(io.BufferedReader):
-    """A file that can be told to refuse more reading than an image of its size needs."""
+    """A file that can be told to refuse more reads than an image of its size needs."""
 
     def __init__(self, descriptor: int) -> None:
         super().__init__(io.FileIO(descriptor, "rb"))
         self._bytes = self._reads = self._block = 1 << 62
 
     def allow(self, header: FileHeader) -> None:
-        """From here on count what is read for an image of this header.
+        """Count and limit all reads from here on, for an image with this header.
 
-        Pillow asks for a raw part of a TIFF as far as to the next one, which may be any distance away: it
-        gets blocks, and asks for no more than the part needs.  Metadata it never asks for in larger ones.
+        For a raw part of a TIFF, Pillow asks for all bytes up to the next part, however far away that is.  It
+        gets them in blocks, and stops asking once the part is complete; it reads metadata in smaller ones.
         """
         self._bytes, self._reads = header.most_bytes, READS
         self._block = 16 * BLOCK if header.kind == "tiff" else header.most_bytes
 
     def read(self, size: int | None = -1) -> bytes:
-        """Up to ``size`` bytes; ImageError if there was enough to read already."""
+        """Read up to ``size`` bytes; ImageError once the limits are exceeded."""
         most = min(self._bytes + 1, self._block)
         content = super().read(most if size is None or size < 0 else min(size, most))
         self._reads -= 1
@@ -85,7 +85,7 @@ class ImageInput(io.BufferedReader):
 
 
 def read_at(file: BinaryIO, offset: int, size: int) -> bytes:
-    """Up to ``size`` bytes from ``offset`` on; none where there is no such place."""
+    """Read up to ``size`` bytes from ``offset`` on; none if the file ends before it."""
     try:
         file.seek(offset)
     except (OSError, ValueError, OverflowError):  # further than any file reaches
@@ -94,7 +94,7 @@ def read_at(file: BinaryIO, offset: int, size: int) -> bytes:
 
 
 def unpack_at(file: BinaryIO, offset: int, form: str) -> tuple[Any, ...]:
-    """Numbers of ``struct``'s ``form`` at ``offset``; ImageError where the file has ended."""
+    """Unpack the ``struct`` format ``form`` at ``offset``; ImageError if the file ends before that."""
     content = read_at(file, offset, struct.calcsize(form))
     if len(content) < struct.calcsize(form):
         raise ImageError("unreadable", "the file is truncated")
@@ -102,5 +102,5 @@ def unpack_at(file: BinaryIO, offset: int, form: str) -> tuple[Any, ...]:
 
 
 def too_many(what: str, most: int) -> ImageError:
-    """The error for a file that has more of something than any decoder should be given."""
+    """Make the error for a file that has more of something than any decoder should be given."""
     return ImageError("unsupported", f"more than {most:,} {what}, which no decoder here is given")

@@ -1,9 +1,9 @@
-"""The one place that decides, from the first bytes of a file, what it is and who decodes it.
+"""Decide from the first bytes of a file what it is and which class decodes it.
 
 Pillow has fifty plugins, and its own search gives a file to any that claims it, whatever the name: one starts
-Ghostscript, others decode what is packed inside.  Here five formats are known; of each, the header is read by
-our own code (:func:`read_file_header`), and only then is the file given to the one class that decodes it
-(:func:`open_decoder`).  Pillow's own limit on pixels, which belongs to the whole process, is left alone.
+Ghostscript, others decode what is packed inside.  Here five formats are known.  Our own code reads the header
+of each (:func:`read_file_header`), and only then does the file go to the one class that decodes it
+(:func:`open_decoder`).  Pillow's own limit on pixels, which is one for the whole process, is left alone.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .png_header import SIGNATURE, check_png, png_header
 from .small_headers import bmp_header, webp_content, webp_header
 from .tiff_header import BIG_PREFIXES, tiff_header
 
-_START = 512  # bytes that tell what a file is
+_START = 512  # bytes from which a file's kind is told
 _WEBP = (b"VP8 ", b"VP8L", b"VP8X")
 _OTHERS = {
     b"%!PS": "EPS", b"\xc5\xd0\xd3\xc6": "EPS", b"%PDF": "PDF", b"GIF8": "GIF", b"\0\0\1\0": "ICO",
@@ -47,13 +47,13 @@ _BRANDS = {
 
 
 class _Jpeg(JpegImageFile):
-    """Pillow's decoder without its search for a resolution, which copies all EXIF data for nothing."""
+    """Pillow's decoder without its search for a resolution, which would copy all EXIF data for nothing."""
 
     def _read_dpi_from_exif(self) -> None: ...
 
 
 class _Tiff(TiffImageFile):
-    """Pillow's decoder, which would hold the size of its memory against the process's limit once more."""
+    """Pillow's decoder without its second check of the size against the process's limit on pixels."""
 
     def load_prepare(self) -> None:
         if self._im is None:
@@ -67,7 +67,7 @@ _DECODERS: dict[str, type[ImageFile.ImageFile]] = {
 
 
 def read_file_header(file: ImageInput, max_pixels: int) -> FileHeader:
-    """What a file says of its image.
+    """Read the header of an image file.
 
     Raises
     ------
@@ -83,12 +83,12 @@ def read_file_header(file: ImageInput, max_pixels: int) -> FileHeader:
 
 
 def open_decoder(file: ImageInput, header: FileHeader) -> ImageFile.ImageFile:
-    """Pillow's image of a file, not decoded yet; it may read no more than an image of this header needs.
+    """Open a file with Pillow without decoding it; it can read no more than an image of this header needs.
 
     Raises
     ------
     ImageError
-        If the decoder finds another size than the header.
+        If the decoder finds a size other than the header's.
     Exception
         Of any kind, by the decoder.
     """
@@ -97,7 +97,7 @@ def open_decoder(file: ImageInput, header: FileHeader) -> ImageFile.ImageFile:
     source.seek(0)
     try:
         image = _DECODERS[header.kind](source)
-    except SyntaxError as error:  # Pillow's word for a file that one of its decoders does not take
+    except SyntaxError as error:  # what Pillow's decoders raise for a file that they do not take
         raise ImageError(
             "unreadable", f"damaged, or a kind of {header.kind} that is not read ({error})"
         ) from error
@@ -112,7 +112,7 @@ def open_decoder(file: ImageInput, header: FileHeader) -> ImageFile.ImageFile:
 def check_pixels(file: ImageInput, header: FileHeader) -> None:
     """Raise ImageError if the pixels are in more parts or passes than a decoder can be given.
 
-    Reads through the file, so that this is left to those who decode it next; before :func:`open_decoder`.
+    Reads through the whole file, so call it only before decoding, ahead of :func:`open_decoder`.
     """
     if header.kind == "png":
         check_png(file, header)
@@ -135,7 +135,7 @@ def _header(file: ImageInput, start: bytes) -> FileHeader:
 
 
 def _what_else(start: bytes) -> str:
-    """Why a file of these first bytes is not read."""
+    """Return the reason why a file that starts like this is not read."""
     if not start:
         return "the file is empty"
     brand = _BRANDS.get(start[8:12], "MP4") if start[4:8] == b"ftyp" else None

@@ -1,4 +1,4 @@
-"""Headers of JPEG files, and what is checked of their segments before Pillow and libjpeg see the file."""
+"""Read headers of JPEG files, and check their segments before Pillow and libjpeg see the file."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from .ifd import first_directory
 from .image_bytes import BLOCK, FAR_TOO_MUCH, MOST_METADATA, FileHeader, ImageError, read_at, too_many
 
 MOST_SEGMENTS = 10_000
-"""Segments before the pixels, and again between scans; a colour profile has up to 255."""
+"""Limit of segments before the pixels, and again between scans; a colour profile has up to 255."""
 
 MOST_EXIF = 100
-"""Segments of EXIF data, which Pillow joins one by one, copying those before: real files have one."""
+"""Limit of segments of EXIF data: real files have one, and Pillow joins several in quadratic time."""
 
 MOST_SCANS = 100
-"""Passes over the whole image, each of which may take a dozen bytes. Encoders make 10, at most about 30."""
+"""Limit of passes over the whole image, which may take a dozen bytes each; encoders make 10, at most 30."""
 
-_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # not those inside of entropy-coded data
+_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # not those inside entropy-coded data
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
 _SCAN, _END, _APP1, _APP2 = 0xDA, 0xD9, 0xE1, 0xE2
@@ -28,12 +28,12 @@ _IMAGES = 0xB001  # tag of a multi-picture index
 
 
 def jpeg_header(file: BinaryIO) -> FileHeader:
-    """Size of a JPEG, and the number of pictures of a multi-picture file.
+    """Read the size of a JPEG, and the number of pictures of a multi-picture file.
 
     Raises
     ------
     ImageError
-        If the file has none, or more before its pixels than a decoder can be given.
+        If the file has no header, or more before its pixels than a decoder should be given.
     """
     frame, exif, pages, layered = b"", 0, 1, False
     for number, (marker, data, length) in enumerate(_segments(file, MOST_METADATA)):
@@ -57,7 +57,7 @@ def jpeg_header(file: BinaryIO) -> FileHeader:
 
 
 def check_jpeg(file: BinaryIO, header: FileHeader) -> None:
-    """Raise ImageError if an image of several scans has more than a decoder can be given."""
+    """Raise ImageError if an image in several scans has more of them than a decoder should be given."""
     components, progressive, scans, others = 0, False, 0, 0
     for marker, data, _ in _segments(file, header.most_bytes):
         if marker in _FRAMES:
@@ -80,19 +80,19 @@ def check_jpeg(file: BinaryIO, header: FileHeader) -> None:
 
 
 def _pictures(index: bytes) -> int:
-    """Number of pictures in a multi-picture index, 1 if it is damaged."""
+    """Return the number of pictures in a multi-picture index, 1 if it is damaged."""
     directory = first_directory(index)
     return max(1, directory.whole(io.BytesIO(index), _IMAGES)) if directory else 1
 
 
 def _segments(file: BinaryIO, end: int) -> Iterator[tuple[int, int, int]]:
-    """Marker of each segment, where its data begins and how long it is; entropy-coded data is passed over.
+    """Yield each segment's marker, the offset of its data and its length; skips entropy-coded data.
 
-    Looks for none that begins behind ``end``.
+    Stops at a segment that begins after ``end``.
     """
     offset = 2
-    while (place := _next_marker(file, offset, end)) is not None:
-        marker, offset = place
+    while (found := _next_marker(file, offset, end)) is not None:
+        marker, offset = found
         if marker == 0x01 or 0xD0 <= marker <= 0xD9:  # these stand alone
             yield marker, offset, 0
             continue
@@ -105,10 +105,10 @@ def _segments(file: BinaryIO, end: int) -> Iterator[tuple[int, int, int]]:
 
 
 def _next_marker(file: BinaryIO, offset: int, end: int) -> tuple[int, int] | None:
-    """The next marker from ``offset`` on, and the place behind it."""
+    """Find the next marker from ``offset`` on; returns it with the offset just after it, or None."""
     while offset <= end and len(block := read_at(file, offset, BLOCK)) > 1:
         found = _MARKER.search(block)
         if found:
             return block[found.end() - 1], offset + found.end()
-        offset += len(block) - 1
+        offset += len(block) - 1  # a marker's two bytes may lie on both sides of a block's end
     return None

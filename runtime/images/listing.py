@@ -17,15 +17,15 @@ from ..types import LotImage
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 RESULT_MARKER = "lot.json"
 """A folder that holds this file, as written by an earlier run, is its output and is not searched."""
-_LARGEST_MARKER = 1 << 26  # bytes; one of ours has a hundred for each image that could not be read
+_LARGEST_MARKER = 1 << 26  # bytes; ours have about 100 for each image that could not be read
 
 
 def list_lot(root: str | os.PathLike[str], exclude: Path | None = None) -> tuple[LotImage, ...]:
-    """Image files below ``root``, subfolders included, in natural order (2.png before 10.png).
+    """List the image files below ``root``, subfolders included, in natural order (2.png before 10.png).
 
     Hidden files and folders, results of earlier runs and the folder ``exclude`` are left out.
-    Linked folders are followed, but every folder is searched once: an image that is listed twice would be
-    its own nearest neighbor.
+    Linked folders are followed, but every folder is searched only once: an image that is listed twice would
+    be its own nearest neighbor.
 
     Raises
     ------
@@ -46,11 +46,12 @@ def list_lot(root: str | os.PathLike[str], exclude: Path | None = None) -> tuple
 
 
 def natural_key(name: str) -> tuple[tuple[tuple[int, int, str], ...], str]:
-    """Sort key that orders runs of digits by value and everything else without case.
+    """Return a sort key that orders runs of digits by value and everything else without case.
 
-    The name itself comes last, so that names differing only in case or leading zeros keep one order.
+    The name itself comes last, so that names that differ only in case or leading zeros keep one order.
     """
     parts = re.split(r"([0-9]+)", name)
+    # Triples of one kind, so that a number can be compared with a text: it comes first.
     key = tuple(
         (0, int(part), "") if part[0] in "0123456789" else (1, 0, part.casefold()) for part in parts if part
     )
@@ -58,11 +59,11 @@ def natural_key(name: str) -> tuple[tuple[tuple[int, int, str], ...], str]:
 
 
 def _walk(root: Path, exclude: Path | None) -> Iterator[Path]:
-    """Image files below ``root``.
+    """Yield the image files below ``root``.
 
-    Every folder is visited once, however many links lead to it, and as what it is rather than through a
-    link: those are followed when no other folder is left.  What is waiting is kept in a list, for folders may
-    be nested deeper than Python calls itself.
+    Every folder is visited once, however many links lead to it, and by its own path if it has one below
+    ``root``: links are followed when no other folder is left.  Waiting folders are kept in a list, since they
+    may be nested deeper than Python can recurse.
     """
     seen = {_identity(exclude)} if exclude and exclude.is_dir() else set()
     waiting, linked = [root], deque[Path]()
@@ -92,7 +93,7 @@ def _identity(folder: Path) -> tuple[int, int]:
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
-    """Whether an entry is a folder or a link to one; a link to itself is neither."""
+    """Return whether an entry is a folder or a link to one; a link to itself is neither."""
     try:
         return entry.is_dir()
     except OSError:
@@ -100,14 +101,14 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _is_result(marker: Path) -> bool:
-    """Whether a file of the marker's name is one of ours; LotError if it is too large to be looked into."""
+    """Return whether a file of the marker's name is ours; LotError if it is too large to be looked into."""
     try:
         content = json.loads(read_regular(marker, _LARGEST_MARKER))
     except OSError as error:
         if error.errno == errno.EFBIG:
             raise LotError(
                 f"{marker} is {error.strerror}: it cannot be told whether the folder holds results of an "
-                "earlier run, which are no images of the lot. Move it out of the lot."
+                "earlier run, which are not images of the lot. Move it out of the lot."
             ) from error
         return False
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""Headers of PNG files, and what is checked of their chunks before Pillow and OpenCV see the file."""
+"""Read headers of PNG files, and check their chunks before Pillow and OpenCV see the file."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from .image_bytes import FAR_TOO_MUCH, MOST_METADATA, FileHeader, ImageError, re
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 MOST_CHUNKS = 1000
-"""Chunks before the pixels, and again after them."""
+"""Limit of chunks before the pixels, and again after them."""
 
 MOST_PARTS = 1 << 18
-"""Parts in which the pixels may lie: 2 GB in those of 8 KB that libpng writes. Pillow takes 5 us for each."""
+"""Limit of chunks of pixels: 2 GB in those of 8 KB that libpng writes. Pillow takes 5 us for each."""
 
 _SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # colour type -> samples of a pixel
 
 
 def png_header(file: BinaryIO) -> FileHeader:
-    """Size of a PNG, and the number of pictures of an animated one.
+    """Read the size of a PNG, and the number of pictures of an animated one.
 
     Raises
     ------
     ImageError
-        If the file has none, or more before its pixels than a decoder can be given.
+        If the file has no header, or more before its pixels than a decoder should be given.
     """
     length, kind, width, height, bits, colour = unpack_at(file, 8, ">L4sLLBB")
     if kind != b"IHDR" or length != 13:
@@ -36,7 +36,7 @@ def png_header(file: BinaryIO) -> FileHeader:
 
 
 def check_png(file: BinaryIO, header: FileHeader) -> None:
-    """Raise ImageError if the chunks of the pixels, or behind them, are more than a decoder can be given."""
+    """Raise ImageError if the chunks of the pixels or after them are more than a decoder should be given."""
     parts = after = size = 0
     end = file.seek(0, io.SEEK_END)
     for kind, promised, data in _chunks(file):
@@ -56,7 +56,7 @@ def check_png(file: BinaryIO, header: FileHeader) -> None:
 
 
 def _pictures(file: BinaryIO) -> int:
-    """1, or the pictures of an animation as Pillow counts them; looks at what stands before the pixels."""
+    """Count the pictures of an animation as Pillow does, by the chunks before the pixels; 1 if it is none."""
     frames = first = size = 0
     for number, (kind, length, data) in enumerate(_chunks(file)):
         if kind in (b"IDAT", b"IEND"):
@@ -70,16 +70,17 @@ def _pictures(file: BinaryIO) -> int:
             (count,) = unpack_at(file, data, ">L")
             frames = count if not frames and count <= 1 << 31 else 0
         first += kind == b"fcTL"
+    # A first picture without a chunk fcTL is not part of the animation, and Pillow counts it besides.
     return frames + (not first) if frames else 1
 
 
 def _cost(kind: bytes, length: int) -> int:
-    """Bytes that Pillow makes of a chunk: of those that are packed it unpacks up to a megabyte, in 3 ms."""
+    """Return the bytes that Pillow makes of a chunk: a packed one becomes a megabyte at most, in 3 ms."""
     return length + (1_000_000 if kind in (b"iCCP", b"iTXt", b"zTXt") else 0)
 
 
 def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
-    """Kind and length of each chunk, and where its data begins, to the end of the file."""
+    """Yield the kind and length of each chunk and the offset of its data, to the end of the file."""
     offset = len(SIGNATURE)
     while len(head := read_at(file, offset, 8)) == 8:
         length, kind = struct.unpack(">L4s", head)

@@ -1,12 +1,12 @@
 """Read image files and prepare them for the ViT.
 
-There is one way from a file to the graph's input, used by inference, export and benchmark alike:
+There is only one way from a file to the graph's input, for inference, export and benchmark alike:
 :func:`read_image` then :func:`preprocess`.  Paper, section 4.1: the image is resized to the model's
 size ignoring its aspect; the authors' code does this with Pillow, antialiased, in 8 bits.
 
 Files with 9 to 16 bits per channel are scaled to 8 bits by one depth for the whole lot, never by an
-image's own range: value * 255 / (2**depth - 1).  Pillow reads 16-bit colour as its high 8 bits, in
-which 12-bit data is nearly black, so their values are read at full depth.
+image's own range: value * 255 / (2**depth - 1).  Pillow keeps only the high 8 bits of 16-bit colour, in
+which 12-bit data is nearly black, so OpenCV reads their values at full depth.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from .image_bytes import ImageError as ImageError  # noqa: PLC0414  # part of th
 from .image_header import check_pixels, open_decoder, read_file_header
 
 MAX_PIXELS = 178_956_970
-"""Largest image that is decoded unless more is asked for: half a gigabyte of RGB, as Pillow's own limit."""
+"""Default limit of an image's pixels: half a gigabyte of RGB, like Pillow's own limit."""
 
 BACKGROUND = "white"
-"""What shows through transparent pixels."""
+"""The colour behind transparent pixels."""
 
 BIT_DEPTHS = (8, 10, 12, 14, 16)
 
@@ -43,15 +43,17 @@ _TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 # EXIF orientation -> direction of rows and columns, once those are swapped
 _MIRRORED = {1: (1, 1), 2: (1, -1), 3: (-1, -1), 4: (-1, 1), 5: (1, 1), 6: (1, -1), 7: (-1, -1), 8: (-1, 1)}
 _TIFF_BITS = 258  # tag BitsPerSample
-_OPEN = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC  # opening a pipe would wait for ever
-_REASON = 300  # characters of a reason, which a decoder may take from the file
+_OPEN = (
+    os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+)  # without NONBLOCK, opening a pipe would wait for ever
+_REASON = 300  # most characters of a reason, which a decoder may quote from the file
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of its image before it is decoded.
+    """The header of an image file, as the lot's survey keeps it.
 
-    ``width`` and ``height`` are as displayed; ``stamp`` tells whether the file changed since.
+    ``width`` and ``height`` are as displayed; ``stamp`` shows whether the file has changed since.
     """
 
     width: int
@@ -62,7 +64,7 @@ class Header:
 
 
 def read_header(path: Path, max_pixels: int = MAX_PIXELS) -> Header:
-    """Size, bits per channel and pages of an image file, which is not decoded.
+    """Read size, bits per channel and pages of an image file without decoding it.
 
     Raises
     ------
@@ -88,7 +90,7 @@ def read_image(path: Path, bit_depth: int = 16, max_pixels: int = MAX_PIXELS) ->
     Parameters
     ----------
     bit_depth : bits of the lot's full scale; used for files with more than 8 bits per channel only.
-    max_pixels : images with more are not decoded.
+    max_pixels : larger images are not decoded.
 
     Raises
     ------
@@ -106,7 +108,7 @@ def read_image(path: Path, bit_depth: int = 16, max_pixels: int = MAX_PIXELS) ->
 
 
 def deepest_value(path: Path, max_pixels: int = MAX_PIXELS) -> int:
-    """Largest value, alpha left out, in an image with more than 8 bits per channel; may raise ImageError."""
+    """Return the largest value, without alpha, of an image with more than 8 bits; may raise ImageError."""
     with _reading(path) as file:
         return int(_colour(_deep_pixels(file, *_open_whole(file, max_pixels))).max())
 
@@ -125,12 +127,12 @@ def normalise(pixels: Array, spec: PreprocessSpec) -> FloatArray:
 
 
 def preprocess(image: Image.Image, spec: PreprocessSpec) -> FloatArray:
-    """Graph input (3,H,W) of one RGB image."""
+    """Return the graph input (3,H,W) of one RGB image."""
     return normalise(np.asarray(resize(image, spec)), spec)
 
 
 def file_stamp(path: Path) -> tuple[int, int]:
-    """Modification time and size, which change when a file is written to; OSError if it is gone."""
+    """Return modification time and size, which change when a file is written to; OSError if it is gone."""
     return _stamp(path.stat())
 
 
@@ -154,7 +156,8 @@ def _reading(path: Path) -> Iterator[ImageInput]:
 
 
 def _open_regular(path: Path) -> ImageInput:
-    """Open a file by its descriptor alone: what the name stands for later is no part of this reading."""
+    """Open a regular file; ImageError if it is anything else."""
+    # Checked on the descriptor: the name may stand for something else a moment later.
     descriptor = os.open(path, _OPEN)
     if stat.S_ISREG(os.fstat(descriptor).st_mode):
         return ImageInput(descriptor)
@@ -163,7 +166,7 @@ def _open_regular(path: Path) -> ImageInput:
 
 
 def image_error(error: Exception) -> ImageError:
-    """What an error of a decoder says of the image: on damaged files they raise anything at all."""
+    """Turn any error of a decoder into an ImageError: on damaged files decoders raise anything at all."""
     if isinstance(error, MemoryError):
         return ImageError("too_large", "not enough memory to decode it")
     if isinstance(error, Image.DecompressionBombError):
@@ -173,14 +176,16 @@ def image_error(error: Exception) -> ImageError:
 
 
 def _open_whole(file: ImageInput, max_pixels: int) -> tuple[FileHeader, ImageFile.ImageFile]:
-    """The header of a file that is going to be decoded, and Pillow's image of it."""
+    """Read the header of a file that is about to be decoded, and open it with Pillow."""
     header = read_file_header(file, max_pixels)
     check_pixels(file, header)
     return header, open_decoder(file, header)
 
 
 def _bits(image: Image.Image) -> int:
-    """Bits per channel, 8 or less or 16; ImageError for pixels whose full scale is not known."""
+    """Return 16 for more than 8 bits per channel, else 8; ImageError if the full scale is not known."""
+    # Pillow's mode does not tell: 16-bit colour opens as 8-bit RGB.  The TIFF tag and the raw mode that the
+    # decoder is given do.
     bits = image.tag_v2.get(_TIFF_BITS, (1,)) if isinstance(image, TiffImageFile) else (1,)
     most = max(bits) if isinstance(bits, tuple) else bits
     tile: list[tuple[object, ...]] = getattr(image, "tile", [])
@@ -192,9 +197,9 @@ def _bits(image: Image.Image) -> int:
 
 
 def _orientation(image: ImageFile.ImageFile) -> int:
-    """EXIF orientation, 1 (upright) to 8, or else that of XMP; damaged data says nothing.
+    """Return the orientation, 1 (upright) to 8, of EXIF or else of XMP; 1 if the data is damaged.
 
-    That of a TIFF was already followed by Pillow.
+    It is 1 for a TIFF, which Pillow has already turned.
     """
     if image.format == "TIFF":
         return 1
@@ -205,7 +210,7 @@ def _orientation(image: ImageFile.ImageFile) -> int:
 
 
 def _exif(image: ImageFile.ImageFile) -> bytes:
-    """EXIF data as it stands in the file, or in the text in which ImageMagick keeps it."""
+    """Return the EXIF data of the file, or of the text in which ImageMagick keeps it."""
     exif = image.info.get("exif")
     if exif is None and "Raw profile type exif" in image.info:
         try:
@@ -223,7 +228,7 @@ def _xmp_orientation(image: ImageFile.ImageFile) -> int:
 
 
 def _upright(pixels: Array, orientation: int) -> Array:
-    """Turn and mirror an image (H,W,...) as its EXIF orientation says."""
+    """Turn and mirror an image (H,W,...) according to its EXIF orientation."""
     if orientation in _TURNED:
         pixels = pixels.swapaxes(0, 1)
     rows, columns = _MIRRORED[orientation]
@@ -231,7 +236,7 @@ def _upright(pixels: Array, orientation: int) -> Array:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    """Convert any 8-bit mode to RGB; transparent pixels are laid over the background."""
+    """Convert any 8-bit mode to RGB, with transparent pixels laid over the background."""
     if image.mode == "RGB" and "transparency" not in image.info:
         image.load()
         return image
@@ -247,7 +252,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _deep_pixels(file: ImageInput, header: FileHeader, image: ImageFile.ImageFile) -> Array:
-    """Values at full depth, upright: uint16 (H,W), or (H,W,3 or 4) as blue, green, red, alpha."""
+    """Read values at full depth, upright: uint16 (H,W), or (H,W,3 or 4) as blue, green, red, alpha."""
     image.load()  # finds a truncated file, which OpenCV would fill with black
     if image.mode[:2] not in ("I", "I;", "RG", "LA"):
         raise ImageError("unsupported", f"16-bit {image.mode} pixels; save the lot as 16-bit gray or RGB")
@@ -260,19 +265,20 @@ def _deep_pixels(file: ImageInput, header: FileHeader, image: ImageFile.ImageFil
 
 
 def _by_opencv(file: ImageInput, header: FileHeader) -> Array | None:
-    """All channels at full depth, as stored.
+    """Read all channels at full depth, as stored.
 
-    From memory, or straight from a file that is much larger than its pixels, as of many pages.  OpenCV maps
-    that one, and a file that shrinks while it is mapped ends the process: so not all files.
+    Reads the file into memory first, unless it is much larger than its pixels, as with many pages.
     """
-    place = f"/proc/self/fd/{file.fileno()}"
+    # OpenCV maps a file that it is given by name, and one that shrinks while it is mapped ends the process.
+    # So that is left to files which would take too much memory otherwise.
+    name = f"/proc/self/fd/{file.fileno()}"
     if os.fstat(file.fileno()).st_size > header.most_bytes:
-        return cv2.imread(place, cv2.IMREAD_UNCHANGED)
-    return cv2.imdecode(np.fromfile(place, np.uint8), cv2.IMREAD_UNCHANGED)
+        return cv2.imread(name, cv2.IMREAD_UNCHANGED)
+    return cv2.imdecode(np.fromfile(name, np.uint8), cv2.IMREAD_UNCHANGED)
 
 
 def _colour(pixels: Array) -> Array:
-    """The channels without alpha."""
+    """Return the channels without alpha."""
     return pixels[..., :3] if pixels.ndim == 3 else pixels
 
 

@@ -1,4 +1,4 @@
-"""Headers of BMP and WebP files, and what is checked of them before Pillow sees the file."""
+"""Read headers of BMP and WebP files, and check them before Pillow sees the file."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ RUN_LENGTH_PIXELS = 10_000_000
 """Largest run-length-encoded BMP. Pillow decodes these in Python: 5 us for a run, 0.3 us for a pixel."""
 
 MOST_PARTS = 10_000
-"""Parts of a WebP: every picture of an animation is one."""
+"""Limit of the parts of a WebP: every picture of an animation is one."""
 
 _BMP_HEADERS = (40, 52, 56, 64, 108, 124)
 _RUN_LENGTH = (1, 2)
 
 
 def bmp_header(file: BinaryIO) -> FileHeader:
-    """Size of a BMP; ImageError if its header is of a kind that is not read."""
+    """Read the size of a BMP; ImageError if its header is of a kind that is not read."""
     (size,) = unpack_at(file, 14, "<L")
     if size == 12:
         width, height, _, bits = unpack_at(file, 18, "<4H")
         packing = 0
     elif size in _BMP_HEADERS:
         width, height, _, bits, packing = unpack_at(file, 18, "<LLHHL")
-        if height >> 24 == 0xFF:  # rows from the top
+        if height >> 24 == 0xFF:  # negative: rows come from the top
             height = 2**32 - height
     else:
         raise ImageError("unreadable", "not an image file, or a BMP of a kind that is not read")
@@ -35,12 +35,12 @@ def bmp_header(file: BinaryIO) -> FileHeader:
 
 
 def webp_header(file: BinaryIO, start: bytes) -> FileHeader:
-    """Size of a WebP, and the number of pictures of an animated one.
+    """Read the size of a WebP, and the number of pictures of an animated one.
 
     Raises
     ------
     ImageError
-        If the file has none, or is far larger than its pixels can be: Pillow reads it as a whole to open it.
+        If it has no header, or is far larger than its pixels can be: Pillow reads all of it to open it.
     """
     width, height = _webp_size(start)
     pages = _webp_pictures(file) if start[12:16] == b"VP8X" else 1
@@ -51,7 +51,7 @@ def webp_header(file: BinaryIO, start: bytes) -> FileHeader:
 
 
 def webp_content(file: BinaryIO) -> bytes:
-    """The whole WebP without what follows it; call this after its header was read."""
+    """Read the whole WebP without what follows it; call this after its header was checked."""
     (size,) = unpack_at(file, 4, "<L")
     return read_at(file, 0, size + 8 + size % 2)
 

@@ -1,6 +1,6 @@
-"""Look at every file of a lot before any is scored: what can be read, at which depth, of which sizes.
+"""Survey every file of a lot before any is scored: which can be read, at which depth and sizes.
 
-Only headers are read, but for files with more than 8 bits per channel, whose largest value decides
+Only headers are read, except in files with more than 8 bits per channel, whose largest value decides
 the depth of the lot.
 """
 
@@ -29,7 +29,7 @@ from .reading import (
 )
 
 PATIENCE = 2.0
-"""Seconds that a decoder gets to finish when its image is wanted no more."""
+"""Seconds that a decoder gets to finish when its image is not wanted any more."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ DEFAULT_READING = ReadOptions()
 
 @dataclass(frozen=True)
 class Survey:
-    """What a lot's files are; ``bit_depth`` is 8 unless some have more."""
+    """The readable and the skipped files of a lot; ``bit_depth`` is 8 unless some have more."""
 
     images: tuple[LotImage, ...]
     headers: dict[str, Header]
@@ -63,7 +63,7 @@ class Survey:
     max_pixels: int
 
     def read(self, image: LotImage) -> Image.Image:
-        """The image as 8-bit RGB; ImageError if it cannot be read or its file changed since the survey."""
+        """Read an image as 8-bit RGB; ImageError if it cannot be read or its file has changed since."""
         header = self.headers[image.name]
         try:
             same = file_stamp(image.path) == header.stamp
@@ -74,7 +74,7 @@ class Survey:
         return read_image(image.path, self.bit_depth, self.max_pixels)
 
     def notes(self) -> list[str]:
-        """What a user may want to know of the files: several pages, depths, sizes or aspects."""
+        """Return remarks for the user on several pages, and on depths, sizes or aspects that differ."""
         headers = list(self.headers.values())
         paged = sum(h.pages > 1 for h in headers)
         deep = sum(h.bits > 8 for h in headers)
@@ -113,6 +113,7 @@ def survey_lot(
             headers[image.name], value = found
             maximum = max(maximum, value)
         progress("survey", done, len(images), "files")
+    # The smallest usual depth that holds the lot's maximum: 12-bit cameras write 16-bit files.
     any_deep = any(header.bits > 8 for header in headers.values())
     wanted = options.bit_depth if any_deep else 8
     depth = wanted or next(depth for depth in BIT_DEPTHS if maximum < 2**depth)
@@ -128,7 +129,7 @@ def decode_ahead(
     first: int = 0,
     timer: StageTimer = UNTIMED,
 ) -> Generator[tuple[LotImage, FloatArray | ImageError], None, None]:
-    """Yield the images from the ``first`` on with their graph input (3,H,W), or why they cannot be read."""
+    """Yield each image from ``first`` on with its graph input (3,H,W), or the ImageError of reading it."""
 
     def decode(image: LotImage) -> FloatArray:
         with timer.work("decode"):
@@ -148,7 +149,7 @@ def run_ahead(
     """Yield each item with ``work(item)`` or the ImageError that it raised, in order.
 
     ``threads`` work at once, at most ``ahead`` items before the consumer (``parallel.in_order``).  A decoder
-    that does not come back keeps nobody from stopping.
+    that hangs does not keep the consumer from stopping.
     """
 
     def attempt(item: Item) -> Result | ImageError:
@@ -161,7 +162,7 @@ def run_ahead(
 
 
 def _size_notes(sizes: Counter[tuple[int, int]]) -> list[str]:
-    """Whether sizes or aspects differ, which the resize to one square size distorts differently."""
+    """Return a remark if sizes or aspects differ, since the resize to one size distorts them differently."""
     if len(sizes) < 2:
         return []
     aspects = [width / height for width, height in sizes]

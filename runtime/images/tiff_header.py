@@ -1,4 +1,4 @@
-"""Headers of TIFF files, and what is checked of them before Pillow, libtiff and OpenCV see the file."""
+"""Read headers of TIFF files, and check them before Pillow, libtiff and OpenCV see the file."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from .ifd import MOST_ENTRIES, ORIENTATION, Directory, Layout, next_directory, r
 from .image_bytes import MOST_METADATA, FileHeader, ImageError, too_many, unpack_at
 
 MOST_BLOCKS = 1 << 19
-"""Strips or tiles of an image: 134 megapixels in tiles of 16 x 16. Pillow takes 20 us for each."""
+"""Limit of strips or tiles: 134 megapixels in tiles of 16 x 16. Pillow takes 20 us for each."""
 
 MOST_NUMBERS = 1 << 19
-"""Numbers in all other entries: a colour map and transfer functions have 400,000. Pillow takes 3 us each."""
+"""Limit of numbers in all other entries: colour map and transfer functions have 400,000, at 3 us each."""
 
 LARGE_TILE = 1 << 24
-"""Pixels of a tile that may be larger than its image, which is decoded into memory as a whole."""
+"""Pixels of a tile that are accepted even in a smaller image; a tile is decoded as a whole."""
 
 MOST_PAGES = 1000
-"""Pages are counted up to here; all that is said of them is that there are several."""
+"""Pages are counted up to here; the user is only told that there are several."""
 
 BIG_PREFIXES = (b"II+\0", b"MM\0+")
 
@@ -28,12 +28,12 @@ _TURNED = (5, 6, 7, 8)
 
 
 def tiff_header(file: BinaryIO, start: bytes) -> FileHeader:
-    """Header of the first page of a TIFF file; ``width`` and ``height`` are as displayed.
+    """Read the header of a TIFF file's first page; ``width`` and ``height`` are as displayed.
 
     Raises
     ------
     ImageError
-        If there is none, or it holds more than a decoder can be given.
+        If there is none, or it holds more than a decoder should be given.
     """
     if start.startswith(b"MM\0+"):
         raise ImageError("unsupported", "a BigTIFF of big-endian numbers; save it as TIFF or PNG")
@@ -52,7 +52,7 @@ def tiff_header(file: BinaryIO, start: bytes) -> FileHeader:
 
 
 def _require_modest(file: BinaryIO, page: Directory) -> None:
-    """Raise ImageError if the entries of a page, or of what belongs to it, would cost much to read."""
+    """Raise ImageError if the entries of a page and its inner directories would cost much to read."""
     inner = _inner(file, page)
     directories = [page, *inner, *(deeper for each in inner for deeper in _inner(file, each))]
     if any(directory.listed > MOST_ENTRIES for directory in directories):
@@ -67,7 +67,7 @@ def _require_modest(file: BinaryIO, page: Directory) -> None:
 
 
 def _inner(file: BinaryIO, directory: Directory) -> list[Directory]:
-    """The directories that entries of a directory point to."""
+    """Read the directories that entries of a directory point to."""
     offsets = [directory.whole(file, tag) for tag in _INNER if tag in directory.entries]
     return [read_directory(file, offset, directory.layout) for offset in offsets if offset > 0]
 
@@ -80,8 +80,8 @@ def _require_tiles(file: BinaryIO, page: Directory, most: int) -> None:
 
 
 def _pages(file: BinaryIO, offset: int, page: Directory) -> int:
-    """Number of pages, of which no more than ``MOST_PAGES`` are counted; those after damage are not."""
-    seen, after = {offset}, page.after
+    """Count the pages, up to ``MOST_PAGES`` and up to the first damage."""
+    seen, after = {offset}, page.after  # directories of a hostile file may form a ring
     while after and after not in seen and len(seen) < MOST_PAGES:
         try:
             (listed,) = unpack_at(file, after, page.layout.order + ("Q" if page.layout.big else "H"))

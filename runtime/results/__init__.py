@@ -1,1 +1,1 @@
-"""What the scoring of a lot gave, and everything that is written of it."""
+"""The result of scoring a lot, and all the files that are written from it."""

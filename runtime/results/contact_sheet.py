@@ -58,13 +58,13 @@ def _draw_cell(
     row: int,
     scale: Scale,
 ) -> None:
-    """An image, its heatmap to the right, name and score below."""
+    """Draw an image with its heatmap to the right, and name and score below."""
     x, y = corner
     image = result.images[row]
     try:
         thumb = result.survey.read(image)
         thumb.thumbnail((_THUMB, _THUMB))
-    except ImageError:  # the file was readable before and is gone or changed now
+    except ImageError:  # it was readable before, and is gone or changed now
         thumb = Image.new("RGB", (_THUMB, _THUMB), _FAINT)
     unit = scale.unit(_map_at(result.maps[row], thumb.size))
     top = y + (_THUMB - thumb.height) // 2
@@ -81,7 +81,7 @@ def _draw_cell(
 
 
 def _map_at(grid: FloatArray, size: tuple[int, int]) -> FloatArray:
-    """The map of one image at (width, height) pixels."""
+    """Upsample the map of one image to (width, height) pixels."""
     pixels: FloatArray = upsample(grid[None], (size[1], size[0]))[0]
     return pixels
 
@@ -103,7 +103,7 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 
 def _shorten(text: str, width: int) -> str:
-    """The end of ``text`` that fits into ``width`` pixels."""
+    """Cut ``text`` at the start, so that its end fits into ``width`` pixels."""
     font = _font(12)
     if font.getlength(text) <= width:
         return text

@@ -1,4 +1,4 @@
-"""Split a lot into groups that are scored each for itself: one per subfolder."""
+"""Split a lot into groups that are scored separately, one per subfolder."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from .image_files import fitting
 from .write import GROUPS
 
 ROOT_GROUP = "."
-_LONGEST = 100  # bytes of a folder's name in that of its results
+_LONGEST = 100  # bytes of the group's name that its results folder takes
 
 
 def group_by_folder(images: Sequence[LotImage], least: int) -> dict[str, tuple[LotImage, ...]]:
-    """Images by the folder they lie in, relative to the lot; the lot's own folder is ".".
+    """Group images by the folder they lie in, relative to the lot; the lot's own folder is ".".
 
     Raises
     ------
@@ -35,7 +35,10 @@ def group_by_folder(images: Sequence[LotImage], least: int) -> dict[str, tuple[L
     return {name: tuple(members) for name, members in groups.items()}
 
 
-def place_of(number: int, name: str) -> str:
-    """Folder for a group's results; the number keeps names apart that differ only in what is replaced."""
+def results_folder(number: int, name: str) -> str:
+    """Folder of a group's results, relative to those of the lot.
+
+    The number keeps apart the names that are alike once slashes are replaced or the end is cut off.
+    """
     plain = "lot" if name == ROOT_GROUP else name.replace("/", "_")
     return f"{GROUPS}/{number:02}_{fitting(plain, _LONGEST)}"

@@ -13,11 +13,11 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ..types import Array, FloatArray
 
-_RAMP, _TEXT, _TEXT_ROOM = 10, 20, 90  # pixels of a legend: colours, text, least width for text
+_RAMP, _TEXT, _TEXT_ROOM = 10, 20, 90  # pixels: height of the colours, of the text, least width for text
 LEGEND_HEIGHT = _RAMP + _TEXT
 
 LEAST_SPAN = 0.05
-"""Distances that the scale spans at least: what differs by less is rounding, and is to look even."""
+"""Least span of the scale, in distance: smaller differences are rounding and should look even."""
 
 
 @dataclass(frozen=True)
@@ -28,28 +28,28 @@ class Scale:
     high: float
 
     def unit(self, values: FloatArray) -> FloatArray:
-        """Values on this scale, clipped to 0-1."""
+        """Map values to this scale, clipped to 0-1."""
         unit: FloatArray = np.clip((values - self.low) / (self.high - self.low), 0, 1).astype(np.float32)
         return unit
 
 
 def lot_scale(maps: FloatArray, raw_scores: Array) -> Scale:
-    """One scale for a lot: from the median of all maps (N,Gh,Gw) to the largest raw score."""
+    """Return one scale for a lot: from the median of all maps (N,Gh,Gw) to the largest raw score."""
     low, high = float(np.median(maps)), float(raw_scores.max())
     return Scale(low, max(high, low + LEAST_SPAN))
 
 
 def colours(unit: FloatArray) -> Array:
-    """RGB (H,W,3) uint8 of values (H,W) between 0 and 1."""
+    """Colour values (H,W) between 0 and 1: RGB (H,W,3) uint8."""
     levels = np.round(unit * 255).astype(np.uint8)
     bgr = cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO)
     return np.ascontiguousarray(bgr[..., ::-1])
 
 
 def overlay(image: Array, unit: FloatArray) -> Array:
-    """Heatmap over the image in gray: RGB (H,W,3) uint8 from image (H,W,3) and values (H,W).
+    """Lay a heatmap over the gray image: RGB (H,W,3) uint8 from image (H,W,3) and values (H,W).
 
-    What is ordinary for the lot stays the plain gray image; colour comes in with the score.
+    What is ordinary for the lot stays plain gray; colour comes in as the score rises.
     """
     gray = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB).astype(np.float32)
     weight = np.sqrt(unit)[..., None] * np.float32(0.6)
@@ -57,7 +57,7 @@ def overlay(image: Array, unit: FloatArray) -> Array:
 
 
 def legend(width: int, scale: Scale) -> Array:
-    """The colour scale with its two values, RGB (h,width,3) uint8; plain colours where there is no room."""
+    """Draw the colour scale with its two values, RGB (h,width,3) uint8; without text if it is narrow."""
     ramp = colours(np.tile(np.linspace(0, 1, width, dtype=np.float32), (_RAMP, 1)))
     if width < _TEXT_ROOM:
         return ramp

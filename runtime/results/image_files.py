@@ -1,7 +1,7 @@
-"""One anomaly map and one overlay per image, written by several threads, a few images at a time.
+"""Write one anomaly map and one overlay per image, with several threads, a few images at a time.
 
-The scores are the result, and these files are optional: one that cannot be made is said and left out.  Only a
-disk that refuses ends the run.
+The scores are the result and these files are optional: one that cannot be made is reported and left out.
+Only a disk that is full or fails ends the run.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ MAPS, OVERLAYS = "maps", "overlays"
 _SUFFIXES = {*MAP_FORMATS.values(), ".jpg"}
 _AHEAD = 8
 _MAP_BYTES, _OVERLAY_BYTES = 20, 56
-"""For a pixel of the original image, while its map or its overlay is made."""
+"""Bytes of memory per pixel of the original image, while its map or its overlay is made."""
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
 _JPEG_SIDE = 65_500  # pixels; libjpeg's limit
 _LONGEST = 255 - len(".tiff")  # bytes of a file name, on every common file system
@@ -44,7 +44,7 @@ _JPEG_QUALITY = 90
 
 @dataclass(frozen=True)
 class OutputOptions:
-    """What is written per image.
+    """Options for the files per image.
 
     ``maps``: "grid" (Gh,Gw), "pixel" (model size), "original" (the image's own size) or "none".
     ``map_format``: "npy" or "tiff" (float32 distances), "png8" or "png16" (one scale for the lot).
@@ -78,7 +78,11 @@ class Missing:
 
 @dataclass(frozen=True)
 class Written:
-    """File of each image's map, relative to the output folder; what each image lacks; what to say of all."""
+    """The files that were written.
+
+    ``maps`` has the file of each image's map, relative to the output folder, ``missing`` the files that an
+    image lacks, ``problems`` the warnings for the lot.
+    """
 
     maps: dict[str, str]
     missing: dict[str, list[Missing]]
@@ -129,7 +133,7 @@ def write_image_files(
 
 @contextmanager
 def optional(what: str, target: Path, failed: list[Missing]) -> Iterator[Path]:
-    """Give the path of an optional file, its folder made; if the block fails, add that to ``failed`` instead.
+    """Yield the path of an optional file, its folder made; a failure of the block goes to ``failed``.
 
     Raises
     ------
@@ -149,21 +153,21 @@ def optional(what: str, target: Path, failed: list[Missing]) -> Iterator[Path]:
 
 
 def save_picture(path: Path, picture: Image.Image, kind: str, **options: int) -> None:
-    """Write a picture, encoded in memory: Pillow cannot tell a full disk from what it cannot encode."""
+    """Encode a picture in memory and write it: Pillow reports a full disk like a picture it cannot encode."""
     content = io.BytesIO()
     picture.save(content, kind, **options)
     path.write_bytes(content.getbuffer())
 
 
 def _require_jpeg(result: LotScores, row: int) -> None:
-    """Raise ValueError if an image is too long or wide for its overlay, before it is drawn."""
+    """Raise ValueError if an image is too large for its overlay, before it is drawn."""
     header = result.survey.headers[result.images[row].name]
     if max(header.width, header.height + LEGEND_HEIGHT) > _JPEG_SIDE:
         raise ValueError(f"{header.width} x {header.height} pixels; a JPEG has at most {_JPEG_SIDE} a side")
 
 
 def _threads(result: LotScores, options: OutputOptions) -> tuple[int, list[str]]:
-    """As many threads as the memory budget has room for, and what to say if that is none."""
+    """Return how many threads the memory budget allows, and a warning if it allows none."""
     each = _OVERLAY_BYTES * options.overlays or _MAP_BYTES * (options.maps == "original")
     needed = each * max((h.width * h.height for h in result.survey.headers.values()), default=0)
     budget = result.run.plan.budget
@@ -179,10 +183,11 @@ def _threads(result: LotScores, options: OutputOptions) -> tuple[int, list[str]]
 
 
 def file_names(images: tuple[LotImage, ...]) -> dict[str, str]:
-    """Name without suffix for each image's files: its stem, or its full name where stems collide.
+    """Choose a name without suffix for each image's files: its stem, or its full name where stems collide.
 
-    Where a suffix would make it the name of a folder that other files need, it is marked with a hash.
+    A name that a suffix would turn into that of a folder which other files need is marked with a hash.
     """
+    # Without case throughout: results may be written to, or copied to, a file system that ignores it.
     stems = {image.name: str(PurePosixPath(image.name).with_suffix("")) for image in images}
     count = Counter(stem.casefold() for stem in stems.values())
     full = {image.name.casefold() for image in images}
@@ -196,7 +201,7 @@ def file_names(images: tuple[LotImage, ...]) -> dict[str, str]:
 
 
 def _is_taken(name: str, folders: set[str]) -> bool:
-    """Whether a file of this name, with any suffix that it may get, would have the name of a folder."""
+    """Return whether this name, with any suffix that it may get, is that of a folder."""
     return any(f"{name}{suffix}".casefold() in folders for suffix in _SUFFIXES)
 
 
@@ -206,7 +211,7 @@ def _fitting_path(name: str, marked: bool) -> str:
 
 
 def fitting(name: str, longest: int, marked: bool = False) -> str:
-    """The name itself; if longer than ``longest`` bytes or ``marked``, one that is cut and ends in a hash."""
+    """Return the name, or if it exceeds ``longest`` bytes or is ``marked``, one cut to end in a hash."""
     content = os.fsencode(name)
     if len(content) <= longest and not marked:
         return name
@@ -216,7 +221,7 @@ def fitting(name: str, longest: int, marked: bool = False) -> str:
 
 
 def map_scale(maps: FloatArray) -> Scale:
-    """What the lowest and highest code of a PNG map stand for, over the whole lot."""
+    """Return the values that the lowest and highest code of PNG maps stand for, over the whole lot."""
     low, high = float(maps.min()), float(maps.max())
     return Scale(low, high if high > low else low + 1e-6)
 
@@ -234,14 +239,14 @@ def save_map(path: Path, values: FloatArray, map_format: str, scale: Scale) -> N
 
 
 def draw_overlay(image: Array, grid: FloatArray, scale: Scale) -> Array:
-    """RGB (H+h,W,3): the heatmap of ``grid`` (Gh,Gw) over ``image`` (H,W,3), the colour scale below it."""
+    """Draw the heatmap of ``grid`` (Gh,Gw) over ``image`` (H,W,3), the colour scale below: RGB (H+h,W,3)."""
     height, width = image.shape[:2]
     unit = scale.unit(upsample(grid[None], (height, width))[0])
     return np.concatenate([overlay(image, unit), legend(width, scale)])
 
 
 def _map(result: LotScores, row: int, kind: str) -> FloatArray:
-    """The map of one image at the size that was asked for."""
+    """Return the map of one image at the size that was asked for."""
     if kind == "grid":
         return np.ascontiguousarray(result.maps[row])
     header = result.survey.headers[result.images[row].name]

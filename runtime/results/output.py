@@ -3,11 +3,11 @@
 Beside the folder ``NAME`` lie, while it is written,
 
     .NAME.partial     what has been written so far; nobody else may enter it
-    .NAME.lock        held by the process that writes, and ends with it; its content is the number (inode) of
-                      the folder above, so that what a killed run left is known for our own
+    .NAME.lock        held by the process that writes, and released when it ends; its content is the number
+                      (inode) of the folder above, by which the left-overs of a killed run are known for ours
 
 Both names can be guessed, and somebody else may have put something there.  So a link is never followed, and
-only a folder that the lock names, and that belongs to this user as the lock does, is ever emptied.
+only a folder that the lock names is ever emptied, if both belong to this user.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ def new_folder(
     instead: str = "Choose another folder with -o.",
     replace: str = "--overwrite",
 ) -> Iterator[Path]:
-    """Give a temporary folder beside ``out`` that becomes ``out`` when the block ends without error.
+    """Yield a temporary folder beside ``out`` that becomes ``out`` when the block ends without error.
 
     On any error, an interrupt included, the temporary folder is removed and ``out`` stays as it was.
     An existing folder is replaced only with ``overwrite``, and only if it is empty or holds a file
-    ``marker``, which says that it was written by this program, and nothing beside the names in
-    ``ours`` (None: anything).  The temporary folder is locked while it is in use; the lock ends with the
-    process, and what a killed process left is taken over.  ``instead`` is what a user can do where ``out``
-    cannot be used, ``replace`` how to ask for ``overwrite``.
+    ``marker``, which shows that this program wrote it, and nothing but the names in ``ours`` (None:
+    anything).  The temporary folder is locked while it is in use.  The lock ends with the process, and what a
+    killed process left is replaced.  ``instead`` tells the user what to do if ``out`` cannot be used,
+    ``replace`` how to ask for ``overwrite``.
 
     Raises
     ------
@@ -74,7 +74,7 @@ def new_folder(
 
 
 def resolve(out: Path, instead: str = "Choose another folder with -o.") -> Path:
-    """The folder that ``out`` names, links followed; OutputError if it is a link to nothing or to itself."""
+    """Follow the links of ``out`` to its folder; OutputError if it is a link to nothing or to itself."""
     try:
         if not out.is_symlink() or out.exists():
             return out.resolve()
@@ -90,9 +90,9 @@ def require_apart(out: Path, lot: Path, instead: str = "Choose another folder wi
 
 
 class _Partial:
-    """The temporary folder of ``target``: made, locked, and given up by ``close``.
+    """The temporary folder of ``target``: made and locked, until ``close`` gives it up.
 
-    The folder that holds both stays open, and names are looked up in it: the path to it may change.
+    The parent folder stays open, and names are looked up in it, since the path to it may change meanwhile.
     """
 
     def __init__(self, target: Path, instead: str) -> None:
@@ -115,12 +115,15 @@ class _Partial:
             raise
 
     def mark(self) -> None:
-        """Write down that the folder is ours; before that it is empty, and nothing is lost with it."""
+        """Record in the lock that the folder is ours.
+
+        A run that is killed before this leaves an empty folder, which is recognised without a record.
+        """
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, _MARK.format(os.fstat(self._folder).st_ino).encode(), 0)
 
     def publish(self) -> None:
-        """Give the folder its name; what was there goes only once the new one stands."""
+        """Give the folder its name; what was there is removed only after that."""
         if not self._is_there(self.path.name, self._folder):
             raise OSError(errno.ESTALE, f"{self.path.name} was moved or replaced by somebody else")
         with suppress(PermissionError):  # a file system without modes has the usual one already
@@ -128,6 +131,8 @@ class _Partial:
         if not self._exists(self._target):
             self._rename(self.path.name, self._target)
             return
+        # Two renames, since a folder cannot be renamed onto one that is not empty.  Between them nothing has
+        # the target's name; if the second fails, the first is undone.
         old = f".{self._target}.{secrets.token_hex(4)}.old"
         try:
             self._rename(self._target, old)
@@ -140,7 +145,7 @@ class _Partial:
             remove_folder(old, self._parent)
 
     def close(self) -> None:
-        """Remove what was not published, and end the lock, but not as long as it marks something."""
+        """Remove what was not published, and then the lock, which stays as long as its folder is there."""
         try:
             with suppress(OSError):
                 if self._is_there(self.path.name, self._folder):
@@ -154,7 +159,7 @@ class _Partial:
                 os.close(descriptor)
 
     def _take_lock(self, target: Path) -> int:
-        """The lock's file, locked; OutputError if a living process holds it or it is not ours."""
+        """Open and lock the lock's file; OutputError if a living process holds it or it is not ours."""
         while True:
             try:
                 lock = os.open(self._lock_name, _LOCK, 0o600, dir_fd=self._parent)
@@ -166,6 +171,8 @@ class _Partial:
                 if not _is_lock(lock):
                     raise self._in_the_way(self._lock_name)
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # The run that held it removes the file when it ends.  A lock on a file without a name
+                # excludes nobody: begin again with a new file.
                 if self._is_there(self._lock_name, lock):
                     return lock
             except BlockingIOError as error:
@@ -179,7 +186,7 @@ class _Partial:
             os.close(lock)  # the run that held it ended just now
 
     def _claim(self) -> tuple[int, int]:
-        """Make the folder, once what a killed run left is gone; its usual mode, and a descriptor."""
+        """Make the folder, after removing what a killed run left; returns its usual mode and a descriptor."""
         name = self.path.name
         try:
             os.mkdir(name, dir_fd=self._parent)
@@ -221,7 +228,7 @@ class _Partial:
         )
 
     def _is_there(self, name: str, descriptor: int) -> bool:
-        """Whether ``name`` is still what was opened."""
+        """Return whether ``name`` is still the file or folder that was opened."""
         try:
             there = os.stat(name, dir_fd=self._parent, follow_symlinks=False)
         except OSError:
@@ -240,7 +247,7 @@ class _Partial:
 
 
 def _is_lock(descriptor: int) -> bool:
-    """Whether an open file is a lock of ours, new or left over, and not somebody's file of that name."""
+    """Return whether an open file is a lock of ours, new or left over, and not somebody's file."""
     found = os.fstat(descriptor)
     if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:  # 2: it has another name, where it is needed
         return False

@@ -1,1 +1,1 @@
-"""The method on the CPU, and what it asks of its parts (protocols.py)."""
+"""The method on the CPU, and the protocols that its interchangeable parts follow (protocols.py)."""

@@ -38,6 +38,7 @@ def rescale(centred: FloatArray) -> FloatArray:
 
     It is exact and changes no angle, and products of any tokens stay within the range of float32.
     """
+    # Two calls of max instead of abs().max(): no copy of the tokens is made.
     largest = max(float(centred.max(initial=0)), -float(centred.min(initial=0)))
     if largest > 0:
         centred *= np.float32(2.0 ** -np.clip(np.frexp(largest)[1], -126, 126))
@@ -45,7 +46,7 @@ def rescale(centred: FloatArray) -> FloatArray:
 
 
 def band(size: int, degree: int) -> FloatArray:
-    """Matrix (size,size) of zeros and ones that sums ``degree`` neighbors, none beyond the ends."""
+    """Return the matrix (size,size) of zeros and ones that sums ``degree`` neighbors within the ends."""
     index = np.arange(size)
     near: FloatArray = (np.abs(index[:, None] - index) <= degree // 2).astype(np.float32)
     return near
@@ -59,6 +60,7 @@ def pooled_lengths(tokens: FloatArray, grid: tuple[int, int], degrees: Sequence[
     for t, degree in enumerate(degrees):
         pooled = tokens
         if degree > 1:
+            # The window is a square, so the sum over it is one over rows and then one over columns.
             rows = band(height, degree) @ tokens.reshape(height, width * channels)
             pooled = np.matmul(band(width, degree), rows.reshape(height, width, channels))
             pooled = pooled.reshape(patches, channels)

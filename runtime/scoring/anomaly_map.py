@@ -1,4 +1,4 @@
-"""From mutual scores on the grid to pixels and to one raw score per image (paper, section 3.1).
+"""Upsample mutual scores from the grid to pixels, and take one raw score per image (paper, section 3.1).
 
 The grid is interpolated bilinearly with its corners on the image's corners (align_corners), and the
 raw score of an image is the maximum of its pixel map, not of the grid.
@@ -48,16 +48,18 @@ def upsample(maps: Array, size: tuple[int, int]) -> FloatArray:
 
 
 def raw_scores(maps: Array, size: tuple[int, int]) -> Array:
-    """Maximum of each pixel map, (N,) float64; one map in pixels exists at a time."""
+    """Return the maximum of each pixel map, (N,) float64; only one map in pixels exists at a time."""
     return np.array([upsample(one[None], size).max() for one in maps], np.float64)
 
 
 def _weights(cells: int, pixels: int) -> Array:
     """Linear interpolation matrix (pixels, cells) with align_corners: at most two weights in a row."""
     position = np.linspace(0.0, cells - 1, pixels) if pixels > 1 else np.zeros(1)
+    # The last pixel lies on the last cell: it takes the interval before it, with weight 1 at its end.
     low = np.minimum(position.astype(np.int64), max(cells - 2, 0))
     weights = np.zeros((pixels, cells))
     pixel = np.arange(pixels)
     weights[pixel, low] = 1.0 - (position - low)
+    # Added, not set: with a single cell both weights belong to it.
     weights[pixel, np.minimum(low + 1, cells - 1)] += position - low
     return weights

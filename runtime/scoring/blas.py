@@ -1,4 +1,4 @@
-"""numpy's matrix product with one thread for each of our own."""
+"""Limit BLAS to one thread per matrix product, since our own threads already fill the cores."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ def one_thread_per_product(threads: int) -> Iterator[None]:
             start.wait(timeout=5)  # at once, so that each takes a buffer of its own
         np.matmul(square, square)
 
+    # Besides speed this fixes the result: a product that BLAS splits over threads may be summed differently.
     with threadpool_limits(1, "blas"):
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(warm, range(threads)))

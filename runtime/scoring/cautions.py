@@ -1,6 +1,6 @@
-"""What the method cannot do, said to the user: warnings that come with a lot's scores.
+"""Warn the user where the method reaches its limits: warnings that come with a lot's scores.
 
-How often each warns where it should and where it should not is measured on real images
+How often each warning is right and how often it is a false alarm was measured on real images
 (docs/warnings.md).
 """
 
@@ -22,7 +22,7 @@ STAND_OUT = 1.2
 
 
 def cautions(raw_scores: Array, cls: FloatArray, skipped: int) -> tuple[str, ...]:
-    """Warnings for a lot with raw scores (N,), CLS embeddings (N,D), and so many images that were skipped."""
+    """Return the warnings for a lot: raw scores (N,), CLS embeddings (N,D), number of skipped images."""
     count = len(raw_scores)
     warnings = []
     if skipped:
@@ -60,6 +60,8 @@ def separate_group(cls: FloatArray) -> int:
     for k, (length, start, _) in enumerate(links):
         if length < limit:
             return 0
+        # Cutting one link of a tree leaves two parts; the longest link often cuts off a single odd image,
+        # so shorter ones are tried until both parts are large enough to be products of their own.
         side = _reachable(count, [*links[:k], *links[k + 1 :]], start)
         if min(side, count - side) >= least:
             return min(side, count - side)
@@ -93,7 +95,7 @@ def _spanning_tree(points: Array) -> list[tuple[float, int, int]]:
 
 
 def _reachable(count: int, links: Sequence[tuple[float, int, int]], start: int) -> int:
-    """How many of ``count`` points are linked with ``start``."""
+    """Count the points, of ``count``, that ``links`` connect with ``start``."""
     neighbors: list[list[int]] = [[] for _ in range(count)]
     for _, a, b in links:
         neighbors[a].append(b)

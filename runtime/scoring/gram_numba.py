@@ -1,4 +1,4 @@
-"""S2, one Gram for all degrees, in one pass compiled by numba.
+"""Pool one Gram for all degrees and take the largest cosines, in one pass compiled by numba.
 
 Pooling is linear, so the Gram of pooled tokens is the Gram of the tokens themselves, summed over the
 r x r neighborhood of the row's patch and over that of the column's: a box filter along four axes,
@@ -12,8 +12,9 @@ band of filtered rows:
     tall  (P,)     sum over h'       the row shifted by whole grid rows
     wide  (P,)     sum over w'       shifted by single patches, masked where that crosses the grid's edge
 
-and at once, fused with the last sum: scaled to cosines, maximum of the row, maxima of the columns.
-Every sum is made of its terms: sliding sums would carry the rounding of one large token to others.
+The last sum is fused with what follows: scaling to cosines, the maximum of the row, and the maxima of the
+columns.  Every sum adds all of its terms anew: a sliding sum would carry the rounding error of one large
+token to its neighbors.
 
 Costs per element of the Gram 8k additions for each degree r = 2k+1, against C multiply-adds of the
 product itself.
@@ -37,7 +38,7 @@ _LEAST = np.float32(-np.inf)
 
 
 def _build_larger(typing_context: Any, a: Any, b: Any) -> Any:
-    """The larger of two float32; without rules for NaN, or LLVM would not vectorise the maximum."""
+    """Return the larger of two float32; NaN is not handled, or LLVM would not vectorise the maximum."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         x, y = args
@@ -50,21 +51,23 @@ _larger: Any = intrinsic(_build_larger)
 
 
 _distrusted: list[str] = []
-"""Why numba's cache is not used, if others could have written it."""
+"""The reason why numba's cache is not used, if other users could have written it; else empty."""
 
 
 def _compiled(function: Any) -> Any:
-    """Compile for this processor, once: into numba's cache, or for this run only where that has no place.
+    """Compile for this processor: into numba's cache, or for this run only if there is no folder for it.
 
-    numba keeps its cache beside this file, else in the user's cache folder, or in $NUMBA_CACHE_DIR.  It is
-    pickles, which are code, and nothing of it has been read yet: what others could have written never is.
+    numba keeps its cache beside this file, else in the user's cache folder, or in $NUMBA_CACHE_DIR.  It
+    consists of pickles, which are code: a cache that other users could have written is never read.
     """
+    # Of fast math's flags those that leave the order of a sum alone: no "reassoc".
     how: dict[str, Any] = {"nogil": True, "fastmath": {"nnan", "nsz", "contract"}, "error_model": "numpy"}
     try:
         kept = njit(cache=True, **how)(function)
     except RuntimeError:  # "no locator available": neither folder can be written
         return njit(**how)(function)
     folder = Path(kept.stats.cache_path)
+    # ``njit`` has only located the cache; it reads from it at the first call, which comes after this check.
     way_in = first_way_in(folder, *folder.glob(f"{Path(__file__).stem}.*.nb*"))
     if way_in is None:
         return kept
@@ -74,7 +77,9 @@ def _compiled(function: Any) -> Any:
 
 @_compiled
 def _sum_rows(out: Any, rows: Any, first: int, count: int, step: int) -> None:
-    """Out (P,) = rows[first] + rows[first + step] + ..., ``count`` rows of (n,P)."""
+    """Sum ``count`` rows of ``rows`` (n,P) into ``out`` (P,): rows[first] + rows[first + step] + ..."""
+    # Up to three rows in the first pass and two in each later one, for few passes over ``out``, which every
+    # pass reads and writes.
     a = rows[first]
     done = 1
     if count == 1:
@@ -105,7 +110,8 @@ def _sum_rows(out: Any, rows: Any, first: int, count: int, step: int) -> None:
 
 @_compiled
 def _sum_shifts(out: Any, padded: Any, reach: int, step: int) -> None:
-    """Out (P,) = sum of the slices of ``padded`` that start at 0, step, ..., 2*reach*step."""
+    """Sum into ``out`` (P,) the slices of ``padded`` that start at 0, step, ..., 2*reach*step."""
+    # Zeros at both ends of ``padded`` stand for what is beyond the grid: no bounds need testing.
     middle = padded[reach * step :]
     for d in range(1, reach + 1):
         a = padded[(reach - d) * step :]
@@ -120,7 +126,9 @@ def _sum_shifts(out: Any, padded: Any, reach: int, step: int) -> None:
 
 @_compiled
 def _maxima(x: Any, own: Any, others: Any, columns: Any) -> Any:
-    """Take one filtered row x (P,) into the maxima of the columns; returns the maximum of the row."""
+    """Update the maxima of the columns with one filtered row x (P,), and return the maximum of the row."""
+    # A factor that a whole row or column shares is not negative, so it commutes with the maximum: the row's
+    # own scale is applied once to its maximum, and the columns' scales once in ``_filter``.
     most = _LEAST
     for q in range(x.size):
         columns[q] = _larger(columns[q], x[q] * own)
@@ -132,7 +140,9 @@ def _maxima(x: Any, own: Any, others: Any, columns: Any) -> Any:
 def _widen_and_maxima(
     tall: Any, reach: int, masks: Any, wide: Any, own: Any, others: Any, columns: Any
 ) -> Any:
-    """``_maxima`` of the sum of ``tall`` (padded by ``reach``) over w', the last term fused with it."""
+    """Sum ``tall`` (padded by ``reach``) over w' and take ``_maxima`` of it, fused with the last term."""
+    # A shift by d patches wraps into the next grid row for the d patches at its edge: the masks are 0 there.
+    # The shifts by less than ``reach`` are summed into ``wide``; the last one is never stored.
     patches = wide.size
     x = tall[reach:]
     for d in range(1, reach):
@@ -163,7 +173,7 @@ def _filter(
     columns: Any,
     scratch: Any,
 ) -> None:
-    """All degrees of one Gram (P,P); see ``NumbaFilter.maxima``."""
+    """Filter one Gram (P,P) for all degrees; see ``NumbaFilter.maxima``."""
     bands, row_room, tall_room, wide = scratch
     height, width = grid
     patches = height * width
@@ -176,6 +186,8 @@ def _filter(
             for p in range(patches):
                 rows[t, p] = _maxima(gram[p], own[t, p], scales, best)
         else:
+            # Cleared for each degree, since the padding moves with k.  Only the padding must be zero, and
+            # the middle is overwritten for every row.
             row_room[:] = 0
             tall_room[:] = 0
             padded_row = row_room[: patches + 2 * k * width]
@@ -185,6 +197,7 @@ def _filter(
             for h in range(height):
                 top = max(h - k, 0)
                 count = min(h + k, height - 1) - top + 1
+                # The bands of one grid row serve all of its windows: each is summed once, not 2k+1 times.
                 for w in range(width):
                     _sum_rows(bands[w], gram, top * width + w, count, width)
                 for w in range(width):
@@ -227,10 +240,10 @@ class NumbaFilter:
             self._masks[:, d] = column >= d, column < width - d
         self._grid = grid
         self._scratch = (
-            np.empty((width, patches), np.float32),
-            np.empty(patches + 2 * most * width, np.float32),
-            np.empty(patches + 2 * most, np.float32),
-            np.empty(patches, np.float32),
+            np.empty((width, patches), np.float32),  # bands
+            np.empty(patches + 2 * most * width, np.float32),  # row, padded by k grid rows at both ends
+            np.empty(patches + 2 * most, np.float32),  # tall, padded by k patches at both ends
+            np.empty(patches, np.float32),  # wide
         )
 
     def maxima(

@@ -1,4 +1,4 @@
-"""S2, one Gram for all degrees, with numpy alone.
+"""Pool one Gram for all degrees and take the largest cosines, with numpy alone.
 
 Pooling is linear, so the Gram of pooled tokens is the Gram of the tokens themselves, summed over the
 r x r neighborhood of the row's patch and over that of the column's: a box filter along four axes,
@@ -51,6 +51,8 @@ class NumpyFilter:
         own, others : (R,P), inverse lengths of their pooled tokens; 0 where there is no content.
         rows, columns : (R,P), receive the cosines.
         """
+        # Every product has a shape that the grid alone decides, never a block of images or a number of
+        # threads: BLAS then sums in the same order, and the same pair gives the same bytes in every plan.
         for t, bands in enumerate(self._bands):
             cosines = self._pooled
             if bands is None:
@@ -66,6 +68,8 @@ class NumpyFilter:
         height, width = self._grid
         patches = height * width
         a, b = self._pooled, self._scratch
+        # Four sums, each a product along one axis of the Gram seen as (h, w, h', w'); two scratch arrays take
+        # turns.  The row's scale rides on the second, which is a product per grid row anyway.
         over_h, over_all = (height, width * patches), (patches, height, width)
         np.matmul(tall, gram.reshape(over_h), out=b.reshape(over_h))
         scaled = wide * own.reshape(height, width, 1)

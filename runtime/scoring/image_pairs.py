@@ -1,4 +1,4 @@
-"""Compare one pair of images: one matrix product of their tokens for both images and all degrees."""
+"""Compare pairs of images: one matrix product of their tokens serves both images and all degrees."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _BROKEN = (
 
 
 def load_filter(name: str) -> type[GramFilter]:
-    """The filter called "numpy" or "numba", ready to work.
+    """Load the filter called "numpy" or "numba", ready to work.
 
     Raises
     ------
@@ -46,7 +46,7 @@ def load_filter(name: str) -> type[GramFilter]:
 
 
 def best_filter(name: str) -> tuple[str, str]:
-    """The name of the filter for ``name``, with its note, or one on why a better filter was passed over.
+    """Return the filter's name for ``name``, and a note on it or on why a better one was passed over.
 
     "auto" is numba where it is installed and works, else numpy; other names are loaded or refused.
 
@@ -69,12 +69,12 @@ def _named(chosen: type[GramFilter]) -> tuple[str, str]:
 
 
 class Comparer:
-    """Compares one pair of images after the other; each thread has its own."""
+    """Compares pairs of images one after the other; holds the scratch memory of one thread."""
 
-    def __init__(self, gram_filter: GramFilter, patches: int, degrees: int) -> None:
+    def __init__(self, gram_filter: GramFilter, patches: int, degree_count: int) -> None:
         self._filter = gram_filter
         self._gram = np.empty((patches, patches), np.float32)
-        self._rows, self._columns = np.empty((2, degrees, patches), np.float32)
+        self._rows, self._columns = np.empty((2, degree_count, patches), np.float32)
 
     def compare(
         self, a: FloatArray, b: FloatArray, inverse_a: FloatArray, inverse_b: FloatArray
@@ -83,13 +83,15 @@ class Comparer:
 
         ``a`` and ``b`` (P,C) are tokens, ``inverse_a`` and ``inverse_b`` (R,P) their inverse lengths.
         """
+        # One image by one image, never a whole block at once: the shape decides how BLAS tiles a product and
+        # in which order it sums.  So a pair gives the same bytes however the lot is cut into blocks.
         np.matmul(a, b.T, out=self._gram)
         self._filter.maxima(self._gram, inverse_a, inverse_b, self._rows, self._columns)
         return self._rows, self._columns
 
 
 def distance(cosines: FloatArray, content: Array, hollow: Array) -> FloatArray:
-    """Distances (K,R,P) of an image's patches to the nearest patch of each judge, from the cosines.
+    """Return the distances (K,R,P) of an image's patches to the nearest patch of each judge.
 
     A patch without content has no angle: it lies at distance 1 from every other and at 0 from its like.
 
@@ -99,9 +101,12 @@ def distance(cosines: FloatArray, content: Array, hollow: Array) -> FloatArray:
     content : (R,P) bool, whether the image's own patch has content.
     hollow : (K,R) bool, whether the judge has patches without content.
     """
+    # |f - g|^2 = |f|^2 + |g|^2 - 2 <f, g>, where |f|^2 is 1 with content and 0 without, and the cosine with a
+    # patch without content is 0.  Here |g|^2 is taken as 1; a patch without content,
+    # where the judge is hollow, is at |f|^2.
     own = content.astype(np.float32)
     squared = own + np.float32(1) - np.float32(2) * cosines
     if hollow.any():
         squared = np.where(hollow[:, :, None], np.minimum(squared, own), squared)
-    np.maximum(squared, np.float32(0), out=squared)
+    np.maximum(squared, np.float32(0), out=squared)  # rounding lets a cosine exceed 1
     return np.sqrt(squared, out=squared)

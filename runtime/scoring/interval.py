@@ -1,4 +1,4 @@
-"""The interval average of MSM (paper, equation 5): which of the sorted distances count, and their mean."""
+"""The interval average of MSM (paper, equation 5): the mean of a range of the sorted distances."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NARROWEST = 1e-4
 
 
 def interval_bounds(images: int, interval: tuple[float, float]) -> tuple[int, int]:
-    """Index range [start, stop) of the sorted distances to the other images that is averaged.
+    """Return the index range [start, stop) of the sorted distances that is averaged.
 
     Raises
     ------
@@ -31,7 +31,7 @@ def interval_bounds(images: int, interval: tuple[float, float]) -> tuple[int, in
 
 
 def smallest_lot(interval: tuple[float, float], above: int = 0) -> int:
-    """Least number of images, from ``above`` on and never below MIN_IMAGES, that fills ``interval``."""
+    """Return the least number of images, at least ``above`` and MIN_IMAGES, whose interval is not empty."""
     lo, hi = _checked(interval)
     size = max(MIN_IMAGES, above)
     while int(lo * (size - 1)) >= int(hi * (size - 1)):
@@ -40,7 +40,7 @@ def smallest_lot(interval: tuple[float, float], above: int = 0) -> int:
 
 
 def _checked(interval: tuple[float, float]) -> tuple[float, float]:
-    """The interval itself, or LotError if it is not one."""
+    """Return the interval; LotError if it is not usable."""
     lo, hi = interval
     if not (lo >= 0 and lo + NARROWEST <= hi <= 1):
         raise LotError(
@@ -50,7 +50,8 @@ def _checked(interval: tuple[float, float]) -> tuple[float, float]:
 
 
 def interval_mean(distances: FloatArray, start: int, stop: int) -> FloatArray:
-    """Mean of the sorted ``distances`` (K,P) from index ``start`` to ``stop`` along the first axis."""
+    """Return the mean (P,) of ``distances`` (K,P), sorted along K, from index ``start`` to ``stop``."""
+    # Partition at both ends of the range instead of sorting all K: what lies outside needs no order.
     columns = np.ascontiguousarray(distances.T)
     columns.partition((start, stop - 1) if start else stop - 1, axis=1)
     chosen = np.sort(columns[:, start:stop], axis=1)  # one order of summation, whatever the lot's order

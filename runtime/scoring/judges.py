@@ -1,4 +1,4 @@
-"""Which images score each other, and in which order the pairs are compared.
+"""Decide which images score each other, and in which order the pairs are compared.
 
 The images stand on a circle, in the lot's order or in a random one.  Each image is judged by its
 K nearest neighbors on the circle, K/2 on either side (and, for an odd K, by the image opposite to it).
@@ -6,7 +6,8 @@ That is balanced by construction: every image judges K images and is judged by K
 judged in turn, so one matrix product still serves both.  With K = N-1 it is the whole lot, as in the
 paper; with a smaller K and a random circle it is a subset per image, drawn without labels.
 
-A place is a position on the circle; a slot is a number from 0 to K-1 that a judge has with an image.
+A place is a position on the circle.  An image numbers its judges from 0 to K-1 in the order of ``Judges.of``;
+that number is the judge's index with this image, and where its cosines or distances are kept.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from ..errors import LotError
 from ..types import Array, Cell
 
 SEED = 0
-"""Of the random circle: fixed, so that a lot is scored alike every time."""
+"""Seed of the random circle: fixed, so that a lot is scored alike every time."""
 
 
 @dataclass(frozen=True)
@@ -42,19 +43,20 @@ class Judges:
         return self.images * self.count // 2
 
     def offsets(self) -> Array:
-        """Steps (K,) around the circle from an image to its judges, by slot."""
+        """Return the steps (K,) around the circle from an image to its judges, by the judges' index."""
         side = self.count // 2
         opposite = [self.images // 2] if self.count % 2 else []
         steps = [*range(1, side + 1), *opposite, *range(self.images - side, self.images)]
         return np.array(steps, np.int64)
 
     def of(self, place: int) -> Array:
-        """Places (K,) of the judges of the image at ``place``, by slot."""
+        """Return the places (K,) of the judges of the image at ``place``, by their index."""
         judges: Array = (place + self.offsets()) % self.images
         return judges
 
-    def slot(self, place: int, judge: int) -> int | None:
-        """The slot of place ``judge`` with the image at ``place``, or None if it does not judge it."""
+    def index_of(self, place: int, judge: int) -> int | None:
+        """The index of the image at place ``judge`` among the judges of the one at ``place``, or None."""
+        # The inverse of ``offsets``, which are 1..side, then N/2 if K is odd, then N-side..N-1.
         step = (judge - place) % self.images
         side = self.count // 2
         if 1 <= step <= side:
@@ -64,26 +66,37 @@ class Judges:
         return side if self.count % 2 and 2 * step == self.images else None
 
     def pairs_of(self, cell: Cell, block: int) -> Iterator[tuple[int, int, int, int]]:
-        """Pairs (a, b, slot of b with a, slot of a with b) of a cell, a < b; ``block`` places are a block."""
+        """Yield the pairs of a cell: (a, b, index of b with a, index of a with b), a < b.
+
+        ``block`` places make a block.
+        """
         first, second = (range(i * block, min((i + 1) * block, self.images)) for i in cell)
+        # Each pair once, and always a < b: the product with its sides exchanged may round differently.
         for a in first:
             for b in second:
                 if a < b:
-                    there, back = self.slot(a, b), self.slot(b, a)
+                    there, back = self.index_of(a, b), self.index_of(b, a)
                     if there is not None and back is not None:
                         yield a, b, there, back
 
-    def groups(self, block: int, resident: int) -> Iterator[list[Cell]]:
-        """All cells with pairs in them, as groups that need at most two times ``resident`` blocks at once."""
+    def groups(self, block: int, blocks_in_memory: int) -> Iterator[list[Cell]]:
+        """All cells with pairs, in groups that need at most 2 * ``blocks_in_memory`` blocks at once."""
         blocks = ceil_div(self.images, block)
-        sides = [range(i, min(i + resident, blocks)) for i in range(0, blocks, resident)]
+        starts = range(0, blocks, blocks_in_memory)
+        sides = [range(i, min(i + blocks_in_memory, blocks)) for i in starts]
         for number, first in enumerate(sides):
             for second in sides[number:]:
                 if self._meet((first[0], first[-1]), (second[0], second[-1]), block):
                     yield [(i, j) for i in first for j in self._facing(i, second, block)]
 
     def _facing(self, i: int, blocks: range, block: int) -> list[int]:
-        """Those of ``blocks``, none before ``i``, that hold judges of images in block ``i``."""
+        """Return those of ``blocks``, from ``i`` on, that hold judges of images in block ``i``.
+
+        Blocks before ``i`` are left out: their own cells hold those pairs.
+        """
+        # The judges of a block stand in three arcs of the circle: beside it, opposite to it, and, for a block
+        # near the start of the circle, across its end.  Only the blocks of these arcs are looked at: their
+        # number grows with K, not with N.  Each arc is taken a little too long; ``_meet`` decides exactly.
         start, side = i * block, self.count // 2
         around = (start + self.images - side) // block - 1
         opposite = (start + self.images // 2) // block
@@ -91,21 +104,23 @@ class Judges:
         candidates = {*near, *range(around, blocks.stop), *range(opposite - 1, opposite + 3)}
         return sorted(j for j in candidates if j in blocks and j >= i and self._meet((i, i), (j, j), block))
 
-    def loads(self, block: int, resident: int) -> int:
-        """Blocks that are read in all while the groups are gone through, each keeping what it can."""
+    def loads(self, block: int, blocks_in_memory: int) -> int:
+        """Count the blocks that are read while going through the groups, if each keeps those it shares."""
         held: set[int] = set()
         loads = 0
-        for group in self.groups(block, resident):
+        for group in self.groups(block, blocks_in_memory):
             needed = {i for cell in group for i in cell}
             loads += len(needed - held)
             held = needed
         return loads
 
     def _meet(self, first: tuple[int, int], second: tuple[int, int], block: int) -> bool:
-        """Whether images judge each other between two runs of blocks, the second not before the first."""
+        """Return whether any images of two runs of blocks, in order, judge each other."""
+        # Between two arcs every step from the nearest to the farthest pair of places occurs.  So it is enough
+        # to ask whether that range touches one of the steps of ``offsets``.
         last = [min((stop + 1) * block, self.images) - 1 for _, stop in (first, second)]
         nearest = max(second[0] * block - last[0], 1)
-        farthest = last[1] - first[0] * block  # and every step between the two occurs
+        farthest = last[1] - first[0] * block
         side = self.count // 2
         opposite = self.count % 2 and nearest <= self.images / 2 <= farthest
         around = farthest >= max(self.images - side, 1)
@@ -118,7 +133,7 @@ def everyone(images: int) -> Judges:
 
 
 def choose(images: int, group: int | None) -> Judges:
-    """``group`` judges for each image, chosen at random by a fixed seed; None, or a large group, for all.
+    """Choose ``group`` judges for each image at random, by a fixed seed; all others if None or large.
 
     Where neither ``images`` nor ``group`` is even, no choice is balanced and one judge more is taken.
 
@@ -132,6 +147,7 @@ def choose(images: int, group: int | None) -> Judges:
     if group is None or group >= images - 1:
         return everyone(images)
     order = np.random.RandomState(SEED).permutation(images)  # its stream is frozen, unlike default_rng
+    # An odd number of judges for an odd number of images: N*K/2 pairs would be no whole number.
     return Judges(order, group + group % 2 * images % 2)
 
 

@@ -1,13 +1,15 @@
 """Mutual scores of one layer: every pair of images is compared, then every patch's distances are averaged.
 
-Pairs are handed to the threads in cells, two blocks of images at a time, and the tokens of few enough
-blocks are in memory at once.  What is kept of an interrupted run is verified and left out.
+A cell, the pairs between two blocks of images, is the unit of work for a thread.  No more blocks of tokens
+are in memory than the plan allows.  Cells that an interrupted run has kept are verified and not compared
+again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from math import prod
 from queue import SimpleQueue
 from typing import TypeVar
 
@@ -31,7 +33,7 @@ Result = TypeVar("Result")
 
 
 class Report:
-    """Counts compared pairs, and of them those that an ``earlier`` run has compared."""
+    """Counts the pairs that are done, and how many of them an ``earlier`` run had compared."""
 
     def __init__(self, progress: Progress, total: int) -> None:
         self._progress, self._total, self._done = progress, total, 0
@@ -49,7 +51,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Layer:
-    """The work on one layer.  Images are named by their places among the judges (judges.py)."""
+    """The work on one layer.  Images are addressed by their places on the circle of judges (judges.py)."""
 
     method: Method
     gram_filter: type[GramFilter]
@@ -64,19 +66,22 @@ class Layer:
 
     @property
     def degrees(self) -> tuple[int, ...]:
-        """Those of the method."""
+        """The sides r of the method's neighborhoods."""
         return self.method.degrees
 
     def kept_pairs(self) -> int:
-        """Pairs that need not be compared again, if what was kept of them is whole."""
+        """Count the pairs that an earlier run has kept; some turn out damaged when they are verified."""
         return sum(map(self._count, self.kept.cells(self.layer))) if self.kept else 0
 
     def finished(self) -> Array | None:
-        """Mutual scores (N,P) by place that an earlier run has kept, or None."""
+        """Return the mutual scores (N,P), by place, that an earlier run has kept, or None."""
         return self.kept.scores(self.layer) if self.kept else None
 
     def scores(self, inverse: FloatArray) -> Array:
-        """Mutual scores (N,P) by place, averaged over degrees; ``inverse`` as from ``inverse_lengths``."""
+        """Return the mutual scores (N,P), by place, averaged over degrees.
+
+        ``inverse`` (N,R,P) is what ``inverse_lengths`` returned.
+        """
         self._compare(inverse, done=self._verified_cells())
         scores = self._select(inverse)
         if self.kept:
@@ -84,14 +89,15 @@ class Layer:
         return scores
 
     def read_tokens(self, place: int) -> FloatArray:
-        """Centred tokens (P,C) of the image at ``place``."""
+        """Read the centred tokens (P,C) of the image at ``place``, rescaled to about 1."""
         image = int(self.judges.order[place])
         return rescale(centre(self.store.block(self.layer, image, image + 1))[0])
 
     def inverse_lengths(self, tick: Callable[[], None]) -> FloatArray:
-        """One over the length of every pooled token (N,R,P); 0 for a patch without content.
+        """Return one over the length of every pooled token (N,R,P); 0 for a patch without content.
 
-        ``tick`` is called after each image.  LotError with their numbers if images hold what is not finite.
+        ``tick`` is called after each image.  Raises LotError, with the numbers of the images, if tokens are
+        not finite.
         """
 
         @self.timer.work("aggregate")
@@ -113,13 +119,14 @@ class Layer:
         return sum(1 for _ in self._pairs(cell))
 
     def _compare(self, inverse: FloatArray, done: set[Cell]) -> None:
-        """Write the cosines of all pairs whose cells are not ``done``."""
+        """Compare the pairs of all cells that are not ``done`` and write their cosines."""
         _, images, patches, width = self.store.shape
-        degrees, block = len(self.degrees), self.plan.block
-        items = degrees * patches
+        degree_count, block = len(self.degrees), self.plan.block
+        items = degree_count * patches
+        # Scratch memory of P*P numbers each: as many as can work at once, passed from cell to cell.
         comparers: SimpleQueue[Comparer] = SimpleQueue()
         for _ in range(self.plan.threads):
-            comparers.put(Comparer(self.gram_filter(self.method.grid, self.degrees), patches, degrees))
+            comparers.put(Comparer(self.gram_filter(self.method.grid, self.degrees), patches, degree_count))
         held = TokenBlocks(images, block, 2 * self.plan.blocks_in_memory, (patches, width))
 
         @self.timer.work("load")
@@ -139,6 +146,7 @@ class Layer:
                     self.cosines.write(a, there * items, of_a)
                     self.cosines.write(b, back * items, of_b)
                     pairs += 1
+                    # In the order of the pairs, in which ``_verified_cells`` reads them back.
                     if self.kept:
                         checksum = checksum_of(of_b, checksum_of(of_a, checksum))
             finally:
@@ -148,15 +156,18 @@ class Layer:
         for group in self.judges.groups(block, self.plan.blocks_in_memory):
             cells = [cell for cell in group if cell not in done]
             missing = held.make_room_for(sorted({i for cell in cells for i in cell}))
+            # All loads end before the first comparison begins, and all comparisons before the next group's
+            # loads: a block's room is never overwritten while somebody reads it.
             for _ in self.in_parallel(missing, load):
                 pass
             for cell, (pairs, checksum) in self.in_parallel(cells, compare):
+                # Noted here, on the thread that consumes the results: the journal needs no lock.
                 if self.kept:
                     self.kept.keep_cell(self.layer, cell, checksum)
                 self.report(pairs)
 
     def _verified_cells(self) -> set[Cell]:
-        """Cells that an earlier run has finished and whose cosines are as it wrote them."""
+        """Return the cells that an earlier run has finished and whose cosines are still as it wrote them."""
         items = len(self.degrees) * self.store.shape[2]
 
         def checksum(cell: Cell) -> int:
@@ -172,19 +183,18 @@ class Layer:
         return whole
 
     def _select(self, inverse: FloatArray) -> Array:
-        """Turn cosines into distances and average their interval: mutual scores (N,P)."""
-        degrees, patches = inverse.shape[1:]
-        count = self.judges.count
-        bounds = interval_bounds(count + 1, self.method.interval)
+        """Turn cosines into distances and average their interval; returns mutual scores (N,P) by place."""
+        degree_count, patches = inverse.shape[1:]
+        judge_count = self.judges.count
+        bounds = interval_bounds(judge_count + 1, self.method.interval)
         hollow = (inverse == 0).any(axis=2)
 
         @self.timer.work("select")
         def average(place: int) -> Array:
-            cosines = self.cosines.read(place, 0, count * degrees * patches)
-            distances = distance(
-                cosines.reshape(count, degrees, patches), inverse[place] > 0, hollow[self.judges.of(place)]
-            )
-            mean = interval_mean(distances.reshape(count, -1), *bounds).reshape(degrees, patches)
+            shape = judge_count, degree_count, patches
+            cosines = self.cosines.read(place, 0, prod(shape)).reshape(shape)
+            distances = distance(cosines, inverse[place] > 0, hollow[self.judges.of(place)])
+            mean = interval_mean(distances.reshape(judge_count, -1), *bounds).reshape(degree_count, patches)
             average: Array = mean.mean(axis=0, dtype=np.float64)
             return average
 
@@ -196,4 +206,5 @@ class Layer:
     def in_parallel(
         self, items: Sequence[Item], work: Callable[[Item], Result]
     ) -> Iterator[tuple[Item, Result]]:
+        """Yield each item with ``work(item)``, in order, with as many threads as the plan says."""
         return in_order(items, work, self.plan.threads, ahead=2 * self.plan.threads, name="score")

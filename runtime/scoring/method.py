@@ -1,4 +1,4 @@
-"""What every scorer must be told: the parameters of LNAMD and MSM (paper, sections 3.2 and 3.3)."""
+"""The parameters of LNAMD and MSM that every scorer takes (paper, sections 3.2 and 3.3)."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from .plan import LotSize
 
 @dataclass(frozen=True)
 class Method:
-    """Grid of the tokens, degrees, interval, and number of judges of an image, None for all others.
+    """The method's parameters: grid of the tokens, degrees, interval, and how many others score an image.
 
-    Raises LotError for values that no lot can be scored with.
+    ``group_size`` None means all others.  Raises LotError for values that no lot can be scored with.
     """
 
     grid: tuple[int, int]
@@ -26,7 +26,7 @@ class Method:
 
     @classmethod
     def of(cls, grid: tuple[int, int], settings: ScoreSettings) -> Method:
-        """The method on a grid of tokens, by a user's settings."""
+        """Make the method for a grid of tokens from a user's settings."""
         return cls(grid, settings.degrees, settings.interval, settings.group_size)
 
     def __post_init__(self) -> None:
@@ -39,14 +39,15 @@ class Method:
             )
 
     def lot_size(self, shape: tuple[int, int, int, int], itemsize: int) -> LotSize:
-        """What a plan for tokens of ``shape`` (S,N,P,C) is made for."""
+        """Return the sizes that a plan for tokens of ``shape`` (S,N,P,C) depends on."""
         layers, images, patches, width = shape
-        judges = choose(images, self.group_size).count
-        return LotSize(layers, images, patches, width, itemsize, len(self.degrees), judges)
+        judge_count = choose(images, self.group_size).count
+        return LotSize(layers, images, patches, width, itemsize, len(self.degrees), judge_count)
 
     def judges(self, images: int) -> Judges:
-        """Who judges whom among ``images``; LotError if the interval of so many distances is empty."""
+        """Choose who judges whom among ``images``; LotError if the interval of so many distances is empty."""
         judges = choose(images, self.group_size)
+        # K judges are to an interval what a lot of K+1 images is; the message names a K that fills it.
         whole = smallest_lot(self.interval, judges.count + 1) - 1
         if whole > judges.count and judges.count < images - 1:
             raise LotError(

@@ -9,7 +9,7 @@ images and each layer one matrix product X_i @ X_j.T of their tokens is made.  I
 row maxima are i's, the column maxima j's.  And it serves all degrees: pooling is linear, so the product is
 pooled instead of the tokens (gram_numpy.py, gram_numba.py).  The authors' form makes 2 R such products.
 
-Each pair is compared by one thread for itself, so neither threads nor memory change a result.
+Each pair is compared by itself on one thread, so neither threads nor memory change a result.
 Cost per layer: N*K/2 products of 2*P*P*C FLOP, N*K*R*P*4 bytes of cosines.
 """
 
@@ -92,8 +92,8 @@ def mutual_scores(
 class CpuScorer:
     """Mutual scores by ``method`` on the CPU.
 
-    ``kind`` is the filter, "numpy", "numba" or "auto"; ``scratch`` is the folder for what goes to disk;
-    ``notes`` says why another scorer was passed over.
+    ``kind`` is the filter, "numpy", "numba" or "auto"; ``scratch`` is the folder for scratch files; ``notes``
+    says why another scorer was passed over.
     """
 
     method: Method
@@ -103,22 +103,22 @@ class CpuScorer:
 
     @property
     def version(self) -> str:
-        """What the last bits of the scores depend on, besides the images."""
+        """The software that the last bits of the scores depend on."""
         return self._filter().version
 
     def judges(self, images: int) -> Judges:
-        """Who judges whom, as for every scorer."""
+        """Choose who judges whom among ``images``, as every scorer does."""
         return self.method.judges(images)
 
     def plan(self, shape: tuple[int, int, int, int], itemsize: int, needs: HostNeeds = UNLIMITED) -> Plan:
-        """The memory plan (plan.py)."""
+        """Make the memory plan (plan.py)."""
         scratch_bytes = 2 * shape[2] ** 2 * 4  # NumpyFilter's; NumbaFilter needs less
         return make_plan(self.method.lot_size(shape, itemsize), needs, scratch_bytes)
 
     def device_store(
         self, shape: tuple[int, int, int, int], dtype: npt.DTypeLike, cls: FloatArray, plan: Plan
     ) -> None:
-        """The CPU has no memory but the host's."""
+        """Return None: the CPU has no memory but the host's."""
 
     def score(
         self,
@@ -128,7 +128,7 @@ class CpuScorer:
         kept: KeptCells | None = None,
         timer: StageTimer = UNTIMED,
     ) -> FloatArray:
-        """Mutual scores (N,P), layer by layer."""
+        """Return the mutual scores (N,P) of the images in ``store``, averaged over layers and degrees."""
         layers, images, patches, _ = store.shape
         judges = self.judges(images)
         cosines = self._table_of_cosines(
@@ -142,6 +142,7 @@ class CpuScorer:
         ]
         total = np.zeros((images, patches), np.float64)
         with one_thread_per_product(plan.threads):
+            # Lengths of all layers first: they show whether tokens are finite, before hours of comparing.
             finished = [layer.finished() for layer in work]
             left = [layer for layer, scores in zip(work, finished, strict=True) if scores is None]
             lengths = _all_lengths(left, progress)
@@ -151,13 +152,16 @@ class CpuScorer:
             for layer, scores in zip(work, finished, strict=True):
                 total += layer.scores(lengths.pop(layer.layer)) if scores is None else scores
         if kept and report.earlier:
-            kept.notes.append(f"{report.earlier:,} comparisons of images are of an earlier, interrupted run")
+            kept.notes.append(
+                f"{report.earlier:,} comparisons of images come from an earlier, interrupted run"
+            )
+        # Layers are added in their order, kept or new, so that a resumed run gives the same sum.
         by_image = np.empty((images, patches), np.float32)
         by_image[judges.order] = total / layers
         return by_image
 
     def _table_of_cosines(self, shape: tuple[int, int], plan: Plan, kept: KeptCells | None) -> Rows:
-        """Room for the largest cosines of one layer: kept, in memory, or in a scratch file."""
+        """Make the table of one layer's largest cosines: in kept work, in memory, or in a scratch file."""
         if kept:
             return kept.open_cosines(shape)
         if plan.cosines_on_disk:
@@ -168,20 +172,21 @@ class CpuScorer:
         return load_filter(best_filter(self.kind)[0])
 
     def seconds(self, shape: tuple[int, int, int, int], plan: Plan) -> float:
-        """Time that ``score`` will take here, from a measurement of a few pairs and a few loads of tokens."""
+        """Estimate the seconds that ``score`` will take, by timing a few pairs and a few loads of tokens."""
         layers, images, patches, width = shape
-        judges, degrees = choose(images, self.method.group_size), len(self.method.degrees)
+        judges, degree_count = choose(images, self.method.group_size), len(self.method.degrees)
         kind = self._filter()
-        lengths = np.ones((degrees, patches), np.float32)
+        lengths = np.ones((degree_count, patches), np.float32)
 
         def measure(seed: int) -> tuple[float, float]:
             pair: FloatArray = np.random.default_rng(seed).standard_normal((2, patches, width), np.float32)
-            comparer = Comparer(kind(self.method.grid, self.method.degrees), patches, degrees)
+            comparer = Comparer(kind(self.method.grid, self.method.degrees), patches, degree_count)
             return (
                 _seconds_of(lambda: comparer.compare(pair[0], pair[1], lengths, lengths)),
                 _seconds_of(lambda: rescale(centre(pair[:1])[0])),
             )
 
+        # Measured on all threads at once, since they share caches and memory while they score.
         with one_thread_per_product(plan.threads), ThreadPoolExecutor(plan.threads) as pool:
             comparing, loading = np.mean(list(pool.map(measure, range(plan.threads))), axis=0)
         loads = images + judges.loads(plan.block, plan.blocks_in_memory) * plan.block
@@ -189,7 +194,7 @@ class CpuScorer:
 
 
 def _all_lengths(layers: Sequence[Layer], progress: Progress) -> dict[int, FloatArray]:
-    """Inverse lengths (N,R,P) of layers, by layer: before any comparison, so that bad tokens cost none."""
+    """Return the inverse lengths (N,R,P) of each layer; LotError if tokens are not finite."""
     done, total = count(1), sum(layer.judges.images for layer in layers)
 
     def tick() -> None:
@@ -209,7 +214,7 @@ def _require_finite(tokens: Array) -> None:
 
 
 def _seconds_of(work: Callable[[], object]) -> float:
-    """Seconds that ``work`` takes, the mean of as many runs as fit into a tenth of a second."""
+    """Return the mean seconds of ``work``, over as many runs as fit into a tenth of a second."""
     work()
     start, runs = time.perf_counter(), 0
     while runs < 1 or time.perf_counter() - start < 0.1:

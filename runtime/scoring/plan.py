@@ -9,7 +9,7 @@ What a lot needs on the CPU, in bytes:
 
 Within the budget everything stays in memory.  Beyond it first the cosines and then the tokens move
 to a file, and then fewer images keep their tokens in memory at once.  How the images are cut into blocks
-depends on P alone, and every pair of images is compared for itself: no plan changes a result.
+depends on P alone, and every pair of images is compared by itself: no plan changes a result.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from ..errors import LotError
 from ..types import Plan
 
 BLOCK_TOKENS = 2048
-"""Tokens that a block of images aims at: enough work to hand to a thread, little enough to lose."""
+"""Tokens in a block of images, about: enough work to hand to a thread, little enough to lose."""
 LEAST_BLOCK, LARGEST_BLOCK = 2, 16
 
 
 @dataclass(frozen=True)
 class HostNeeds:
-    """What a plan must fit into on the host, and what else is held there.
+    """The limits that a plan must keep on the host, and the memory that is taken already.
 
     Attributes
     ----------
     budget : bytes for the whole process; None is unlimited: everything in memory.
     threads : threads that compare images.
-    program_bytes : what the process holds besides.
-    vit_bytes : what the ViT holds while it runs, before the images are compared.
-    keep : tokens and cosines are kept in files, to go on from, whatever the budget.
+    program_bytes : memory that the process holds besides.
+    vit_bytes : memory that the ViT holds while it runs, before the images are compared.
+    keep : whether tokens and cosines go to files whatever the budget, so that a run can be resumed.
     """
 
     budget: int | None = None
@@ -51,36 +51,38 @@ UNLIMITED = HostNeeds()
 
 @dataclass(frozen=True)
 class LotSize:
-    """What a plan is made for: tokens (S,N,P,C) of ``itemsize`` bytes, R degrees, K judges per image."""
+    """The sizes that a plan depends on: tokens (S,N,P,C) of ``itemsize`` bytes, R degrees, K judges."""
 
     layers: int
     images: int
     patches: int
     width: int
     itemsize: int
-    degrees: int
-    judges: int
+    degree_count: int
+    judge_count: int
 
     @property
     def token_bytes(self) -> int:
-        """The features of the lot."""
+        """Bytes of the tokens of all layers."""
         return self.layers * self.images * self.patches * self.width * self.itemsize
 
     @property
     def cosine_bytes(self) -> int:
-        """The largest cosines of one layer."""
-        return self.images * self.judges * self.degrees * self.patches * 4
+        """Bytes of the largest cosines of one layer."""
+        return self.images * self.judge_count * self.degree_count * self.patches * 4
 
 
 def block_images(patches: int) -> int:
-    """Images in a block: the unit in which features are loaded, work is handed out and kept."""
+    """Return the images in a block, the unit in which tokens are loaded and work is handed out and kept."""
+    # From P alone, not from the budget, the threads or the size of the lot: cells that one run has kept are
+    # then the cells of the next, even if it has another budget.
     return min(max(BLOCK_TOKENS // patches, LEAST_BLOCK), LARGEST_BLOCK)
 
 
 def make_plan(size: LotSize, needs: HostNeeds, scratch_bytes: int = 0) -> Plan:
-    """The plan that fits into the budget with the most in memory.
+    """Return the plan that holds the most in memory within the budget.
 
-    ``scratch_bytes`` are those that each thread has of its own while it compares.
+    ``scratch_bytes`` is the memory that each thread needs for itself while it compares.
 
     Raises
     ------
@@ -104,7 +106,9 @@ def make_plan(size: LotSize, needs: HostNeeds, scratch_bytes: int = 0) -> Plan:
 
 
 def _plans(size: LotSize, needs: HostNeeds, scratch_bytes: int) -> Iterator[Plan]:
-    """All plans, from the one that holds everything in memory to the one that holds the least."""
+    """Yield all plans, from the one that holds everything in memory to the one that holds the least."""
+    # Cosines move to disk first: they are written and read once, while tokens are read again and again.
+    # Then blocks leave memory by halves; each halving about doubles how often tokens are read.
     held = max(1, ceil_div(size.images, block_images(size.patches)))
     yield _plan(size, needs, scratch_bytes, held, tokens_on_disk=False, cosines_on_disk=False)
     yield _plan(size, needs, scratch_bytes, held, tokens_on_disk=False, cosines_on_disk=True)
@@ -135,9 +139,10 @@ def _plan(
         cosines_on_disk=cosines_on_disk or needs.keep,
         token_bytes=size.token_bytes,
         cosine_bytes=size.cosine_bytes,
+        # blocks of centred tokens in float32
         workspace_bytes=images * size.patches * size.width * 4
         # lengths of all layers, scores of one and of all
-        + size.images * size.patches * (4 * size.degrees * size.layers + 24)
+        + size.images * size.patches * (4 * size.degree_count * size.layers + 24)
         + needs.threads * max(per_thread, _selecting(size)),
         program_bytes=needs.program_bytes,
         vit_bytes=needs.vit_bytes,
@@ -145,10 +150,10 @@ def _plan(
 
 
 def _describing(size: LotSize) -> int:
-    """Bytes that one thread needs to read an image and measure its tokens: itself, and two sums of it."""
+    """Bytes that one thread needs to read an image and measure its tokens: the image, and float32 copies."""
     return size.patches * size.width * (size.itemsize + 3 * 4)
 
 
 def _selecting(size: LotSize) -> int:
     """Bytes that one thread needs to average the distances of an image: four copies of them."""
-    return 4 * size.judges * size.degrees * size.patches * 4
+    return 4 * size.judge_count * size.degree_count * size.patches * 4

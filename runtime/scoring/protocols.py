@@ -1,6 +1,6 @@
-"""What the parts of mutual scoring ask of each other, so that CPU and GPU, memory and files are twins.
+"""Protocols between the parts of mutual scoring, so that CPU and GPU, memory and files are interchangeable.
 
-Protocols and not base classes: a twin imports nothing of its sibling.
+They are protocols and not base classes, so that a twin imports nothing of its sibling.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ class MutualScorer(Protocol):
 
     @property
     def version(self) -> str:
-        """What the scores' last bits depend on, besides the images."""
+        """The software and hardware that the last bits of the scores depend on."""
         ...
 
     @property
     def notes(self) -> list[str]:
-        """What the user should know of."""
+        """Remarks for the user, such as why another scorer was passed over."""
         ...
 
     def judges(self, images: int) -> Judges:
-        """Who judges whom among ``images``; LotError if they are too few for the interval."""
+        """Choose who judges whom among ``images``; LotError if they are too few for the interval."""
         ...
 
     def plan(self, shape: tuple[int, int, int, int], itemsize: int, needs: HostNeeds = ...) -> Plan:
-        """The memory plan for tokens of ``shape`` (S,N,P,C) and ``itemsize`` bytes.
+        """Make the memory plan for tokens of ``shape`` (S,N,P,C) and ``itemsize`` bytes.
 
         Raises
         ------
@@ -55,7 +55,7 @@ class MutualScorer(Protocol):
     def device_store(
         self, shape: tuple[int, int, int, int], dtype: npt.DTypeLike, cls: FloatArray, plan: Plan
     ) -> DeviceStore | None:
-        """The store on the scorer's device that the plan asks for, or None for one of the host's."""
+        """Return the store on the scorer's device that the plan asks for; None if tokens stay on the host."""
         ...
 
     def score(
@@ -66,7 +66,7 @@ class MutualScorer(Protocol):
         kept: KeptCells | None = None,
         timer: StageTimer = ...,
     ) -> FloatArray:
-        """Mutual scores (N,P) of the images in ``store``, averaged over layers and degrees.
+        """Return the mutual scores (N,P) of the images in ``store``, averaged over layers and degrees.
 
         Raises
         ------
@@ -78,7 +78,7 @@ class MutualScorer(Protocol):
         ...
 
     def seconds(self, shape: tuple[int, int, int, int], plan: Plan) -> float:
-        """Time that ``score`` will take here, from a short measurement."""
+        """Estimate the seconds that ``score`` will take, from a short measurement."""
         ...
 
 
@@ -100,7 +100,7 @@ class GramFilter(Protocol):
     version: str
 
     note: str
-    """What the user should know of it, or nothing."""
+    """A remark for the user; empty if there is none."""
 
     def __init__(self, grid: tuple[int, int], degrees: Sequence[int]) -> None: ...
 
@@ -119,24 +119,24 @@ class GramFilter(Protocol):
 
 
 class KeptCells(Protocol):
-    """What an earlier run of the same work has left, and where this one leaves its own (store/checkpoint)."""
+    """The work that is kept between runs: what an earlier run left, and what this one adds."""
 
     notes: list[str]
 
     def scores(self, layer: int) -> Array | None:
-        """Mutual scores (N,P) of a finished layer, by place."""
+        """Return the mutual scores (N,P) of a finished layer, by place, or None."""
         ...
 
     def keep_scores(self, layer: int, scores: Array) -> None:
-        """Keep the mutual scores of a layer; its cells are of no more use."""
+        """Keep the mutual scores of a layer; its cells are not needed any more."""
         ...
 
     def open_cosines(self, shape: tuple[int, int]) -> FileRows:
-        """The file of the largest cosines."""
+        """Open the file of the largest cosines."""
         ...
 
     def cells(self, layer: int) -> dict[Cell, int]:
-        """Finished cells of a layer, each with the checksum of its cosines."""
+        """Return the finished cells of a layer, each with the checksum of its cosines."""
         ...
 
     def keep_cell(self, layer: int, cell: Cell, checksum: int) -> None:

@@ -61,17 +61,19 @@ def rescore(scores: Array, cls: Array, neighbors: Sequence[int] = PAPER.neighbor
 
 
 def in_distance_units(lot_scores: Array, raw_scores: Array) -> Array:
-    """Rescored values (N,) mapped from 0-1 back to the range of the raw scores (N,)."""
+    """Map rescored values (N,) from 0-1 back to the range of the raw scores (N,)."""
     low, high = float(raw_scores.min()), float(raw_scores.max())
     return low + (high - low) * lot_scores
 
 
 def _smooth(scaled: Array, similarity: Array, own: Array, windows: Sequence[int]) -> Array:
-    """Mean over windows of the weighted scores of the most similar images, for some rows of W.
+    """Average the scores of the most similar images, weighted and over all windows, for some rows of W.
 
     Where the weights of a window do not sum to something positive (similarities of opposite sign),
     the image keeps its own score.
     """
+    # Cumulative sums over the neighbors, sorted once, give every window size at the same time.  The stable
+    # sort lets the image that comes first in the lot win a tie.
     nearest = np.argsort(-similarity, axis=1, kind="stable")[:, : max(windows)]
     weights = np.take_along_axis(similarity, nearest, axis=1).astype(np.float64)
     total = weights.cumsum(axis=1)

@@ -1,4 +1,4 @@
-"""The blocks of centred tokens that are in memory while images are compared."""
+"""Blocks of centred tokens that are in memory while images are compared."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from ..types import FloatArray
 
 
 class TokenBlocks:
-    """Room for a few blocks of a lot's images: the two sides of a comparison.
+    """Memory for a few blocks of images: the two sides of a comparison.
 
     Parameters
     ----------
     images : N, images of the lot.
     block : images in a block.
-    held : blocks that there is room for, or all if there are fewer.
+    held : number of blocks that there is room for; all of them if there are fewer.
     shape : (P, C) of an image's tokens.
 
     Attributes
@@ -31,18 +31,18 @@ class TokenBlocks:
         self._first_row: dict[int, int] = {}
 
     def tokens(self, block: int) -> FloatArray:
-        """Tokens (n,P,C) of a block that is held."""
+        """Return the tokens (n,P,C) of a block that is held."""
         start = self._first_row[block]
         return self.room[start : start + self._block]
 
     def make_room_for(self, blocks: Sequence[int]) -> list[tuple[int, int]]:
-        """Let these blocks be held, and drop what is in their way; returns what is to be filled.
+        """Hold ``blocks`` and drop others that are in their way; returns the rows that are to be filled.
 
-        Blocks that are held already stay where they are: each is read as rarely as the room allows.
+        Blocks that are held already stay where they are, so that each is read as rarely as the room allows.
 
         Returns
         -------
-        For each image that is not there yet, its place in the lot and its row in ``room``.
+        For each image that is not there yet, its place on the circle and its row in ``room``.
         """
         self._first_row = {block: row for block, row in self._first_row.items() if block in blocks}
         taken = set(self._first_row.values())

@@ -1,1 +1,1 @@
-"""Arrays of a lot in memory, in files or on a GPU, and the work that is kept of an interrupted run."""
+"""Arrays of a lot in memory, in files or on a GPU, and the work of an interrupted run that is kept."""

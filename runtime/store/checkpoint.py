@@ -1,15 +1,15 @@
-"""The work on a lot that outlives an interrupted run, so that the same command can go on from it.
+"""The work on a lot that is kept when a run is interrupted, so that the same command can go on from it.
 
 A folder holds
-    .musc-edge        the mark that says that the folder is ours and may be emptied
-    about.json        what the work is of: images, bundle, settings, versions
+    .musc-edge        the mark of a folder that is ours and may be emptied
+    about.json        what the work depends on: images, bundle, settings, versions
     tokens.bin        tokens, a row for each layer and image
     batches.journal   per batch of images: its rows, CLS embeddings, failed files, the tokens' checksum
-    cosines.bin        the cosines of the layer that is being compared
+    cosines.bin       the cosines of the layer that is being compared
     cells.journal     per cell of image pairs the cosines' checksum, per finished layer that of its scores
     layer_<l>.npy     mutual scores of a finished layer
 
-What a journal says is on the disk, and what it does not say is done again (journal.py).  Checksums are
+What a journal lists is on the disk, and what it does not list is done again (journal.py).  Checksums are
 verified before anything is used.
 """
 
@@ -42,19 +42,19 @@ _LARGEST = 1 << 30  # bytes of about.json, which names every image, and of a lay
 
 
 class Batch(NamedTuple):
-    """A finished batch of images: names by row, and files that could not be read."""
+    """A finished batch of images: the names by row, and the files that could not be read."""
 
     read: list[str]
     failed: list[SkippedImage]
 
 
 class Checkpoint:
-    """Kept work in ``folder``, which is made, or emptied of what is of other work.
+    """Kept work in ``folder``, which is made if missing, and emptied of what belongs to other work.
 
     Parameters
     ----------
-    features : what the features depend on, JSON values by name.
-    scoring : what else the scores depend on.
+    features : all that the features depend on, JSON values by name.
+    scoring : all else that the scores depend on.
 
     Raises
     ------
@@ -69,6 +69,7 @@ class Checkpoint:
             make_folders(folder.parent)
             with suppress(FileExistsError):
                 folder.mkdir(0o700)
+            # Locked before anything is looked at: no other run of ours can change it from here on.
             self._unlock = weakref.finalize(self, os.close, lock(folder))
             require_ours(folder)
             self._discard_other_work({"features": features, "scoring": scoring})
@@ -78,21 +79,25 @@ class Checkpoint:
             raise OutputError(f"work cannot be kept in {folder}: {error.strerror}. {ELSEWHERE}") from error
 
     def _discard_other_work(self, about: dict[str, dict[str, Any]]) -> None:
-        """Refuse to go on from other features; remove what was kept of other scoring, and note why."""
+        """Refuse to go on from other features; remove the work of other scoring, and note why."""
         about = json.loads(json.dumps(about))
         before = _read_about(self._folder / ABOUT)
         if before is None:
             if {path.name for path in self._folder.iterdir()} - {MARK}:
-                self.notes.append("what an earlier run was of cannot be read: nothing of it is used")
+                self.notes.append(
+                    "the description of an earlier run cannot be read: none of its work is used"
+                )
                 remove(self._folder, *(set(NAMES) - {MARK}), *PATTERNS)
         elif changes := _changes(before["features"], about["features"]):
             raise OutputError(
-                f"the work kept in {self._folder} is of other {'; '.join(changes)}. Go on with what it "
-                f"was made with, or begin anew: rm -r {self._folder}"
+                f"the work kept in {self._folder} was made with other {'; '.join(changes)}. Use "
+                f"those again, or begin anew: rm -r {self._folder}"
             )
         elif changes := _changes(before["scoring"], about["scoring"]):
-            self.notes.append(f"an earlier run was of other {'; '.join(changes)}: only its features are used")
+            self.notes.append(f"an earlier run used other {'; '.join(changes)}: only its features are used")
             remove(self._folder, *_OF_SCORING)
+        # Last, after everything of other work is gone: a run that ends in between must not leave a new
+        # description beside old scores.
         self._write(ABOUT, json.dumps(about).encode("ascii"))
 
     def _write(self, name: str, content: bytes) -> None:
@@ -102,16 +107,17 @@ class Checkpoint:
     # ---- features
 
     def open_tokens(self, shape: tuple[int, int], dtype: npt.DTypeLike) -> FileRows:
-        """The file of tokens, (rows, items)."""
+        """Open the file of tokens, (rows, items)."""
         rows = FileRows(shape, dtype, path=self._folder / TOKENS)
         self._batches.speak_of(rows)
         return rows
 
     def batches(self, store: FeatureStore, progress: Progress) -> list[Batch]:
-        """Finished batches from the first on, up to one that is missing or damaged; fills ``store.cls``."""
+        """Return the finished batches up to the first that is missing or damaged; fills ``store.cls``."""
         latest = self._latest_batches()
         found: list[Batch] = []
         row = 0
+        # A batch begins at the row where the one before ends, so nothing after a gap can be used.
         while entry := latest.get(len(found)):
             batch, stop = _read_batch(entry, store, row)
             if batch is None:
@@ -124,17 +130,18 @@ class Checkpoint:
             progress("check", len(found), len(latest), "batches")
         if found:
             images = sum(len(batch.read) for batch in found)
-            self.notes.append(f"features of {images} images are of an earlier, interrupted run")
+            self.notes.append(f"features of {images} images come from an earlier, interrupted run")
         return found
 
     def _latest_batches(self) -> dict[int, dict[str, Any]]:
-        """What the journal says last of each batch, by number."""
+        """Return the last entry of each batch, by number."""
+        # A batch that was damaged and made again has an entry from each run; the last one wins.
         return {
             entry["batch"]: entry for entry in self._batches.entries if isinstance(entry.get("batch"), int)
         }
 
     def keep_batch(self, number: int, store: FeatureStore, rows: tuple[int, int], batch: Batch) -> None:
-        """Note that a batch of images is in ``store``."""
+        """Note that a batch of images has been written to ``store``."""
         self._batches.add(
             {
                 "batch": number,
@@ -149,19 +156,22 @@ class Checkpoint:
     # ---- scoring
 
     def open_cosines(self, shape: tuple[int, int]) -> FileRows:
-        """The file of cosines, (images, items); cells are forgotten if they are of other features."""
+        """Open the file of cosines, (images, items), and forget cells that were made of other features."""
+        # First the features: no entry about cosines may be on the disk without the features they are made of.
         self._batches.commit()
         batches = self._latest_batches().values()
         made_of = {"made_of": _digest([(e.get("read"), e.get("checksum")) for e in batches])}
         rows = FileRows(shape, np.float32, path=self._folder / COSINES)
         self._cells.speak_of(rows)
+        # The first entry names the features.  Features that were damaged and made again differ in checksum if
+        # their bytes differ, and then all cells of the earlier ones are void.
         if self._cells.entries[:1] != [made_of]:
             self._cells.restart()
             self._cells.add(made_of)
         return rows
 
     def cells(self, layer: int) -> dict[Cell, int]:
-        """Finished cells of a layer, each with the checksum of its cosines."""
+        """Return the finished cells of a layer, each with the checksum of its cosines."""
         mine = (entry for entry in self._cells.entries if entry.get("layer") == layer and "cell" in entry)
         return {(entry["cell"][0], entry["cell"][1]): entry["checksum"] for entry in mine}
 
@@ -170,7 +180,7 @@ class Checkpoint:
         self._cells.add({"layer": layer, "cell": cell, "checksum": checksum})
 
     def scores(self, layer: int) -> Array | None:
-        """Mutual scores (N,P) float64 of a finished layer, or None."""
+        """Return the mutual scores (N,P), float64, of a finished layer, or None."""
         path = self._scores_path(layer)
         expected = {e["scores"] for e in self._cells.entries if e.get("layer") == layer and "scores" in e}
         try:
@@ -184,6 +194,8 @@ class Checkpoint:
         content = io.BytesIO()
         np.save(content, scores)
         self._write(self._scores_path(layer).name, content.getvalue())
+        # At once, not with the next commit: the next layer overwrites the cosines, and from then on only this
+        # entry says that the layer is done.  The file itself is on the disk already (``write_whole``).
         self._cells.add({"layer": layer, "scores": zlib.crc32(content.getvalue())})
         self._cells.commit()
 
@@ -193,7 +205,7 @@ class Checkpoint:
     # ---- end
 
     def close(self) -> None:
-        """Keep what was done up to now."""
+        """Commit all that was done up to now and give up the folder."""
         with closing(self._batches), closing(self._cells):
             self._batches.commit()
             self._cells.commit()
@@ -201,7 +213,7 @@ class Checkpoint:
 
 
 def _read_batch(entry: dict[str, Any], store: FeatureStore, row: int) -> tuple[Batch | None, int]:
-    """The batch of an entry, from ``row`` to what is returned too; None if damaged.  Fills ``store.cls``."""
+    """Return the batch of an entry, None if it is damaged, and the row where it ends; fills ``store.cls``."""
     try:
         start, stop = entry["rows"]
         if start != row or not start <= stop <= len(store.cls) or len(entry["read"]) != stop - start:
@@ -216,7 +228,7 @@ def _read_batch(entry: dict[str, Any], store: FeatureStore, row: int) -> tuple[B
 
 
 def _checksum(store: FeatureStore, start: int, stop: int) -> int:
-    """Checksum of the tokens of images start..stop, as the store gives them back."""
+    """Return the checksum of the tokens of images start..stop, as the store gives them back."""
     value = 0
     for layer in range(store.shape[0]):
         value = checksum(store.block(layer, start, stop), value)
@@ -224,7 +236,7 @@ def _checksum(store: FeatureStore, start: int, stop: int) -> int:
 
 
 def _read_about(path: Path) -> dict[str, dict[str, Any]] | None:
-    """What kept work is of, or None if that is not there or damaged."""
+    """Read what kept work depends on; None if the file is missing or damaged."""
     try:
         about = json.loads(read_regular(path, _LARGEST, follow=False))
     except (OSError, ValueError, RecursionError):
@@ -234,13 +246,13 @@ def _read_about(path: Path) -> dict[str, dict[str, Any]] | None:
 
 
 def _changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """What differs between two sets of JSON values, by name, with the values where they are short."""
+    """Return the names whose values differ, with the two values where they are short."""
     names = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
     return [f"{name}{_values(before.get(name), now.get(name))}" for name in names]
 
 
 def _values(before: Any, now: Any) -> str:
-    """' (2, now 1)'; of lists of files the first that differ; empty for what is too long to say."""
+    """Format two values, ' (2, now 1)', or the first files that differ; empty if that is too long."""
     if all(isinstance(value, list) and value and isinstance(value[0], list) for value in (before, now)):
         names = sorted({str(entry[0]) for entry in set(map(tuple, before)) ^ set(map(tuple, now))})
         return f" ({len(names)} came, went or changed: {', '.join(names[:3])}{', ...' if names[3:] else ''})"

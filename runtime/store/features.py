@@ -1,4 +1,7 @@
-"""The features of a lot: in host memory, in a file where memory is short or the work is kept, or on a GPU."""
+"""Stores for the features of a lot: in host memory, in a file, or on a GPU.
+
+A file is used where memory is short or the work is kept.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from ..types import Array, DeviceSlot, FloatArray, Slot
 from .tables import FileRows
 
 _ALIGNMENT = 256
-"""Bytes that an address may have to be a multiple of for TensorRT to write there."""
+"""Bytes: TensorRT may write only to addresses that are multiples of this."""
 
 
 @dataclass(frozen=True)
@@ -34,32 +37,32 @@ class HostStore:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of the tokens."""
+        """The dtype of the tokens."""
         return self.tokens.dtype
 
     def slot(self, i0: int, i1: int) -> Slot:
-        """Views for images i0..i1: tokens (S,B,P,C) and cls (B,D)."""
+        """Return views for images i0..i1: tokens (S,B,P,C) and cls (B,D)."""
         return Slot(self.tokens[:, i0:i1], self.cls[i0:i1])
 
     def finite(self, i0: int, i1: int) -> Array:
-        """For each of images i0..i1, whether all its numbers are finite."""
+        """Return for each of images i0..i1 whether all its numbers are finite."""
         return _finite(self.slot(i0, i1))
 
     def store(self, i0: int, i1: int) -> None:
-        """Nothing to do: the slot is the store."""
+        """Do nothing: the slot is the store."""
 
     def block(self, layer: int, i0: int, i1: int) -> Array:
-        """Tokens (i1-i0,P,C) of one layer."""
+        """Return tokens (i1-i0,P,C) of one layer."""
         block: Array = self.tokens[layer, i0:i1]
         return block
 
     def first(self, images: int) -> HostStore:
-        """The same store, cut to its first ``images`` images."""
+        """Return a view of this store with its first ``images`` images only."""
         return HostStore(self.tokens[:, :images], self.cls[:images])
 
 
 class OneBatch:
-    """One batch of tokens in memory, while it is made, for a store of ``shape`` (S,N,P,C) elsewhere."""
+    """Holds one batch of tokens in memory on its way to a store of ``shape`` (S,N,P,C) elsewhere."""
 
     def __init__(self, shape: tuple[int, int, int, int], dtype: npt.DTypeLike, cls: FloatArray) -> None:
         layers, _, patches, width = shape
@@ -69,19 +72,19 @@ class OneBatch:
         self._tokens: Array = np.empty((layers, 0, patches, width), dtype)
 
     def slot(self, i0: int, i1: int) -> Slot:
-        """Room for images i0..i1: tokens (S,B,P,C) and cls (B,D)."""
+        """Return room for images i0..i1: tokens (S,B,P,C) and cls (B,D)."""
         layers, _, patches, width = self.shape
         if self._tokens.shape[1] != i1 - i0:
             self._tokens = np.empty((layers, i1 - i0, patches, width), self.dtype)
         return Slot(self._tokens, self.cls[i0:i1])
 
     def finite(self, i0: int, i1: int) -> Array:
-        """For each of images i0..i1, whose slot was written into last, whether all its numbers are finite."""
+        """Return for each of images i0..i1, the latest slot, whether all its numbers are finite."""
         return _finite(self.slot(i0, i1))
 
 
 class FileStore(OneBatch):
-    """Tokens in a file, a batch of them in memory while it is made; ``cls`` (N,D) in memory.
+    """Tokens in a file, the latest batch of them in memory; ``cls`` (N,D) in memory.
 
     Parameters
     ----------
@@ -103,18 +106,18 @@ class FileStore(OneBatch):
         self._room = room
 
     def store(self, i0: int, i1: int) -> None:
-        """Write the tokens of the slot of images i0..i1 into the file."""
+        """Write the tokens in the slot of images i0..i1 to the file."""
         for layer, tokens in enumerate(self._tokens):
             self.rows.write(layer * self._room + i0, 0, tokens[: i1 - i0])
 
     def block(self, layer: int, i0: int, i1: int) -> Array:
-        """Tokens (i1-i0,P,C) of one layer, read from the file."""
+        """Read tokens (i1-i0,P,C) of one layer from the file."""
         _, _, patches, width = self.shape
         items = self.rows.read(layer * self._room + i0, 0, (i1 - i0) * patches * width)
         return items.reshape(i1 - i0, patches, width)
 
     def first(self, images: int) -> FileStore:
-        """The same store, cut to its first ``images`` images."""
+        """Return a view of this store with its first ``images`` images only."""
         layers, _, patches, width = self.shape
         return FileStore(
             self.rows, (layers, images, patches, width), self.dtype, self.cls[:images], self._room
@@ -126,7 +129,7 @@ class DeviceStore:
 
     Parameters
     ----------
-    device : whose memory ``tokens`` is of; it frees them when it is left.
+    device : the GPU that ``tokens`` are on; they are freed when it is left.
     images : images of the lot, at most as many as ``tokens`` has room for.
     """
 
@@ -139,12 +142,13 @@ class DeviceStore:
         self._arena = tokens
 
     def slot(self, i0: int, i1: int) -> Slot | DeviceSlot:
-        """Views for images i0..i1: tokens (B,P,C) of each layer and cls (B,D)."""
+        """Return views for images i0..i1: tokens (B,P,C) of each layer and cls (B,D)."""
         tokens = tuple(self.on_device(layer, i0, i1) for layer in range(self.shape[0]))
         return DeviceSlot(tokens, self.cls[i0:i1])
 
     def finite(self, i0: int, i1: int) -> Array:
-        """For each of images i0..i1, whether all its numbers are finite; of tokens their mean tells."""
+        """Return for each of images i0..i1 whether all its numbers are finite."""
+        # A mean is finite only if all its terms are: the kernel that centres tokens answers for all of them.
 
         def means(gpu: Gpu) -> Array:
             stream = gpu.default_stream()
@@ -161,47 +165,49 @@ class DeviceStore:
         return finite
 
     def store(self, i0: int, i1: int) -> None:
-        """Nothing to do: the slot is the store."""
+        """Do nothing: the slot is the store."""
 
     def block(self, layer: int, i0: int, i1: int) -> Array:
-        """Tokens (i1-i0,P,C) of one layer, copied from the device."""
+        """Copy tokens (i1-i0,P,C) of one layer from the device."""
         tokens = self.on_device(layer, i0, i1)
         return self.device.run(lambda gpu: gpu.download(tokens, gpu.default_stream()))
 
     def on_device(self, layer: int, i0: int, i1: int) -> DeviceArray:
-        """Tokens (i1-i0,P,C) of one layer, where they are."""
+        """Return tokens (i1-i0,P,C) of one layer, where they are on the device."""
         return self._arena.item(layer).rows(i0, i1)
 
     def first(self, images: int) -> DeviceStore:
-        """The same store, cut to its first ``images`` images."""
+        """Return a view of this store with its first ``images`` images only."""
         return DeviceStore(self.device, self._arena, self.cls[:images], images)
 
     def for_backend(self, *, fills_device: bool) -> DeviceStore:
-        """The store itself; for a backend that does not write here, one that uploads what it writes.
+        """Return a store for a backend to write to: this one, or one that uploads what it is given.
 
-        Images that do not begin on addresses where TensorRT can write are uploaded too.
+        Batches are uploaded if the backend does not run on the GPU, or if images do not begin at addresses
+        that TensorRT can write to.
         """
+        # The arena itself is aligned; within it an image begins at a multiple of its own size.
         aligned = prod(self.shape[2:]) * self.dtype.itemsize % _ALIGNMENT == 0
         return self if fills_device and aligned else UploadStore(self)
 
 
 class UploadStore(DeviceStore):
-    """A store on the device for what is written into host memory: a batch is there while it is made."""
+    """A store on the device whose batches are written to host memory first and then uploaded."""
 
     def __init__(self, store: DeviceStore) -> None:
         super().__init__(store.device, store._arena, store.cls, store.shape[1])
         self._batch = OneBatch(self.shape, self.dtype, self.cls)
 
     def slot(self, i0: int, i1: int) -> Slot:
-        """Room for images i0..i1: tokens (S,B,P,C) and cls (B,D)."""
+        """Return room for images i0..i1: tokens (S,B,P,C) and cls (B,D)."""
         return self._batch.slot(i0, i1)
 
     def finite(self, i0: int, i1: int) -> Array:
-        """For each of images i0..i1, whose slot was written into last, whether all its numbers are finite."""
+        """Return for each of images i0..i1, the latest slot, whether all its numbers are finite."""
         return self._batch.finite(i0, i1)
 
     def store(self, i0: int, i1: int) -> None:
-        """Copy the tokens of the slot of images i0..i1 to the device."""
+        """Copy the tokens in the slot of images i0..i1 to the device."""
 
         def upload(gpu: Gpu) -> None:
             stream = gpu.default_stream()

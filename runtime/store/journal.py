@@ -1,4 +1,9 @@
-"""An append-only list of facts about a file of data, which holds whenever the power fails."""
+"""An append-only list of facts about a file of data, true even after a loss of power.
+
+The order of writes makes it so.  First the data is written and brought to the disk; only then are the
+entries about it appended and brought there too.  Whenever the power fails, every entry that can be read is
+about data that is there; data without an entry is made again.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +22,9 @@ COMMIT_S = 2.0
 
 
 class Journal:
-    """Lines of JSON, each with a checksum, written after the data that they speak of is on the disk.
+    """Lines of JSON, each with a checksum, written after the data that they are about is on the disk.
 
-    Reading ends at the first damaged line, which is cut off with all behind it.
+    Reading ends at the first damaged line, which is cut off with all that follows.
     """
 
     def __init__(self, path: Path) -> None:
@@ -35,6 +40,8 @@ class Journal:
                 break
             self.entries.append(entry)
             self._end += len(line)
+        # A line that a loss of power has torn ends the list.  It is cut off with all that follows, which
+        # would otherwise stand behind the new entries and be read as newer than they are.
         self._file.truncate(self._end)
 
     def speak_of(self, data: FileRows) -> None:
@@ -49,15 +56,17 @@ class Journal:
         self._pending.clear()
 
     def add(self, entry: dict[str, Any]) -> None:
-        """Note ``entry`` about data that has been written; it is on the disk within COMMIT_S of work."""
+        """Note ``entry`` about data that has been written; it is committed within COMMIT_S of work."""
         self.entries.append(entry)
         self._pending.append(_line(json.dumps(entry, separators=(",", ":")).encode("ascii")))
         if time.monotonic() - self._committed >= COMMIT_S:
             self.commit()
 
     def commit(self) -> None:
-        """Bring the data, and then the entries about it, to the disk."""
+        """Bring the data and then the entries about it to the disk."""
         if self._pending:
+            # Entries wait in memory until here: the kernel writes pages back in any order, and an entry that
+            # it had before this sync could reach the disk before its data.
             if self._data:
                 self._data.sync()
             content = b"".join(self._pending)
@@ -71,12 +80,12 @@ class Journal:
         self._committed = time.monotonic()
 
     def close(self) -> None:
-        """Give up the file; what is not committed is lost."""
+        """Close the file; what is not committed is lost."""
         self._file.close()
 
 
 def _entry(line: bytes) -> dict[str, Any] | None:
-    """What a line of a journal says, or None if it is damaged."""
+    """Return the entry in a line of a journal, or None if it is damaged."""
     text = line[:-10]
     if line != _line(text):
         return None

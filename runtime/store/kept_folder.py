@@ -1,8 +1,8 @@
-"""The folder of kept work: that it is ours, that one run uses it, and that nothing else is ever removed.
+"""The folder of kept work: make sure that it is ours, used by one run, and the only thing that is removed.
 
 The folder's name can be guessed, and kept work that somebody else has made would give somebody else's scores.
-So nothing is used, changed or removed but regular files, with one name, of the user who makes files here now,
-in a folder of that user's with our mark.
+So nothing is used, changed or removed except regular files with a single name, which belong to the user who
+makes files here now, in a folder of that user's with our mark.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _MARK_TEXT = b"Unfinished work that musc-edge goes on from with --resume. Remove
 
 
 def kept_beside(out: Path) -> Path:
-    """The folder beside results in which the work on them, or on each of their groups, is kept.
+    """Return the folder beside ``out`` in which the work on these results, or on each group, is kept.
 
     Raises
     ------
     OutputError
-        If something that is not ours has its name.
+        If something that is not ours has that name.
     """
     folder = out.with_name(f".{out.name}.kept")
     if not folder.is_symlink() and not folder.exists():
@@ -49,7 +49,7 @@ def kept_beside(out: Path) -> Path:
 
 
 def remove_kept(folder: Path) -> None:
-    """Remove kept work in the folders within ``folder``, and then what is empty.
+    """Remove kept work in ``folder`` and the folders within it, and then the folders that are empty.
 
     Links, and folders that hold anything but kept work of ours, stay as they are.
     """
@@ -71,12 +71,13 @@ def require_ours(folder: Path, new: bool = True) -> None:
     """Raise OutputError unless ``folder`` is ours and holds kept work alone; a ``new`` one is marked."""
     user = user_here(folder)
     paths = sorted(folder.iterdir())
+    # All checks come before the mark: a folder that holds anything else is never made ours.
     for path in paths:
         if path.name not in NAMES and not any(path.match(pattern) for pattern in PATTERNS):
-            raise OutputError(f"{folder} holds {path.name}, which is no kept work. {ELSEWHERE}")
+            raise OutputError(f"{folder} holds {path.name}, which is not kept work. {ELSEWHERE}")
         found = path.lstat()
         if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
-            raise OutputError(f"{folder} holds {path.name}, which is a link or no file. {ELSEWHERE}")
+            raise OutputError(f"{folder} holds {path.name}, which is a link or not a file. {ELSEWHERE}")
     owners = {path.lstat().st_uid for path in (folder, *paths)} - {user}
     if owners:
         raise OutputError(
@@ -93,7 +94,7 @@ def require_ours(folder: Path, new: bool = True) -> None:
 
 
 def lock(folder: Path) -> int:
-    """A descriptor of ``folder``, locked until it is closed; OutputError if another run holds it."""
+    """Return a descriptor of ``folder``, locked until it is closed; OutputError if another run holds it."""
     if folder.is_symlink():
         raise OutputError(f"{folder} is a link, and work is kept in folders alone. {ELSEWHERE}")
     descriptor = open_folder(folder)
@@ -108,7 +109,7 @@ def lock(folder: Path) -> int:
 
 
 def remove(folder: Path, *patterns: str) -> None:
-    """Remove the files of some patterns."""
+    """Remove the files in ``folder`` that match one of ``patterns``."""
     for pattern in patterns:
         for path in folder.glob(pattern):
             path.unlink()

@@ -1,13 +1,13 @@
-"""One array of numpy's file format, of a type and shape that are known beforehand.
+"""Read an array in numpy's file format whose type and shape are known beforehand.
 
-``numpy.load`` believes a header: it makes room for 4 EiB if that is what it claims.  Here the header is held
-to what was expected before anything behind it is read, and is matched, not evaluated.  Format 1.0:
+``numpy.load`` believes a header: it allocates 4 EiB if that is what it claims.  Here the header is compared
+with what was expected before anything behind it is read; it is matched, not evaluated.  Format 1.0:
 
     6 bytes   0x93, NUMPY
     2 bytes   version, 1 and 0
     2 bytes   length of the header, little-endian
     header    {'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }, spaces, the end of a line
-    data      the array's bytes, and nothing behind them
+    data      the array's bytes, and nothing after them
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ _HEADER = re.compile(
 
 
 def read_npy(content: bytes, dtype: npt.DTypeLike, shape: Sequence[int]) -> Array:
-    """The array of ``dtype`` and ``shape`` in the ``content`` of a .npy file.
+    """Return the array of ``dtype`` and ``shape`` in the ``content`` of a .npy file.
 
     Raises
     ------
     ValueError
-        If it is no such file, or holds an array of another type or shape.
+        If it is not such a file, or holds an array of another type or shape.
     """
     file = io.BytesIO(content)
     return read_data(file, read_header(file, dtype), shape)
@@ -47,7 +47,7 @@ def read_npy(content: bytes, dtype: npt.DTypeLike, shape: Sequence[int]) -> Arra
 
 @dataclass(frozen=True)
 class Header:
-    """What a .npy file says of its array; ``fortran`` is numpy's word for columns first."""
+    """The header of a .npy file; ``fortran`` means that columns come first in memory."""
 
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
@@ -55,7 +55,7 @@ class Header:
 
 
 def read_header(file: IO[bytes], dtype: npt.DTypeLike) -> Header:
-    """The header that ``file`` begins with; ValueError if it is none, or of another type than ``dtype``."""
+    """Read the header at the start of ``file``; ValueError if it is none, or not of type ``dtype``."""
     start = file.read(len(_MAGIC) + 2)
     if len(start) < len(_MAGIC) + 2 or not start.startswith(_MAGIC):
         raise ValueError(f"it begins with {start!r}, expected numpy's format 1.0")
@@ -71,11 +71,12 @@ def read_header(file: IO[bytes], dtype: npt.DTypeLike) -> Header:
 
 
 def read_data(file: IO[bytes], header: Header, shape: Sequence[int]) -> Array:
-    """The array behind ``header``, which must be of ``shape``; ValueError if it is not, or not whole."""
+    """Read the array behind ``header``; ValueError if it is not of ``shape``, or not complete."""
     if header.shape != tuple(shape):
         raise ValueError(f"its shape is {shortly(header.shape)}, expected {tuple(shape)}")
     flat = np.empty(math.prod(header.shape), header.dtype)
     target = flat.view(np.uint8)
+    # In chunks: reading all of it at once would make a second copy of the array in memory.
     for start in range(0, target.size, _CHUNK):
         part = file.read(min(_CHUNK, target.size - start))
         target[start : start + len(part)] = np.frombuffer(part, np.uint8)

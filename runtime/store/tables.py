@@ -1,6 +1,6 @@
 """Large tables of numbers, in memory or in a file.
 
-A file is read and written by position, never mapped into memory: what is mapped counts as the process's own
+A file is read and written by position and never mapped into memory: mapped pages count as the process's own
 and cannot be bounded, and writing to a map kills the process when the disk is full.
 """
 
@@ -32,23 +32,25 @@ class Rows(Protocol):
     """A table of (rows, items); several threads may use it at once."""
 
     def read(self, row: int, start: int, count: int) -> Array:
-        """Items start..start+count of a row, as (count,)."""
+        """Return items start..start+count of a row, as (count,)."""
         ...
 
     def write(self, row: int, start: int, values: Array) -> None:
-        """Put ``values``, flattened, into a row from item ``start`` on."""
+        """Write ``values``, flattened, into a row from item ``start`` on."""
         ...
 
 
 def require_room(folder: Path, size: int) -> None:
-    """Raise OutputError unless the disk of ``folder`` has ``size`` bytes, free or in what is kept there."""
+    """Raise OutputError unless the disk of ``folder`` has ``size`` bytes, free or in tables kept there."""
     if size == 0:
         return
+    # Tables of an earlier run are written over, so what they occupy is available too: blocks on the disk, not
+    # the file's length, which may not be allocated.
     there = sum(path.stat().st_blocks * 512 for name in KEPT if (path := folder / name).is_file())
     try:
         free = shutil.disk_usage(folder).free
     except OSError as error:
-        raise OutputError(f"{folder} is no place for scratch files: {error.strerror}.") from error
+        raise OutputError(f"{folder} cannot hold scratch files: {error.strerror}.") from error
     if free + there < size:
         raise OutputError(
             f"features and distances need files of {size_text(size)}, and the disk of {folder} has "
@@ -59,17 +61,17 @@ def require_room(folder: Path, size: int) -> None:
 
 @contextmanager
 def writing(what: object) -> Iterator[None]:
-    """Within the block, a disk that refuses raises OutputError instead of OSError."""
+    """Turn an OSError of the enclosed block into an OutputError that ``what`` could not be written."""
     try:
         yield
     except OSError as error:
         raise OutputError(
-            f"{what} could not be written: {error.strerror}. Free room there, or look after the disk."
+            f"{what} could not be written: {error.strerror}. Free room there, or check the disk."
         ) from error
 
 
 def checksum(values: Array, before: int = 0) -> int:
-    """CRC-32 of ``values``, which are contiguous, going on from that of what came ``before``."""
+    """Return the CRC-32 of ``values``, which are contiguous, continuing from the value ``before``."""
     return zlib.crc32(values.view(np.uint8).data, before)
 
 
@@ -80,7 +82,7 @@ class MemoryRows:
         self.array: Array = np.empty(shape, dtype)
 
     def read(self, row: int, start: int, count: int) -> Array:
-        """A view of the items."""
+        """Return a view of the items."""
         items: Array = self.array[row, start : start + count]
         return items
 
@@ -90,12 +92,12 @@ class MemoryRows:
 
 
 class FileRows:
-    """A table in a file: at ``path``, which keeps it, or without a name in ``folder``, gone with the object.
+    """A table in a file: at ``path``, which keeps it, or a nameless one in ``folder``, gone with the object.
 
     Raises
     ------
     OutputError
-        If the disk cannot hold the file; its room is taken at once.
+        If the disk cannot hold the file; its space is allocated at once.
     """
 
     def __init__(
@@ -108,24 +110,26 @@ class FileRows:
         self._dtype = np.dtype(dtype)
         self._row_bytes = shape[1] * self._dtype.itemsize
         size = shape[0] * self._row_bytes
-        place = path or folder or Path(tempfile.gettempdir())
-        self._name = str(path or f"a scratch file in {place}")
+        where = path or folder or Path(tempfile.gettempdir())
+        self._name = str(path or f"a scratch file in {where}")
         try:
             if path:
                 self._file = os.fdopen(open_own(path), "r+b")
             else:
                 self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115, open as long as the table
             self._close = weakref.finalize(self, self._file.close)
+            # Allocated now instead of growing as it is written: a disk that is too small is found before the
+            # work, not after hours of it.
             if size > os.fstat(self._file.fileno()).st_size:
                 os.posix_fallocate(self._file.fileno(), 0, size)
         except OSError as error:
             raise OutputError(
-                f"a file of {size_text(size)} could not be made in {place}: {error.strerror}. "
+                f"a file of {size_text(size)} could not be made in {where}: {error.strerror}. "
                 "Free room there, or raise the memory budget."
             ) from error
 
     def read(self, row: int, start: int, count: int) -> Array:
-        """A copy of the items."""
+        """Return a copy of the items."""
         items = np.empty(count, self._dtype)
         view, position = items.view(np.uint8).data, row * self._row_bytes + start * self._dtype.itemsize
         done = 0
@@ -137,7 +141,7 @@ class FileRows:
         return items
 
     def write(self, row: int, start: int, values: Array) -> None:
-        """Write ``values`` into the file."""
+        """Write ``values`` to the file."""
         view = np.ascontiguousarray(values, self._dtype).reshape(-1).view(np.uint8).data
         position = row * self._row_bytes + start * self._dtype.itemsize
         done = 0
@@ -146,10 +150,10 @@ class FileRows:
                 done += os.pwrite(self._file.fileno(), view[done:], position + done)
 
     def sync(self) -> None:
-        """Return when the content would survive a loss of power."""
+        """Return once the content would survive a loss of power."""
         with writing(self._name):
             os.fdatasync(self._file.fileno())
 
     def close(self) -> None:
-        """Give up the file; a table that is dropped does so too."""
+        """Close the file; a table that is dropped closes it too."""
         self._close()

@@ -1,1 +1,1 @@
-"""Bundles, and what runs their ViT over a lot."""
+"""Bundles, and the backends that run their ViT over a lot."""

@@ -1,7 +1,8 @@
 """Find, open and check a bundle: the folder that musc-export writes and the device reads.
 
-A bundle is immutable.  Opening checks the schema, that every file which it or its graph names lies inside the
-folder, and the hashes of the files that will be read.  It may be a stranger's: nothing is believed before.
+A bundle is immutable.  Opening it checks the schema, that every file which it or its graph names lies inside
+the folder, and the hashes of the files that will be read.  It may be a stranger's, so nothing is used before
+it is checked.
 """
 
 from __future__ import annotations
@@ -28,16 +29,16 @@ MODEL = "model.onnx"
 PROBE = "probe.npz"
 
 _SMALL_FILE = 1_000_000
-"""Bytes of the largest manifest, which has 3,000, and of the file that names the default bundle."""
+"""Bytes: limit of a manifest, which usually has 3,000, and of the file that names the default bundle."""
 _MOST_FILES = 100
 _LARGEST_SIDE = 1 << 14
-"""Pixels of an image, width of a token, number of a layer: ViTs have some 1,000."""
+"""Limit of an image's side in pixels, a token's width and a layer's number; ViTs have about 1,000."""
 _LARGEST_IMAGE = 1 << 28
-"""Numbers of one image's pixels and of its tokens in all layers: 1 GB in float32."""
+"""Limit of the numbers in one image's pixels, and in its tokens of all layers: 1 GB in float32."""
 _LARGEST_SCALE = 1e6
 
 _LONG = 1000
-"""Characters of a path in a message."""
+"""Most characters of a path in a message."""
 
 _MAKE_ONE = "Make one with 'musc-export dinov2-small -o BUNDLE' (see 'musc-export --help')."
 
@@ -82,12 +83,12 @@ def open_bundle(root: str | os.PathLike[str], whole: bool = False) -> Bundle:
 
 
 def open_kernels(bundle: Bundle) -> CubinFolder | None:
-    """The kernels for GPUs that were put into a bundle, all checked; None if it has none.
+    """Open and check the GPU kernels in a bundle; None if it has none.
 
     Raises
     ------
     BundleError
-        If a file of them was changed or is missing.
+        If one of their files was changed or is missing.
     """
     try:
         cubins = bundle_cubins(bundle.root)
@@ -110,7 +111,7 @@ def check_hash(path: Path, expected: str) -> None:
 
 
 def sha256(path: Path) -> str:
-    """Hex sha256 of a file."""
+    """Return the hex sha256 of a file."""
     digest = hashlib.sha256()
     with open_regular(path) as file:
         while chunk := file.read(1 << 20):
@@ -119,13 +120,13 @@ def sha256(path: Path) -> str:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write ``manifest.json`` into a bundle that is in the making."""
+    """Write ``manifest.json`` into a bundle that is being made."""
     text = json.dumps(dataclasses.asdict(manifest), indent=2) + "\n"
     (folder / MANIFEST).write_text(text, encoding="utf-8")
 
 
 def find_bundle(explicit: str | None) -> Path:
-    """The bundle to use: ``explicit``, else ``$MUSC_EDGE_BUNDLE``, else the user's default.
+    """Find the bundle to use: ``explicit``, else ``$MUSC_EDGE_BUNDLE``, else the user's default.
 
     Raises
     ------
@@ -145,7 +146,7 @@ def find_bundle(explicit: str | None) -> Path:
 
 
 def set_default(bundle: Path) -> None:
-    """Make ``bundle`` the one that is used when none is named; OutputError if that cannot be stored."""
+    """Make ``bundle`` the user's default; OutputError if that cannot be stored."""
     pointer = default_pointer()
     try:
         make_folders(pointer.parent)
@@ -155,13 +156,13 @@ def set_default(bundle: Path) -> None:
 
 
 def default_pointer() -> Path:
-    """The file that holds the path of the user's default bundle."""
+    """Return the file that holds the path of the user's default bundle."""
     config = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
     return Path(config) / "musc-edge" / "default-bundle"
 
 
 def _read_pointer() -> bytes:
-    """The path that is stored as the user's default, empty if there is none."""
+    """Return the path that is stored as the user's default, empty if there is none."""
     try:
         pointer = default_pointer()
     except RuntimeError:  # a user without a home folder has no default
@@ -197,6 +198,7 @@ def _parse_manifest(text: bytes, folder: Path) -> Manifest:
         raise BundleError(
             f"{path} is not JSON that can be read ({error}). Copy or export the bundle again."
         ) from error
+    # The version comes before everything else: a newer schema has fields that would only look malformed here.
     version = data.get("schema_version") if isinstance(data, dict) else None
     if isinstance(version, int) and version > SCHEMA_VERSION:
         raise BundleError(
@@ -212,7 +214,7 @@ def _parse_manifest(text: bytes, folder: Path) -> Manifest:
 
 
 def _check_consistency(m: Manifest) -> None:
-    """Raise ValueError where fields of the manifest contradict each other or cannot be."""
+    """Raise ValueError if fields of the manifest are impossible or contradict each other."""
     if m.schema_version != SCHEMA_VERSION:
         raise ValueError(
             f"schema_version {shortly(m.schema_version)} was never used; expected {SCHEMA_VERSION}"
@@ -248,7 +250,7 @@ def _check_preprocessing(m: Manifest) -> None:
 
 
 def _check_sizes(m: Manifest) -> None:
-    """Raise ValueError unless image, grid, widths and layers are possible, and fit each other."""
+    """Raise ValueError unless image, grid, widths and layers are possible and fit together."""
     size = m.preprocess.size
     sides = (m.patch_size, *m.grid, m.token_width, m.cls_width)
     if min(*sides, *size) < 1 or max(*sides, *size) > _LARGEST_SIDE:
@@ -270,7 +272,7 @@ def _check_sizes(m: Manifest) -> None:
 
 
 def _check_graph(model: Path, manifest: Manifest) -> None:
-    """Raise BundleError unless all that the graph takes from other files is in files that have a hash."""
+    """Raise BundleError if the graph takes weights from a file that the manifest has no hash of."""
     try:
         for name in external_files(model):
             if name not in manifest.files:
@@ -287,13 +289,15 @@ def _check_graph(model: Path, manifest: Manifest) -> None:
 
 
 def is_inside(folder: Path, name: str) -> bool:
-    """Whether the path ``name`` stays within ``folder``, also where it leads through links.
+    """Return whether the path ``name`` stays within ``folder``, links included.
 
     Raises
     ------
     ValueError
-        If it cannot be a file's name.
+        If it cannot be the name of a file.
     """
+    # Both the name and where it leads count: a link may point out of the folder, and a name with ".." is
+    # refused even if it comes back into it.
     pure = PurePosixPath(name)
     try:
         inside = (folder / pure).resolve().is_relative_to(folder.resolve())
@@ -304,7 +308,7 @@ def is_inside(folder: Path, name: str) -> bool:
 
 
 def _inside(folder: Path, name: str) -> Path:
-    """The path of a bundle's file; BundleError if ``name`` leads outside of the folder."""
+    """Return the path of a bundle's file; BundleError if ``name`` leads out of the folder."""
     try:
         if is_inside(folder, name):
             return folder / name

@@ -1,4 +1,4 @@
-"""Which backend runs the ViT: the one that was asked for, or the best that really works here."""
+"""Choose the backend that runs the ViT: the one that was asked for, or the best that works here."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _BEST_FIRST = ("tensorrt", "cuda")
 
 
 def make_backend(name: str, bundle: Bundle, threads: int = 0, batch: int | None = None) -> FeatureBackend:
-    """The backend of one of the names in ``BACKENDS``, not yet entered.
+    """Make the backend called ``name``, one of ``BACKENDS``, without entering it.
 
-    ``batch`` is the most images that will be given at once, None for as many as it takes.
+    ``batch`` is the largest batch that it will be given; None for as many images as it takes.
     """
     if name == "tensorrt":
         return TensorRtBackend(bundle, batch)
@@ -32,15 +32,15 @@ def make_backend(name: str, bundle: Bundle, threads: int = 0, batch: int | None 
 def enter_backend(
     stack: ExitStack, name: str, bundle: Bundle, threads: int, batch: int
 ) -> tuple[FeatureBackend, tuple[str, ...]]:
-    """Enter the backend ``name``, or for "auto" the best that can be entered, and let ``stack`` leave it.
+    """Enter the backend ``name``, or for "auto" the best that works, and let ``stack`` leave it.
 
-    One that runs on a GPU has run a batch, so that it holds all that it takes of the GPU's memory.  Returns
-    it with notes on those that were passed over; where there is no GPU there is nothing to note.
+    A backend on a GPU has run a batch by then, so that it holds all the GPU memory it will take.  Returns it
+    with notes on those that were passed over; without a GPU there is nothing to note.
 
     Raises
     ------
     DeviceError, BundleError
-        If the backend that was asked for, or the last that is left, cannot be entered or does not run.
+        If the backend that was asked for, or the last one left, cannot be entered or does not run.
     """
     notes: list[str] = []
     for candidate in _BEST_FIRST if name == AUTO and _has_gpu() else ():
@@ -52,6 +52,7 @@ def enter_backend(
 
 
 def _enter(stack: ExitStack, name: str, bundle: Bundle, threads: int, batch: int) -> FeatureBackend:
+    # Entered on a stack of its own: one that fails while it warms up is left at once and frees the GPU.
     with ExitStack() as trial:
         backend = trial.enter_context(make_backend(name, bundle, threads, batch))
         if backend.fills_device:
@@ -61,10 +62,10 @@ def _enter(stack: ExitStack, name: str, bundle: Bundle, threads: int, batch: int
 
 
 def import_libraries(name: str) -> None:
-    """Import what a backend needs; DeviceError, with what to install, if that fails.
+    """Import the libraries of a backend; DeviceError with what to install if that fails.
 
-    For "auto" this is ONNX Runtime, which is what is left when nothing else works; a board with TensorRT
-    alone does without it.
+    For "auto" this is ONNX Runtime, the fallback when nothing else works, except on a board that has only
+    TensorRT.
     """
     if name == "tensorrt":
         load_library()

@@ -1,13 +1,13 @@
-"""TensorRT engines of a bundle: where they lie, what each is for, and which have passed the parity gate.
+"""TensorRT engines of a bundle: find them, read them, and check that they have passed the parity gate.
 
 An engine is a plain TensorRT plan.  It belongs to one graph, one GPU model and one version of TensorRT, so it
-is never part of the bundle's manifest: it is in ``BUNDLE/engines`` or, where that cannot be written, in the
+is never part of the bundle's manifest: it lies in ``BUNDLE/engines`` or, where that cannot be written, in the
 user's cache folder.  Beside each lie
 
     NAME.plan.json                       what it was built from and for (``EngineInfo``)
     proof-<plan's sha256>-<GPU>.json     that it gave the bundle's numbers on this GPU (``Proof``)
 
-A plan is code, and no hash of the bundle covers it: what others could have written is not loaded.
+A plan is code, and no hash of the bundle covers it: one that other users could have written is not loaded.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ from .tensorrt_library import NAMES, Library
 FOLDER = "engines"
 FORMAT = 1
 _LARGEST = 1 << 34
-"""Bytes of a plan, and images at once."""
+"""Limit of a plan's bytes and of an engine's batch."""
 _LARGEST_TEXT = 1_000_000
-"""Bytes of a sidecar or a proof, which have some 2,000."""
+"""Bytes: limit of a sidecar or a proof, which usually have about 2,000."""
 _REMOVE = "Remove it, and build the engine again with: musc-export engine"
 
 
 @dataclass(frozen=True)
 class EngineInfo:
-    """What an engine was built from and for.
+    """The sidecar of an engine: the graph it was built from and the GPUs it was built for.
 
     ``graph`` has the sha256 of the ONNX files by name.  ``gpu`` is None for an engine of TensorRT-RTX, which
-    is for every GPU of the listed compute capabilities.  ``variant`` says how the graph was changed to pass
+    runs on every GPU of the listed compute capabilities.  ``variant`` tells how the graph was changed to pass
     the gate.
     """
 
@@ -61,26 +61,26 @@ class EngineInfo:
 
     @property
     def made_for(self) -> str:
-        """The GPUs that can run it, for a message."""
+        """The GPUs that can run it, as text for a message."""
         return str(self.gpu) if self.gpu else f"GPUs of {', '.join(self.compute_capabilities)}"
 
 
 @dataclass(frozen=True)
 class Engine:
-    """An engine's plan file, and what is known of it."""
+    """An engine's plan file with the content of its sidecar."""
 
     path: Path
     info: EngineInfo
 
     @property
     def way_in(self) -> str | None:
-        """Why others than this user could have written it, or None if they could not."""
+        """The reason why other users could have written it, or None if they could not."""
         return first_way_in(self.path.parent, self.path, sidecar_of(self.path))
 
 
 @dataclass(frozen=True)
 class BrokenEngine:
-    """A plan file whose sidecar cannot be read, and why."""
+    """A plan file whose sidecar cannot be read, with the reason."""
 
     path: Path
     reason: str
@@ -88,7 +88,7 @@ class BrokenEngine:
 
 @dataclass(frozen=True)
 class Proof:
-    """That a plan gave the bundle's numbers on a GPU, with how closely."""
+    """The record that a plan gave the bundle's numbers on a GPU; ``parity`` tells how closely."""
 
     plan_sha256: str
     gpu: GpuModel
@@ -97,12 +97,12 @@ class Proof:
 
 
 def graph_files(bundle: Bundle) -> dict[str, str]:
-    """sha256 by name of the files that an engine is built from."""
+    """Return the sha256, by name, of the files that an engine is built from."""
     return {name: digest for name, digest in bundle.manifest.files.items() if name.startswith(MODEL)}
 
 
 def rebuild_command(bundle: Bundle, *options: str) -> str:
-    """The command that makes the engine for this machine."""
+    """Return the command that makes the engine for this machine."""
     return " ".join(["musc-export engine", str(bundle.root), *options])
 
 
@@ -110,7 +110,7 @@ def rebuild_command(bundle: Bundle, *options: str) -> str:
 
 
 def engine_folders(bundle: Bundle) -> tuple[Path, ...]:
-    """Where engines are looked for, the preferred folder first."""
+    """Return the folders in which engines are looked for, the preferred one first."""
     beside = bundle.root / FOLDER
     try:
         cache = user_cache()
@@ -120,18 +120,18 @@ def engine_folders(bundle: Bundle) -> tuple[Path, ...]:
 
 
 def engine_name(flavor: str, gpu: GpuModel | None, compute_capabilities: tuple[str, ...]) -> str:
-    """File name of the one engine of a bundle for a flavor and GPU; a new build takes the old one's place."""
+    """Return the file name of a bundle's engine for a flavor and GPU; a new build replaces the old one."""
     targets = _slug(gpu) if gpu else "-".join(f"sm{c.replace('.', '')}" for c in compute_capabilities)
     return f"{flavor}-{targets}.plan"
 
 
 def sidecar_of(plan: Path) -> Path:
-    """The file that says what a plan is."""
+    """Return the sidecar of a plan, the file that describes it."""
     return plan.with_name(f"{plan.name}.json")
 
 
 def proof_name(info: EngineInfo, gpu: GpuModel) -> str:
-    """File name of the proof of an engine on a GPU."""
+    """Return the file name of the proof of an engine on a GPU."""
     return f"proof-{info.plan_sha256[:16]}-{_slug(gpu)}.json"
 
 
@@ -144,27 +144,28 @@ def _slug(gpu: GpuModel) -> str:
 
 
 def list_engines(bundle: Bundle) -> list[Engine | BrokenEngine]:
-    """Every engine of a bundle; those whose sidecar cannot be read with the reason."""
+    """List every engine of a bundle; those whose sidecar cannot be read come with the reason."""
     sidecars = [path for folder in engine_folders(bundle) for path in sorted(folder.glob("*.plan.json"))]
     return [_open_engine(path.with_name(path.name.removesuffix(".json"))) for path in sidecars]
 
 
 def find_engine(bundle: Bundle, gpu: GpuModel, flavors: tuple[str, ...]) -> Engine:
-    """The engine for ``gpu``, of the first of the ``flavors`` that has one.
+    """Find the engine for ``gpu``, of the first of the ``flavors`` that has one.
 
     Raises
     ------
     BundleError
-        If there is none: it says for which GPUs there are, which are broken, and which others could have
-        written.
+        If there is none; the message lists the engines for other GPUs, broken ones, and those that other
+        users could have written.
     """
     found = list_engines(bundle)
     engines = [e for e in found if isinstance(e, Engine)]
     fitting = [e for flavor in flavors for e in engines if e.info.flavor == flavor and _runs_on(e.info, gpu)]
     own = [e for e in fitting if e.way_in is None]
+    # Sorted by flavor, then by folder: take the first flavor's.
     if own:
         best = [e for e in own if e.info.flavor == own[0].info.flavor]
-        return min(best, key=lambda e: e.info.gpu is None)  # rather the one built here
+        return min(best, key=lambda e: e.info.gpu is None)  # one built for this very GPU comes first
     if fitting:
         raise _distrust(fitting[0], bundle)
     others = "; ".join(f"{NAMES[e.info.flavor]} for {e.info.made_for}" for e in engines)
@@ -185,15 +186,15 @@ def _distrust(engine: Engine, bundle: Bundle) -> BundleError:
 
 
 def read_plan(engine: Engine, bundle: Bundle, library: Library, batch: int | None) -> bytes:
-    """The plan of ``engine``, if ``library`` can run it for ``bundle``.
+    """Read the plan of ``engine``, if ``library`` can run it for ``bundle``.
 
-    ``batch`` is the largest that will be asked for; None for whatever the engine takes.  What is returned is
-    what was hashed: the file is read once.
+    ``batch`` is the largest batch that will be asked for; None for whatever the engine takes.  The file is
+    read once, so that the bytes returned are those that were hashed.
 
     Raises
     ------
     BundleError
-        If others could have written it, or with all that differs from what is needed.
+        If other users could have written it; or if it does not fit, with all the reasons.
     """
     if engine.way_in:
         raise _distrust(engine, bundle)
@@ -202,9 +203,9 @@ def read_plan(engine: Engine, bundle: Bundle, library: Library, batch: int | Non
     if info.graph != graph_files(bundle):
         wrong.append("it was built from another graph")
     if (info.flavor, info.version) != (library.flavor, library.version):
-        wrong.append(f"it was built by {NAMES[info.flavor]} {info.version}, here is {library}")
+        wrong.append(f"it was built by {NAMES[info.flavor]} {info.version}, this is {library}")
     if batch is not None and batch > info.max_batch:
-        wrong.append(f"it takes at most {info.max_batch} images at once, asked for are {batch}")
+        wrong.append(f"it takes at most {info.max_batch} images at once, but {batch} were asked for")
     plan, found = b"", "missing"
     try:
         plan = read_regular(engine.path, info.plan_bytes, follow=False)
@@ -237,7 +238,7 @@ def require_proof(engine: Engine, bundle: Bundle, gpu: GpuModel) -> None:
 
 
 def find_proof(engine: Engine, bundle: Bundle, gpu: GpuModel) -> Proof | None:
-    """The proof of ``engine`` on a GPU like this one, if there is one that others could not have written."""
+    """Find the proof of ``engine`` on such a GPU; one that other users could have written does not count."""
     for path in _proof_files(engine, bundle, gpu):
         if _way_into_proof(path):
             continue

@@ -1,13 +1,13 @@
-"""Which files an ONNX graph names: found without onnx, and without reading the weights.
+"""Find the files that an ONNX graph names, without onnx and without reading the weights.
 
-A tensor may say that its values are in another file, by an entry ``location``.  What becomes of ``../x`` or
-``/etc/x`` there is up to the library that loads the graph and its version, and no hash covers a file that the
-manifest does not list.  So the graph is looked through before any library sees it.
+A tensor may state, by an entry ``location``, that its values are in another file.  What ``../x`` or
+``/etc/x`` means there depends on the library that loads the graph and on its version, and no hash covers a
+file that the manifest does not list.  So the graph is searched before any library sees it.
 
-An ONNX file is a protobuf message: fields, each a number, a wire type and a value, and a value may be a
-message again.  This walks through those that can lead to a tensor, and steps over everything else.  What a
-parser of protobuf takes is taken: fields in any order, given several times, unknown, in groups, numbers that
-are longer than necessary.  A location counts whether or not its tensor says that its data is external.
+An ONNX file is a protobuf message: fields, each a number, a wire type and a value, which may be a message
+again.  This walks through the fields that can lead to a tensor and steps over everything else.  It accepts
+all that a parser of protobuf accepts: fields in any order, repeated or unknown, groups, and numbers that are
+longer than necessary.  A location counts whether or not its tensor says that its data is external.
 """
 
 from __future__ import annotations
@@ -37,35 +37,35 @@ FIELDS: dict[str, dict[int, str]] = {
     "SparseTensorProto": {1: "TensorProto", 2: "TensorProto"},
     "TensorProto": {13: "StringStringEntryProto"},
 }
-"""By message, the numbers of the fields that can lead to an external location, and what messages they are."""
+"""For each message, the fields that can lead to an external location: their numbers and message types."""
 
 _ENTRY = "StringStringEntryProto"
 _KEY, _VALUE = 1, 2
 _VARINT, _FIXED64, _LENGTH, _GROUP, _GROUP_END, _FIXED32 = range(6)
 _DEEPEST = 200
-"""Messages within each other; protobuf's own parsers stop at 100."""
+"""Limit of nested messages; protobuf's own parsers stop at 100."""
 _LARGEST_ENTRY = 1 << 16
-"""Bytes of a key with its value; a path has at most 1 << 12."""
+"""Bytes: limit of a key with its value; a path has at most 1 << 12."""
 _MOST_FIELDS = 20_000_000
-"""A graph of 1,000 nodes has some 20,000."""
+"""Limit of fields in a file; a graph of 1,000 nodes has about 20,000."""
 
 
 def external_files(model: Path) -> Iterator[str]:
-    """Every location of external data that an ONNX file names, as it stands there; some come several times.
+    """Yield every location of external data that an ONNX file names, as it is written; some come repeatedly.
 
     Raises
     ------
     OSError
         If the file cannot be read.
     ValueError
-        If it is no protobuf message, at the place where that shows.
+        If it is not a protobuf message; the error names the byte where that shows.
     """
     with open_regular(model) as file:
         yield from _walk(_Reader(file, os.fstat(file.fileno()).st_size))
 
 
 class _Reader:
-    """Reads protobuf's parts from a file of ``size`` bytes, and never beyond ``end``."""
+    """Reads the parts of protobuf from a file of ``size`` bytes, never beyond ``end``."""
 
     def __init__(self, file: BinaryIO, size: int) -> None:
         self._file = file
@@ -73,7 +73,7 @@ class _Reader:
         self.position, self.end = 0, size
 
     def varint(self, longest: int) -> int:
-        """A number in groups of seven bits, of at most ``longest`` bytes."""
+        """Read a number in groups of seven bits, of at most ``longest`` bytes."""
         value = 0
         for k in range(min(longest, self.end - self.position)):
             byte = self._file.read(1)
@@ -86,17 +86,18 @@ class _Reader:
         raise ValueError(f"no number at byte {self.position}")
 
     def tag(self) -> tuple[int, int]:
-        """Number and wire type of the next field."""
+        """Read the number and wire type of the next field."""
         self._fields += 1
         if self._fields > _MOST_FIELDS:
             raise ValueError(f"more than {_MOST_FIELDS:,} fields")
+        # Parsers keep 32 bits of a tag and drop the rest; reading more of it would let a location hide.
         number, wire = divmod(self.varint(5) & 0xFFFFFFFF, 8)
         if number == 0 or wire > _FIXED32:
             raise ValueError(f"no field at byte {self.position}")
         return number, wire
 
     def length(self) -> int:
-        """The length that a message, a text or bytes begin with; they lie within the message they are in."""
+        """Read the length of a message, text or bytes; ValueError if they exceed the enclosing message."""
         length = self.varint(10)
         if length > self.end - self.position:
             raise ValueError(
@@ -105,21 +106,21 @@ class _Reader:
         return length
 
     def skip(self, count: int) -> None:
-        """Step over bytes."""
+        """Step over ``count`` bytes."""
         if count > self.end - self.position:
             raise ValueError(f"a field is cut off at byte {self.position}")
         self._file.seek(count, os.SEEK_CUR)
         self.position += count
 
     def skip_value(self, wire: int) -> None:
-        """Step over the value of a field that is no group."""
+        """Step over the value of a field that is not a group."""
         if wire == _VARINT:
             self.varint(10)
         else:
             self.skip(self.length() if wire == _LENGTH else 8 if wire == _FIXED64 else 4)
 
     def text(self) -> bytes:
-        """A text, bytes or a small message."""
+        """Read a text, bytes or a small message."""
         length = self.length()
         if length > _LARGEST_ENTRY:
             raise ValueError(f"{length} bytes at byte {self.position}, expected at most {_LARGEST_ENTRY}")
@@ -128,7 +129,8 @@ class _Reader:
 
 
 def _walk(reader: _Reader) -> Iterator[str]:
-    """The locations in a ModelProto, with the messages that lead to the current place kept in a list."""
+    """Yield the locations in a ModelProto."""
+    # A list of the messages around the current position, not recursion: no file can exhaust the stack.
     open_messages = [("ModelProto", reader.end)]
     while True:
         while reader.position == reader.end:
@@ -153,7 +155,9 @@ def _walk(reader: _Reader) -> Iterator[str]:
 
 
 def _locations(reader: _Reader) -> list[str]:
-    """The values of an entry, if any of its keys is "location"; of several, parsers take the last."""
+    """Return the values of an entry if any of its keys is "location"."""
+    # Keys and values may be repeated.  Parsers take the last of each; all of them are returned, so that it
+    # does not matter which one a library takes.
     content = reader.text()
     entry = _Reader(io.BytesIO(content), len(content))
     found: dict[int, list[bytes]] = {_KEY: [], _VALUE: []}
@@ -170,7 +174,7 @@ def _locations(reader: _Reader) -> list[str]:
 
 
 def _skip_group(reader: _Reader, number: int, wire: int) -> None:
-    """Step over a group of fields, with the groups in it; its end is a tag of its own."""
+    """Step over a group of fields and the groups in it; a group ends with a tag of its own."""
     groups: list[int] = []
     while True:
         if wire == _GROUP:

@@ -1,4 +1,4 @@
-"""The ViT over a lot: images are decoded ahead of it, and its tokens fill a store."""
+"""Run the ViT over a lot: images are decoded ahead of it, and its tokens fill a store."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from ..types import (
 
 
 def store_shape(images: int, bundle: Bundle) -> tuple[int, int, int, int]:
-    """(S, N, P, C) of the features of a lot."""
+    """Return the shape (S, N, P, C) of the features of a lot."""
     m = bundle.manifest
     return len(m.layers), images, m.patches, m.token_width
 
@@ -49,9 +49,9 @@ def allocate(
     scratch: Path | None = None,
     kept: Checkpoint | None = None,
 ) -> FeatureStore:
-    """An empty store on the host for tokens of ``shape`` (S,N,P,C), in memory or in a file as planned.
+    """Make an empty store on the host for tokens of ``shape`` (S,N,P,C), in memory or in a file as planned.
 
-    ``cls`` (N,D) is where its CLS embeddings will be.
+    ``cls`` (N,D) receives the CLS embeddings.
     """
     layers, images, patches, width = shape
     if not plan.tokens_on_disk:
@@ -72,10 +72,10 @@ def extract(
     progress: Progress = no_progress,
     kept: Checkpoint | None = None,
 ) -> tuple[tuple[LotImage, ...], tuple[SkippedImage, ...]]:
-    """Decode a lot's images ahead of the ViT and fill ``store`` with the features of those that can be read.
+    """Decode a lot's images ahead of the ViT, and fill ``store`` with the features of the readable ones.
 
-    Batches that ``kept`` work holds are taken from there, and new ones are added to it.
-    Returns the images in the order of their rows in the store, and those that failed.
+    Batches in ``kept`` work are taken from there, and new ones are added to it.  Returns the images in the
+    order of their rows in the store, and those that failed.
 
     Raises
     ------
@@ -87,6 +87,7 @@ def extract(
         batches = kept.batches(store, progress) if kept else []
     read = [by_name[name] for part in batches for name in part.read]
     failed = [skipped for part in batches for skipped in part.failed]
+    # A batch is so many files, readable or not: the next one begins at a multiple of its size.
     total, first = len(survey.images), len(batches) * batch
     progress("extract", min(first, total), total, "images")
     with closing(decode_ahead(survey, spec, threads, 2 * batch, first, timer)) as stream:
@@ -96,6 +97,7 @@ def extract(
             good = [(image, pixels) for image, pixels in chunk if not isinstance(pixels, ImageError)]
             bad = [(image, error) for image, error in chunk if isinstance(error, ImageError)]
             unread = [SkippedImage(image.name, error.status, str(error)) for image, error in bad]
+            # Rows follow on from those before: images that cannot be read leave no gaps in the store.
             rows = len(read), len(read) + len(good)
             if good:
                 with timer.stage("extract"):
@@ -112,17 +114,19 @@ def extract(
 
 
 def running_bytes(bundle: Bundle, batch: int) -> int:
-    """About what a ViT needs to run a batch, with images that are decoded ahead and tokens that it gives."""
+    """Estimate the bytes that a ViT needs to run a batch, with the images decoded ahead and its tokens."""
     m = bundle.manifest
     pixels = 3 * m.preprocess.size[0] * m.preprocess.size[1]
     tokens = m.patches * m.token_width
     heads = max(1, m.token_width // 64)
+    # About a dozen arrays of the tokens' size at once, and attention's weights before and after the softmax,
+    # for heads of width 64.
     activations = 12 * tokens + 2 * heads * m.patches**2
     return 4 * batch * (4 * pixels + activations + len(m.layers) * tokens)
 
 
 def empty_slot(bundle: Bundle, images: int) -> Slot:
-    """Room for the features of some images, outside of any store."""
+    """Make room for the features of some images, outside of any store."""
     m = bundle.manifest
     return Slot(
         np.empty(store_shape(images, bundle), m.tokens[0].dtype), np.empty((images, m.cls_width), np.float32)
@@ -130,7 +134,7 @@ def empty_slot(bundle: Bundle, images: int) -> Slot:
 
 
 def warm_up(backend: FeatureBackend, bundle: Bundle, batch: int) -> float:
-    """Run a batch of nothing, after which the backend holds all memory that it needs; returns the seconds."""
+    """Run a batch of zeros, after which the backend holds all memory it needs; returns the seconds."""
     pixels = np.zeros((batch, 3, *bundle.manifest.preprocess.size), np.float32)
     slot = empty_slot(bundle, batch)
     start = time.perf_counter()
@@ -139,7 +143,7 @@ def warm_up(backend: FeatureBackend, bundle: Bundle, batch: int) -> float:
 
 
 def seconds_per_image(backend: FeatureBackend, bundle: Bundle, batch: int) -> float:
-    """Time of the ViT for an image, from one batch after another that warms it up."""
+    """Measure the seconds of the ViT per image, with a batch after one that warms it up."""
     warm_up(backend, bundle, batch)
     return warm_up(backend, bundle, batch) / batch
 

@@ -1,7 +1,7 @@
 """The bundle's ViT in ONNX Runtime, on the CPU or on an NVIDIA GPU.
 
 Outputs are bound to the store's own memory, on the host or on the GPU, so that a batch of tokens is written
-once; only from a GPU into the host's memory it is copied.
+only once.  Tokens that a GPU computes for a store on the host are copied.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class OnnxBackend:
 
     @property
     def version(self) -> str:
-        """What computes the features: their last bits depend on it."""
+        """The library that the last bits of the features depend on, with the device if it is a GPU."""
         runtime = f"ONNX Runtime {import_onnxruntime().__version__}"
         return runtime if self.name == "cpu" else f"{runtime}, {self.name}"
 
@@ -62,7 +62,9 @@ class OnnxBackend:
         options = ort.SessionOptions()
         options.intra_op_num_threads = self._threads
         options.log_severity_level = 3
-        options.enable_mem_pattern = False  # with it a second run allocates anew what the first one had
+        options.enable_mem_pattern = (
+            False  # with it the second run would allocate anew what the first one had
+        )
         # Idle threads must not spin: the cores are needed for decoding the next images.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         path = self._bundle.model_path
@@ -77,7 +79,7 @@ class OnnxBackend:
                 f"asked ONNX Runtime for {provider}, received {session.get_providers()}: CUDA, cuDNN or the "
                 f"driver does not load. See musc-edge doctor, and install them with: {_INSTALL_GPU}"
             )
-        session.disable_fallback()  # or a failing run would go on with another provider
+        session.disable_fallback()  # else a run that fails would go on with another provider
         self._check_interface(session)
         self._session = session
         return self
@@ -126,14 +128,14 @@ class OnnxBackend:
 
 
 def _bind(binding: Any, spec: TensorSpec, target: Array | DeviceArray) -> None:
-    """Let an output be written where it is to be; DeviceError if it does not fit."""
+    """Bind an output to ``target``, so that it is written there; DeviceError if it does not fit."""
     if isinstance(target, DeviceArray):
-        place, address, contiguous = "cuda", target.address, True
+        device, address, contiguous = "cuda", target.address, True
     else:
-        place, address, contiguous = "cpu", target.ctypes.data, target.flags.c_contiguous
+        device, address, contiguous = "cpu", target.ctypes.data, target.flags.c_contiguous
     if not contiguous or target.dtype != spec.dtype:
         raise DeviceError(f"slot for {spec.name} is {target.dtype}, expected contiguous {spec.dtype}.")
-    binding.bind_output(spec.name, place, 0, target.dtype, target.shape, address)
+    binding.bind_output(spec.name, device, 0, target.dtype, target.shape, address)
 
 
 def import_onnxruntime() -> Any:
@@ -168,7 +170,7 @@ def _require_cuda(ort: Any) -> None:
 
 
 def installed_packages() -> set[str]:
-    """The packages of ONNX Runtime that are installed, of which there should be one."""
+    """Return the packages of ONNX Runtime that are installed; there should be one."""
     names = {str(found.metadata["Name"]).lower().replace("_", "-") for found in metadata.distributions()}
     return names & _PACKAGES
 

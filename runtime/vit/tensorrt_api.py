@@ -1,7 +1,7 @@
-"""The calls of TensorRT that are used, as types.
+"""Protocols for the calls of TensorRT that are used.
 
-TensorRT 10.3 to 11 and TensorRT-RTX have all of them under these names; a test looks each up in the module
-that is installed.  The types exist because TensorRT's own stubs cannot be installed without TensorRT.
+TensorRT 10.3 to 11 and TensorRT-RTX have all of them under these names; a test looks each one up in the
+installed module.  The types exist because TensorRT's own stubs cannot be installed without TensorRT.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from ..types import Array
 
 
 class ITensor(Protocol):
-    """A tensor of a network; a dimension that is free is -1."""
+    """A tensor of a network; a free dimension is -1."""
 
     name: str
 
@@ -41,7 +41,7 @@ class ILayer(Protocol):
 
 
 class INetworkDefinition(Protocol):
-    """The graph that is built."""
+    """The graph that an engine is built from."""
 
     @property
     def num_layers(self) -> int: ...
@@ -72,7 +72,7 @@ class INetworkDefinition(Protocol):
 
 
 class IOptimizationProfile(Protocol):
-    """The shapes that an engine takes."""
+    """The input shapes that an engine accepts."""
 
     def set_shape(
         self, input: str, min: tuple[int, ...], opt: tuple[int, ...], max: tuple[int, ...]
@@ -80,13 +80,13 @@ class IOptimizationProfile(Protocol):
 
 
 class ITimingCache(Protocol):
-    """What earlier builds measured."""
+    """The measurements of earlier builds."""
 
     def serialize(self) -> Any: ...
 
 
 class IBuilderConfig(Protocol):
-    """How an engine is built.  ``num_compute_capabilities`` and its setter exist in TensorRT-RTX alone."""
+    """The options of a build; ``num_compute_capabilities`` and its setter exist in TensorRT-RTX only."""
 
     progress_monitor: object
     num_compute_capabilities: int
@@ -107,7 +107,7 @@ class IBuilderConfig(Protocol):
 
 
 class IBuilder(Protocol):
-    """Makes engines."""
+    """Builds engines."""
 
     def create_network(self, flags: int) -> INetworkDefinition: ...
 
@@ -130,7 +130,7 @@ class IOnnxParser(Protocol):
 
 
 class IExecutionContext(Protocol):
-    """One use of an engine."""
+    """The state of one use of an engine: shapes, addresses and scratch memory."""
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool: ...
 
@@ -140,7 +140,7 @@ class IExecutionContext(Protocol):
 
 
 class ICudaEngine(Protocol):
-    """An engine that is loaded."""
+    """An engine that has been loaded."""
 
     @property
     def num_io_tensors(self) -> int: ...

@@ -1,10 +1,10 @@
 """The bundle's ViT as a TensorRT engine.
 
-All of TensorRT's and CUDA's objects live in the one thread that owns the GPU: made after its context is
-current, gone before it is left.  While that thread waits for the GPU, images are decoded by others.
+All objects of TensorRT and CUDA live in the one thread that owns the GPU: they are made after its context
+became current and are gone before it is left.  While that thread waits for the GPU, others decode images.
 
-Tokens are written where the scorer wants them, if it works on the GPU too: every CUDA context of this process
-is the device's one primary context, so an address is good in all of them.
+If the scorer works on the GPU too, tokens are written right where it wants them: every CUDA context of this
+process is the device's one primary context, so an address is valid in all of them.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from .tensorrt_library import Library, installed_flavors, load_library, make_log
 
 
 class _Session:
-    """What the GPU's thread holds while the backend is entered.
+    """The objects that the GPU's thread holds while the backend is entered.
 
-    Nothing else refers to these, not even a frame: one that an error's traceback keeps would let them outlive
-    their context.
+    Nothing else refers to them, not even a frame: one that an error's traceback keeps alive would let them
+    outlive their context.
     """
 
     log: Any
@@ -44,7 +44,8 @@ class _Session:
     bound: dict[str, int]
 
     def clear(self) -> None:
-        """Let go of TensorRT's objects, each before what it needs."""
+        """Drop TensorRT's objects, each before the one it depends on."""
+        # ``__dict__`` because after a failed load some of them do not exist.
         for name in ("context", "engine", "runtime", "log"):
             self.__dict__.pop(name, None)
 
@@ -55,9 +56,9 @@ class TensorRtBackend:
     Parameters
     ----------
     bundle : the bundle whose engine is run.
-    batch : the most images that will be given at once; None for as many as the engine takes.
-    engine : the engine; None for the bundle's own for this GPU.
-    proven : refuse an engine that has not passed the parity gate; the gate itself does not.
+    batch : the largest batch that it will be given; None for as many images as the engine takes.
+    engine : the engine to run; None for the bundle's engine for this GPU.
+    proven : whether to refuse an engine that has not passed the parity gate; False in the gate itself.
     open_gpu : opens the GPU, in the thread that owns it.
 
     Raises
@@ -65,8 +66,8 @@ class TensorRtBackend:
     DeviceError
         On entering, if there is no GPU, TensorRT or pycuda.
     BundleError
-        On entering, if there is no engine for this GPU, graph and version, its file was changed, or others
-        could have written it.
+        On entering, if there is no engine for this GPU, graph and version, its file was changed, or other
+        users could have written it.
     """
 
     name = "tensorrt"
@@ -91,7 +92,7 @@ class TensorRtBackend:
 
     @property
     def version(self) -> str:
-        """What computes the features: their last bits depend on it."""
+        """The library, engine and GPU that the last bits of the features depend on."""
         return f"{self._library}, {self.engine.info.variant}, {self.engine.info.plan_sha256[:16]}, {self.gpu}"
 
     def __enter__(self) -> TensorRtBackend:
@@ -99,6 +100,8 @@ class TensorRtBackend:
         self._room = self._batch or self.engine.info.max_batch
         self.max_batch = self._room
         self._session = _Session()
+        # The stack unwinds in reverse: TensorRT's objects go in the GPU's thread, before the thread gives up
+        # the context.  A failed load unwinds it too; otherwise ``pop_all`` keeps it for ``__exit__``.
         with device_errors(), ExitStack() as stack:
             self._thread = stack.enter_context(GpuThread(self._open_gpu))
             stack.callback(self._thread.run, lambda gpu: self._session.clear())
@@ -133,7 +136,7 @@ class TensorRtBackend:
         if self._given:
             engine, library = self._given, load_library(self._given.info.flavor)
         else:
-            load_library()  # that there is none at all is to be said before that there is no engine
+            load_library()  # first, so that a missing TensorRT is reported before a missing engine
             engine = find_engine(self._bundle, gpu, installed_flavors())
             library = load_library(engine.info.flavor)
         plan = read_plan(engine, self._bundle, library, self._batch)
@@ -154,7 +157,7 @@ class TensorRtBackend:
                 f"Build it again with: {rebuild_command(self._bundle)}"
             )
         session.engine = engine
-        del engine
+        del engine  # this frame must not hold a second reference, see ``_Session``
         context = session.engine.create_execution_context()
         if context is None:
             raise DeviceError(f"{self._library} cannot prepare the engine: {reasons(session.log.errors)}.")
@@ -163,7 +166,7 @@ class TensorRtBackend:
         session.stream, session.buffers, session.bound = gpu.stream(), self._allocate(gpu), {}
 
     def _allocate(self, gpu: Gpu) -> dict[str, DeviceArray]:
-        """Device memory for the largest batch of every input and output, by name."""
+        """Allocate device memory for the largest batch of every input and output, by name."""
         trt, session = self._library.module, self._session
         names = [session.engine.get_tensor_name(index) for index in range(session.engine.num_io_tensors)]
         types = {name: np.dtype(trt.nptype(session.engine.get_tensor_dtype(name))) for name in names}
@@ -177,7 +180,7 @@ class TensorRtBackend:
         return {name: gpu.empty((self._room, *shapes[name]), types[name]) for name in names}
 
     def _expected(self) -> dict[str, tuple[object, ...]]:
-        """Type and shape, without the batch, of every input and output."""
+        """Return dtype and shape, without the batch, of every input and output, as the manifest has them."""
         m = self._bundle.manifest
         tokens = {spec.name: (spec.dtype, m.patches, m.token_width) for spec in m.tokens}
         pixels, cls = (m.input.dtype, 3, *m.preprocess.size), (m.cls.dtype, m.cls_width)
@@ -186,28 +189,30 @@ class TensorRtBackend:
     def _run(self, images: FloatArray, slot: Slot | DeviceSlot, gpu: Gpu) -> None:
         session, m, count = self._session, self._bundle.manifest, len(images)
         pixels = session.buffers[m.input.name].rows(0, count)
-        places = dict(session.buffers)
+        arrays = dict(session.buffers)
         names = [spec.name for spec in m.tokens]
         targets: list[tuple[str, Array]] = [(m.cls.name, slot.cls)]
         if isinstance(slot, DeviceSlot):
-            places.update(zip(names, slot.tokens, strict=True))
+            arrays.update(zip(names, slot.tokens, strict=True))
         else:
             targets += zip(names, slot.tokens, strict=True)
         self._require(session.context.set_input_shape(m.input.name, pixels.shape), "set the batch")
-        self._bind(places)
+        self._bind(arrays)
         gpu.upload(pixels, np.ascontiguousarray(images, pixels.dtype), session.stream)
         self._require(session.context.execute_async_v3(gpu.handle(session.stream)), "run the engine")
+        # CLS always comes to the host.  Its download waits for the stream, so that on return tokens that stay
+        # on the device are complete as well.
         for name, target in targets:
             np.copyto(target, gpu.download(session.buffers[name].rows(0, count), session.stream))
 
-    def _bind(self, places: dict[str, DeviceArray]) -> None:
-        """Tell TensorRT where its inputs and outputs are, as far as it does not know."""
+    def _bind(self, arrays: dict[str, DeviceArray]) -> None:
+        """Tell TensorRT the addresses of its inputs and outputs that have changed since the last batch."""
         session = self._session
-        for name, place in places.items():
-            if session.bound.get(name) != place.address:
-                done = session.context.set_tensor_address(name, place.address)
+        for name, array in arrays.items():
+            if session.bound.get(name) != array.address:
+                done = session.context.set_tensor_address(name, array.address)
                 self._require(done, f"set {name}'s address")
-                session.bound[name] = place.address
+                session.bound[name] = array.address
 
     def _require(self, done: bool, what: str) -> None:
         if not done:

@@ -1,7 +1,7 @@
-"""TensorRT as it is installed: NVIDIA's TensorRT, or TensorRT-RTX, which has the same calls.
+"""Import the installed TensorRT: NVIDIA's TensorRT, or TensorRT-RTX, which has the same calls.
 
-TensorRT comes with JetPack, or from NVIDIA for workstations.  TensorRT-RTX is on PyPI for x86-64, builds
-engines on machines without a GPU, and compiles them to the end on the one that runs them.
+TensorRT comes with JetPack, or from NVIDIA for workstations.  TensorRT-RTX is on PyPI for x86-64; it builds
+engines on machines without a GPU and finishes compiling them on the one that runs them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _INSTALL = {
 
 @dataclass(frozen=True)
 class Library:
-    """TensorRT's module, which of the two it is, and its version."""
+    """TensorRT's module, its flavor and its version."""
 
     module: Any
     flavor: str
@@ -39,12 +39,12 @@ class Library:
 
 
 def installed_flavors() -> tuple[str, ...]:
-    """The flavors that are installed, without importing them."""
+    """Return the installed flavors, without importing them."""
     return tuple(flavor for flavor, modules in FLAVORS.items() if any(map(find_spec, modules)))
 
 
 def load_library(flavor: str | None = None) -> Library:
-    """Import TensorRT, of one flavor or of the first that is installed.
+    """Import TensorRT, of the given flavor or of the first that is installed.
 
     Raises
     ------
@@ -80,7 +80,7 @@ def _require_version(library: Library) -> None:
 
 
 def make_log(module: Any) -> Any:
-    """A logger for TensorRT's objects, whose ``errors`` list has what went wrong; it prints nothing."""
+    """Make a logger for TensorRT's objects that collects errors in its list ``errors`` and prints nothing."""
 
     class Log(module.ILogger):  # type: ignore[misc]  # its base is known only where TensorRT is installed
         def __init__(self) -> None:
@@ -95,5 +95,5 @@ def make_log(module: Any) -> Any:
 
 
 def reasons(errors: Sequence[str]) -> str:
-    """What TensorRT said last, for a message."""
+    """Join the last errors of TensorRT's log, for a message."""
     return "; ".join(errors[-3:]) or "TensorRT gave no reason"

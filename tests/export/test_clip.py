@@ -243,11 +243,11 @@ def test_seed_decides_random_weights(open_clip: Any) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model": "ViT-L-14-337"}, r"no model 'ViT-L-14-337'. Near to it: ViT-L-14-336"),
+        ({"model": "ViT-L-14-337"}, r"no model 'ViT-L-14-337'. Similar names: ViT-L-14-336"),
         ({"model": "RN50"}, "no ViT of open_clip's own.*musc-export timm"),
         ({"model": "ViT-B-16-SigLIP"}, "no ViT of open_clip's own.*musc-export timm"),
-        ({"pretrained": "openia"}, f"no weights 'openia' for {NAME}. Near to it: openai"),
-        ({"size": (33, 48)}, "33x48 is no multiple of the patch size 8; try 32x48"),
+        ({"pretrained": "openia"}, f"no weights 'openia' for {NAME}. Similar names: openai"),
+        ({"size": (33, 48)}, "33x48 is not a multiple of the patch size 8; try 32x48"),
         ({"layers": (0, 2)}, r"no block \[2\]; it has blocks 0 to 1"),
         ({"layers": (1, 1)}, "different block indices"),
         ({"pretrained": TAG}, r"cannot be downloaded \(HF_HUB_OFFLINE.*nobody/tiny/.*--checkpoint FILE"),

@@ -306,7 +306,7 @@ def test_input_that_is_no_image(element: int, shape: list[str | int] | None) -> 
     source = tiny_vit()
     value = helper.make_tensor_value_info(INPUT, element, shape or ["b", 3, 16, 16])
     source.graph.input[0].CopyFrom(value)
-    with pytest.raises(BundleError, match="'input_image' is no float image"):
+    with pytest.raises(BundleError, match="'input_image' is not a float image"):
         built(source, (16, 16))
 
 
@@ -315,7 +315,7 @@ def test_input_with_another_number_of_channels(shape: list[str | int]) -> None:
     """Grey images, or the channels last."""
     source = tiny_vit()
     source.graph.input[0].CopyFrom(helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, shape))
-    with pytest.raises(BundleError, match=r"'input_image' is no float image \(B, 3, H, W\)"):
+    with pytest.raises(BundleError, match=r"'input_image' is not a float image \(B, 3, H, W\)"):
         built(source, (16, 16))
 
 

@@ -101,7 +101,7 @@ def test_weights_of_another_architecture(timm: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model": "vit_small_patch14_dino"}, "Near to it: vit_small_patch14_dinov2"),
+        ({"model": "vit_small_patch14_dino"}, "Similar names: vit_small_patch14_dinov2"),
         ({"model": "resnet18"}, "resnet18 is a ResNet: expected one of timm's VisionTransformer"),
         ({"size": (33, 32)}, "try 32x32"),
         ({"layers": (2,)}, r"no block \[2\]"),

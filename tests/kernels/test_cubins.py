@@ -112,7 +112,7 @@ def test_no_architecture(arch: str, compiler: Compiler) -> None:
 @pytest.mark.usefixtures("no_compiler")
 def test_a_device_without_a_compiler_uses_the_bundle(bundle: Path, cache: Path) -> None:
     found = find_cubin("sm_87", bundle)
-    assert (found.code, found.place, found.notes) == (CODE["sm_87"], "bundle", ())
+    assert (found.code, found.origin, found.notes) == (CODE["sm_87"], "bundle", ())
     assert str(found) == "sm_87 by NVRTC 12.6.85, from the bundle"
     assert find_cubin("sm_89", bundle).code == CODE["sm_86"]
     assert find_cubin("sm_89", bundle).arch == "sm_86"
@@ -120,14 +120,14 @@ def test_a_device_without_a_compiler_uses_the_bundle(bundle: Path, cache: Path) 
 
 
 def test_the_bundle_comes_before_cache_and_compiler(bundle: Path, compiler: Compiler) -> None:
-    assert find_cubin("sm_87").place == "compiler"
-    assert find_cubin("sm_87", bundle).place == "bundle"
+    assert find_cubin("sm_87").origin == "compiler"
+    assert find_cubin("sm_87", bundle).origin == "bundle"
     assert compiler.runs == 1
 
 
 def test_compiled_once_for_each_architecture(cache: Path, compiler: Compiler) -> None:
-    assert [find_cubin("sm_87").place for _ in range(3)] == ["compiler", "cache", "cache"]
-    assert find_cubin("sm_90").place == "compiler"
+    assert [find_cubin("sm_87").origin for _ in range(3)] == ["compiler", "cache", "cache"]
+    assert find_cubin("sm_90").origin == "compiler"
     assert find_cubin("sm_87").code == CODE["sm_87"]
     assert compiler.runs == 2
     assert [path.name.split("-")[0] for path in sorted(cache.iterdir())] == ["sm_87", "sm_90"]
@@ -136,11 +136,11 @@ def test_compiled_once_for_each_architecture(cache: Path, compiler: Compiler) ->
 def test_another_compiler_or_source_compiles_anew(
     compiler: Compiler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    places = [find_cubin("sm_87").place]
+    places = [find_cubin("sm_87").origin]
     compiler.name = "NVRTC 12.6.77"
-    places += [find_cubin("sm_87").place]
+    places += [find_cubin("sm_87").origin]
     other_source(monkeypatch)
-    places += [find_cubin("sm_87").place]
+    places += [find_cubin("sm_87").origin]
     assert places == ["compiler"] * 3
     assert [cubins.current for cubins in cached_cubins("sm_87")].count(True) == 1
 
@@ -150,7 +150,7 @@ def test_the_cache_remains_when_the_compiler_goes(
 ) -> None:
     find_cubin("sm_87")
     compiler.arches = frozenset()
-    assert find_cubin("sm_87").place == "cache"
+    assert find_cubin("sm_87").origin == "cache"
     other_source(monkeypatch)
     with pytest.raises(KernelError, match="no compiler for sm_87"):
         find_cubin("sm_87")
@@ -174,7 +174,7 @@ def test_a_bundle_of_another_source_is_passed_over_and_said(
 ) -> None:
     other_source(monkeypatch)
     found = find_cubin("sm_87", bundle)
-    assert found.place == "compiler"
+    assert found.origin == "compiler"
     (note,) = found.notes
     assert "of another source" in note
     assert f"musc-export kernels {bundle}" in note
@@ -306,9 +306,9 @@ def test_a_damaged_cache_says_how_to_make_it_anew(cache: Path, compiler: Compile
     file.write_bytes(file.read_bytes()[:-1])
     with pytest.raises(KernelError, match=f"{file} was changed .*Make it anew: rm -r {folder}"):
         find_cubin("sm_87")
-    assert find_cubin("sm_90").place == "compiler"
+    assert find_cubin("sm_90").origin == "compiler"
     shutil.rmtree(folder)
-    assert find_cubin("sm_87").place == "compiler"
+    assert find_cubin("sm_87").origin == "compiler"
 
 
 # ---- the cache -------------------------------------------------------------------------------
@@ -318,7 +318,7 @@ def test_a_cache_that_cannot_be_written_is_noted(cache: Path, compiler: Compiler
     cache.parent.mkdir(parents=True)
     cache.write_text("a file is in the way", encoding="ascii")
     found = find_cubin("sm_87")
-    assert (found.code, found.place) == (CODE["sm_87"], "compiler")
+    assert (found.code, found.origin) == (CODE["sm_87"], "compiler")
     (note,) = found.notes
     assert str(cache) in note
     assert "cannot be written" in note
@@ -329,7 +329,7 @@ def test_what_is_no_entry_of_the_cache_is_said(cache: Path, compiler: Compiler) 
     (folder,) = cache.iterdir()
     (folder / INDEX).unlink()
     found = find_cubin("sm_87")
-    assert found.place == "compiler"
+    assert found.origin == "compiler"
     assert f"{folder} cannot be written: Directory not empty" in found.notes[0]
 
 
@@ -367,7 +367,7 @@ def test_a_cache_that_others_could_have_written_is_not_used(
     path.chmod(0o777)
     before = tree(cache)
     found = find_cubin("sm_87")
-    assert (found.code, found.place) == (CODE["sm_87"], "compiler")
+    assert (found.code, found.origin) == (CODE["sm_87"], "compiler")
     (note,) = found.notes
     assert f"everybody may write {path}" in note
     assert f"rm -r {folder}; chmod go-w {cache}" in note
@@ -376,14 +376,14 @@ def test_a_cache_that_others_could_have_written_is_not_used(
     with pytest.raises(KernelError, match=f"no compiler for sm_87(.|\n)*everybody may write {path}"):
         find_cubin("sm_87")
     path.chmod(0o755)
-    assert find_cubin("sm_87").place == "cache"
+    assert find_cubin("sm_87").origin == "cache"
 
 
 @pytest.mark.parametrize("umask", [0o002, 0o000])
 def test_what_is_kept_is_used_again_whatever_the_umask(cache: Path, compiler: Compiler, umask: int) -> None:
     before = os.umask(umask)
     try:
-        places = [find_cubin("sm_87").place for _ in range(2)]
+        places = [find_cubin("sm_87").origin for _ in range(2)]
     finally:
         os.umask(before)
     assert places == ["compiler", "cache"]

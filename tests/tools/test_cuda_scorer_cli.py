@@ -125,7 +125,7 @@ def test_a_gpu_that_is_too_small_is_said_with_what_it_needs(
 ) -> None:
     code, out, printed = infer("small", "--scorer", "cuda", "--device-memory", "100K")
     assert code == 6
-    assert "100 kB of device memory are too few for 8 images" in printed
+    assert "100 kB of device memory is too little for 8 images" in printed
     assert not out.exists()
 
 

@@ -102,7 +102,7 @@ def test_interrupt_leaves_nothing(commands: Path, real_bundle: Path, tmp_path: P
         (["--compute-capability", "9.0"], 5, "builds no engine for compute capability 9.0"),
         (["--compute-capability", "86"], 2, "such as 8.6,8.9"),
         (["--max-batch", "0"], 2, "1 or more"),
-        (["--compute-capability", "8.6", "--timing-cache", "t"], 5, "leave --timing-cache away"),
+        (["--compute-capability", "8.6", "--timing-cache", "t"], 5, "leave out --timing-cache"),
     ],
 )
 def test_engine_that_cannot_be_built(

@@ -86,7 +86,7 @@ def test_on_a_host_as_a_user_does_it(bundle: Path, commands: Path) -> None:
     assert names(bundle / "kernels") == ["kernels.json", "sm_120.cubin.z", "sm_87.cubin.z"]
     assert {name: content for name, content in tree(bundle).items() if "kernels" not in name} == before
     found = find_cubin("sm_87", bundle)
-    assert (found.place, found.code[:4], found.code[8]) == ("bundle", b"\x7fELF", 7)
+    assert (found.origin, found.code[:4], found.code[8]) == ("bundle", b"\x7fELF", 7)
     assert find_cubin("sm_121", bundle).arch == "sm_120"
 
 

@@ -128,8 +128,8 @@ def test_stopped_again_and_again(lot: Path, undisturbed: Path, quick_bundle: Pat
     assert len(results(out)) == 12 + 2
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out"]
     assert about(out)["notes"] == [
-        "features of 12 images are of an earlier, interrupted run",
-        "66 comparisons of images are of an earlier, interrupted run",
+        "features of 12 images come from an earlier, interrupted run",
+        "66 comparisons of images come from an earlier, interrupted run",
     ]
     assert about(undisturbed)["notes"] == []
 
@@ -184,13 +184,13 @@ def test_what_a_changed_command_can_use(place: Place, quick_bundle: Path, tmp_pa
     assert score() == ()
     settings = ScoreSettings((1,), (0.0, 0.5), group_size=5)
     only_features = (
-        "an earlier run was of other degrees ([1, 3, 5], now [1]); group size (None, now 5); "
+        "an earlier run used other degrees ([1, 3, 5], now [1]); group size (None, now 5); "
         "interval ([0.0, 0.3], now [0.0, 0.5]): only its features are used"
     )
-    features = "features of 8 images are of an earlier, interrupted run"
+    features = "features of 8 images come from an earlier, interrupted run"
     assert score(settings=settings) == (only_features, features)
     assert score(settings=settings, resources=Resources(scorer="numpy"))[0].startswith(
-        "an earlier run was of other scorer (numba "
+        "an earlier run used other scorer (numba "
     )
     assert score(settings=settings, resources=Resources(scorer="numpy"))[1].startswith("20 comparisons")
     with pytest.raises(OutputError, match=r"of other batch \(8, now 4\).*rm -r"):

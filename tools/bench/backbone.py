@@ -1,4 +1,4 @@
-"""Case ``backbone``: the ViT alone, over batch sizes: latency, images per second, share of the peak."""
+"""Case ``backbone``: time the ViT alone over batch sizes: latency, images per second, share of the peak."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def measure(
     rounds: int,
     report: Report,
 ) -> None:
-    """Add to the samples the seconds of ``rounds`` runs of ``backend`` for each batch size, in turn."""
+    """Time ``rounds`` runs of ``backend`` for each batch size, in turn, into the report's samples."""
     generator = np.random.default_rng(0)
     work = {}
     for batch in batches:
@@ -48,12 +48,12 @@ def measure(
 
 
 def name_of(batch: int) -> str:
-    """The name of a batch size among the samples."""
+    """Return the name of a batch size among the samples."""
     return f"batch {batch}"
 
 
 def facts(bundle: Bundle, samples: dict[str, list[float]], peaks: Peaks | None) -> dict[str, Any]:
-    """Latency, throughput and share of the matrix-product peak, if it is known, by batch size."""
+    """Return latency, throughput and share of the peak, if it is known, by batch size."""
     flop = graph_flop(bundle.model_path)
     found: dict[str, Any] = {"flop_per_image": flop}
     for name, seconds in samples.items():

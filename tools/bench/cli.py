@@ -1,4 +1,4 @@
-"""``musc-bench``: where the time goes, and how far it is from the limit."""
+"""``musc-bench``: measure where the time goes, and how far it is from the limit."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""The cases of ``musc-bench``: their options, and the measurement that these lead to.
+"""The cases of ``musc-bench``, each with its options and its measurement.
 
-Each is a ``Case``; the command line (cli.py) knows no more of it than that.  Imports that cost time are
-made where they are used.
+The command line (cli.py) knows them only as ``Case``.  Imports that cost time are made where they are used.
 """
 
 from __future__ import annotations
@@ -20,9 +19,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Case:
-    """One thing to measure.
+    """A case of the benchmark.
 
-    ``measure`` fills the report as it goes, so that what was measured before an interrupt is there.
+    ``measure`` fills the report as it goes, so that an interrupt leaves what was measured before it.
     """
 
     name: str
@@ -32,7 +31,7 @@ class Case:
 
 
 def all_threads(args: argparse.Namespace) -> int:
-    """Threads that were asked for, or one for each core."""
+    """Return the threads that were asked for, else one for each core."""
     from ...runtime.parallel import cores
 
     threads: int = args.threads or cores()

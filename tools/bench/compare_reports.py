@@ -1,4 +1,4 @@
-"""``musc-bench compare``: what became slower or faster between two reports, beyond the noise.
+"""``musc-bench compare``: find what became slower or faster between two reports, beyond the noise.
 
 Two runs of the same code differ, and the rounds of one run share what the machine did at that time.  Reports
 therefore hold a yardstick (peak.py), the time of matrix products that never change, for every round, and
@@ -44,7 +44,7 @@ Verdict = Literal["slower", "faster", "same", "unsure"]
 
 @dataclass(frozen=True)
 class Change:
-    """One name of both reports: medians in seconds, and what to think of them.
+    """The comparison of a name in both reports: medians in seconds, and a verdict.
 
     ``ratio`` is after / before in units of the yardstick, ``low`` and ``high`` its interval.  ``note`` says
     why where the verdict needs it, else it is empty.
@@ -64,7 +64,7 @@ class Change:
 
 
 def compare(a: dict[str, Any], b: dict[str, Any]) -> list[Change]:
-    """What changed from report ``a`` to report ``b``, for each name in both, in the order of ``a``.
+    """Compare reports ``a`` and ``b``, for each name in both, in the order of ``a``.
 
     Raises
     ------
@@ -103,7 +103,9 @@ def compare(a: dict[str, Any], b: dict[str, Any]) -> list[Change]:
 
 
 def _verdict(ratio: float, reach: float, measured: float, rounds: int) -> tuple[Verdict, str]:
-    """What to think of a log ratio that is known to ``reach`` on either side, and was ``measured``."""
+    """Judge a log ratio that is uncertain by ``reach`` on either side; ``measured`` is the one in seconds."""
+    # In seconds and in units of the yardstick, it must have moved the same way: ``copysign`` is negative if
+    # the two disagree, so that a name which stood still while the machine moved has not changed.
     effect = math.log1p(MIN_EFFECT)
     if rounds < MIN_ROUNDS:
         return "unsure", f"{rounds} rounds are too few: {MIN_ROUNDS} in each report are needed"
@@ -117,12 +119,12 @@ def _verdict(ratio: float, reach: float, measured: float, rounds: int) -> tuple[
 
 
 def _samples(report: dict[str, Any]) -> dict[str, Floats]:
-    """Seconds by name; a name without rounds, as a partial report can have, is none."""
+    """Return the seconds by name, without names that have no rounds, as in a partial report."""
     return {name: _seconds(values) for name, values in report["samples"].items() if values}
 
 
 def _yardsticks(a: dict[str, Any], b: dict[str, Any]) -> tuple[Floats, Floats]:
-    """Seconds of the yardstick in the rounds of both reports; none unless both have it."""
+    """Return the yardstick's seconds in the rounds of both reports; empty unless both have it."""
     found = _seconds(a.get("yardstick", ())), _seconds(b.get("yardstick", ()))
     return found if all(map(len, found)) else (np.empty(0), np.empty(0))
 
@@ -133,7 +135,7 @@ def _seconds(values: Sequence[float]) -> Floats:
 
 
 def _in_units(seconds: Floats, yardstick: Floats) -> Floats:
-    """Of the yardstick of the same round; a round that was cut off has none, and is left out."""
+    """Express seconds in units of their round's yardstick; leaves out a round that was cut off before it."""
     if len(yardstick) == 0:
         return seconds
     rounds = min(len(seconds), len(yardstick))
@@ -145,14 +147,15 @@ def _log_ratio(before: Floats, after: Floats) -> float:
 
 
 def _error(before: Floats, after: Floats, moved: float | None) -> float:
-    """Standard error of the log ratio of medians; ``moved`` is that of the yardstick, None without one."""
+    """Return the standard error of a log ratio of medians; ``moved`` is the yardstick's log ratio or None."""
+    # Drifts are of one run, and two runs are compared: hence the root of 2.
     own = math.sqrt(2) * OWN_DRIFT
     run = math.sqrt(2) * RUN_DRIFT if moved is None else FOLLOWS * moved
     return math.hypot(_median_error(before), _median_error(after), own, run)
 
 
 def _median_error(values: Floats) -> float:
-    """Standard error of the logarithm of a median, by bootstrap."""
+    """Return the standard error of the logarithm of a median, by bootstrap."""
     rounds = len(values)
     drawn = np.random.default_rng(rounds).integers(rounds, size=(_RESAMPLES, rounds))
     error = float(np.log(np.median(values[drawn], axis=1)).std())
@@ -160,7 +163,8 @@ def _median_error(values: Floats) -> float:
 
 
 def _repetition(values: Floats) -> float:
-    """By how much rounds that resemble those before them count less, from their correlation."""
+    """Return the factor by which rounds that resemble those before them count less."""
+    # With correlation r from round to round, the variance of a mean grows by (1 + r) / (1 - r).
     distance = values - np.median(values)
     spread = 3 * 1.4826 * float(np.median(np.abs(distance)))
     distance = np.clip(distance, -spread, spread)  # a burst says nothing of how rounds follow one another
@@ -174,7 +178,7 @@ def _repetition(values: Floats) -> float:
 
 
 def differences(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
-    """Remarks on what, other than the code, may make the reports differ; MuscEdgeError for two cases."""
+    """Return remarks on what else than the code may make the reports differ; MuscEdgeError for two cases."""
     _check_case(a, b)
     remarks = [
         f"{part}: {key} was {shortly(a[part].get(key))}, is {shortly(b[part].get(key))}"
@@ -214,7 +218,7 @@ def _machine_remark(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
         return []
     return [
         f"the machine itself moved: products that never change took {_percent(math.exp(moved))}. Changes are "
-        "in units of these, and less sure the more it moved: better measure both again, one after the other"
+        "in units of these, and less sure the more it moved: measure both again, one after the other"
     ]
 
 
@@ -222,7 +226,7 @@ def _machine_remark(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
 
 
 def compare_text(changes: Sequence[Change], remarks: Sequence[str]) -> str:
-    """A table, changed names first and the largest change first, then the remarks and a conclusion."""
+    """Format a table, largest change first, then the remarks and a conclusion."""
     if not changes:
         return _lines([*_remark_lines(remarks), "nothing to compare: the reports share no name"])
     ordered = sorted(changes, key=lambda c: (_ORDER[c.verdict], -abs(math.log(c.ratio))))
@@ -239,7 +243,7 @@ def compare_text(changes: Sequence[Change], remarks: Sequence[str]) -> str:
 
 
 def _lines(texts: Sequence[str]) -> str:
-    """One line each, whatever is in a name."""
+    """Join the texts, one line each, whatever is in a name."""
     return "\n".join(map(printable, texts))
 
 

@@ -1,6 +1,6 @@
-"""A process that brings one image to its tokens and prints when each step was done (CLOCK_MONOTONIC, s).
+"""Bring one image to its tokens in a new process, and print when each step was done (CLOCK_MONOTONIC, s).
 
-Steps: this file begins, imports are made, the bundle is open, the ViT is loaded, the first image is through.
+Steps: this file begins, imports are made, the bundle is open, the ViT is loaded, the first image is done.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import time
 
 
 def main() -> None:
-    """Arguments: bundle folder, image file, threads, backend."""
+    """Run the steps; the arguments are bundle folder, image file, threads, backend."""
     marks = [time.monotonic()]
     from contextlib import ExitStack
     from pathlib import Path

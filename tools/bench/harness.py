@@ -1,4 +1,4 @@
-"""The one benchmark harness: run cases in turn, A B A B, and say their spread and ratios.
+"""The benchmark harness: run cases in turn, A B A B, and compute their spread and ratios.
 
 Machines are noisy and drift, so cases are compared within one run, round by round, and every figure
 comes with its smallest and largest value.
@@ -14,7 +14,7 @@ from statistics import median
 import numpy as np
 
 STEADY = 0.05
-"""Two rounds in succession that differ by less end the warm-up."""
+"""Relative difference of two successive rounds below which the warm-up ends."""
 LEAST, MOST, MOST_S = 5, 30, 120.0
 SPREAD = 0.02
 """Half the width of the median's 95 % interval, as a share of it, below which rounds are enough."""
@@ -56,7 +56,7 @@ def alternate(
 
 
 def warm_up(case: Callable[[], float], most: int = 3) -> int:
-    """Run ``case`` until two runs in succession take about as long, or ``most`` times; returns how often."""
+    """Run ``case`` until two successive runs take about as long, or ``most`` times; returns how often."""
     before = case()
     for count in range(2, most + 1):
         now = case()
@@ -67,14 +67,16 @@ def warm_up(case: Callable[[], float], most: int = 3) -> int:
 
 
 def enough(seconds: list[float], rounds: int | None) -> bool:
-    """Whether these rounds suffice: as many as were asked for, or a median that is sure to SPREAD."""
+    """Return whether these rounds suffice: as many as asked for, or a median that is sure to SPREAD."""
     if rounds is not None or len(seconds) < LEAST:
         return len(seconds) >= (rounds or LEAST)
     return len(seconds) >= MOST or sum(seconds) >= MOST_S or sureness(seconds) < SPREAD
 
 
 def sureness(seconds: list[float]) -> float:
-    """Half the width of the median's 95 % interval (by order statistics), as a share of the median."""
+    """Return half the width of the median's 95 % interval, as a share of the median."""
+    # By order statistics, without assuming a distribution: of n rounds, those within 0.98 * sqrt(n) ranks of
+    # the middle.  A binomial count has standard deviation sqrt(n) / 2, and 1.96 of these make 95 %.
     ordered = np.sort(seconds)
     reach = 0.98 * len(ordered) ** 0.5
     low, high = int(max(len(ordered) / 2 - reach, 0)), int(min(len(ordered) / 2 + reach, len(ordered) - 1))
@@ -82,13 +84,13 @@ def sureness(seconds: list[float]) -> float:
 
 
 def ratios(slow: Samples, fast: Samples) -> tuple[float, float, float]:
-    """Smallest, median and largest ratio of two cases, round by round."""
+    """Return the smallest, median and largest ratio of two cases, round by round."""
     pairs = [a / b for a, b in zip(slow.seconds, fast.seconds, strict=True)]
     return min(pairs), median(pairs), max(pairs)
 
 
 def table(samples: list[Samples], unit: float = 1.0, unit_name: str = "s") -> str:
-    """Rows of smallest, median and largest value; ``unit`` in seconds."""
+    """Format rows of smallest, median and largest value; ``unit`` is in seconds."""
     width = max(len(s.name) for s in samples)
     lines = [f"{'':<{width}}  {'min':>9} {'median':>9} {'max':>9}  {unit_name}"]
     for s in samples:

@@ -1,4 +1,4 @@
-"""How much each stage of a lot must do at least: FLOP of its products, bytes that it must read and write.
+"""Count the least work of each stage of a lot: FLOP of its products, bytes it must read and write.
 
     extract    the products of the ViT's graph, counted from the graph
     resize     pixels of the model's size as float32, written
@@ -25,20 +25,20 @@ from .peak import Peaks
 
 @dataclass(frozen=True)
 class Least:
-    """What a stage must do at least in a whole lot."""
+    """The least work of a stage in a whole lot: FLOP, and bytes that are moved."""
 
     flop: float = 0.0
     moved: float = 0.0
 
     def seconds(self, peaks: Peaks) -> float:
-        """Time at this machine's peaks, with all threads."""
+        """Return the time at this machine's peaks, with all threads."""
         return max(self.flop / peaks.flops, self.moved / peaks.bandwidth)
 
 
 def least_work(
-    bundle: Bundle, images: int, pairs: int, judges: int, degrees: int, itemsize: int
+    bundle: Bundle, images: int, pairs: int, judge_count: int, degree_count: int, itemsize: int
 ) -> dict[str, Least]:
-    """The least that each stage of a lot must do, by stage."""
+    """Return the least work of each stage of a lot, by stage."""
     m = bundle.manifest
     layers, patches = len(m.layers), m.patches
     tokens = layers * images * patches * m.token_width
@@ -47,7 +47,7 @@ def least_work(
         "aggregate": Least(moved=float(tokens) * itemsize),
         "load": Least(moved=float(tokens) * (itemsize + 4)),
         "compare": Least(flop=layers * pairs * 2.0 * patches**2 * m.token_width),
-        "select": Least(moved=float(layers) * images * judges * degrees * patches * 4),
+        "select": Least(moved=float(layers) * images * judge_count * degree_count * patches * 4),
         "map": Least(moved=images * patches * 4.0),
     }
     flop = graph_flop(bundle.model_path)
@@ -55,7 +55,7 @@ def least_work(
 
 
 def graph_flop(model: Path) -> float | None:
-    """FLOP of an ONNX graph's products and convolutions for one image; None if a shape is not known."""
+    """Count the FLOP of a graph's products and convolutions for one image; None if a shape is unknown."""
     import onnx
 
     graph = onnx.load(model, load_external_data=False)
@@ -70,7 +70,7 @@ def graph_flop(model: Path) -> float | None:
 
 
 def _node_flop(node: Any, shapes: Mapping[str, tuple[int, ...]]) -> float | None:
-    """FLOP of one node: 0 but for products; None if a shape is not known."""
+    """Count the FLOP of one node, 0 if it is not a product; None if a shape is unknown."""
     if node.op_type not in ("MatMul", "Gemm", "Conv"):
         return 0.0
     first, second, out = (shapes.get(name, ()) for name in (*node.input[:2], node.output[0]))

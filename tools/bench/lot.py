@@ -1,4 +1,4 @@
-"""Case ``lot``: the whole job on a lot of images, cold and warm, and each of its stages against its limit.
+"""Case ``lot``: time the whole job on a lot, cold and warm, and each of its stages against its limit.
 
 Warm rounds score the lot again and again in one process: files to results, with the bundle opened and the
 ViT loaded anew each time, as a run of the command does.  Cold is a process of its own, from its start to the
@@ -37,7 +37,7 @@ COLD_STEPS = ("start of Python", "imports", "bundle", "ViT", "first image")
 
 @dataclass(frozen=True)
 class Job:
-    """What is run: a lot, a bundle, and options as of ``musc-edge infer``."""
+    """The job to run: a lot, a bundle, and options as of ``musc-edge infer``."""
 
     lot: Path
     bundle: Path
@@ -47,7 +47,7 @@ class Job:
 
 @dataclass
 class Measured:
-    """Rounds of a job: seconds of each, of its stages added over threads, and of single calls."""
+    """The rounds of a job: seconds of each round, of its stages added over threads, and of single calls."""
 
     lot: list[float] = field(default_factory=list)
     timelines: list[Timeline] = field(default_factory=list)
@@ -57,11 +57,11 @@ class Measured:
 
     @property
     def on_cpu(self) -> bool:
-        """Whether the CPU alone did the work of the last round."""
+        """True if the CPU alone did the work of the last round."""
         return self.last is not None and not _on_gpu(self.last)
 
     def add(self, result: LotResult, timer: StageTimer, start: float, stop: float) -> None:
-        """Take in one round."""
+        """Add one round."""
         spans = timer.spans()
         self.lot.append(stop - start)
         self.timelines.append(timeline(spans, start, stop))
@@ -71,7 +71,7 @@ class Measured:
         self.last = result
 
     def samples(self) -> dict[str, list[float]]:
-        """Seconds of every round, of the lot and of each stage."""
+        """Return the seconds of every round, of the lot and of each stage."""
         stages = {name: None for line in self.timelines for name in line.busy}
         rounds = {name: [line.busy.get(name, 0.0) for line in self.timelines] for name in stages}
         return {"lot": self.lot, **rounds}
@@ -93,7 +93,7 @@ def run_once(job: Job, measured: Measured | None = None) -> float:
 
 
 def cold_starts(job: Job, image: Path, rounds: int) -> dict[str, list[float]]:
-    """Seconds of each step of a new process up to the features of one image, by step, for each round."""
+    """Time each step of a new process up to the features of one image; seconds by step, for each round."""
     steps: dict[str, list[float]] = {name: [] for name in COLD_STEPS}
     command = [
         sys.executable,
@@ -114,7 +114,7 @@ def cold_starts(job: Job, image: Path, rounds: int) -> dict[str, list[float]]:
 
 
 def stage_facts(measured: Measured, job: Job, bundle: Bundle, peaks: Peaks) -> dict[str, Any]:
-    """What the rounds say of each stage: its share, the spread of its calls, its distance to the limit."""
+    """Summarise each stage: its share, the spread of its calls, its distance to the limit."""
     result = measured.last
     if result is None:
         return {}
@@ -145,14 +145,14 @@ def stage_facts(measured: Measured, job: Job, bundle: Bundle, peaks: Peaks) -> d
 
 
 def _on_gpu(result: LotResult) -> tuple[str, ...]:
-    """The stages that a GPU worked at."""
+    """Return the stages that ran on a GPU."""
     vit = () if result.run.backend == "cpu" else ("extract",)
     scorer = ("load", "upload", "aggregate", "compare", "select") if result.run.scorer == "cuda" else ()
     return (*vit, *scorer)
 
 
 def lot_facts(measured: Measured) -> dict[str, Any]:
-    """What the rounds say of the lot as a whole."""
+    """Summarise the lot as a whole."""
     result = measured.last
     if result is None:
         return {}
@@ -178,7 +178,7 @@ def lot_facts(measured: Measured) -> dict[str, Any]:
 
 
 def timer_cost(spans: int, lot_s: float, count: int = 20_000) -> dict[str, float]:
-    """What the timer takes: seconds for a span, measured, and for all of them as a share of a lot's time."""
+    """Measure the cost of the timer: seconds for a span, and all spans' share of a lot's time."""
     timer = StageTimer()
     start = time.perf_counter()
     for _ in range(count):
@@ -197,7 +197,7 @@ def synthetic_lot(folder: Path, images: int, side: int = 300) -> Path:
 
 
 def _texture(seed: int, side: int) -> Any:
-    """Gray pixels (side,side) uint8: a grid of lines as on a product, its shade and noise of its own."""
+    """Draw gray pixels (side,side) uint8: lines as on a product, with shade and noise by ``seed``."""
     generator = np.random.default_rng(seed)
     y, x = np.mgrid[:side, :side]
     lines = 40 * ((x + generator.integers(0, 8)) % 50 < 3) + 25 * ((y + generator.integers(0, 8)) % 100 < 4)

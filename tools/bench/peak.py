@@ -1,6 +1,6 @@
-"""Case ``peak``: what this machine can do at most, measured: matrix products and copies, on all threads.
+"""Case ``peak``: measure this machine's peaks, matrix products and copies, on all threads.
 
-Every stage is held against one of the two.  The products are square, large enough to hide their edges and
+Every stage is compared with one of the two.  The products are square, large enough to hide their edges and
 small enough for the caches, one per thread as in mutual scoring; the copies are far larger than the caches.
 """
 
@@ -23,9 +23,9 @@ COPIED = 64_000_000
 
 @dataclass(frozen=True)
 class Peaks:
-    """``flops`` in FLOP/s of float32 products, ``bandwidth`` in bytes/s, read and written ones both counted.
+    """The peaks: ``flops`` in FLOP/s of float32 products, ``bandwidth`` in bytes/s, read plus written.
 
-    ``rounds_flops`` and ``rounds_bandwidth`` hold what each round gave; a peak is the best of them.
+    ``rounds_flops`` and ``rounds_bandwidth`` are those of each round; a peak is the best of them.
     """
 
     threads: int
@@ -44,7 +44,7 @@ class Peaks:
 
 
 def measure(threads: int, rounds: int = 5, seconds: float = 0.2) -> Peaks:
-    """Measure both peaks, in turn, ``seconds`` for each in a round, after one round that is not counted."""
+    """Measure both peaks in turn, ``seconds`` for each in a round, after a round that is not counted."""
     flops, bandwidth = [], []
     products = [_product() for _ in range(threads)]
     copies = [_copy() for _ in range(threads)]
@@ -56,10 +56,10 @@ def measure(threads: int, rounds: int = 5, seconds: float = 0.2) -> Peaks:
 
 
 class Yardstick:
-    """Matrix products that never change: how fast the machine is after each round.
+    """Times matrix products that never change, to tell how fast the machine is after each round.
 
-    Each is made by all cores together, as a ViT's are, so that the slowest of them counts.  ``seconds``
-    receives those of a product for each measurement.
+    All cores work on each together, as in a ViT, so that the slowest of them counts.  ``seconds`` receives
+    the seconds of one product for each measurement.
     """
 
     def __init__(self, seconds: list[float]) -> None:
@@ -72,12 +72,12 @@ class Yardstick:
 
 
 def merged(a: Peaks, b: Peaks) -> Peaks:
-    """The rounds of both, as of before and after a measurement: a shared machine is at its best at times."""
+    """Join the rounds from before and after a measurement: a shared machine is at its best only at times."""
     return Peaks(a.threads, a.rounds_flops + b.rounds_flops, a.rounds_bandwidth + b.rounds_bandwidth)
 
 
 def samples(peaks: Peaks) -> dict[str, list[float]]:
-    """Seconds for a product of 1024 x 1024 x 1024 and for a copy of 64 MB, by what was timed."""
+    """Return the seconds of a product of 1024 x 1024 x 1024 and of a copy of 64 MB, by name."""
     return {
         "product": [2.0 * SIDE**3 / rate for rate in peaks.rounds_flops],
         "copy": [2.0 * COPIED / rate for rate in peaks.rounds_bandwidth],
@@ -85,7 +85,7 @@ def samples(peaks: Peaks) -> dict[str, list[float]]:
 
 
 def facts(peaks: Peaks) -> dict[str, Any]:
-    """The peaks, for a report."""
+    """Return the peaks for a report."""
     return {"threads": peaks.threads, "flops": peaks.flops, "bytes_per_s": peaks.bandwidth}
 
 
@@ -100,12 +100,12 @@ def _copy() -> Callable[[], object]:
 
 
 def _rate(pool: ThreadPoolExecutor, works: list[Callable[[], object]], seconds: float) -> float:
-    """Calls per second of all ``works`` together, each on a thread of its own for about ``seconds``."""
+    """Return calls per second of all ``works`` together, each on its own thread for about ``seconds``."""
     return sum(pool.map(partial(_repeat, seconds), works))
 
 
 def _repeat(seconds: float, work: Callable[[], object], least: int = 1) -> float:
-    """Calls per second of ``work``, from ``least`` calls or more."""
+    """Return calls per second of ``work``, from at least ``least`` calls."""
     start, count = time.perf_counter(), 0
     while count < least or time.perf_counter() - start < seconds:
         work()

@@ -1,4 +1,4 @@
-"""The picture of a report: stage bars, the spread of single calls, and the share of the limit."""
+"""Draw a report: bars of the stages, the spread of single calls, and the share of the limit."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def draw(report: Report, path: Path) -> None:
 
 
 def _shares_of(report: Report) -> dict[str, float | None]:
-    """Shares of the limit in a report without stages, by what was timed."""
+    """Return the shares of the limit in a report without stages, by name."""
     if report.case == "backbone":
         return {name: report.facts[name]["share_of_limit"] for name in report.samples}
     return {
@@ -65,7 +65,7 @@ def _bars(axes: Any, values: dict[str, float], label: str) -> None:
 
 
 def _spread(axes: Any, calls: dict[str, list[float]], label: str) -> None:
-    """Boxes from the first to the third quartile, whiskers to the 1st and 99th percentile."""
+    """Draw boxes from the first to the third quartile, whiskers to the 1st and 99th percentile."""
     names = [name for name in calls if calls[name]]
     names.sort(key=lambda name: sum(calls[name]) / len(calls[name]))
     values = [[seconds * 1e3 for seconds in calls[name]] for name in names]

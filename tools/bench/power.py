@@ -1,8 +1,8 @@
-"""Where figures of power and of the GPU come from: a Jetson's sensors, NVML, RAPL; energy over time.
+"""Read power and GPU sensors (a Jetson's, NVML, RAPL), and integrate energy over time.
 
-Each reading may fail on its own: a file that is missing, garbled or not ours to read is None, no error.
+Each reading may fail by itself: a file that is missing, garbled or not readable gives None, not an error.
 
-Of a Jetson the whole module counts: the rail VDD_IN (Orin NX, Orin Nano, Xavier NX, TX2) or POM_5V_IN
+On a Jetson the whole module counts: the rail VDD_IN (Orin NX, Orin Nano, Xavier NX, TX2) or POM_5V_IN
 (Nano).  The AGX modules have no such rail; there it is the sum of the rails that are not fed by one
 another, and ``Sensor.name`` lists them.  VDDQ_VDD2_1V8AO of AGX Orin is left out: VIN_SYS_5V0 feeds it.
 """
@@ -34,7 +34,7 @@ _NVML_CLOCK_SM = 1
 
 
 class Gpu(Protocol):
-    """One GPU, as far as a benchmark asks; None for what it does not tell."""
+    """A GPU's readings; None for those that it does not provide."""
 
     name: str
 
@@ -83,7 +83,7 @@ class NvmlGpu:
 
 
 def open_gpu(index: int = 0) -> Gpu | None:
-    """The GPU with this number, or None without pynvml, a driver or a GPU.
+    """Open the GPU with this number; None without pynvml, a driver or a GPU.
 
     Numbers are NVML's, in the order of the PCI bus; CUDA_VISIBLE_DEVICES does not change them.
     NVML stays open until the process ends: others in the process may be using it.
@@ -98,7 +98,7 @@ def open_gpu(index: int = 0) -> Gpu | None:
 
 @dataclass(frozen=True)
 class Sensor:
-    """Gives W, or J counted from any origin if it is a counter; None when it cannot be read."""
+    """A sensor of power in W, or, if it is a counter, of energy in J from any origin; None if unreadable."""
 
     name: str
     read: Callable[[], float | None]
@@ -106,7 +106,7 @@ class Sensor:
 
 
 def find_sensor(root: Path, gpu: Gpu | None) -> Sensor | None:
-    """The first that can be read: a Jetson's whole module, the GPU, the packages of the processor."""
+    """Find the first readable sensor: a Jetson's whole module, the GPU, the processor's packages."""
     return next((s for s in _sensors(root, gpu) if s.read() is not None), None)
 
 
@@ -127,7 +127,7 @@ def _sensors(root: Path, gpu: Gpu | None) -> Iterator[Sensor]:
 
 
 def _rails(root: Path) -> dict[str, Callable[[], float | None]]:
-    """Reads of power in W by the name of the rail, of drivers up to L4T 32 (iio) and since (hwmon)."""
+    """Return functions that read a rail's power in W, by name; old (L4T 32, iio) and new drivers (hwmon)."""
     drivers = root / "sys/bus/i2c/drivers"
     rails: dict[str, Callable[[], float | None]] = {}
     for label in sorted(drivers.glob("ina3221*/*/hwmon/hwmon*/in[1-3]_label")):
@@ -151,7 +151,7 @@ def _scaled(path: Path, unit: float) -> float | None:
 
 
 def _sum(reads: list[Callable[[], float | None]]) -> Callable[[], float | None]:
-    """Reads all; None if any of them is None."""
+    """Make a function that adds all readings; None if any of them is None."""
 
     def read() -> float | None:
         values = [value for one in reads if (value := one()) is not None]
@@ -161,7 +161,7 @@ def _sum(reads: list[Callable[[], float | None]]) -> Callable[[], float | None]:
 
 
 class _RaplCounter:
-    """J of one package since the start; the file starts over at 0 after a few minutes to hours."""
+    """Energy of one processor package in J; its file wraps to 0 after a few minutes to hours."""
 
     def __init__(self, folder: Path) -> None:
         self._file = folder / "energy_uj"
@@ -183,8 +183,8 @@ class _RaplCounter:
 class EnergyMeter:
     """Integrates a sensor over the times of its samples, in s of any clock.
 
-    An interval counts if both its ends could be read.  If those cover less than nine tenths of the
-    time, there is no result.
+    An interval counts if both of its ends could be read.  If these intervals cover less than nine tenths of
+    the time, there is no result.
     """
 
     def __init__(self, sensor: Sensor) -> None:
@@ -206,7 +206,7 @@ class EnergyMeter:
         self._latest, self._latest_s = value, now_s
 
     def mean_power(self) -> float | None:
-        """W from the first to the latest sample."""
+        """Return the mean power in W from the first to the latest sample, or None."""
         span_s = 0.0 if self._first_s is None else self._latest_s - self._first_s
         if span_s <= 0 or self._covered_s < _LEAST_COVERED * span_s:
             return None
@@ -214,7 +214,7 @@ class EnergyMeter:
 
 
 def power_mode(root: Path) -> str | None:
-    """A Jetson's power mode as ``nvpmodel -q`` says it, in one line; None where there is no such command."""
+    """Return a Jetson's power mode as printed by ``nvpmodel -q``, on one line; None without that command."""
     command = shutil.which("nvpmodel", path=f"{root / 'usr/sbin'}{os.pathsep}{root / 'usr/bin'}")
     if command is None:
         return None
@@ -235,7 +235,7 @@ def power_mode(root: Path) -> str | None:
 
 
 def read_text(path: Path) -> str | None:
-    """Content of a small file, or None where it cannot be read; what is not ASCII is replaced."""
+    """Read a small file, with non-ASCII characters replaced; None if it cannot be read."""
     try:
         return path.read_text(encoding="ascii", errors="replace").strip()
     except OSError:
@@ -243,6 +243,6 @@ def read_text(path: Path) -> str | None:
 
 
 def read_number(path: Path) -> int | None:
-    """The whole number, not negative, that a file holds and nothing else; otherwise None."""
+    """Read a file that holds a single non-negative whole number; None if it does not."""
     text = read_text(path)
     return int(text) if text is not None and text.isdecimal() and len(text) < 20 else None

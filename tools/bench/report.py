@@ -1,4 +1,4 @@
-"""A benchmark's report: what was measured and on what, as JSON (schema.json)."""
+"""A benchmark's report as JSON: the measurements and the machine (schema.json)."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from ...runtime.parallel import cores
 SCHEMA = 1
 REPORT, SAMPLES, PICTURE, TABLE = "report.json", "samples.csv", "report.png", "report.txt"
 _MOST = 2000
-"""Names, and rounds of one name, that are compared."""
+"""Limit of names, and of the rounds of a name, in a report that is compared."""
 _PARTS: dict[str, type] = {"case": str, "settings": dict, "samples": dict, "machine": dict, "versions": dict}
 _VERSIONS = ("musc-edge", "numpy", "onnxruntime", "numba", "torch", "opencv-python-headless", "pillow")
 
 
 @dataclass
 class Report:
-    """What one command measured.
+    """The measurements of one command.
 
-    ``samples`` holds the seconds of every round by what was timed, ``calls`` those of single calls
-    within the rounds, ``yardstick`` those of a fixed matrix product after each round (peak.py), ``facts``
-    what follows from them, ``partial`` whether it was cut off.
+    ``samples`` holds the seconds of every round by name, ``calls`` those of single calls within the rounds,
+    ``yardstick`` those of a fixed matrix product after each round (peak.py), ``facts`` what follows from
+    them.  ``partial`` is True if the run was cut short.
     """
 
     case: str
@@ -40,7 +40,7 @@ class Report:
     partial: bool = False
 
     def content(self) -> dict[str, Any]:
-        """The report as JSON, of the form that schema.json describes."""
+        """Return the report's JSON, in the form that schema.json describes."""
         return {
             "schema": SCHEMA,
             "case": self.case,
@@ -57,7 +57,7 @@ class Report:
 
 
 def read_report(path: Path) -> dict[str, Any]:
-    """Read a report of ``musc-bench``; MuscEdgeError if there is none, or none that this version reads."""
+    """Read a report of ``musc-bench``; MuscEdgeError if it is none, or not one that this version reads."""
     make_one = "Make one with: musc-bench CASE --out FOLDER, which writes report.json."
     try:
         report = read_json(path)
@@ -97,7 +97,7 @@ def _is_seconds(value: object) -> bool:
 
 
 def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
+    """Describe this machine."""
     return {
         "processor": _processor(),
         "cores": cores(),
@@ -108,7 +108,7 @@ def machine() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what is installed of that which computes."""
+    """Return the versions of the installed packages that compute something."""
     found = {}
     for name in _VERSIONS:
         try:

@@ -1,4 +1,4 @@
-"""The tables of ``musc-bench``, one for each case, made of whatever a report holds."""
+"""Format the tables of ``musc-bench``, one for each case, from whatever a report holds."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from .report import Report, machine
 from .resources import Usage, usage_text
 
 BUSY_MACHINE = 0.1
-"""Cores that other processes use on average, from which a measurement is not trusted."""
+"""Average cores in use by other processes above which a measurement is not trusted."""
 Facts = dict[str, Any]
 
 
 def table_of(report: Report) -> str:
-    """The table for people: what was measured, on what, and what it took."""
+    """Format a report as a table: the machine, the measurements, the resources used."""
     where = machine()
     lines = [f"musc-bench {report.case} on {where['processor']}, {where['cores']} cores"]
     lines += _TABLES[report.case](report) if report.samples else ["nothing was measured"]

@@ -1,4 +1,4 @@
-"""The resources that a run used: time, cores, memory, energy, clocks; sampled while a block runs.
+"""Measure the resources that a run uses: time, cores, memory, energy, clocks, sampled while a block runs.
 
 ::
 
@@ -6,8 +6,8 @@
         ...  # work
     usage = monitor.usage()
 
-What a machine does not tell is None, printed as "not available"; nothing is estimated in its place.
-Sampling each 0.1 s took 0.5 % of a core on two loaded cores of an EPYC 7003, without sensors to read.
+A figure that the machine does not provide is None, printed as "not available"; nothing is estimated instead.
+Sampling every 0.1 s took 0.5 % of a core on two loaded cores of an EPYC 7003, without sensors to read.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True)
 class Usage:
-    """What a block used; None where the machine does not tell."""
+    """The resources that a block used; None for figures that the machine does not provide."""
 
     wall_s: float
     cpu_s: float  # of this process, the sampling included, and of children that it has waited for
@@ -98,7 +98,7 @@ class Monitor:
         self._usage = _usage(self._start, end, self._samples, power_mode(self._root))
 
     def usage(self) -> Usage:
-        """What the block used.
+        """Return the resources that the block used.
 
         Raises
         ------
@@ -118,7 +118,7 @@ class Monitor:
 
 
 class _Instant(NamedTuple):
-    """Times so far, in s: on the clock, of this process, of all cores together."""
+    """Times up to a moment, in s: on the clock, of this process, of all cores together."""
 
     clock_s: float
     cpu_s: float
@@ -126,7 +126,7 @@ class _Instant(NamedTuple):
 
 
 class _Samples:
-    """Peaks, ranges and the integral of all samples; files are looked for once, as that takes longer."""
+    """Peaks, ranges and integrals of all samples; files are searched only once, since that takes longer."""
 
     def __init__(self, root: Path, gpu: Gpu | None) -> None:
         self._root, self._gpu = root, gpu
@@ -156,7 +156,7 @@ class _Samples:
             self._gpu_throttled |= set() if throttled is None else {throttled}
 
     def throttled(self) -> bool | None:
-        """Whether a core's count rose or the GPU said so; None if neither can be read."""
+        """Return whether a core's throttle count rose or the GPU reported it; None if neither can be read."""
         after = _throttle_counts(self._root)
         rose = {after[path] > count for path, count in self._throttles.items() if path in after}
         known = rose | self._gpu_throttled
@@ -199,7 +199,7 @@ def _usage(start: _Instant, end: _Instant, samples: _Samples, nvpmodel: str | No
 
 
 def usage_text(usage: Usage) -> list[tuple[str, str]]:
-    """Rows for people: what it is, and its value with a unit or "not available"."""
+    """Format rows of names and values, each with a unit or "not available"."""
     source = f", {usage.power_source}" if usage.power_source else ""
     return [
         ("wall time", duration(usage.wall_s)),
@@ -234,7 +234,7 @@ def _own_cpu_s() -> float:
 
 
 def _busy_s(root: Path) -> float | None:
-    """Time that all cores together have not been idle, in s."""
+    """Return the time that all cores together have not been idle, in s."""
     lines = (read_text(root / "proc/stat") or "").splitlines()
     name, *ticks = lines[0].split() if lines else [""]
     if name != "cpu" or len(ticks) <= max(_BUSY) or not all(map(str.isdecimal, ticks)):
@@ -243,7 +243,7 @@ def _busy_s(root: Path) -> float | None:
 
 
 def _reset_peak(root: Path) -> bool:
-    """Make this process's peak of memory what it holds now; False where that is not possible."""
+    """Reset this process's peak memory to what it holds now; False if that is not possible."""
     try:
         # Path.open would create the file where there is none, or ask for the right to read it.
         with os.fdopen(os.open(root / "proc/self/clear_refs", os.O_WRONLY), "wb") as file:
@@ -254,7 +254,7 @@ def _reset_peak(root: Path) -> bool:
 
 
 def _memory(root: Path, field: str) -> int | None:
-    """Bytes that a field of this process's status says."""
+    """Return a field of this process's status, in bytes."""
     found = re.search(
         rf"^{field}:\s*(\d+) kB$", read_text(root / "proc/self/status") or "", re.MULTILINE | re.ASCII
     )
@@ -266,7 +266,7 @@ def _throttle_counts(root: Path) -> dict[Path, int]:
 
 
 def _numbers(paths: Iterable[Path]) -> dict[Path, int]:
-    """The numbers in those files that can be read."""
+    """Return the numbers in those files that can be read."""
     found = {path: read_number(path) for path in paths}
     return {path: number for path, number in found.items() if number is not None}
 

@@ -1,4 +1,4 @@
-"""Case ``scorer``: mutual scoring from tokens to patch scores, against its limits and the authors' form.
+"""Case ``scorer``: time mutual scoring from tokens to patch scores, against its limits and the authors' form.
 
 ``floor`` is the matrix products that the scorer cannot do without, one per pair of images and layer, by
 the same threads, with nothing around them.  ``floor, a product per degree`` is the limit of any form that
@@ -92,6 +92,7 @@ def measure(
     with ExitStack() as stack:
         for kind in scorers:
             scorer = stack.enter_context(open_scorer(Method(size.grid, size.degrees), Resources(scorer=kind)))
+            # The default argument binds this scorer; the loop's variable changes before the case is run.
             cases[kind] = lambda scorer=scorer: score(scorer)  # type: ignore[misc]
         if reference:
             cases[REFERENCE] = lambda: results.update({REFERENCE: reference_scores(tokens, size, threads)})
@@ -105,7 +106,7 @@ def measure(
 def _facts(
     size: Size, threads: int, seconds: dict[str, list[float]], results: dict[str, FloatArray]
 ) -> dict[str, Any]:
-    """FLOP and bytes, ratios to the floor and of the reference, and how far results are from the first."""
+    """Return FLOP, bytes, ratios to the floor and of the reference, and largest differences of scores."""
     rounds = min(map(len, seconds.values()), default=0)
     facts: dict[str, Any] = {"threads": threads, "flop": size.flop, "bytes": size.moved}
     if rounds == 0:
@@ -122,7 +123,7 @@ def _facts(
 
 
 def synthetic_tokens(size: Size) -> FloatArray:
-    """Tokens (S,N,P,C) of a lot whose images resemble each other: a common image plus noise."""
+    """Make tokens (S,N,P,C) of a lot whose images resemble each other: a common image plus noise."""
     rng = np.random.default_rng(0)
     patches = size.grid[0] * size.grid[1]
     common = rng.standard_normal((size.layers, 1, patches, size.width), np.float32)
@@ -132,7 +133,7 @@ def synthetic_tokens(size: Size) -> FloatArray:
 
 
 def products(tokens: FloatArray, threads: int, repeat: int) -> None:
-    """The product of each pair of images in each layer, ``repeat`` times."""
+    """Compute the product of each pair of images in each layer, ``repeat`` times."""
     layers, images, patches, _ = tokens.shape
 
     def multiply(work: tuple[int, int]) -> None:
@@ -149,7 +150,7 @@ def products(tokens: FloatArray, threads: int, repeat: int) -> None:
 
 
 def reference_scores(tokens: FloatArray, size: Size, threads: int) -> FloatArray:
-    """Mutual scores (N,P) in the authors' form, with torch."""
+    """Compute mutual scores (N,P) in the authors' form, with torch."""
     import torch
 
     torch.set_num_threads(threads)
@@ -169,18 +170,20 @@ def reference_scores(tokens: FloatArray, size: Size, threads: int) -> FloatArray
 
 
 def _pooled(torch: Any, tokens: Any, grid: tuple[int, int], degree: int) -> Any:
-    """Unit features (N,P,C): r x r means with zero padding."""
+    """Return unit features (N,P,C): r x r means with zero padding."""
     images, patches, width = tokens.shape
     planes = tokens.reshape(images, *grid, width).permute(0, 3, 1, 2)
+    # Counting the padding divides by r * r everywhere, as the authors' unfold with zeros does.
     pooled = torch.nn.functional.avg_pool2d(planes, degree, 1, degree // 2, count_include_pad=True)
     features = pooled.permute(0, 2, 3, 1).reshape(images, patches, width)
     return features / features.norm(dim=-1, keepdim=True)
 
 
 def _reference_image(torch: Any, features: Any, i: int, start: int, stop: int) -> Any:
-    """Mutual scores (P,) of image i."""
+    """Compute the mutual scores (P,) of image i."""
     images, patches, width = features.shape
     others = torch.cat((features[:i], features[i + 1 :])).reshape(-1, width)
     distances = torch.cdist(features[i : i + 1], others).reshape(patches, images - 1, patches).min(-1)[0]
+    # The range [start, stop) of the sorted distances: of the ``stop`` smallest, the largest ones.
     smallest = torch.topk(distances, stop, largest=False).values
     return torch.topk(smallest, stop - start, largest=True).values.mean(1)

@@ -1,4 +1,4 @@
-"""What the spans of one run say: how busy each stage was, what ran at once, what nothing explains.
+"""Summarise the spans of a run: how busy each stage was, what overlapped, and what no stage explains.
 
 Stages run on several threads, so their times add up to more than the run's.  The run's time is
 
@@ -37,7 +37,7 @@ class Timeline:
 
 
 def timeline(spans: Mapping[str, Array], start: float, stop: float) -> Timeline:
-    """The timeline of a run from ``start`` to ``stop``, of spans (n,2) by stage."""
+    """Make the timeline of a run from ``start`` to ``stop``, from spans (n,2) by stage."""
     work = {name: found for name, found in spans.items() if name not in WAITS and len(found)}
     busy = {name: float(np.diff(found).sum()) for name, found in work.items()}
     covered = _covered(np.concatenate([*work.values(), np.empty((0, 2))]))
@@ -45,7 +45,8 @@ def timeline(spans: Mapping[str, Array], start: float, stop: float) -> Timeline:
 
 
 def _covered(spans: Array) -> float:
-    """Seconds in which at least one of ``spans`` (n,2) runs."""
+    """Return the seconds in which at least one of ``spans`` (n,2) runs."""
+    # In order of their starts, each span adds the part of it that is after all the ends before it.
     spans = spans[np.argsort(spans[:, 0], kind="stable")]
     reached = np.maximum.accumulate(spans[:, 1])
     before = np.concatenate([spans[:1, 0], reached[:-1]])
@@ -54,7 +55,7 @@ def _covered(spans: Array) -> float:
 
 @dataclass(frozen=True)
 class Calls:
-    """How long single calls of a stage took, in seconds."""
+    """Percentiles of the seconds that single calls of a stage took."""
 
     count: int
     p50: float
@@ -64,6 +65,6 @@ class Calls:
 
 
 def calls(seconds: Array) -> Calls:
-    """Percentiles of the calls' seconds (n,), n at least 1."""
+    """Compute the percentiles of calls' seconds (n,), n at least 1."""
     p50, p90, p99, longest = (float(value) for value in np.percentile(seconds, (50, 90, 99, 100)))
     return Calls(len(seconds), p50, p90, p99, longest)

@@ -1,4 +1,4 @@
-"""Case ``startup``: how long the package and its commands take to start, above bare Python."""
+"""Case ``startup``: time the start of the package and its commands, above bare Python."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BARE = "python -c pass"
 
 
 def cases() -> dict[str, Callable[[], object]]:
-    """Whole processes, by the command that they run."""
+    """Return functions that run a whole process each, by the command that it runs."""
     python = sys.executable
     scripts = Path(python).parent
     commands = {

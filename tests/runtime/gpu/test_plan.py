@@ -18,10 +18,10 @@ from musc_edge.runtime.scoring.judges import Judges, choose
 from musc_edge.runtime.scoring.plan import UNLIMITED, HostNeeds, LotSize
 from musc_edge.runtime.types import DevicePlan
 
-VIT_L = LotSize(layers=4, images=200, patches=1369, width=1024, itemsize=2, degrees=3, judges=199)
+VIT_L = LotSize(layers=4, images=200, patches=1369, width=1024, itemsize=2, degree_count=3, judge_count=199)
 SIZES = [
     VIT_L,
-    *(dataclasses.replace(VIT_L, images=n, judges=n - 1) for n in (50, 500, 1000, 2000)),
+    *(dataclasses.replace(VIT_L, images=n, judge_count=n - 1) for n in (50, 500, 1000, 2000)),
     LotSize(4, 500, 256, 384, 4, 3, 499),
     LotSize(4, 5000, 256, 384, 4, 3, 200),
     LotSize(1, 5, 1, 1, 4, 1, 4),
@@ -103,7 +103,7 @@ def test_smaller_plans_compare_more_and_all_fit(size: LotSize) -> None:
 @pytest.mark.parametrize("gigabytes", [8, 16, 24, 64])
 @pytest.mark.parametrize("images", [50, 200, 500, 1000, 2000])
 def test_every_usual_device_scores_every_usual_lot(images: int, gigabytes: int) -> None:
-    size = dataclasses.replace(VIT_L, images=images, judges=images - 1)
+    size = dataclasses.replace(VIT_L, images=images, judge_count=images - 1)
     plan = make_device_plan(size, gigabytes * 10**9 * 9 // 10)
     assert plan.memory_bytes <= gigabytes * 10**9 * 9 // 10
     fits = size.images * (size.images - 1) * 1369 * 4 + size.images * 1369 * 2052 < gigabytes * 0.88e9
@@ -111,14 +111,16 @@ def test_every_usual_device_scores_every_usual_lot(images: int, gigabytes: int) 
 
 
 def test_a_launch_takes_no_more_images_than_a_grid_can_have() -> None:
-    size = LotSize(layers=1, images=200_000, patches=1, width=8, itemsize=2, degrees=1, judges=100)
+    size = LotSize(layers=1, images=200_000, patches=1, width=8, itemsize=2, degree_count=1, judge_count=100)
     plan = make_device_plan(size, 10**12)
     assert plan.block <= plan.panel <= 65535
     assert plan.panel % plan.block == 0
 
 
 def test_too_little_memory_is_refused_with_what_is_needed() -> None:
-    with pytest.raises(LotError, match=r"50 MB of device memory are too few for 200 images of 1369 patches"):
+    with pytest.raises(
+        LotError, match=r"50 MB of device memory is too little for 200 images of 1369 patches"
+    ):
         make_device_plan(VIT_L, 50 * 10**6)
 
 
@@ -167,7 +169,7 @@ def test_an_integrated_gpu_is_planned_from_what_the_system_can_give(
 
 
 def carry_out(judges: Judges, plan: DevicePlan) -> dict[int, list[int]]:
-    """Whose distances each place's average is of, by slot; as a device would find them."""
+    """Whose distances each place's average is of, by the judge's index; as a device would find them."""
     features: dict[int, int] = {}  # row -> place
     distances: dict[int, tuple[int, int]] = {}  # row -> whose, to whom
     averaged: dict[int, list[int]] = {}

@@ -20,7 +20,7 @@ from musc_edge import upsample
 from musc_edge.runtime.images.survey import ReadOptions, survey_lot
 from musc_edge.runtime.results import image_files
 from musc_edge.runtime.results import write as results
-from musc_edge.runtime.results.groups import place_of
+from musc_edge.runtime.results.groups import results_folder
 from musc_edge.runtime.results.heatmap import Scale
 from musc_edge.runtime.results.image_files import (
     MAP_FORMATS,
@@ -391,10 +391,10 @@ def test_a_disk_that_is_full_is_no_small_matter(
     "name", ["部" * 60, "x" * 255, "é" * 127, "a/" * 100 + "b", os.fsdecode(b"\xff" * 200)]
 )
 def test_groups_are_named_within_what_a_file_system_allows(tmp_path: Path, name: str) -> None:
-    place = place_of(7, name)
+    place = results_folder(7, name)
     (tmp_path / place).mkdir(parents=True)
     assert place.startswith("groups/07_")
-    assert place != place_of(7, name + "x")
+    assert place != results_folder(7, name + "x")
 
 
 # ---- order and overlays ----------------------------------------------------------------------

@@ -49,13 +49,13 @@ def test_everyone_judges_and_is_judged_equally_and_in_turn(images: int, count: i
 
 
 @pytest.mark.parametrize(("images", "count"), CIRCLES)
-def test_slots_are_the_numbers_of_the_judges(images: int, count: int) -> None:
+def test_index_of_is_the_position_among_the_judges(images: int, count: int) -> None:
     judges = circle(images, count)
     for place in range(images):
-        found = [judges.slot(place, judge) for judge in range(images)]
+        found = [judges.index_of(place, judge) for judge in range(images)]
         of = judges.of(place).tolist()
-        assert sorted(slot for slot in found if slot is not None) == list(range(count))
-        assert all(slot is None or of[slot] == judge for judge, slot in enumerate(found))
+        assert sorted(index for index in found if index is not None) == list(range(count))
+        assert all(index is None or of[index] == judge for judge, index in enumerate(found))
         assert found[place] is None
 
 
@@ -106,11 +106,11 @@ def test_no_judges_are_refused(group: int) -> None:
 @pytest.mark.parametrize(("images", "count"), CUT_CIRCLES)
 def test_groups_hold_every_pair_once_in_little_room(images: int, count: int) -> None:
     judges = circle(images, count)
-    for block, resident in CUTS:
+    for block, blocks_in_memory in CUTS:
         seen: list[tuple[int, int]] = []
-        for group in judges.groups(block, resident):
+        for group in judges.groups(block, blocks_in_memory):
             assert group
-            assert len({i for cell in group for i in cell}) <= 2 * resident
+            assert len({i for cell in group for i in cell}) <= 2 * blocks_in_memory
             for cell in group:
                 pairs = list(judges.pairs_of(cell, block))
                 assert pairs
@@ -123,11 +123,11 @@ def test_groups_hold_every_pair_once_in_little_room(images: int, count: int) -> 
 
 
 @pytest.mark.parametrize(("images", "count"), CUT_CIRCLES)
-def test_cells_do_not_depend_on_what_is_resident(images: int, count: int) -> None:
+def test_cells_do_not_depend_on_what_is_in_memory(images: int, count: int) -> None:
     judges = circle(images, count)
-    for block, resident in CUTS:
+    for block, blocks_in_memory in CUTS:
         blocks = -(-images // block)
-        cells = [cell for group in judges.groups(block, resident) for cell in group]
+        cells = [cell for group in judges.groups(block, blocks_in_memory) for cell in group]
         expected = {
             (i, j) for i, j in product(range(blocks), repeat=2) if i <= j and has_pairs(judges, (i, j), block)
         }
@@ -138,17 +138,17 @@ def test_cells_do_not_depend_on_what_is_resident(images: int, count: int) -> Non
 @pytest.mark.parametrize(("images", "count"), CUT_CIRCLES)
 def test_loads_are_those_of_going_through_the_groups(images: int, count: int) -> None:
     judges = circle(images, count)
-    for block, resident in CUTS:
+    for block, blocks_in_memory in CUTS:
         memory: list[int] = []
         loads = 0
-        for group in judges.groups(block, resident):
+        for group in judges.groups(block, blocks_in_memory):
             needed = [i for cell in group for i in cell]
             memory = [i for i in memory if i in needed]
             for i in needed:
                 if i not in memory:
                     memory.append(i)
                     loads += 1
-        assert judges.loads(block, resident) == loads
+        assert judges.loads(block, blocks_in_memory) == loads
 
 
 def test_few_judges_need_few_loads() -> None:

@@ -28,7 +28,7 @@ SIZES = [
     LotSize(2, 300, 1024, 8, 2, 1, 299),
     LotSize(3, 7, 4096, 16, 4, 3, 6),
 ]
-BY_HAND = LotSize(layers=2, images=20, patches=1024, width=4, itemsize=2, degrees=1, judges=19)
+BY_HAND = LotSize(layers=2, images=20, patches=1024, width=4, itemsize=2, degree_count=1, judge_count=19)
 
 
 def plans_of(size: LotSize) -> list[Plan]:
@@ -65,7 +65,7 @@ def test_bytes_when_everything_fits() -> None:
 
 
 @pytest.mark.parametrize(
-    ("budget", "resident", "tokens_on_disk", "cosines_on_disk", "memory"),
+    ("budget", "blocks_in_memory", "tokens_on_disk", "cosines_on_disk", "memory"),
     [
         (7_118_848, 10, False, False, 7_118_848),
         (7_118_847, 10, False, True, 5_562_368),
@@ -76,11 +76,11 @@ def test_bytes_when_everything_fits() -> None:
     ],
 )
 def test_what_moves_to_disk_first(
-    budget: int, resident: int, tokens_on_disk: bool, cosines_on_disk: bool, memory: int
+    budget: int, blocks_in_memory: int, tokens_on_disk: bool, cosines_on_disk: bool, memory: int
 ) -> None:
     plan = make_plan(BY_HAND, HostNeeds(budget))
     assert plan.budget == budget
-    assert plan.blocks_in_memory == resident
+    assert plan.blocks_in_memory == blocks_in_memory
     assert (plan.tokens_on_disk, plan.cosines_on_disk) == (tokens_on_disk, cosines_on_disk)
     assert plan.memory_bytes == memory
     assert plan.disk_bytes == 327_680 * tokens_on_disk + 1_556_480 * cosines_on_disk
@@ -95,7 +95,7 @@ def test_each_thread_has_its_own_scratch() -> None:
 
 def test_averaging_may_need_more_than_comparing() -> None:
     size = LotSize(1, 1000, 4, 8, 4, 3, 999)
-    few, many = make_plan(dataclasses.replace(size, judges=10), UNLIMITED), make_plan(size, UNLIMITED)
+    few, many = make_plan(dataclasses.replace(size, judge_count=10), UNLIMITED), make_plan(size, UNLIMITED)
     one_judge = 3 * 4 * 4
     assert many.cosine_bytes - few.cosine_bytes == 1000 * 989 * one_judge
     assert many.workspace_bytes - few.workspace_bytes == 4 * 989 * one_judge
@@ -235,12 +235,12 @@ def test_message_says_what_was_asked_of_what() -> None:
 
 @pytest.mark.parametrize("kind", ["numpy", "numba"])
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("resident", [8, 2])
-def test_scorer_keeps_to_the_plan(kind: str, threads: int, resident: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("blocks_in_memory", [8, 2])
+def test_scorer_keeps_to_the_plan(kind: str, threads: int, blocks_in_memory: int, tmp_path: Path) -> None:
     shape = (1, 40, 400, 64)
     scorer = CpuScorer(Method((20, 20), (3,), (0.0, 0.5), group_size=8), kind, scratch=tmp_path)
     plans = every_plan(scorer, shape, threads=threads)
-    plan = next(plan for plan in reversed(plans) if plan.blocks_in_memory == resident)
+    plan = next(plan for plan in reversed(plans) if plan.blocks_in_memory == blocks_in_memory)
     assert plan.cosines_on_disk
     store = random_store(0, shape)
     load_filter(kind)

@@ -197,8 +197,8 @@ def test_kept_work_changes_no_byte(survey: Survey, plain: Run, tmp_path: Path) -
     assert again.extracted == 0
     assert again.compared() == [2 * LAYER]
     assert again.notes == [
-        "features of 40 images are of an earlier, interrupted run",
-        "320 comparisons of images are of an earlier, interrupted run",
+        "features of 40 images come from an earlier, interrupted run",
+        "320 comparisons of images come from an earlier, interrupted run",
     ]
 
 
@@ -360,7 +360,7 @@ def test_other_scoring_settings_keep_the_features(survey: Survey, kept: Path) ->
     assert second.extracted == 0
     assert second.compared()[0] == 0
     assert (
-        second.notes[0] == "an earlier run was of other degrees ([1, 3], now [3]): only its features are used"
+        second.notes[0] == "an earlier run used other degrees ([1, 3], now [3]): only its features are used"
     )
     back = run(survey, kept)
     assert back.compared()[0] == 0  # what was dropped is gone
@@ -402,7 +402,7 @@ def test_files_that_changed_are_named(tmp_path: Path) -> None:
 def test_a_folder_of_other_files_is_refused_and_stays(tmp_path: Path) -> None:
     for name in ("thesis.txt", ".secret"):
         (tmp_path / name).touch()
-        with pytest.raises(OutputError, match=rf"holds {name}, which is no kept work"):
+        with pytest.raises(OutputError, match=rf"holds {name}, which is not kept work"):
             Checkpoint(tmp_path, {}, {})
         (tmp_path / name).unlink()
     (tmp_path / "layer_1.npy").mkdir()
@@ -417,7 +417,7 @@ def test_an_about_file_that_is_not_ours(survey: Survey, plain: Run, kept: Path, 
     second = run(survey, kept)
     assert second.results == plain.results
     assert second.extracted == N
-    assert second.notes == ["what an earlier run was of cannot be read: nothing of it is used"]
+    assert second.notes == ["the description of an earlier run cannot be read: none of its work is used"]
 
 
 FILES = [
@@ -448,7 +448,7 @@ def test_what_others_put_among_kept_work_is_not_followed(
         path.hardlink_to(victim)
     else:
         path.symlink_to(victim if kind == "link" else tmp_path / "new.txt")
-    with pytest.raises(OutputError, match=rf"{name}, which is a link or no file"):
+    with pytest.raises(OutputError, match=rf"{name}, which is a link or not a file"):
         run(survey, halfway)
     assert victim.read_text(encoding="utf-8") == "years of work"
     assert not (tmp_path / "new.txt").exists()

@@ -152,7 +152,7 @@ def test_more_images_than_it_was_opened_for(bundle: Bundle, machine: Machine) ->
 
 
 def test_batch_above_the_profile(bundle: Bundle, machine: Machine) -> None:
-    message = r"at most 4 images at once, asked for are 9.*engine .* --max-batch 9, or take at most 4"
+    message = r"at most 4 images at once, but 9 were asked for.*engine .* --max-batch 9, or take at most 4"
     with pytest.raises(BundleError, match=message), TensorRtBackend(bundle, 9):
         pass
     assert machine.calls == []
@@ -167,7 +167,7 @@ def test_another_gpu(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_another_version(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch, version="10.7.0")
-    message = r"built by TensorRT 10.3.0, here is TensorRT 10.7.0.*Build it again with: musc-export engine "
+    message = r"built by TensorRT 10.3.0, this is TensorRT 10.7.0.*Build it again with: musc-export engine "
     with pytest.raises(BundleError, match=message), TensorRtBackend(bundle):
         pass
 
