@@ -14,19 +14,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
-from .errors import LotError
 from .images.listing import list_lot
-from .images.survey import DEFAULT_READING, ReadOptions, survey_lot
+from .images.survey import DEFAULT_READING, ReadOptions, Survey, survey_lot
 from .results.lot_result import LotResult
-from .run import Run, Watch
+from .run import Run, Watch, require_enough
 from .scoring.anomaly_map import raw_scores
 from .scoring.cautions import cautions
-from .scoring.interval import smallest_lot
 from .scoring.rescore import in_distance_units, rescore
 from .settings import ANYTHING, PAPER, Resources, ScoreSettings
-from .types import Bundle, LotImage, SkippedImage
+from .types import Bundle, LotImage
 
 
 def score_lot(
@@ -43,47 +40,25 @@ def score_lot(
 
     Parameters
     ----------
-    lot : str, path or sequence of LotImage
-        A folder, which is searched with its subfolders, or the images themselves.
-    bundle : str, path or Bundle
-        The bundle's folder, or what ``open_bundle`` gave.
-    settings : ScoreSettings, default the paper's
-        The method's parameters.
-    resources : Resources, default all there is
-        What runs the work, and how much of the machine it may use.
-    reading : ReadOptions, default bit depth by the lot
-        How files become images.
-    keep : str or path, optional
-        Folder for finished work.  The same call goes on from it after an interruption; remove it afterwards.
-    watch : Watch, optional
-        Who is told of forecast, progress and time.
-
-    Returns
-    -------
-    LotResult
-        Maps and scores, row i for image i.  Files that could not be read are in its ``skipped``.
+    lot : a folder, which is searched with its subfolders, or the images themselves.
+    bundle : the bundle's folder, or what ``open_bundle`` returned.
+    settings : the method's parameters; the paper's by default.
+    resources : what runs the work, and how much of the machine it may use; all by default.
+    reading : how files become images; the bit depth is found from the lot by default.
+    keep : folder for finished work, from which the same call continues after an interruption.
+    watch : who is told of forecast, progress and time.
 
     Raises
     ------
-    LotError
-        If the lot cannot be listed, has too few images for the interval (5 with the paper's settings), or the
-        memory budget is too small.
-    BundleError
-        If the bundle is missing, damaged or not what was expected.
-    DeviceError
-        If a backend or scorer that was asked for cannot be used here, or fails.
-    OutputError
-        If scratch files or kept work cannot be written, or ``keep`` holds work of other images, of another
-        bundle or version.
+    LotError : too few images can be read, a setting cannot be used, or the memory budget is too small.
+    BundleError : the bundle is missing, damaged or not what was expected.
+    DeviceError : a backend or scorer that was asked for cannot be used here, or fails.
+    OutputError : scratch files or kept work cannot be written, or ``keep`` holds other work.
     """
     watch = watch or Watch()
-    with watch.timer.stage("survey"):
-        images = list_lot(lot) if isinstance(lot, str | os.PathLike) else tuple(lot)
-        survey = survey_lot(images, reading, resources.workers, watch.progress)
-        _require_enough(len(survey.images), survey.skipped, settings)
+    survey = _survey(lot, settings, resources, reading, watch)
     with Run(bundle, settings, resources, watch) as run:
-        features = run.extract(survey, Path(keep) if keep else None)  # 1 and 2
-        _require_enough(len(features.images), features.skipped, settings)
+        features = run.extract(survey, keep)  # 1 and 2
         maps = run.score(features)  # 3 and 4
         with watch.timer.stage("map"):  # 5
             raw = raw_scores(maps, run.bundle.manifest.preprocess.size)
@@ -98,14 +73,16 @@ def score_lot(
         )  # fmt: skip
 
 
-def _require_enough(images: int, skipped: Sequence[SkippedImage], settings: ScoreSettings) -> None:
-    """Raise LotError if ``images`` are too few for the interval."""
-    least = smallest_lot(settings.interval, images)
-    if images == least:
-        return
-    reasons = "".join(f"\n  {s.name}: {s.status} ({s.reason})" for s in skipped[:10])
-    unread = f"; {len(skipped)} could not be read:{reasons}" if skipped else ""
-    raise LotError(
-        f"{images} images are too few: mutual scoring over the interval {settings.interval} needs at "
-        f"least {least} that can be read{unread}"
-    )
+def _survey(
+    lot: str | os.PathLike[str] | Sequence[LotImage],
+    settings: ScoreSettings,
+    resources: Resources,
+    reading: ReadOptions,
+    watch: Watch,
+) -> Survey:
+    """List the images and read their headers; LotError if there are too few."""
+    with watch.timer.stage("survey"):
+        images = list_lot(lot) if isinstance(lot, str | os.PathLike) else tuple(lot)
+        survey = survey_lot(images, reading, resources.workers, watch.progress)
+        require_enough(len(survey.images), survey.skipped, settings)
+    return survey

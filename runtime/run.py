@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,11 +21,13 @@ from types import TracebackType
 import numpy as np
 
 from .._version import __version__
+from .errors import LotError
 from .forecast import Forecast, forecast
 from .images.survey import Survey
 from .memory import default_budget, process_memory, release_memory
 from .results.lot_scores import RunFacts
 from .scorers import open_scorer
+from .scoring.interval import smallest_lot
 from .scoring.method import Method
 from .scoring.plan import HostNeeds
 from .scoring.protocols import MutualScorer
@@ -214,7 +216,7 @@ class Run:
 
     # ---- the work --------------------------------------------------------------------------------
 
-    def extract(self, survey: Survey, keep: Path | None = None) -> Features:
+    def extract(self, survey: Survey, keep: str | os.PathLike[str] | None = None) -> Features:
         """Decode the images of a lot and let the ViT describe them; announces the forecast before.
 
         ``keep`` is a folder in which finished work is kept, and from which that of an interrupted run of the
@@ -233,7 +235,7 @@ class Run:
         self.scorer.judges(images)
         with self.vit() as backend:
             with watch.timer.stage("plan"):
-                kept = self._open_kept(keep, survey) if keep else None
+                kept = self._open_kept(Path(keep), survey) if keep else None
                 largest = max(header.width * header.height for header in survey.headers.values())
                 plan = self.plan(images, largest_image=largest, keep=bool(kept))
                 watch.announce(self.forecast(images, plan))
@@ -243,7 +245,9 @@ class Run:
                 survey, backend, self.bundle.manifest.preprocess, store, resources.batch, resources.workers,
                 watch.timer, watch.progress, kept,
             )  # fmt: skip
-        return Features(read, (*survey.skipped, *failed), store.first(len(read)), plan, kept)
+        skipped = (*survey.skipped, *failed)
+        require_enough(len(read), skipped, self.settings)  # files may have vanished since the survey
+        return Features(read, skipped, store.first(len(read)), plan, kept)
 
     def score(self, features: Features) -> FloatArray:
         """Mutual scores (N,Gh,Gw) of a lot's images by each other: LNAMD and MSM (paper, 3.2 and 3.3).
@@ -311,3 +315,16 @@ class Run:
         kept = Checkpoint(folder, features, scoring)
         self._stack.callback(kept.close)
         return kept
+
+
+def require_enough(images: int, skipped: Sequence[SkippedImage], settings: ScoreSettings) -> None:
+    """Raise LotError, with the first of what was ``skipped``, if ``images`` are too few for the interval."""
+    least = smallest_lot(settings.interval, images)
+    if images == least:
+        return
+    reasons = "".join(f"\n  {s.name}: {s.status} ({s.reason})" for s in skipped[:10])
+    unread = f"; {len(skipped)} could not be read:{reasons}" if skipped else ""
+    raise LotError(
+        f"{images} images are too few: mutual scoring over the interval {settings.interval} needs at "
+        f"least {least} that can be read{unread}"
+    )
