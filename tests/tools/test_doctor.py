@@ -127,7 +127,7 @@ def test_compilers_and_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert (compilers.status, kept.status) == ("ok", "ok")
     assert "NVRTC 12.6" in compilers.detail
     assert kept.detail == f"none yet in {tmp_path}/musc-edge/kernels"
-    assert find_cubin("sm_87").place == "compiler"
+    assert find_cubin("sm_87").origin == "compiler"
     assert examine(about)[1].detail.startswith("sm_87 by NVRTC 12.6")
     (folder,) = (tmp_path / "musc-edge" / "kernels").iterdir()
     (folder / "kernels.json").write_text("{", encoding="ascii")
@@ -141,7 +141,7 @@ def test_what_is_good_in_the_cache_is_listed_beside_what_is_not(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     for arch in ("sm_87", "sm_90", "sm_80"):
-        assert find_cubin(arch).place == "compiler"
+        assert find_cubin(arch).origin == "compiler"
     cache = tmp_path / "musc-edge" / "kernels"
     next(cache.glob("sm_90-*/kernels.json")).write_text("{", encoding="ascii")
     next(cache.glob("sm_80-*")).chmod(0o777)
