@@ -51,7 +51,7 @@ PAPER = ScoreSettings()
 
 @dataclass(frozen=True)
 class Resources:
-    """What runs the work, and what it may use.  Scores do not depend on memory or batch size.
+    """What runs the work, and what it may use.  Scores do not depend on memory.
 
     Attributes
     ----------

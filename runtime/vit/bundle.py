@@ -187,7 +187,7 @@ def _read_manifest_text(folder: Path) -> bytes:
     try:
         return read_regular(folder / MANIFEST, _SMALL_FILE)
     except OSError as error:
-        raise BundleError(f"{folder} is not a bundle: {MANIFEST} {error.strerror}. {_MAKE_ONE}") from error
+        raise BundleError(f"{folder} is not a bundle: {MANIFEST}: {error.strerror}. {_MAKE_ONE}") from error
 
 
 def _parse_manifest(text: bytes, folder: Path) -> Manifest:

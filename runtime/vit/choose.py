@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from ...kernels.driver import find_gpu
 from ...kernels.errors import KernelError
 from ..errors import BundleError, DeviceError
+from ..settings import AUTO
 from ..types import Bundle, FeatureBackend
 from .extract import warm_up
 from .onnx_backend import OnnxBackend, import_onnxruntime
@@ -15,7 +16,6 @@ from .tensorrt_backend import TensorRtBackend
 from .tensorrt_library import installed_flavors, load_library
 
 BACKENDS = ("cpu", "cuda", "tensorrt")
-AUTO = "auto"
 _BEST_FIRST = ("tensorrt", "cuda")
 
 
@@ -24,6 +24,8 @@ def make_backend(name: str, bundle: Bundle, threads: int = 0, batch: int | None 
 
     ``batch`` is the largest batch that it will be given; None for as many images as it takes.
     """
+    if name not in BACKENDS:
+        raise DeviceError(f"there is no backend {name!r}: expected {', '.join(BACKENDS)} or {AUTO}.")
     if name == "tensorrt":
         return TensorRtBackend(bundle, batch)
     return OnnxBackend(bundle, threads, name)

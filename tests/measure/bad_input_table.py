@@ -36,7 +36,11 @@ def shown(case: Case, place: Place, scripts: Path) -> str:
         command, cwd=place.root, capture_output=True, text=True, errors="replace", check=False
     )
     lines = [line.strip() for line in (run.stdout + run.stderr).splitlines() if case.says in line]
-    text = lines[0] if lines else f"MISSING: {case.says}"
+    if not lines or run.returncode != case.code:
+        raise SystemExit(
+            f"{case.given}: exit code {run.returncode}, without {case.says!r}:\n{run.stdout}{run.stderr}"
+        )
+    text = lines[0]
     text = text.replace(str(place.root) + "/", "").replace(str(place.root), ".").replace("|", "\\|")
     return f"| {case.given} | {run.returncode} | `{text[:230]}` |"
 

@@ -153,7 +153,7 @@ def test_killed_from_outside(
     assert run.returncode == 0, run.stderr
     assert results(out) == results(undisturbed)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out"]
-    assert "features of 12 images are of an earlier" in run.stdout
+    assert "features of 12 images come from an earlier" in run.stdout
 
 
 def test_groups_by_folder_are_kept_one_by_one(
@@ -171,7 +171,7 @@ def test_groups_by_folder_are_kept_one_by_one(
     assert infer(start, parts, quick_bundle, out, *options).returncode == 0
     assert results(out) == results(tmp_path / "expected")
     groups = about(out)["groups"].values()
-    assert all("features of 5 images are of an earlier" in group["notes"][0] for group in groups)
+    assert all("features of 5 images come from an earlier" in group["notes"][0] for group in groups)
     assert not (tmp_path / ".out.kept").exists()
 
 
@@ -193,7 +193,7 @@ def test_what_a_changed_command_can_use(place: Place, quick_bundle: Path, tmp_pa
         "an earlier run used other scorer (numba "
     )
     assert score(settings=settings, resources=Resources(scorer="numpy"))[1].startswith("20 comparisons")
-    with pytest.raises(OutputError, match=r"of other batch \(8, now 4\).*rm -r"):
+    with pytest.raises(OutputError, match=r"made with other batch \(8, now 4\).*rm -r"):
         score(resources=Resources(batch=4))
     (place.lot / "one more.png").write_bytes(place.an_image().read_bytes())
     with pytest.raises(OutputError, match=r"images \(1 came, went or changed: one more\.png\)"):

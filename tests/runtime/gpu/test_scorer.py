@@ -230,7 +230,7 @@ def test_a_device_with_less_memory_than_planned_takes_a_smaller_plan_and_notes_i
     assert scorer.notes
     note = scorer.notes[-1]
     assert re.search(r"bytes asked for, \d+ free. A plan of \d+ kB was taken instead", note)
-    with place.device(memory=1000) as device, pytest.raises(LotError, match="of device memory are too few"):
+    with place.device(memory=1000) as device, pytest.raises(LotError, match="of device memory is too little"):
         CudaScorer(Method((2, 3), (1,)), device).score(store, whole)
 
 

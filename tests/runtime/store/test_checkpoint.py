@@ -214,7 +214,7 @@ def test_nothing_is_done_twice(survey: Survey, plain: Run, tmp_path: Path, numbe
     assert second.compared()[0] == (first.compared() or [0])[-1]
     assert second.compared() == sorted(second.compared())
     assert second.compared()[-1] == 2 * LAYER
-    assert (f"features of {first.extracted} images are of" in str(second.notes)) == (first.extracted > 0)
+    assert (f"features of {first.extracted} images come from" in str(second.notes)) == (first.extracted > 0)
 
 
 def test_interrupted_again_and_again(survey: Survey, plain: Run, tmp_path: Path) -> None:
@@ -368,7 +368,7 @@ def test_other_scoring_settings_keep_the_features(survey: Survey, kept: Path) ->
 
 def test_work_of_another_bundle_is_refused_and_stays(survey: Survey, plain: Run, kept: Path) -> None:
     before = tree(kept)
-    with pytest.raises(OutputError, match=rf"of other bundle \(one, now two\)\. .*rm -r {kept}"):
+    with pytest.raises(OutputError, match=rf"made with other bundle \(one, now two\)\. .*rm -r {kept}"):
         run(survey, kept, degrees=(3,), bundle="two")
     assert tree(kept) == before
     assert run(survey, kept).results == plain.results
@@ -377,10 +377,10 @@ def test_work_of_another_bundle_is_refused_and_stays(survey: Survey, plain: Run,
 @pytest.mark.parametrize(
     ("now", "says"),
     [
-        ({"a": 1, "b": 2}, r"of other b \(None, now 2\)"),
-        ({}, r"of other a \(1, now None\)"),
-        ({"a": [2, (3, None)]}, r"of other a \(1, now "),
-        ({"a": 1.5, "c": 0}, r"of other a \(1, now 1.5\); c \(None, now 0\)"),
+        ({"a": 1, "b": 2}, r"made with other b \(None, now 2\)"),
+        ({}, r"made with other a \(1, now None\)"),
+        ({"a": [2, (3, None)]}, r"made with other a \(1, now "),
+        ({"a": 1.5, "c": 0}, r"made with other a \(1, now 1.5\); c \(None, now 0\)"),
     ],
 )
 def test_what_is_other_is_said(tmp_path: Path, now: dict[str, Any], says: str) -> None:

@@ -88,7 +88,7 @@ def test_tokens_are_written_where_the_scorer_wants_them(bundle: Bundle, machine:
 
 def test_engine_of_other_types(bundle: Bundle, machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its tokens in half would be read as singles where they are written."""
-    monkeypatch.setattr("fake_tensorrt.FakeEngine.get_tensor_dtype", lambda self, name: "half")
+    monkeypatch.setattr("support.fake_tensorrt.FakeEngine.get_tensor_dtype", lambda self, name: "half")
     with pytest.raises(BundleError, match=r"'float16'.* the manifest .*'float32'"), TensorRtBackend(bundle):
         pass
 
@@ -132,7 +132,7 @@ def test_everything_is_freed_after_an_error_too(bundle: Bundle, monkeypatch: pyt
 
 
 def test_failed_run_says_so(bundle: Bundle, machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fake_tensorrt.FakeExecution.execute_async_v3", lambda self, handle: False)
+    monkeypatch.setattr("support.fake_tensorrt.FakeExecution.execute_async_v3", lambda self, handle: False)
     with TensorRtBackend(bundle) as backend, pytest.raises(DeviceError, match="could not run the engine"):
         backend.extract_into(pixels(1, (16, 24)), empty_slot(bundle, 1))
     assert not machine.tensorrt.late
@@ -254,7 +254,7 @@ def test_engine_that_was_never_proven(tmp_path: Path, bundle: Bundle, machine: M
 def test_plan_that_tensorrt_does_not_take(
     bundle: Bundle, machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fake_tensorrt.FakeRuntime.deserialize_cuda_engine", lambda self, plan: None)
+    monkeypatch.setattr("support.fake_tensorrt.FakeRuntime.deserialize_cuda_engine", lambda self, plan: None)
     with pytest.raises(BundleError, match=r"cannot load .*\.plan.*Build it again"), TensorRtBackend(bundle):
         pass
     gc.collect()
@@ -274,7 +274,7 @@ def never_deserialised(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(self: object, plan: bytes) -> None:
         raise AssertionError("a stranger's plan was loaded")
 
-    monkeypatch.setattr("fake_tensorrt.FakeRuntime.deserialize_cuda_engine", fail)
+    monkeypatch.setattr("support.fake_tensorrt.FakeRuntime.deserialize_cuda_engine", fail)
 
 
 @pytest.mark.parametrize("what", ["", "*.plan", "*.plan.json"])
@@ -369,7 +369,7 @@ def test_what_is_deserialised_is_what_was_hashed(
         plan.write_bytes(b"another")
 
     expected = plan.read_bytes()
-    monkeypatch.setattr("fake_tensorrt.FakeRuntime.deserialize_cuda_engine", load)
+    monkeypatch.setattr("support.fake_tensorrt.FakeRuntime.deserialize_cuda_engine", load)
     monkeypatch.setattr("musc_edge.runtime.vit.tensorrt_backend.require_proof", swap)
     with TensorRtBackend(own):
         pass
