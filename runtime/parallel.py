@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+_TURN = 0.5  # seconds
 _abandoned: set[Future[Any]] = set()  # still running when their consumer stopped waiting
 
 
@@ -37,13 +38,20 @@ def in_order(
             # An item leaves the queue after its result came, not before: if the wait for it is interrupted,
             # ``finally`` still finds it.
             if len(waiting) > ahead:
-                yield waiting[0][0], waiting[0][1].result()
+                yield waiting[0][0], _result(waiting[0][1])
                 waiting.popleft()
         while waiting:
-            yield waiting[0][0], waiting[0][1].result()
+            yield waiting[0][0], _result(waiting[0][1])
             waiting.popleft()
     finally:
         _stop(pool, [future for _, future in waiting], patience)
+
+
+def _result(future: Future[Result]) -> Result:
+    """Wait for a result in short turns: a signal just before one long wait would go unheard."""
+    while not future.done():
+        wait([future], _TURN)
+    return future.result()
 
 
 def has_abandoned() -> bool:
