@@ -65,15 +65,15 @@ def read_regular(path: Path, limit: int = FEW_MB, follow: bool = True) -> bytes:
         return content
 
 
-def open_own(path: Path) -> int:
-    """Open a file of our own for reading and writing; makes it if it is missing.
+def open_own(path: str | os.PathLike[str], parent: int | None = None, mode: int = 0o666) -> int:
+    """Open a file of our own (in the folder ``parent``) for reading and writing; makes it if it is missing.
 
     Raises
     ------
     OSError
         If it cannot be opened, is a link, has a second name elsewhere (a hard link), or is no regular file.
     """
-    descriptor = os.open(path, _OWN, 0o666)
+    descriptor = os.open(path, _OWN, mode, dir_fd=parent)
     found = os.fstat(descriptor)
     if stat.S_ISREG(found.st_mode) and found.st_nlink == 1:
         return descriptor

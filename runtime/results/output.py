@@ -22,10 +22,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ..._files import empty_folder, is_empty, make_folders, open_folder, remove_folder
+from ..._files import empty_folder, is_empty, make_folders, open_folder, open_own, remove_folder
 from ..errors import OutputError
 
-_LOCK = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _MARK = "musc-edge {}\n"
 
 
@@ -162,7 +161,7 @@ class _Partial:
         """Open and lock the lock's file; OutputError if a living process holds it or it is not ours."""
         while True:
             try:
-                lock = os.open(self._lock_name, _LOCK, 0o600, dir_fd=self._parent)
+                lock = open_own(self._lock_name, self._parent, 0o600)
             except OSError as error:
                 if self._exists(self._lock_name):
                     raise self._in_the_way(self._lock_name) from error
@@ -247,14 +246,9 @@ class _Partial:
 
 
 def _is_lock(descriptor: int) -> bool:
-    """Return whether an open file is a lock of ours, new or left over, and not somebody's file."""
-    found = os.fstat(descriptor)
-    if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:  # 2: it has another name, where it is needed
-        return False
-    return (
-        not found.st_size
-        or re.fullmatch(_MARK.format(r"\d+").encode(), os.pread(descriptor, 100, 0)) is not None
-    )
+    """Return whether the content of an open file is that of a lock, new or left over."""
+    content = os.pread(descriptor, 100, 0)
+    return not content or re.fullmatch(_MARK.format(r"\d+").encode(), content) is not None
 
 
 def _check_free(

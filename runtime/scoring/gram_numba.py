@@ -211,13 +211,7 @@ def _filter(
 
 
 class NumbaFilter:
-    """The twin of ``NumpyFilter``: same call, same results to 1e-6.
-
-    Parameters
-    ----------
-    grid : (Gh, Gw) with Gh * Gw = P.
-    degrees : odd sides r of the neighborhoods.
-    """
+    """A ``GramFilter`` (protocols.py), the twin of ``NumpyFilter``: same results to 1e-6."""
 
     name = "numba"
     version = f"numba {numba.__version__}"
@@ -249,14 +243,7 @@ class NumbaFilter:
     def maxima(
         self, gram: FloatArray, own: FloatArray, others: FloatArray, rows: FloatArray, columns: FloatArray
     ) -> None:
-        """Write the largest cosine of each row's and each column's patch, per degree.
-
-        Parameters
-        ----------
-        gram : (P,P), the product of the tokens of two images.
-        own, others : (R,P), inverse lengths of their pooled tokens; 0 where there is no content.
-        rows, columns : (R,P), receive the cosines.
-        """
+        """As ``GramFilter`` says."""
         _filter(gram, self._grid, self._reaches, self._masks, own, others, rows, columns, self._scratch)
 
 

@@ -20,13 +20,7 @@ from .aggregate import band
 
 
 class NumpyFilter:
-    """Largest cosines of two images for all degrees, from one Gram; scratch memory of one worker.
-
-    Parameters
-    ----------
-    grid : (Gh, Gw) with Gh * Gw = P.
-    degrees : odd sides r of the neighborhoods.
-    """
+    """A ``GramFilter`` (protocols.py); holds the scratch memory of one worker."""
 
     name = "numpy"
     version = f"numpy {np.__version__}"
@@ -43,14 +37,7 @@ class NumpyFilter:
     def maxima(
         self, gram: FloatArray, own: FloatArray, others: FloatArray, rows: FloatArray, columns: FloatArray
     ) -> None:
-        """Write the largest cosine of each row's and each column's patch, per degree.
-
-        Parameters
-        ----------
-        gram : (P,P), the product of the tokens of two images.
-        own, others : (R,P), inverse lengths of their pooled tokens; 0 where there is no content.
-        rows, columns : (R,P), receive the cosines.
-        """
+        """As ``GramFilter`` says."""
         # Every product has a shape that the grid alone decides, never a block of images or a number of
         # threads: BLAS then sums in the same order, and the same pair gives the same bytes in every plan.
         for t, bands in enumerate(self._bands):
