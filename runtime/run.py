@@ -50,9 +50,6 @@ from .vit.bundle import open_bundle
 from .vit.choose import enter_backend
 from .vit.extract import allocate, extract, running_bytes, seconds_per_image, store_shape
 
-DECODED = 14
-"""Bytes for a pixel of an image while it is decoded; those with alpha or 16 bits take most."""
-
 _LEFT_BY_VIT = 24_000_000
 """Bytes that stay when a ViT is closed: ONNX Runtime's own, and what the allocator cannot give back."""
 
@@ -181,10 +178,10 @@ class Run:
         """(S, N, P, C) of the tokens of so many images."""
         return store_shape(images, self.bundle)
 
-    def plan(self, images: int, *, largest_image: int = 0, keep: bool = False) -> Plan:
+    def plan(self, images: int, *, decode_bytes: int = 0, keep: bool = False) -> Plan:
         """The memory plan, made while the ViT is open but has not run.
 
-        ``largest_image`` counts pixels; ``keep`` says that finished work is kept in files.
+        ``decode_bytes`` is the memory to decode the lot's largest image; ``keep`` says that finished work is kept in files.
 
         Raises
         ------
@@ -193,7 +190,7 @@ class Run:
         """
         release_memory()  # what loading the ViT took
         resources = self.resources
-        decoding = resources.workers * DECODED * largest_image
+        decoding = resources.workers * decode_bytes
         vit = process_memory() - self._program_bytes + decoding + running_bytes(self.bundle, resources.batch)
         needs = HostNeeds(
             budget=default_budget() if resources.memory_budget is None else resources.memory_budget,
@@ -236,8 +233,8 @@ class Run:
         with self.vit() as backend:
             with watch.timer.stage("plan"):
                 kept = self._open_kept(Path(keep), survey) if keep else None
-                largest = max(header.width * header.height for header in survey.headers.values())
-                plan = self.plan(images, largest_image=largest, keep=bool(kept))
+                largest = max(header.decode_bytes for header in survey.headers.values())
+                plan = self.plan(images, decode_bytes=largest, keep=bool(kept))
                 watch.announce(self.forecast(images, plan))
                 require_room(Path(keep or resources.scratch or tempfile.gettempdir()), plan.disk_bytes)
                 store = self._allocate(images, plan, kept, fills_device=backend.fills_device)

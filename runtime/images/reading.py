@@ -38,6 +38,9 @@ BACKGROUND = "white"
 
 BIT_DEPTHS = (8, 10, 12, 14, 16)
 
+_DECODING, _DECODING_DEEP = 14, 50
+"""Bytes of memory for a pixel of an image while it is decoded, with up to 8 bits per channel and with more."""
+
 _RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 _TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 # EXIF orientation -> direction of rows and columns, once those are swapped
@@ -53,7 +56,8 @@ _REASON = 300  # most characters of a reason, which a decoder may quote from the
 class Header:
     """The header of an image file, as the lot's survey keeps it.
 
-    ``width`` and ``height`` are as displayed; ``stamp`` shows whether the file has changed since.
+    ``width`` and ``height`` are as displayed; ``stamp`` shows whether the file has changed since;
+    ``decode_bytes`` is the most memory that :func:`read_image` needs for it.
     """
 
     width: int
@@ -61,6 +65,7 @@ class Header:
     bits: int
     pages: int
     stamp: tuple[int, int]
+    decode_bytes: int
 
 
 def read_header(path: Path, max_pixels: int = MAX_PIXELS) -> Header:
@@ -81,7 +86,9 @@ def read_header(path: Path, max_pixels: int = MAX_PIXELS) -> Header:
         known = found.kind != "tiff" and (found.kind != "png" or "exif" in image.info)
         if known and _orientation(image) in _TURNED:
             width, height = height, width
-        return Header(width, height, _bits(image), found.pages, _stamp(os.fstat(file.fileno())))
+        bits = _bits(image)
+        decode_bytes = width * height * (_DECODING_DEEP if bits > 8 else _DECODING)
+        return Header(width, height, bits, found.pages, _stamp(os.fstat(file.fileno())), decode_bytes)
 
 
 def read_image(path: Path, bit_depth: int = 16, max_pixels: int = MAX_PIXELS) -> Image.Image:
