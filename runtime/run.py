@@ -181,7 +181,7 @@ class Run:
     def plan(self, images: int, *, decode_bytes: int = 0, keep: bool = False) -> Plan:
         """The memory plan, made while the ViT is open but has not run.
 
-        ``decode_bytes`` is the memory to decode the lot's largest image; ``keep`` says that finished work is kept in files.
+        ``decode_bytes`` is the memory to decode the largest image; ``keep`` says that work is kept in files.
 
         Raises
         ------

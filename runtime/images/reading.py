@@ -39,7 +39,7 @@ BACKGROUND = "white"
 BIT_DEPTHS = (8, 10, 12, 14, 16)
 
 _DECODING, _DECODING_DEEP = 14, 50
-"""Bytes of memory for a pixel of an image while it is decoded, with up to 8 bits per channel and with more."""
+"""Bytes for a pixel of an image while it is decoded, with up to 8 bits per channel and with more."""
 
 _RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 _TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
