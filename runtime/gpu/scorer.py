@@ -97,6 +97,8 @@ class CudaScorer:
     ) -> FloatArray:
         """Return the mutual scores (N,P); if the device has less memory than planned, uses a smaller plan."""
         judges = self.judges(store.shape[1])
+        if kept:
+            kept.begin_scoring()
         size = self.method.lot_size(store.shape, store.dtype.itemsize)
         on_device = isinstance(store, DeviceStore)
         device = _of_device(plan)

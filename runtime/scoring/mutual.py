@@ -131,6 +131,8 @@ class CpuScorer:
         """Return the mutual scores (N,P) of the images in ``store``, averaged over layers and degrees."""
         layers, images, patches, _ = store.shape
         judges = self.judges(images)
+        if kept:
+            kept.begin_scoring()
         cosines = self._table_of_cosines(
             (images, judges.count * len(self.method.degrees) * patches), plan, kept
         )

@@ -123,6 +123,10 @@ class KeptCells(Protocol):
 
     notes: list[str]
 
+    def begin_scoring(self) -> None:
+        """Forget what was made of other features; to be called before anything of a layer is asked for."""
+        ...
+
     def scores(self, layer: int) -> Array | None:
         """Return the mutual scores (N,P) of a finished layer, by place, or None."""
         ...

@@ -155,19 +155,22 @@ class Checkpoint:
 
     # ---- scoring
 
-    def open_cosines(self, shape: tuple[int, int]) -> FileRows:
-        """Open the file of cosines, (images, items), and forget cells that were made of other features."""
-        # First the features: no entry about cosines may be on the disk without the features they are made of.
+    def begin_scoring(self) -> None:
+        """Forget scores and cosines that were made of other features than those that are kept now."""
+        # First the features: no entry about scores may be on the disk without the features they are made of.
         self._batches.commit()
         batches = self._latest_batches().values()
         made_of = {"made_of": _digest([(e.get("read"), e.get("checksum")) for e in batches])}
-        rows = FileRows(shape, np.float32, path=self._folder / COSINES)
-        self._cells.speak_of(rows)
         # The first entry names the features.  Features that were damaged and made again differ in checksum if
-        # their bytes differ, and then all cells of the earlier ones are void.
+        # their bytes differ, and then all that was made of the earlier ones is void.
         if self._cells.entries[:1] != [made_of]:
             self._cells.restart()
             self._cells.add(made_of)
+
+    def open_cosines(self, shape: tuple[int, int]) -> FileRows:
+        """Open the file of cosines, (images, items)."""
+        rows = FileRows(shape, np.float32, path=self._folder / COSINES)
+        self._cells.speak_of(rows)
         return rows
 
     def cells(self, layer: int) -> dict[Cell, int]:

@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -26,8 +27,8 @@ from musc_edge.runtime.gpu.scorer import CudaScorer
 from musc_edge.runtime.scoring.judges import choose
 from musc_edge.runtime.scoring.method import Method
 from musc_edge.runtime.scoring.plan import HostNeeds, LotSize
+from musc_edge.runtime.store.checkpoint import Batch, Checkpoint
 from musc_edge.runtime.store.features import HostStore, UploadStore
-from musc_edge.runtime.store.tables import FileRows
 from musc_edge.runtime.timing import StageTimer
 from musc_edge.runtime.types import DevicePlan, DeviceSlot
 from support import oracle
@@ -299,45 +300,35 @@ def test_progress_rises_to_all_pairs(device: GpuThread, panel: int) -> None:
     assert done[-1] == 2 * 66
 
 
-class Kept:
-    """Keeps layers as checkpoint.py does, in memory."""
-
-    notes: list[str]
-
-    def __init__(self) -> None:
-        self.notes = []
-        self.layers: dict[int, Array] = {}
-
-    def scores(self, layer: int) -> Array | None:
-        return self.layers.get(layer)
-
-    def keep_scores(self, layer: int, scores: Array) -> None:
-        assert layer not in self.layers
-        self.layers[layer] = scores
-
-    def open_cosines(self, shape: tuple[int, int]) -> FileRows:
-        raise AssertionError("distances stay on the device")
-
-    def cells(self, layer: int) -> dict[tuple[int, int], int]:
-        return {}
-
-    def keep_cell(self, layer: int, cell: tuple[int, int], checksum: int) -> None:
-        raise AssertionError("distances stay on the device")
+def kept_work(folder: Path, store: HostStore) -> Checkpoint:
+    """The work that is kept in ``folder`` when the features of ``store`` have just been made."""
+    kept = Checkpoint(folder, {}, {})
+    images = store.shape[1]
+    kept.keep_batch(0, store, (0, images), Batch([f"{i}.png" for i in range(images)], []))
+    return kept
 
 
 @pytest.mark.parametrize("group", [None, 4])
-def test_kept_layers_are_not_scored_again(place: Place, group: int | None) -> None:
-    store, kept = store_of((3, 9, 6, 8)), Kept()
-    with place.device() as device:
-        scorer = CudaScorer(Method((2, 3), (1, 3), group_size=group), device)
-        plan = scorer.plan(store.shape, 4)
-        expected = scorer.score(store, plan, kept=kept)
-    whole = len(place.gpus[0].launches)
-    del kept.layers[1]
-    with place.device() as device:
-        again = CudaScorer(Method((2, 3), (1, 3), group_size=group), device).score(store, plan, kept=kept)
-    assert again.tobytes() == expected.tobytes()
-    assert len(place.gpus[1].launches) == whole // 3
+def test_kept_layers_are_not_scored_again(place: Place, tmp_path: Path, group: int | None) -> None:
+    store = store_of((3, 9, 6, 8))
+    results = []
+    for _ in range(2):
+        with place.device() as device, closing(kept_work(tmp_path, store)) as kept:
+            scorer = CudaScorer(Method((2, 3), (1, 3), group_size=group), device)
+            results.append(scorer.score(store, scorer.plan(store.shape, 4), kept=kept).tobytes())
+        (tmp_path / "layer_1.npy").unlink()
+    assert results[1] == results[0]
+    assert len(place.gpus[1].launches) == len(place.gpus[0].launches) // 3
+
+
+def test_kept_layers_of_other_features_are_scored_again(place: Place, tmp_path: Path) -> None:
+    stores = [store_of((3, 9, 6, 8), seed=seed) for seed in (0, 1)]
+    results = []
+    for store, folder in [(stores[0], "one"), (stores[1], "one"), (stores[1], "two")]:
+        with place.device() as device, closing(kept_work(tmp_path / folder, store)) as kept:
+            scorer = CudaScorer(Method((2, 3), (1, 3)), device)
+            results.append(scorer.score(store, scorer.plan(store.shape, 4), kept=kept).tobytes())
+    assert results[1] == results[2] != results[0]
 
 
 # ---- failures --------------------------------------------------------------------------------
