@@ -10,10 +10,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from .cuda_source import ARCHES, NEWEST, OPTIONS, source_files
 from .errors import KernelError
 from .nvcc import installed_nvcc
 from .nvrtc import installed_nvrtc
-from .source import ARCHES, NEWEST, OPTIONS, source_files
 
 _INSTALL = "pip install 'musc-edge[kernels]'"
 _FUNCTION = re.compile(

@@ -20,8 +20,8 @@ from typing import Any
 from .._files import read_regular, write_whole
 from .._json import from_json, read_json, shortly
 from .compiler import Compiled
+from .cuda_source import arch_number, source_digest
 from .errors import KernelError
-from .source import arch_number, source_digest
 
 INDEX = "kernels.json"
 SUFFIX = ".cubin.z"

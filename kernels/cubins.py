@@ -18,8 +18,8 @@ from pathlib import Path
 from .._files import first_way_in, make_folders
 from .compiler import Compiled, Compiler, compile_kernels, compiler_for
 from .cubin_files import INDEX, CubinFolder, open_cubins, write_cubins
+from .cuda_source import arch_number, source_digest
 from .errors import KernelError
-from .source import arch_number, source_digest
 
 FOLDER = "kernels"
 """The folder of kernels in a bundle and in the cache."""

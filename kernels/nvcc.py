@@ -9,8 +9,8 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from .cuda_source import MAIN
 from .errors import KernelError
-from .source import MAIN
 
 _USUAL = "/usr/local/cuda/bin/nvcc"
 

@@ -14,6 +14,9 @@ from .parallel import cores
 AUTO = "auto"
 """The best that works here: of backends and of scorers."""
 
+MAX_DEGREE = 999
+"""Largest side of a neighborhood: far beyond any grid of patches."""
+
 
 @dataclass(frozen=True)
 class ScoreSettings:

@@ -59,7 +59,7 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The content of a bundle's ``manifest.json`` (format: README, "The bundle")."""
+    """The content of a bundle's ``manifest.json`` (format: README, "A bundle")."""
 
     schema_version: int
     backbone: str
@@ -161,8 +161,8 @@ class FeatureStore(Protocol):
         """Return for each of images i0..i1, just written into their slot, whether it is finite throughout."""
         ...
 
-    def store(self, i0: int, i1: int) -> None:
-        """Store the features that were written into the slot of images i0..i1."""
+    def put(self, i0: int, i1: int) -> None:
+        """Put what was written into the slot of images i0..i1 into the store."""
         ...
 
     def block(self, layer: int, i0: int, i1: int) -> Array:

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from .._version import __version__
 from ..runtime.errors import MuscEdgeError
 from ..runtime.parallel import has_abandoned
-from ..runtime.settings import ANYTHING, AUTO, PAPER, Resources, ScoreSettings
+from ..runtime.settings import ANYTHING, AUTO, MAX_DEGREE, PAPER, Resources, ScoreSettings
 
 INTERRUPTED = 130
 MAX_THREADS, MAX_BATCH, MAX_IMAGES = 256, 1024, 10**7
@@ -201,7 +201,7 @@ def integers(text: str) -> tuple[int, ...]:
 
 def arches(text: str) -> tuple[str, ...]:
     """Parse 'sm_87,sm_86' -> ("sm_87", "sm_86"), each once."""
-    from ..kernels.source import arch_number
+    from ..kernels.cuda_source import arch_number
 
     names = tuple(dict.fromkeys(text.split(",")))
     try:
@@ -215,9 +215,11 @@ def arches(text: str) -> tuple[str, ...]:
 def degrees(text: str) -> tuple[int, ...]:
     """Parse aggregation degrees: positive odd numbers, each once."""
     values = integers(text)
-    if any(value % 2 == 0 or not 1 <= value <= 999 for value in values) or len(set(values)) != len(values):
+    if any(value % 2 == 0 or not 1 <= value <= MAX_DEGREE for value in values) or len(set(values)) != len(
+        values
+    ):
         raise argparse.ArgumentTypeError(
-            f"{text!r}: expected different odd numbers from 1 to 999 such as 1,3,5"
+            f"{text!r}: expected different odd numbers from 1 to {MAX_DEGREE} such as 1,3,5"
         )
     return values
 

@@ -184,7 +184,7 @@ def _verify(args: argparse.Namespace) -> int:
 
 def _kernels(args: argparse.Namespace) -> int:
     from ..export.kernels import add_kernels
-    from ..kernels.source import ARCHES
+    from ..kernels.cuda_source import ARCHES
     from .summary import kernels_facts, kernels_text
 
     cli.clean_up_on_sigterm()

@@ -14,8 +14,8 @@ def ranking(rows: Sequence[tuple[str, float, float]]) -> list[str]:
     names = [printable(name) for name, _, _ in rows]
     width = max((len(name) for name in names), default=0)
     return [f"   # {'image':<{width}}   score     raw"] + [
-        f"{place:>4} {name:<{width}}  {score:6.4f}  {raw:6.4f}"
-        for place, (name, (_, score, raw)) in enumerate(zip(names, rows, strict=True), 1)
+        f"{rank:>4} {name:<{width}}  {score:6.4f}  {raw:6.4f}"
+        for rank, (name, (_, score, raw)) in enumerate(zip(names, rows, strict=True), 1)
     ]
 
 

@@ -85,17 +85,17 @@ def combine(folder: Path, root: Path, groups: dict[str, tuple[dict[str, list[str
     groups : rows and lot.json's content of each group, by the folder with its own results.
     """
     table = {}
-    for place, (rows, _) in groups.items():
+    for subfolder, (rows, _) in groups.items():
         for name, row in rows.items():
-            mapped = row[MAP_COLUMN] and f"{place}/{row[MAP_COLUMN]}"
+            mapped = row[MAP_COLUMN] and f"{subfolder}/{row[MAP_COLUMN]}"
             table[name] = [*row[:MAP_COLUMN], mapped, *row[MAP_COLUMN + 1 :]]
     write_table(folder / SCORES, [table[name] for name in sorted(table, key=natural_key)])
-    abouts = {place: about for place, (_, about) in groups.items()}
+    abouts = {subfolder: about for subfolder, (_, about) in groups.items()}
     content = {
         "lot": str(root),
         "images": sum(about["images"] for about in abouts.values()),
         "skipped": [skip for about in abouts.values() for skip in about["skipped"]],
-        "warnings": [f"{place}: {text}" for place, about in abouts.items() for text in about["warnings"]],
+        "warnings": [f"{name}: {text}" for name, about in abouts.items() for text in about["warnings"]],
         "groups": abouts,
     }
     write_json(folder / LOT, content)

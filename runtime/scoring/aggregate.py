@@ -15,9 +15,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..errors import LotError
+from ..settings import MAX_DEGREE
 from ..types import Array, FloatArray
-
-MAX_DEGREE = 999
 
 
 def centre(tokens: Array) -> FloatArray:

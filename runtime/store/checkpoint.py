@@ -109,7 +109,7 @@ class Checkpoint:
     def open_tokens(self, shape: tuple[int, int], dtype: npt.DTypeLike) -> FileRows:
         """Open the file of tokens, (rows, items)."""
         rows = FileRows(shape, dtype, path=self._folder / TOKENS)
-        self._batches.speak_of(rows)
+        self._batches.describe(rows)
         return rows
 
     def batches(self, store: FeatureStore, progress: Progress) -> list[Batch]:
@@ -170,7 +170,7 @@ class Checkpoint:
     def open_cosines(self, shape: tuple[int, int]) -> FileRows:
         """Open the file of cosines, (images, items)."""
         rows = FileRows(shape, np.float32, path=self._folder / COSINES)
-        self._cells.speak_of(rows)
+        self._cells.describe(rows)
         return rows
 
     def cells(self, layer: int) -> dict[Cell, int]:

@@ -48,7 +48,7 @@ class HostStore:
         """Return for each of images i0..i1 whether all its numbers are finite."""
         return _finite(self.slot(i0, i1))
 
-    def store(self, i0: int, i1: int) -> None:
+    def put(self, i0: int, i1: int) -> None:
         """Do nothing: the slot is the store."""
 
     def block(self, layer: int, i0: int, i1: int) -> Array:
@@ -105,7 +105,7 @@ class FileStore(OneBatch):
         self.rows = rows
         self._room = room
 
-    def store(self, i0: int, i1: int) -> None:
+    def put(self, i0: int, i1: int) -> None:
         """Write the tokens in the slot of images i0..i1 to the file."""
         for layer, tokens in enumerate(self._tokens):
             self.rows.write(layer * self._room + i0, 0, tokens[: i1 - i0])
@@ -164,7 +164,7 @@ class DeviceStore:
         finite: Array = np.logical_and(tokens, np.isfinite(self.cls[i0:i1]).all(axis=1))
         return finite
 
-    def store(self, i0: int, i1: int) -> None:
+    def put(self, i0: int, i1: int) -> None:
         """Do nothing: the slot is the store."""
 
     def block(self, layer: int, i0: int, i1: int) -> Array:
@@ -206,7 +206,7 @@ class UploadStore(DeviceStore):
         """Return for each of images i0..i1, the latest slot, whether all its numbers are finite."""
         return self._batch.finite(i0, i1)
 
-    def store(self, i0: int, i1: int) -> None:
+    def put(self, i0: int, i1: int) -> None:
         """Copy the tokens in the slot of images i0..i1 to the device."""
 
         def upload(gpu: Gpu) -> None:

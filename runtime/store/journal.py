@@ -44,8 +44,8 @@ class Journal:
         # would otherwise stand behind the new entries and be read as newer than they are.
         self._file.truncate(self._end)
 
-    def speak_of(self, data: FileRows) -> None:
-        """Name the data that entries from now on are about."""
+    def describe(self, data: FileRows) -> None:
+        """Set the data that entries from now on describe: it is brought to the disk before they are."""
         self._data = data
 
     def restart(self) -> None:

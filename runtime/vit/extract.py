@@ -104,7 +104,7 @@ def extract(
                     slot = store.slot(*rows)
                     backend.extract_into(np.stack([pixels for _, pixels in good]), slot)
                     _require_finite(store.finite(*rows), [image for image, _ in good])
-                    store.store(*rows)
+                    store.put(*rows)
             if kept:
                 kept.keep_batch(done // batch, store, rows, Batch([image.name for image, _ in good], unread))
             read += [image for image, _ in good]

@@ -19,10 +19,10 @@ from musc_edge.kernels.compiler import (
     compilers,
     read_report,
 )
+from musc_edge.kernels.cuda_source import ARCHES, MAIN, source_digest, source_files
 from musc_edge.kernels.errors import KernelError
 from musc_edge.kernels.nvcc import Nvcc, installed_nvcc
 from musc_edge.kernels.nvrtc import Nvrtc, installed_nvrtc
-from musc_edge.kernels.source import ARCHES, MAIN, source_digest, source_files
 
 KERNELS = {
     *("centre_half", "centre_float", "pool_half", "pool_float"),
@@ -252,9 +252,9 @@ def test_identity_is_source_and_options(monkeypatch: pytest.MonkeyPatch) -> None
     before = source_digest()
     assert source_digest() == before
     assert MAIN in source_files()
-    monkeypatch.setattr("musc_edge.kernels.source.OPTIONS", ("-std=c++20",))
+    monkeypatch.setattr("musc_edge.kernels.cuda_source.OPTIONS", ("-std=c++20",))
     assert source_digest() != before
     monkeypatch.undo()
     files = {**source_files(), "pool.cuh": b""}
-    monkeypatch.setattr("musc_edge.kernels.source.source_files", lambda: files)
+    monkeypatch.setattr("musc_edge.kernels.cuda_source.source_files", lambda: files)
     assert source_digest() != before

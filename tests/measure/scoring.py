@@ -56,7 +56,7 @@ def features(bundle: Bundle, lot: Path) -> tuple[HostStore, list[str]]:
 
 
 def score(bundle: Bundle, store: HostStore, group: int | None) -> tuple[FloatArray, float, float]:
-    """Maps (N,Gh,Gw), seconds, and how far the time foretold was off at most, from a tenth of the work on."""
+    """Maps (N,Gh,Gw), seconds, and the largest error of the forecast, from a tenth of the work on."""
     scorer = CpuScorer(Method(bundle.manifest.grid, group_size=group))
     plan = scorer.plan(store.shape, 4, HostNeeds(threads=THREADS))
     marks: list[tuple[float, float]] = []
@@ -92,7 +92,7 @@ def measure_groups(bundle: Bundle, lot: Path, labels: dict[str, bool], plot: Pat
             "map": float(np.abs(maps - exact_maps).mean()),
         })  # fmt: skip
     print("| M | seconds | AUROC raw | AUROC rescored | rank correlation with all | mean change of a raw "
-          "score | of a patch | time foretold off by at most |\n|" + "---|" * 8)  # fmt: skip
+          "score | of a patch | error of the forecast, at most |\n|" + "---|" * 8)  # fmt: skip
     for r in rows[::-1]:
         print(f"| {r['M']} | {r['s']:.1f} | {r['raw']:.4f} | {r['rescored']:.4f} | {r['rank']:.4f} | "
               f"{r['change']:.4f} | {r['map']:.4f} | {r['off']:.0%} |")  # fmt: skip
@@ -149,7 +149,7 @@ def measure_budgets(bundle: Path, lot: Path) -> None:
 def measure_doubling(bundle: Bundle, lot: Path) -> None:
     """Time of N and 2N images, in turn."""
     store, _ = features(bundle, lot)
-    print("| judges | N | seconds: smallest, median, largest | time foretold off by at most | ratio |")
+    print("| judges | N | seconds: smallest, median, largest | error of the forecast, at most | ratio |")
     print("|" + "---|" * 5)
     for group, sizes in ((None, (80, 160)), (24, (160, 320))):
         times: dict[int, list[float]] = {size: [] for size in sizes}

@@ -77,7 +77,7 @@ def fill(store: DeviceStore, tokens: Array, batch: int) -> None:
         slot = uploading.slot(i, stop)
         assert isinstance(slot, Slot)
         slot.tokens[:] = tokens[:, i:stop]
-        uploading.store(i, stop)
+        uploading.put(i, stop)
 
 
 def some_plans(store: HostStore) -> list[DevicePlan]:

@@ -16,8 +16,8 @@ import pytest
 from musc_edge.export import make
 from musc_edge.kernels import compiler as compiler_module
 from musc_edge.kernels.cubins import find_cubin
+from musc_edge.kernels.cuda_source import ARCHES
 from musc_edge.kernels.errors import KernelError
-from musc_edge.kernels.source import ARCHES
 from musc_edge.runtime.results import output
 from musc_edge.tools import edge, export
 from support.lots import make_bundle, tree

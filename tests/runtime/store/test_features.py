@@ -32,7 +32,7 @@ def fill(store: HostStore | FileStore, batch: int, seed: int = 0) -> None:
         slot = store.slot(i0, i1)
         slot.tokens[:] = tokens[i0:i1].swapaxes(0, 1)
         slot.cls[:] = cls[i0:i1]
-        store.store(i0, i1)
+        store.put(i0, i1)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
@@ -77,7 +77,7 @@ def test_what_is_stored_stays_when_the_next_slot_is_filled(tmp_path: Path) -> No
     slot = store.slot(2, 5)
     slot.tokens[:] = 9
     np.testing.assert_array_equal(store.block(1, 0, 7), before)  # not stored yet
-    store.store(2, 5)
+    store.put(2, 5)
     assert np.all(store.block(1, 2, 5) == 9)
     np.testing.assert_array_equal(store.block(1, 0, 2), before[:2])
     np.testing.assert_array_equal(store.block(1, 5, 7), before[5:])

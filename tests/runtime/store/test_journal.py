@@ -122,7 +122,7 @@ def test_data_is_on_the_disk_before_what_is_said_of_it(
 
     rows = Watched((2, 3), np.float32, tmp_path)
     written = Journal(path)
-    written.speak_of(rows)
+    written.describe(rows)
     written.commit()
     assert at_sync == []  # nothing to say
     monkeypatch.setattr(journal, "COMMIT_S", 0.0)
