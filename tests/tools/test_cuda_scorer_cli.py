@@ -49,6 +49,7 @@ def infer(place: Place, capsys: pytest.CaptureFixture[str]) -> Callable[..., tup
 
 
 @pytest.mark.usefixtures("gpu")
+@pytest.mark.slow
 def test_scores_of_the_gpu_are_those_of_the_cpu(infer: Callable[..., tuple[int, Path, str]]) -> None:
     _, by_cpu, _ = infer("cpu", "--scorer", "numpy")
     code, by_gpu, printed = infer("gpu", "--scorer", "cuda", "--device-memory", "100M")
@@ -64,6 +65,7 @@ def test_scores_of_the_gpu_are_those_of_the_cpu(infer: Callable[..., tuple[int, 
 
 
 @pytest.mark.usefixtures("gpu")
+@pytest.mark.slow
 def test_where_the_features_lie_changes_no_byte(infer: Callable[..., tuple[int, Path, str]]) -> None:
     """On the device from the ViT on; or in a file, from which an interrupted run could go on."""
     resident, copied = (infer(name, "--scorer", "cuda", *more)[1] for name, more in OUTPUTS.items())
@@ -74,6 +76,7 @@ def test_where_the_features_lie_changes_no_byte(infer: Callable[..., tuple[int, 
 
 
 @pytest.mark.usefixtures("gpu")
+@pytest.mark.slow
 def test_a_vit_on_the_gpu_writes_its_tokens_where_they_are_compared(
     infer: Callable[..., tuple[int, Path, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -91,6 +94,7 @@ def test_a_vit_on_the_gpu_writes_its_tokens_where_they_are_compared(
     assert json.loads((direct / "lot.json").read_text())["backend"] == "cuda"
 
 
+@pytest.mark.slow
 def test_where_the_kernels_came_from_is_said(
     infer: Callable[..., tuple[int, Path, str]],
     kernel_library: Path,
