@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import gc
 import os
 import shutil
 import sys
@@ -16,13 +17,17 @@ from support.bad_input import Place
 from support.emulated_gpu import build_library
 from support.nets import Nets, compile_shared
 from support.places import downloads
+from support.random_vit import Shape, random_vit
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test may wait for the network
 MakeOnce = Callable[[str, Callable[[Path], object]], Path]
 
 
-SLOW = {"commands", "real_vit", "nets"}
-"""Fixtures of what takes long: processes of the command line, the real ViT, programs that are compiled."""
+SLOW = {"commands", "real_vit", "nets", "built"}
+"""Fixtures of what takes long: the command line, the real ViT, programs that are compiled, wheel and sdist.
+
+What takes over a second without them, as anything that needs torch, is marked where it stands.
+"""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -30,6 +35,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if isinstance(item, pytest.Function) and SLOW.intersection(item.fixturenames):
             item.add_marker(pytest.mark.slow)
+
+
+def pytest_collection_finish() -> None:
+    """Keep what all test files imported out of the collections of garbage that a run of the package makes."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -119,13 +130,16 @@ def commands() -> Path:
 
 
 @pytest.fixture(scope="session")
-def quick_bundle(real_vit: Path, make_once: MakeOnce) -> Path:
-    """The real ViT at 112 pixels with one layer: for tests that are about everything but the scores."""
+def quick_bundle(make_once: MakeOnce) -> Path:
+    """A small ViT of random weights at 112 pixels: for tests that are about everything but the scores."""
     from musc_edge.tools.export import main
 
     def fill(folder: Path) -> None:
-        options = ["--image-size", "112", "--layers", "8", "-o", str(folder / "quick")]
-        assert main(["dinov2-small", "--onnx", str(real_vit), *options]) == 0
+        import onnx
+
+        onnx.save(random_vit(Shape(width=128, blocks=2, heads=2, patch=14, side=112)), folder / "vit.onnx")
+        layer = ["--layers", "1", "--taps", "block_{layer}", "--cls", "cls", "--image-size", "112"]
+        assert main(["onnx", str(folder / "vit.onnx"), *layer, "-o", str(folder / "quick")]) == 0
 
     return make_once("quick_bundle", fill) / "quick"
 

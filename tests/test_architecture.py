@@ -78,6 +78,7 @@ def wing_of(module: str) -> str:
     return module.split("/")[1]
 
 
+@pytest.mark.slow
 def test_the_wings_of_the_runtime_stand_on_each_other() -> None:
     floor = {wing: number for number, wings in enumerate(FLOORS) for wing in wings}
     found = {name: module for name, module in read_modules(ROOT).items() if name.startswith("runtime/")}
@@ -89,6 +90,7 @@ def test_the_wings_of_the_runtime_stand_on_each_other() -> None:
             assert mine == other or lowest or floor[other] < floor[mine], f"{name} imports {imported}"
 
 
+@pytest.mark.slow
 def test_no_modules_import_each_other_in_a_circle() -> None:
     assert not floors(read_modules(ROOT))[1]
 
@@ -114,19 +116,23 @@ def import_with_blocked(names: list[str], blocked: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize("part", ["kernels", "runtime", "tools"])
+@pytest.mark.slow
 def test_lean_parts_import_without_heavy_libraries(part: str) -> None:
     import_with_blocked(module_names(part, leave_out=("scoring.gram_numba",)), HEAVY)
 
 
+@pytest.mark.slow
 def test_the_faster_scorer_needs_numba_alone() -> None:
     others = tuple(name for name in HEAVY if name not in ("numba", "llvmlite"))
     import_with_blocked(["musc_edge.runtime.scoring.gram_numba"], others)
 
 
+@pytest.mark.slow
 def test_what_export_does_on_the_device_needs_no_onnx() -> None:
     import_with_blocked(["musc_edge.export.verify", "musc_edge.export.engine"], HEAVY)
 
 
+@pytest.mark.slow
 def test_adopting_an_onnx_file_needs_no_torch() -> None:
     """The extra [onnx] is enough for it."""
     torch = ("torch", "torchvision", "open_clip", "timm", "onnxscript", "safetensors")

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from support.bad_input import Place
+from support.forks import run_forked
 from support.places import ROOT
 
 EXAMPLES = ROOT / "docs" / "examples"
@@ -17,8 +18,7 @@ EXAMPLES = ROOT / "docs" / "examples"
 
 def run(script: str, *arguments: object) -> list[str]:
     """Lines that an example prints."""
-    command = [sys.executable, str(EXAMPLES / script), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = run_forked([sys.executable, str(EXAMPLES / script), *map(str, arguments)])
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
 
@@ -35,6 +35,7 @@ def test_examples_are_short(path: Path) -> None:
     assert lines[0].startswith('"""')
 
 
+@pytest.mark.slow
 def test_a_folder_is_scored_and_its_results_are_read(place: Place) -> None:
     out = place.root / "out"
     lines = run("score_folder.py", place.lot, place.bundle, out)
@@ -48,6 +49,7 @@ def test_a_folder_is_scored_and_its_results_are_read(place: Place) -> None:
     assert read[5].startswith("not scored: broken.png, unreadable: ")
 
 
+@pytest.mark.slow
 def test_an_error_is_one_message(place: Place) -> None:
     command = [sys.executable, str(EXAMPLES / "score_folder.py"), "nowhere", str(place.bundle), "out"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -55,11 +57,13 @@ def test_an_error_is_one_message(place: Place) -> None:
     assert done.stderr.startswith("there is no folder nowhere")
 
 
+@pytest.mark.slow
 def test_arrays_alone_find_the_odd_patch() -> None:
     (line,) = run("arrays_only.py")
     assert line.startswith("image 5, patch (2, 7): ")
 
 
+@pytest.mark.slow
 def test_a_vit_of_ones_own_ranks_all_images(place: Place) -> None:
     lines = run("own_vit.py", place.lot)
     assert {line.split()[1] for line in lines} == {path.name for path in place.lot.iterdir()}
@@ -67,20 +71,20 @@ def test_a_vit_of_ones_own_ranks_all_images(place: Place) -> None:
     assert scores == sorted(scores, reverse=True)
 
 
+@pytest.mark.slow
 def test_the_gpu_scores_or_the_example_says_why_not(place: Place) -> None:
     lines = run("on_gpu.py", place.lot, place.bundle)
     says_why = lines[0].startswith("no GPU can be used: ") and "musc-edge doctor" in lines[-1]
     assert says_why or lines[-1].endswith("compared by cuda")
 
 
+@pytest.mark.slow
 def test_the_readmes_python_runs(place: Place) -> None:
     section = (ROOT / "README.md").read_text(encoding="utf-8").partition("### From Python")[2]
     found = re.search(r"```python\n(.*?)```", section, re.DOTALL)
     assert found
     code = found[1].replace('"lot/"', repr(str(place.lot))).replace('"dinov2-small"', repr(str(place.bundle)))
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=place.root, capture_output=True, text=True, check=False
-    )
+    done = run_forked([sys.executable, "-c", code], cwd=place.root)
     assert done.returncode == 0, done.stderr
     assert "8 images scored" in done.stdout
     assert (place.root / "results/scores.csv").is_file()

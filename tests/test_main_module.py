@@ -6,7 +6,10 @@ import json
 import subprocess
 import sys
 
+import pytest
 
+
+@pytest.mark.slow
 def test_the_package_runs_as_the_command_line() -> None:
     command = [sys.executable, "-m", "musc_edge", "doctor", "--json"]
     run = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -66,6 +66,7 @@ def source(tmp_path: Path) -> OnnxSource:
 # ---- what is written -------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_bundle(source: OnnxSource, out: Path) -> None:
     said: list[str] = []
     parity = make_bundle(source, out, say=said.append)
@@ -100,6 +101,7 @@ def test_verify_passes(source: OnnxSource, out: Path) -> None:
     assert all(layer.max_abs < 1e-5 for layer in parity.layers)
 
 
+@pytest.mark.slow
 def test_backend_gives_the_numbers_of_the_source(source: OnnxSource, out: Path) -> None:
     """The runtime's own backend, for a batch that the probe does not use."""
     make_bundle(source, out, say=quiet)
@@ -114,6 +116,7 @@ def test_backend_gives_the_numbers_of_the_source(source: OnnxSource, out: Path) 
     np.testing.assert_allclose(store.cls, wanted.cls, rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_probe_holds_the_numbers_of_the_source(source: OnnxSource, out: Path) -> None:
     make_bundle(source, out, say=quiet)
     probe = load_probe(out / "probe.npz")
@@ -155,6 +158,7 @@ def test_given_names_are_in_the_manifest(tmp_path: Path, out: Path) -> None:
     assert open_bundle(out).manifest.tap == pattern
 
 
+@pytest.mark.slow
 def test_half_precision_source(tmp_path: Path, out: Path) -> None:
     """A source that takes float16 gives a bundle that runs, whatever its input is then called."""
     model = tiny_vit()
@@ -171,6 +175,7 @@ def test_half_precision_source(tmp_path: Path, out: Path) -> None:
 # ---- the same again --------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_two_exports_are_equal(source: OnnxSource, out: Path) -> None:
     other = out.with_name("again")
     make_bundle(source, out, say=quiet)
@@ -179,6 +184,7 @@ def test_two_exports_are_equal(source: OnnxSource, out: Path) -> None:
     assert open_bundle(out).digest == open_bundle(other).digest
 
 
+@pytest.mark.slow
 def test_another_source_has_another_digest(source: OnnxSource, tmp_path: Path, out: Path) -> None:
     make_bundle(source, out, say=quiet)
     first = open_bundle(out).digest
@@ -197,6 +203,7 @@ def large(source: OnnxSource, out: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     return out
 
 
+@pytest.mark.slow
 def test_external_data(large: Path, source: OnnxSource, tmp_path: Path) -> None:
     assert sorted(content(large)) == ["manifest.json", "model.onnx", "model.onnx.data", "probe.npz"]
     files = open_bundle(large, whole=True).manifest.files
@@ -342,6 +349,7 @@ def test_a_wrong_graph_is_no_bundle(
     assert list(out.parent.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_wrong_graph_leaves_the_old_bundle(
     source: OnnxSource, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -365,6 +373,7 @@ def test_existing_bundle_is_not_replaced_unasked(source: OnnxSource, out: Path) 
     assert content(out) == before
 
 
+@pytest.mark.slow
 def test_overwrite(source: OnnxSource, tmp_path: Path, out: Path) -> None:
     make_bundle(source, out, say=quiet)
     (out / "model.onnx.data").write_bytes(b"left by another export")
@@ -374,6 +383,7 @@ def test_overwrite(source: OnnxSource, tmp_path: Path, out: Path) -> None:
     assert [path.name for path in out.parent.iterdir()] == ["tiny"]
 
 
+@pytest.mark.slow
 def test_overwrite_of_a_damaged_bundle(source: OnnxSource, out: Path) -> None:
     make_bundle(source, out, say=quiet)
     edit_manifest(out, schema_version=99)
@@ -412,6 +422,7 @@ def test_empty_folder_is_used(source: OnnxSource, out: Path) -> None:
     "where", ["save_graph", "probe_images", "numbers_of", "save_probe", "write_manifest", "compare"]
 )
 @pytest.mark.parametrize("old", [False, True], ids=["new", "overwrite"])
+@pytest.mark.slow
 def test_interrupt_leaves_nothing(
     source: OnnxSource, out: Path, monkeypatch: pytest.MonkeyPatch, where: str, old: bool
 ) -> None:

@@ -45,6 +45,7 @@ def files(bundle: Bundle) -> list[str]:
     return sorted(path.name for path in (bundle.root / "engines").iterdir())
 
 
+@pytest.mark.slow
 def test_engine_with_its_sidecar_and_proof(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     machine = install(monkeypatch)
     built = make(bundle)

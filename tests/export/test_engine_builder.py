@@ -93,6 +93,7 @@ def kernels(plan: Any) -> list[str]:
     return [name.decode() for name in re.findall(rb"function=\{ name=(\S+)", bytes(memoryview(plan)))]
 
 
+@pytest.mark.slow
 def test_small_vit_for_two_gpus(rtx: Library, tiny: Path) -> None:
     seen: list[float] = []
     options = BuildOptions((1, 8, 8), ("8.6", "8.9"), workspace=1 << 30)

@@ -101,6 +101,7 @@ def test_nothing_is_converted_twice(models: tuple[onnx.ModelProto, onnx.ModelPro
     assert not [w.name for w in weights if numpy_helper.to_array(w).size > 3 * WIDTH]  # products' are half
 
 
+@pytest.mark.slow
 def test_adopted_bundle(tmp_path: Path) -> None:
     """The manifest states the types, and the runtime's backend writes tokens into a float16 store."""
     make_bundle(tiny_source(tmp_path, SIZE), tmp_path / "bundle", "fp16", say=quiet)
@@ -125,6 +126,7 @@ def test_a_weight_beyond_half(tmp_path: Path) -> None:
     assert list((tmp_path / "out").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_half_graph_that_is_wrong_is_no_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One weight of the half graph is not the source's."""
 

@@ -18,6 +18,8 @@ from musc_edge.runtime.errors import BundleError
 from musc_edge.runtime.vit.bundle import open_bundle
 from support.tiny_clip import quiet
 
+pytestmark = pytest.mark.slow
+
 DINO = "vit_tiny_dino_test"
 SIZE = (32, 48)
 

@@ -64,6 +64,7 @@ def edit_probe(bundle: Path, **arrays: Any) -> None:
     rehash(bundle)
 
 
+@pytest.mark.slow
 def test_passes(bundle: Path) -> None:
     before = {path.name: path.read_bytes() for path in bundle.iterdir()}
     parity = verify(str(bundle))
@@ -98,6 +99,7 @@ def test_no_bundle(tmp_path: Path) -> None:
 # ---- the model -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_model_of_another_vit(bundle: Path, other: Path) -> None:
     """The hashes fit, the probe does not: nobody could tell from the files alone."""
     shutil.copy(other / "model.onnx", bundle)
@@ -362,6 +364,7 @@ def header(shape: str) -> bytes:
     ],
     ids=["data behind the data", "large and there", "4 EiB", "many images", "header"],
 )
+@pytest.mark.slow
 def test_probe_that_unpacks_to_more_than_the_manifest_says(bundle: Path, start: bytes, zeros: int) -> None:
     bomb = start + bytes(zeros)
     zipped(bundle, [(n, bomb if n == "images.npy" else content) for n, content in members_of(bundle)])

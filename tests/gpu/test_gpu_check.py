@@ -125,6 +125,7 @@ def test_shares_are_of_the_nearer_peak() -> None:
     assert "driver 580.1" in text
 
 
+@pytest.mark.slow
 def test_commands_of_musc_edge_are_run_and_their_failures_told(tmp_path: Path) -> None:
     options = parts.Options("cuda", True, "", None, 1.0, "")
     assert "musc-export" in parts.run(options, "export", "--version")

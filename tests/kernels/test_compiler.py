@@ -61,6 +61,7 @@ def nvidia_tool(name: str, cubin: Path, *options: str) -> str:
 
 
 @pytest.mark.parametrize("arch", ARCHES)
+@pytest.mark.slow
 def test_no_kernel_spills_or_takes_too_many_registers(made: dict[str, Compiled], arch: str) -> None:
     assert set(made[arch].kernels) == KERNELS
     assert too_much(arch, made[arch].kernels) == []
@@ -105,6 +106,7 @@ def test_the_limits_can_be_exceeded() -> None:
     assert [text.split(":")[0] for text in too_much("sm_87", kernels)] == ["gram_min"]
 
 
+@pytest.mark.slow
 def test_every_compiler_of_this_machine() -> None:
     """Also those that a bundle would not take: each compiles for the GPU that it runs beside."""
     found = list(compilers())

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from support.forks import run_forked
 from support.mutants import HOST_MUTANTS, MUTANTS, VALUES, Mutant
 from support.nets import BATTERIES, KERNELS, SECONDS, Nets, findings
 from support.places import ROOT
@@ -39,10 +39,7 @@ def caught_in_host(library: Path, mutant: Mutant | None, folder: Path) -> str:
         path.write_text(mutant.apply(path.read_text()))
     places = os.pathsep.join(map(str, (folder, ROOT / "tests")))
     command = [sys.executable, str(ROOT / "tests" / "support" / "host_battery.py"), str(library)]
-    run = subprocess.run(
-        command, env={**os.environ, "PYTHONPATH": places}, capture_output=True, text=True, check=False,
-        timeout=SECONDS,
-    )  # fmt: skip
+    run = run_forked(command, env={"PYTHONPATH": places}, timeout=SECONDS)
     shutil.rmtree(folder)
     if run.returncode == 0:
         return ""

@@ -349,10 +349,11 @@ def file_outside(own: Path) -> None:
 
 
 def flip_a_bit(own: Path) -> None:
+    middle = (own / "model.onnx").stat().st_size // 2
     with (own / "model.onnx").open("r+b") as file:
-        file.seek(1_000_000)
+        file.seek(middle)
         byte = file.read(1)[0]
-        file.seek(1_000_000)
+        file.seek(middle)
         file.write(bytes([byte ^ 1]))
 
 

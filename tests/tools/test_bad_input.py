@@ -11,6 +11,7 @@ import pytest
 
 from support.bad_input import CASES, Case, Place, command_of
 from support.command_line import run_here
+from support.forks import run_forked
 
 PROCESSES = {
     "pipe with an image's name",
@@ -24,7 +25,7 @@ PROCESSES = {
     "bundle with one bit flipped",
     "budget that is too small",
 }
-"""Cases, at least one of each exit code, that run as a user runs them; the others in this process."""
+"""Cases, at least one of each exit code, that run in a process of their own; the others in this one."""
 
 
 def test_cases_that_run_in_a_process_are_there() -> None:
@@ -36,6 +37,8 @@ def run_case(case: Case, place: Place, commands: Path) -> subprocess.CompletedPr
     command = command_of(case, place, commands)
     if case.given not in PROCESSES:
         return run_here(command, cwd=place.root)
+    if command[0] != "env":
+        return run_forked(command, cwd=place.root)
     return subprocess.run(
         command, cwd=place.root, capture_output=True, text=True, errors="replace", check=False
     )

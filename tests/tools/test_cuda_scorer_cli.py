@@ -49,6 +49,7 @@ def infer(place: Place, capsys: pytest.CaptureFixture[str]) -> Callable[..., tup
 
 
 @pytest.mark.usefixtures("gpu")
+@pytest.mark.slow
 def test_scores_of_the_gpu_are_those_of_the_cpu(infer: Callable[..., tuple[int, Path, str]]) -> None:
     _, by_cpu, _ = infer("cpu", "--scorer", "numpy")
     code, by_gpu, printed = infer("gpu", "--scorer", "cuda", "--device-memory", "100M")
@@ -64,6 +65,7 @@ def test_scores_of_the_gpu_are_those_of_the_cpu(infer: Callable[..., tuple[int, 
 
 
 @pytest.mark.usefixtures("gpu")
+@pytest.mark.slow
 def test_where_the_features_lie_changes_no_byte(infer: Callable[..., tuple[int, Path, str]]) -> None:
     """On the device from the ViT on; or in a file, from which an interrupted run could go on."""
     resident, copied = (infer(name, "--scorer", "cuda", *more)[1] for name, more in OUTPUTS.items())
@@ -74,6 +76,7 @@ def test_where_the_features_lie_changes_no_byte(infer: Callable[..., tuple[int, 
 
 
 @pytest.mark.usefixtures("gpu")
+@pytest.mark.slow
 def test_a_vit_on_the_gpu_writes_its_tokens_where_they_are_compared(
     infer: Callable[..., tuple[int, Path, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -91,6 +94,7 @@ def test_a_vit_on_the_gpu_writes_its_tokens_where_they_are_compared(
     assert json.loads((direct / "lot.json").read_text())["backend"] == "cuda"
 
 
+@pytest.mark.slow
 def test_where_the_kernels_came_from_is_said(
     infer: Callable[..., tuple[int, Path, str]],
     kernel_library: Path,
@@ -152,14 +156,14 @@ def test_cuda_without_pycuda_is_refused_with_the_cure(infer: Callable[..., tuple
 
 
 def test_plans_for_devices_need_none(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
-    command = ["plan", "2000", "-b", str(place.bundle), "--devices", "100M,8G"]
+    command = ["plan", "2000", "-b", str(place.bundle), "--devices", "110M,8G"]
     assert main(command) == 0
     small, large = capsys.readouterr().out.splitlines()
-    assert small.startswith("  100 MB: ")
+    assert small.startswith("  110 MB: ")
     assert "panels of" in small
     assert large.startswith("  8.0 GB: ")
     assert "every pair compared once" in large
     assert main([*command, "--json"]) == 0
     plans = json.loads(capsys.readouterr().out)
     assert plans["8000000000"]["comparisons"] == 1
-    assert plans["100000000"]["memory_bytes"] <= 10**8
+    assert plans["110000000"]["memory_bytes"] <= 110 * 10**6

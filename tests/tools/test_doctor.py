@@ -49,7 +49,7 @@ def test_bad_library_is_a_finding(commands: Path, tmp_path: Path, body: str, sta
     assert found["status"] == status
     assert word in found["detail"]
     assert not data["can_infer"]
-    text = doctor(commands, path=tmp_path).stdout
+    text = report_text([Finding(**given) for given in data["findings"]])
     assert "cannot run musc-edge infer yet: see ONNX Runtime" in text
     assert "pip install 'musc-edge[cpu]'" in text
 
@@ -122,6 +122,7 @@ def test_a_driver_without_a_gpu(
     assert "no NVIDIA GPU that can be used: images are compared on the CPU" in text
 
 
+@pytest.mark.slow
 def test_compilers_and_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     about = tuple(c for c in CHECKS if c.name in ("CUDA compilers", "kernel cache"))
@@ -138,6 +139,7 @@ def test_compilers_and_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert f"rm -r {folder}" in damaged.detail
 
 
+@pytest.mark.slow
 def test_what_is_good_in_the_cache_is_listed_beside_what_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,6 +20,7 @@ import pytest
 
 from musc_edge.tools.demo import auroc, read_scores
 from support.command_line import run_here
+from support.forks import run_forked, start_forked
 from support.places import golden_folder, listen_to_interrupts
 
 Run = subprocess.CompletedProcess[str]
@@ -43,7 +44,21 @@ def lot(golden: dict[str, Any], solar_cells: Path, tmp_path_factory: pytest.Temp
 
 @pytest.fixture(scope="module")
 def infer(commands: Path, real_bundle: Path) -> Any:
+    """The console script, started as a user starts it."""
     return runner(commands, real_bundle)
+
+
+@pytest.fixture(scope="module")
+def infer_forked(commands: Path, real_bundle: Path) -> Any:
+    """As ``infer``, for tests that are not about how the process starts."""
+    start = [str(commands / "musc-edge"), "infer"]
+
+    def run(lot: Path | str, out: Path, *options: str) -> Run:
+        return run_forked(
+            [*start, str(lot), "-b", str(real_bundle), "-o", str(out), *options], cwd=out.parent
+        )
+
+    return run
 
 
 @pytest.fixture(scope="module")
@@ -120,8 +135,8 @@ def test_golden_lot_of_60_solar_cells(
     np.testing.assert_allclose([score[n] for n in names], expected, atol=2e-6)
 
 
-def test_results_are_complete(lot: Path, infer: Any, tmp_path: Path) -> None:
-    run = infer(lot, tmp_path / "out")
+def test_results_are_complete(lot: Path, infer_forked: Any, tmp_path: Path) -> None:
+    run = infer_forked(lot, tmp_path / "out")
     assert run.returncode == 0, run.stderr
     assert run.stderr == ""  # no progress where nobody watches
     out = tmp_path / "out"
@@ -150,15 +165,15 @@ def test_results_are_complete(lot: Path, infer: Any, tmp_path: Path) -> None:
 
 
 def test_runs_budgets_and_batches_give_the_same_bytes(
-    lot: Path, infer: Any, infer_here: Any, tmp_path: Path
+    lot: Path, infer_forked: Any, infer_here: Any, tmp_path: Path
 ) -> None:
-    least = least_budget(infer(lot, tmp_path / "none", "--memory-budget", "1M"))
+    least = least_budget(infer_forked(lot, tmp_path / "none", "--memory-budget", "1M"))
     budget = f"{least + 5}M"  # a process does not take the same memory every time
     variants = [
-        (infer, []),
+        (infer_forked, []),
         (infer_here, []),
         (infer_here, ["--batch", "5"]),
-        (infer, ["--memory-budget", budget]),
+        (infer_forked, ["--memory-budget", budget]),
     ]
     outs = [tmp_path / f"out{k}" for k in range(len(variants))]
     for out, (start, options) in zip(outs, variants, strict=True):
@@ -281,15 +296,16 @@ def test_output_in_the_way(lot: Path, quick: Any, tmp_path: Path) -> None:
     assert (out / "scores.csv").read_bytes() == before
 
 
-def test_default_output_and_bundle(lot: Path, commands: Path, real_bundle: Path, tmp_path: Path) -> None:
-    env = {**os.environ, "XDG_CONFIG_HOME": str(tmp_path / "config")}
-    env.pop("MUSC_EDGE_BUNDLE", None)
+def test_default_output_and_bundle(
+    lot: Path, commands: Path, quick_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    env = {"XDG_CONFIG_HOME": str(tmp_path / "config")}
+    monkeypatch.delenv("MUSC_EDGE_BUNDLE", raising=False)
     command = [str(commands / "musc-edge"), "infer", str(lot)]
-    run = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    run = run_forked(command, cwd=tmp_path, env=env)
     assert run.returncode == 4
     assert "--default" in run.stderr
-    env["MUSC_EDGE_BUNDLE"] = str(real_bundle)
-    run = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    run = run_forked(command, cwd=tmp_path, env={**env, "MUSC_EDGE_BUNDLE": str(quick_bundle)})
     assert run.returncode == 0, run.stderr
     assert len(rows(tmp_path / "cells-musc")) == 12
 
@@ -363,16 +379,18 @@ def test_progress_on_a_terminal(lot: Path, commands: Path, real_bundle: Path, tm
         "-o",
         str(tmp_path / "out"),
     ]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=theirs) as process:
-        os.close(theirs)
-        shown = b""
-        try:
-            while chunk := os.read(ours, 4096):
-                shown += chunk
-        except OSError:  # the terminal is closed when the process ends
-            pass
+    with Path(os.devnull).open("wb") as nothing:
+        process = start_forked(command, nothing.fileno(), theirs)
+    os.close(theirs)
+    shown = b""
+    try:
+        while chunk := os.read(ours, 4096):
+            shown += chunk
+    except OSError:  # the terminal is closed when the process ends
+        pass
     os.close(ours)
-    assert process.returncode == 0
+    process.join()
+    assert process.exitcode == 0
     text = shown.decode()
     assert "ViT" in text
     assert "12/12 images" in text
@@ -390,7 +408,7 @@ def test_plan_says_what_a_lot_would_take(commands: Path, real_bundle: Path) -> N
     plan = data["plan"]
     assert plan["disk_bytes"] == 4 * 1000 * 256 * 384 * 4 + 1000 * 20 * 3 * 256 * 4
     assert plan["memory_bytes"] <= plan["budget"] == 10**9
-    text = subprocess.run([*command, "1000"], capture_output=True, text=True, check=True).stdout
+    text = run_forked([*command, "1000"]).stdout
     assert "1000 images scored by all others: 499,500 pairs in 4 layers, 2 threads, numba, about" in text
     assert " of the ViT and then " in text
     refused = [

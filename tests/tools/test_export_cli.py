@@ -11,15 +11,13 @@ from pathlib import Path
 import pytest
 
 from support.command_line import run_here
+from support.forks import run_forked
 
 
 def export(
     commands: Path, *arguments: str, env: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    command = [str(commands / "musc-export"), *arguments]
-    return subprocess.run(
-        command, env={**os.environ, **(env or {})}, capture_output=True, text=True, check=False
-    )
+    return run_forked([str(commands / "musc-export"), *arguments], env=env)
 
 
 def test_onnx_command_equals_the_preset(

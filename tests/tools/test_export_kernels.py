@@ -147,6 +147,7 @@ def test_inspect(
     assert not facts["current"]
 
 
+@pytest.mark.slow
 def test_verify(compiler: Compiler, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Also that a bundle with kernels can be overwritten: they go with it."""
     bundle = tmp_path / "bundle"

@@ -14,6 +14,8 @@ from musc_edge.export.clip import ClipSource
 from musc_edge.export.timm_vit import TimmSource
 from musc_edge.tools import export
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch) -> list[Any]:

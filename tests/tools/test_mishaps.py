@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ from musc_edge.runtime.results.output import new_folder
 from musc_edge.runtime.run import Watch
 from support.bad_input import Place
 from support.command_line import run_here
+from support.forks import run_forked
 from support.places import listen_to_interrupts
 
 Run = subprocess.CompletedProcess[str]
@@ -48,18 +50,12 @@ def infer(commands: Path, place: Place, *options: str, limit: int | None = None)
     if limit is None and "--memory-budget" not in options:  # which is that of a process
         return run_here(command(commands, place, *options), cwd=place.root)
 
-    def full_disk() -> None:
-        assert limit is not None
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    prepare = None if limit is None else partial(full_disk, limit)
+    return run_forked(command(commands, place, *options), cwd=place.root, prepare=prepare)
 
-    return subprocess.run(
-        command(commands, place, *options),
-        cwd=place.root,
-        capture_output=True,
-        text=True,
-        check=False,
-        preexec_fn=None if limit is None else full_disk,
-    )
+
+def full_disk(limit: int) -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
 
 @pytest.mark.parametrize("limit", [0, 100, 1_000, 5_000, 50_000])
@@ -170,6 +166,7 @@ def test_file_that_vanishes_or_changes_while_the_lot_is_read(place: Place) -> No
     assert len(result.images) == 6
 
 
+@pytest.mark.slow
 def test_image_that_vanishes_before_its_overlay_is_drawn(place: Place, tmp_path: Path) -> None:
     from musc_edge.runtime.results.image_files import OutputOptions
     from musc_edge.runtime.results.write import write_results

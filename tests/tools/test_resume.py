@@ -20,6 +20,7 @@ from musc_edge.runtime.settings import Resources, ScoreSettings
 from musc_edge.tools.demo import read_scores
 from support.bad_input import Place
 from support.command_line import run_here
+from support.forks import run_forked
 from support.places import listen_to_interrupts
 
 Run = subprocess.CompletedProcess[str]
@@ -75,9 +76,7 @@ def infer(start: list[str], lot: Path, bundle: Path, out: Path, *options: str) -
     command = [*start, "infer", str(lot), "-b", str(bundle), "-o", str(out), "--batch", "4", *options]
     if len(start) == 1:  # the console script, for what is not about the process
         return run_here(command)
-    return subprocess.run(
-        command, capture_output=True, text=True, check=False, preexec_fn=listen_to_interrupts
-    )
+    return run_forked(command, prepare=listen_to_interrupts)
 
 
 def stopping(kind: str, count: int, sent: int) -> list[str]:
@@ -175,6 +174,7 @@ def test_groups_by_folder_are_kept_one_by_one(
     assert not (tmp_path / ".out.kept").exists()
 
 
+@pytest.mark.slow
 def test_what_a_changed_command_can_use(place: Place, quick_bundle: Path, tmp_path: Path) -> None:
     bundle, keep = open_bundle(quick_bundle), tmp_path / "keep"
 
@@ -221,20 +221,19 @@ def test_a_group_of_judges(
     assert np.corrcoef(list(few.values()), list(everyone.values()))[0, 1] > 0.8
 
 
-def test_both_scorers(
-    lot: Path, undisturbed: Path, commands: Path, quick_bundle: Path, tmp_path: Path
-) -> None:
-    out = tmp_path / "out"
-    run = infer([str(commands / "musc-edge")], lot, quick_bundle, out, "--scorer", "numpy")
-    assert run.returncode == 0, run.stderr
-    assert (about(out)["scorer"], about(undisturbed)["scorer"]) == ("numpy", "numba")
+def test_both_scorers(lot: Path, commands: Path, real_bundle: Path, tmp_path: Path) -> None:
+    """With the real ViT: the nearer images are, the more a rounding error weighs in their distance."""
+    outs = [tmp_path / name for name in ("numpy", "numba")]
+    for out in outs:
+        run = infer([str(commands / "musc-edge")], lot, real_bundle, out, "--scorer", out.name)
+        assert run.returncode == 0, run.stderr
+        assert about(out)["scorer"] == out.name
     one, other = (
-        np.array([np.load(path) for path in sorted((folder / "maps").rglob("*.npy"))])
-        for folder in (out, undisturbed)
+        np.array([np.load(path) for path in sorted((folder / "maps").rglob("*.npy"))]) for folder in outs
     )
-    assert one.shape == (12, 8, 8)
+    assert one.shape == (12, 16, 16)
     np.testing.assert_allclose(one, other, rtol=0, atol=1e-6)
     for column in ("raw_score", "score"):
-        numpy, numba = (read_scores(folder / "scores.csv", column) for folder in (out, undisturbed))
+        numpy, numba = (read_scores(folder / "scores.csv", column) for folder in outs)
         assert numpy.keys() == numba.keys()
         np.testing.assert_allclose(list(numpy.values()), list(numba.values()), rtol=0, atol=2e-6)  # rounded

@@ -75,6 +75,7 @@ def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
 @pytest.mark.parametrize(
     ("which", "reads"), [(0, 1), (-1, 1), (0, 2)], ids=["first image", "last image", "first overlay"]
 )
+@pytest.mark.slow
 def test_signal_ends_a_run_whose_decoder_is_stuck(
     place: Place, number: signal.Signals, code: int, which: int, reads: int
 ) -> None:
@@ -90,6 +91,7 @@ def test_signal_ends_a_run_whose_decoder_is_stuck(
     assert sorted(p.name for p in place.root.iterdir()) == ["lot", "program.py", "stuck"]
 
 
+@pytest.mark.slow
 def test_second_signal_does_not_keep_the_run_from_ending(place: Place) -> None:
     with start(place, sorted(place.lot.glob("*.png"))[0]) as process:
         wait_for(place.root / "stuck", process)

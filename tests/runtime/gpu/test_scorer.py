@@ -191,6 +191,7 @@ def plans_of(size: LotSize) -> list[DevicePlan]:
 
 
 @pytest.mark.parametrize("group", [None, 5])
+@pytest.mark.slow
 def test_no_plan_and_no_order_of_work_changes_a_byte(
     place: Place, group: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -258,6 +259,7 @@ def test_seconds_are_measured_and_leave_nothing(device: GpuThread) -> None:
 
 
 @pytest.mark.parametrize(("panel", "copied"), [(12, True), (4, True), (12, False)])
+@pytest.mark.slow
 def test_the_device_s_work_is_timed(device: GpuThread, panel: int, copied: bool) -> None:
     """Within the time that scoring took, and kernels one after the other."""
     store, timer = store_of((2, 12, 20, 64)), StageTimer()

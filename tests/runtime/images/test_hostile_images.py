@@ -99,6 +99,7 @@ def test_file_of_another_kind_is_named(tmp_path: Path, content: bytes, name: str
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".bmp"])
+@pytest.mark.slow
 def test_limit_that_the_process_has_set_in_pillow_is_neither_lifted_nor_obeyed(
     tmp_path: Path, suffix: str
 ) -> None:
@@ -180,6 +181,7 @@ def test_tile_that_is_far_larger_than_its_image_is_too_large(tmp_path: Path) -> 
     assert (status, reason) == ("too_large", "tiles of 40000 x 20000 pixels, far more than the image has")
 
 
+@pytest.mark.slow
 def test_pages_are_counted_without_reading_them_all(tmp_path: Path) -> None:
     (tmp_path / "x.tif").write_bytes(tiff_of_pages(100_000))
     assert read_header(tmp_path / "x.tif").pages == 1000
@@ -266,6 +268,7 @@ print(json.dumps(found))
 """
 
 
+@pytest.mark.slow
 def test_files_of_gigabytes_take_no_more_memory_than_their_pixels_need(tmp_path: Path) -> None:
     """In a process that may not have as much: what was asked for would be a MemoryError."""
     gap = directory([e for e in page(0) if e[0] not in (273, 278, 279)] + [

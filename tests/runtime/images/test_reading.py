@@ -254,6 +254,7 @@ def test_truncated_file_is_unreadable(tmp_path: Path, suffix: str, part: float) 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".bmp", ".webp"])
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.slow
 def test_damaged_file_is_refused_or_read_but_raises_nothing_else(tmp_path: Path, suffix: str) -> None:
     exif = Image.Exif()
     exif[ORIENTATION] = 6
@@ -473,6 +474,7 @@ def test_header_that_promises_a_huge_image_is_refused_without_decoding(tmp_path:
 @pytest.mark.parametrize(
     ("width", "height", "limit"), [(10_000, 9_000, MAX_PIXELS), (20_000, 15_000, 400_000_000)]
 )
+@pytest.mark.slow
 def test_large_image_below_the_limit_is_taken_without_alarm(
     tmp_path: Path, width: int, height: int, limit: int
 ) -> None:

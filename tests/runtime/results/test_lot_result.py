@@ -47,6 +47,7 @@ def test_it_knows_the_lots_folder(tmp_path: Path) -> None:
     assert lot_result(tmp_path / "lot", ["a/b/1.png", *NAMES]).root == tmp_path / "lot"
 
 
+@pytest.mark.slow
 def test_images_may_have_names_of_their_own(tmp_path: Path, quick_bundle: Path, place: Place) -> None:
     images = [LotImage(f"camera/{k}/{p.name}", p) for k, p in enumerate(sorted(place.lot.iterdir()))]
     result = score_lot(images, quick_bundle)
@@ -65,6 +66,7 @@ def test_images_may_have_names_of_their_own(tmp_path: Path, quick_bundle: Path, 
         ),
     ],
 )
+@pytest.mark.slow
 def test_saving_writes_what_the_command_line_writes(
     place: Place, flags: list[str], options: dict[str, Any]
 ) -> None:

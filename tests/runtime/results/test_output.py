@@ -326,6 +326,7 @@ def test_links_within_old_results_are_removed_and_not_followed(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("end", ["error", "published", "replaced"])
+@pytest.mark.slow
 def test_folders_nested_deeper_than_python_calls_itself(tmp_path: Path, end: str) -> None:
     def nest(folder: Path) -> None:
         make_folders(folder / "/".join("d" * 1500))

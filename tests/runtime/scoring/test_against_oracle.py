@@ -231,6 +231,7 @@ def test_mutual_scores_match_where_single_patches_are_zero_after_centring(interv
 
 
 @pytest.mark.parametrize("noise", [0.0, 1e-4, 1e-2])
+@pytest.mark.slow
 def test_duplicates_come_out_close_to_zero_and_leave_the_others_exact(noise: float) -> None:
     tokens = random_tokens(11, (3, 4), C=32, S=2, seed=14)
     copies = [1, 6, 7, 9]  # each has three (near) duplicates, and the interval averages three images

@@ -43,6 +43,7 @@ def score(scorer: CpuScorer, shape: Shape, threads: int = 1) -> FloatArray:
     ("shape", "group"),
     [((2, 7, 12, 8), None), ((1, 7, 1024, 4), None), ((1, 60, 30, 4), None), ((2, 90, 12, 8), 9)],
 )
+@pytest.mark.slow
 def test_plan_changes_no_byte(shape: Shape, group: int | None, kind: str, tmp_path: Path) -> None:
     scorer = scorer_of(shape, kind, group, tmp_path)
     store = random_store(1, shape)
@@ -56,6 +57,7 @@ def test_plan_changes_no_byte(shape: Shape, group: int | None, kind: str, tmp_pa
 
 @pytest.mark.parametrize("kind", ["numpy", "numba"])
 @pytest.mark.parametrize(("shape", "group"), [((2, 40, 30, 16), None), ((1, 41, 30, 16), 7)])
+@pytest.mark.slow
 def test_threads_and_repeated_runs_change_no_byte(shape: Shape, group: int | None, kind: str) -> None:
     scorer = scorer_of(shape, kind, group)
     assert len({score(scorer, shape, threads).tobytes() for threads in (1, 1, 2, 3)}) == 1
@@ -67,6 +69,7 @@ def test_twins_agree() -> None:
     np.testing.assert_allclose(one, other, rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_plan_changes_no_byte_on_another_core(tmp_path: Path) -> None:
     """OpenBLAS picks other kernels on other processors; some change results with the shapes."""
     code = (

@@ -96,6 +96,7 @@ def test_checksums_go_on_from_each_other() -> None:
 # ---- files -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_scratch_file_has_no_name_and_goes_with_its_table(tmp_path: Path) -> None:
     before = open_files()
     rows = FileRows(SHAPE, np.float32, tmp_path)

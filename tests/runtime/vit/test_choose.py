@@ -39,11 +39,13 @@ def chosen(bundle: Bundle, name: str, batch: int = 4) -> tuple[str, tuple[str, .
 # ---- auto ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_without_a_gpu_there_is_only_the_cpu(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(driver, "LIBRARY", "libnosuchcuda.so.1")
     assert chosen(bundle, "auto") == ("cpu", ())
 
 
+@pytest.mark.slow
 def test_engine_is_preferred(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bundle = open_bundle(make_bundle(tmp_path))
     install(monkeypatch)

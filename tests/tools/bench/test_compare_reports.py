@@ -342,6 +342,7 @@ def test_samples_that_are_no_seconds_are_refused(tmp_path: Path, seconds: str) -
         read_report(tmp_path / "a.json")
 
 
+@pytest.mark.slow
 def test_a_report_without_end_is_refused(tmp_path: Path) -> None:
     """Of a million rounds the error of the median would take 16 GB."""
     (tmp_path / "a.json").write_text(json.dumps(report({"extract": [1] * 10**6})), encoding="utf-8")
