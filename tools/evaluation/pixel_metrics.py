@@ -158,7 +158,7 @@ def _pro_200(pixels: SortedPixels) -> float:
     step = (high - low) / np.float32(STEPS)
     if step <= 0:
         return float("nan")
-    above, shares = pixels.above(np.arange(low, high, step, np.float32))
+    above, shares = pixels.above(np.arange(low, high, step).astype(np.float32))
     fpr, pro = above / pixels.normal, shares.mean(axis=0)
     fpr, pro = fpr[fpr < LIMIT], pro[fpr < LIMIT]
     if len(fpr) < 2 or fpr.max() == fpr.min():

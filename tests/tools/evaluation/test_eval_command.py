@@ -72,7 +72,8 @@ def test_numbers_and_files(truth: Path, tmp_path: Path) -> None:
     with (out / "evaluation.csv").open() as file:
         (row,) = csv.DictReader(file)
     assert float(row["px AUROC"]) == pytest.approx(100 * expected.auroc, abs=1e-3)
-    assert Image.open(out / "curves.png").size[0] > 1000
+    with Image.open(out / "curves.png") as picture:
+        assert picture.size[0] > 1000
     again = evaluate(RESULTS, "--truth", truth, "-o", out)
     assert again.returncode == 7
     assert "--overwrite" in again.stderr
