@@ -34,7 +34,17 @@ FLOORS = (
 HEAVY = (
     *("torch", "onnx", "open_clip", "timm", "onnxruntime", "tensorrt", "pycuda"),
     *("tensorrt_rtx", "tensorrt_rtx_bindings"),
-    *("numba", "llvmlite", "matplotlib", "scipy", "torchvision", "onnx_ir", "onnxscript", "safetensors"),
+    *(
+        "numba",
+        "llvmlite",
+        "matplotlib",
+        "scipy",
+        "torchvision",
+        "onnx_ir",
+        "onnxscript",
+        "safetensors",
+        "sklearn",
+    ),
 )
 
 

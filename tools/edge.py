@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from . import cli, infer, plan
+from .evaluation import eval_command
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -19,6 +20,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     infer.add_parser(commands)
     plan.add_parser(commands)
+    eval_command.add_parser(commands)
     inspect = commands.add_parser("inspect", help="say what a bundle is")
     inspect.add_argument("bundle", metavar="BUNDLE", nargs="?", help="bundle folder (default: as for infer)")
     cli.add_common(inspect)

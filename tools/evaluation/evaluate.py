@@ -1,0 +1,152 @@
+"""Evaluate the results of lots against what is known of their images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ...runtime.errors import LotError
+from ...runtime.types import Array, FloatArray
+from .image_metrics import Confusion, ImageMetrics, confusion, f1_max, image_metrics
+from .pixel_metrics import PixelMetrics, pixel_metrics
+from .read_results import ScoredImage, ScoredLot
+from .truth import Truth, find_truth
+
+Progress = Callable[[str, int, int, str], None]
+REJECT = "reject"
+"""The verdict of scores.csv that counts as a rejection."""
+
+
+@dataclass(frozen=True)
+class Category:
+    """The metrics of one lot.
+
+    Attributes
+    ----------
+    labels, scores : of its images (N,): True for a defect; what they were judged by.
+    image, raw : by the scores, and by the scores before rescoring.
+    pixel : None if there are no maps or no masks.
+    kinds : image and pixel metrics of each kind of defect against all good images.
+    confusion : at ``verdict``, which says how images were judged.
+    remarks : what was left out, and why.
+    """
+
+    lot: ScoredLot
+    labels: Array
+    scores: Array
+    image: ImageMetrics
+    raw: ImageMetrics
+    pixel: PixelMetrics | None
+    kinds: dict[str, tuple[ImageMetrics, PixelMetrics | None]]
+    confusion: Confusion | None
+    verdict: str
+    remarks: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """The product's name."""
+        return self.lot.name
+
+
+def evaluate(
+    lot: ScoredLot,
+    source: Path,
+    layout: str,
+    *,
+    threshold: float | None = None,
+    resamples: int,
+    progress: Progress,
+) -> Category:
+    """Evaluate one lot.
+
+    Parameters
+    ----------
+    source, layout : where the truth is (``truth.find_truth``).
+    threshold : score from which an image counts as rejected; by default the verdicts of the results, or
+        without any the threshold of F1-max.
+    resamples : of the bootstrap; 0 for no intervals.
+
+    Raises
+    ------
+    LotError
+        If results or truth cannot be read, or do not belong together.
+    """
+    truth = find_truth(source, layout, lot.root, [image.name for image in lot.images])
+    images = [image for image in lot.images if image.name in truth.images]
+    if not images:
+        raise LotError(f"{lot.folder} has no scored image of which anything is known.")
+    remarks = [*truth.remarks]
+    if lot.skipped:
+        remarks.append(f"{len(lot.skipped)} images were not scored and do not count")
+    labels = np.array([truth.images[image.name].defective for image in images])
+    missing = "good" if labels.all() else "defective" if not labels.any() else ""
+    if missing:
+        remarks.append(f"no image is {missing}: most metrics are not defined")
+    pixel = _pixels(lot, truth, images, progress, remarks)
+    kinds = sorted({truth.images[image.name].kind for image in images} - {""})
+    by_kind = {}
+    for kind in kinds if len(kinds) > 1 else ():
+        chosen = [image for image in images if truth.images[image.name].kind in ("", kind)]
+        of_kind = np.array([truth.images[image.name].defective for image in chosen])
+        by_kind[kind] = (
+            image_metrics(of_kind, _scores(chosen), 0),
+            _pixels(lot, truth, chosen, progress, []) if pixel else None,
+        )
+    counts, verdict = _confusion(images, labels, threshold)
+    scores, raw = _scores(images), np.array([image.raw_score for image in images])
+    return Category(
+        lot, labels, scores, image_metrics(labels, scores, resamples), image_metrics(labels, raw, 0),
+        pixel, by_kind, counts, verdict, tuple(remarks),
+    )  # fmt: skip
+
+
+def _scores(images: Collection[ScoredImage]) -> Array:
+    return np.array([image.score for image in images])
+
+
+def _confusion(
+    images: list[ScoredImage], labels: Array, threshold: float | None
+) -> tuple[Confusion | None, str]:
+    """Count by truth and verdict, and say whose verdict it was."""
+    if threshold is None and any(image.verdict for image in images):
+        rejected = np.array([image.verdict == REJECT for image in images])
+        return confusion(labels, rejected, float("nan")), "the verdicts in scores.csv"
+    how = "the threshold given"
+    if threshold is None:
+        if labels.all() or not labels.any():
+            return None, ""
+        threshold = f1_max(labels, _scores(images))[1]
+        how = "the threshold of F1-max, which the labels chose: better than any that is set beforehand"
+    return confusion(labels, _scores(images) >= threshold, threshold), how
+
+
+def _pixels(
+    lot: ScoredLot, truth: Truth, images: list[ScoredImage], progress: Progress, remarks: list[str]
+) -> PixelMetrics | None:
+    """Pixel metrics over the good images and those with a mask; None without maps or masks."""
+    if not truth.has_masks or not lot.has_maps:
+        what = "maps: score the lot with --maps grid" if truth.has_masks else "masks"
+        remarks.append(f"no pixel metrics: there are no {what}")
+        return None
+    chosen = [
+        image
+        for image in images
+        if image.map and (truth.images[image.name].mask or not truth.images[image.name].defective)
+    ]
+    if len(chosen) < len(images):
+        remarks.append(f"{len(images) - len(chosen)} images without a mask or a map do not count in pixels")
+    if lot.settings["maps"] == "original":
+        remarks.append("maps at the images' own size: other pixel metrics than at the model's size")
+    if lot.settings["map_format"] == "png8":
+        remarks.append("maps of 256 levels: ties between pixels make pixel metrics inexact")
+
+    def pairs() -> Iterator[tuple[FloatArray, Array]]:
+        for done, image in enumerate(chosen, 1):
+            values = lot.pixels(image)
+            yield values, truth.mask(image.name, (values.shape[0], values.shape[1]))
+            progress("evaluate", done, len(chosen), "maps")
+
+    return pixel_metrics(pairs())

@@ -1,0 +1,175 @@
+"""Read the results of a lot from its folder: scores, verdicts and maps."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ..._files import read_regular
+from ..._json import parse_json
+from ...runtime.errors import LotError
+from ...runtime.results.write import LOT, SCORES
+from ...runtime.scoring.anomaly_map import upsample
+from ...runtime.store.npy import read_data, read_header
+from ...runtime.types import FloatArray
+
+_LARGEST = 1 << 28  # bytes of a table, a description or a map
+_PNG_TOP = {"png8": 255, "png16": 65535}
+_OBJECTS = ("settings", "bundle", "png_map_scale")
+_SPLITS = ("test", "test_public")
+"""Folders of a data set whose name says nothing of the product: it is that of the folder around."""
+
+
+@dataclass(frozen=True)
+class ScoredImage:
+    """A row of scores.csv with status ok; ``verdict`` and ``map`` are empty where there is none."""
+
+    name: str
+    raw_score: float
+    score: float
+    verdict: str
+    map: str
+
+
+@dataclass(frozen=True)
+class ScoredLot:
+    """The results of one lot, or of one group of it.
+
+    ``about`` is the content of its lot.json; ``skipped`` has the names of images without a score.
+    """
+
+    folder: Path
+    about: dict[str, Any]
+    images: tuple[ScoredImage, ...]
+    skipped: tuple[str, ...]
+
+    @property
+    def root(self) -> Path:
+        """The lot's folder, as it was given to musc-edge infer."""
+        return Path(str(self.about["lot"]))
+
+    @property
+    def name(self) -> str:
+        """The name of the product: of the lot's folder, or of the one around it if it is called test."""
+        path = Path.cwd() / self.root
+        return path.parent.name if path.name in _SPLITS else path.name
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the lot was scored and written with."""
+        settings: dict[str, Any] = self.about["settings"]
+        return settings
+
+    @property
+    def has_maps(self) -> bool:
+        """Whether maps were written."""
+        return any(image.map for image in self.images)
+
+    def pixels(self, image: ScoredImage) -> FloatArray:
+        """Read the map of an image (H,W): at model size, or at the image's own if it was written so.
+
+        Raises
+        ------
+        LotError
+            If the map is missing or damaged.
+        """
+        path = self.folder / image.map
+        try:
+            values = self._read_map(path)
+            if self.settings["maps"] == "grid":
+                height, width = self.about["bundle"]["image_size"]
+                values = upsample(values[None], (int(height), int(width)))[0]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise LotError(f"the map {path} cannot be read: {error}. Score the lot again.") from error
+        return values
+
+    def _read_map(self, path: Path) -> FloatArray:
+        kind = self.settings["map_format"]
+        content = read_regular(path, _LARGEST)
+        if kind == "npy":
+            return _read_npy(content)
+        values = np.asarray(Image.open(io.BytesIO(content), formats=("TIFF", "PNG")))
+        if values.ndim != 2:
+            raise ValueError(f"an array of shape {values.shape}, expected (H,W)")
+        if kind in _PNG_TOP:
+            scale = self.about["png_map_scale"]
+            values = scale["low"] + values / _PNG_TOP[kind] * (scale["high"] - scale["low"])
+        return np.ascontiguousarray(values, np.float32)
+
+
+def _read_npy(content: bytes) -> FloatArray:
+    file = io.BytesIO(content)
+    header = read_header(file, np.float32)
+    if len(header.shape) != 2 or math.prod(header.shape) * 4 > len(content):
+        raise ValueError(f"its shape is {header.shape}, expected (H,W), and its data behind it")
+    return read_data(file, header, header.shape)
+
+
+def read_results(out: Path) -> list[ScoredLot]:
+    """Read a folder that musc-edge infer wrote: one lot, or each of its groups.
+
+    Raises
+    ------
+    LotError
+        If the folder holds no results, or they are damaged.
+    """
+    about = _about(out)
+    if "groups" not in about:
+        return [_lot(out, about)]
+    return [_lot(out / name, _about(out / name)) for name in about["groups"]]
+
+
+def _about(folder: Path) -> dict[str, Any]:
+    path = folder / LOT
+    try:
+        about = parse_json(read_regular(path, _LARGEST))
+    except OSError as error:
+        raise LotError(
+            f"{folder} holds no results: {LOT} {error.strerror}. Give a folder that musc-edge infer wrote."
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise LotError(f"{path} is damaged: {error}. Score the lot again.") from error
+    parts = _parts(about)
+    if not isinstance(parts, dict) or not all(isinstance(parts.get(name), dict) for name in _OBJECTS):
+        raise LotError(f"{path} was not written by musc-edge infer. Give a folder of its results.")
+    whole: dict[str, Any] = about
+    return whole
+
+
+def _parts(about: Any) -> Any:
+    """Return the content of lot.json that a lot has: with groups, that of the first."""
+    groups = about.get("groups") if isinstance(about, dict) else None
+    return next(iter(groups.values()), None) if isinstance(groups, dict) else about
+
+
+def _lot(folder: Path, about: dict[str, Any]) -> ScoredLot:
+    path = folder / SCORES
+    try:
+        text = read_regular(path, _LARGEST).decode("utf-8-sig", "surrogateescape")
+        rows = list(csv.DictReader(io.StringIO(text, newline="")))
+        images = tuple(_image(row) for row in rows if row["status"] == "ok")
+        skipped = tuple(row["image"] for row in rows if row["status"] != "ok")
+    except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
+        raise LotError(f"{path} cannot be read: {error!r}. Score the lot again.") from error
+    return ScoredLot(folder, about, images, skipped)
+
+
+def _image(row: dict[str, str]) -> ScoredImage:
+    raw, score = float(row["raw_score"]), float(row["score"])
+    if not (math.isfinite(raw) and math.isfinite(score)):
+        raise ValueError(f"the score of {row['image']} is not finite")
+    return ScoredImage(row["image"], raw, score, row.get("verdict") or "", row["map"])
+
+
+def all_lots(folders: list[Path]) -> Iterator[ScoredLot]:
+    """Yield the lots of several folders of results."""
+    for folder in folders:
+        yield from read_results(folder)
