@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import overload
 
+from ..._files import shown
 from ..errors import LotError
 from ..types import LotImage
 from .kinds import IMAGE_SUFFIXES
-from .left_out import LeftOut, notes_on
+from .left_out import LeftOut, many, notes_on
 from .patterns import Patterns
 from .search import Search
 
@@ -69,11 +70,12 @@ def list_lot(
     ----------
     root : the lot's folder.
     out : folder for the results, which is left out if it is below ``root``.
-    include, exclude : shell patterns on names relative to ``root``, with forward slashes.  Without
-        ``include`` all images are taken; ``exclude`` goes before it.  A pattern without a slash is compared
-        with every part of a name; one with a slash with the name from ``root`` on, part by part, and also
-        takes what is below a folder that it matches.  ``*`` is any text in a part, ``**`` any number of
-        parts, ``?`` any character, ``[ab]`` and ``[!ab]`` one of these and none of these.  Case counts.
+    include : shell patterns on names relative to ``root``, with forward slashes; by default all images are
+        taken.  A pattern without a slash is compared with every part of a name; one with a slash with the
+        name from ``root`` on, part by part, and also takes what is below a folder that it matches.  ``*`` is
+        any text in a part, ``**`` any number of parts, ``?`` any character, ``[ab]`` and ``[!ab]`` one of
+        these and none of these.  Case counts.
+    exclude : the same for files and folders that are left out; it goes before ``include``.
     names : files relative to ``root``.  Then these are the lot, whatever they are called, and the folder is
         not searched; a file that is not there is listed all the same, so that it is reported.
 
@@ -102,8 +104,8 @@ def list_lot(
     if search.by_content:
         first = min(search.by_content, key=natural_key)
         remarks.append(
-            f"{len(search.by_content)} files are images by their content, though not by their ending, and "
-            f"belong to the lot (first: {first})"
+            f"images by their first bytes, not by their ending: {many(len(search.by_content), 'file')}, which "
+            f"belong to the lot (first: {shown(first)})"
         )
     return Listing(tuple(LotImage(name, folder / name) for name in found), left_out, tuple(remarks))
 

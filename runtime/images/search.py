@@ -9,7 +9,7 @@ from collections import Counter, deque
 from collections.abc import Iterable
 from pathlib import Path
 
-from ..._files import open_regular, read_regular
+from ..._files import open_regular, read_regular, shown
 from ..errors import LotError
 from .kinds import (
     START,
@@ -23,7 +23,7 @@ from .kinds import (
     may_be_image,
     suffix,
 )
-from .left_out import ASKED, HIDDEN, LINK, MASTER, OTHER, RESULTS, SIDE, UNFINISHED, LeftOut
+from .left_out import ASKED, HIDDEN, LINK, MASTER, OTHER, RESULTS, SIDE, UNFINISHED, LeftOut, many
 from .patterns import Patterns
 
 RESULT_MARKER = "lot.json"
@@ -56,12 +56,12 @@ class Search:
         counts = Counter(_inside(self._root, name) for name in names)
         repeated = [name for name, count in counts.items() if count > 1]
         self.remarks.append(
-            f"the lot is a list of {len(counts)} names; what else is in the folder was not looked at"
+            f"the lot is a list of {many(len(counts), 'name')}; what else is in the folder was not looked at"
         )
         if repeated:
             self.remarks.append(
-                f"{len(repeated)} names are more than once in the list, and each was taken once "
-                f"(first: {repeated[0]})"
+                f"more than once in the list, and taken once: {many(len(repeated), 'name')} "
+                f"(first: {shown(repeated[0])})"
             )
         for name in counts:
             self._keep(name, self._asked_out(name))

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 
+from ..._files import shown
 from ..errors import LotError, TooFewImagesError
 from ..types import LotImage, SkippedImage
 from .image_files import fitting
@@ -29,7 +30,7 @@ def group_by_folder(images: Sequence[LotImage]) -> dict[str, tuple[LotImage, ...
 def require_a_group(groups: dict[str, tuple[LotImage, ...]], least: int) -> None:
     """Raise LotError, with every folder's count, if all have fewer than ``least`` images."""
     if all(len(members) < least for members in groups.values()):
-        listed = ", ".join(f"{name} ({len(members)})" for name, members in groups.items())
+        listed = ", ".join(f"{shown(name)} ({len(members)})" for name, members in groups.items())
         raise LotError(
             f"{len(groups)} of {len(groups)} folders have fewer than {least} images: {listed}. "
             "Move their images, or score the lot as a whole."
@@ -58,7 +59,7 @@ def spread(images: Iterable[LotImage]) -> str | None:
     counts = Counter(name.parts[0] if len(name.parts) > 1 else ROOT_GROUP for name in _names(images))
     if len(counts) < 2:
         return None
-    listed = [f"{name} {count}" for name, count in list(counts.items())[:_NAMED]]
+    listed = [f"{shown(name)} {count}" for name, count in list(counts.items())[:_NAMED]]
     more = f", and {len(counts) - _NAMED} more" if len(counts) > _NAMED else ""
     return f"{len(counts)} folders: {', '.join(listed)}{more}"
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ..._files import shown
 from ..images.survey import Survey
 from ..settings import ScoreSettings
 from ..types import Array, Bundle, Copies, FloatArray, LotImage, Plan, SkippedImage
@@ -70,4 +71,4 @@ class Unscored:
     images: tuple[SkippedImage, ...]
 
     def __str__(self) -> str:
-        return f"folder {self.name}: not scored ({self.reason})"
+        return f"folder {shown(self.name)}: not scored ({self.reason})"

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..._files import shown
 from ..types import Array, Copies, FloatArray
 
 FEW_IMAGES = 20
@@ -63,7 +64,7 @@ def copy_caution(copies: Sequence[Copies]) -> tuple[str, ...]:
 def _alike(copies: Copies) -> str:
     """Names of one group, and in what they agree; of many, the first ones."""
     names = copies.images
-    text = ", ".join(names[:IMAGES_NAMED])
+    text = ", ".join(map(shown, names[:IMAGES_NAMED]))
     if len(names) > IMAGES_NAMED:
         text += f" and {len(names) - IMAGES_NAMED} more"
     same = any(len(group) == len(names) for group in copies.same_bytes)

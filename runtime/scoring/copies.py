@@ -23,6 +23,9 @@ NEAR = 0.25
 GAP = 3.0
 """Smallest ratio of the distances to the nearest image that is no copy and to the farthest that is one."""
 
+APART = 1 / 3
+"""Largest share of the lot's usual distance to the nearest other image at which two can be copies."""
+
 SAME = 1e-7
 """Distance up to which images are copies whatever the others are: that of equal pixels is rounding alone."""
 
@@ -43,6 +46,7 @@ def find_copies(store: FeatureStore) -> list[tuple[int, ...]]:
         return []
     pairs: list[tuple[int, int]] = []
     reach = np.zeros(count)  # distance up to which an image's neighbors are its copies
+    other = np.full(count, np.inf)  # distance to the nearest that is none
     near: list[tuple[int, int, float]] = []
     squares = np.einsum("nd,nd->n", sketches, sketches)
     for i0 in range(0, count, _ROWS):
@@ -52,12 +56,13 @@ def find_copies(store: FeatureStore) -> list[tuple[int, ...]]:
         same = distances <= SAME
         # One link for each row is enough to join all that are the same.
         pairs += [(int(rows[k]), int(same[k].argmax())) for k in np.flatnonzero(same.any(axis=1))]
-        reach[rows] = _reach(distances)
+        reach[rows], other[rows] = _reach(distances)
         for k in np.flatnonzero(reach[rows] > 0):
             found = np.flatnonzero(distances[k] <= reach[rows[k]])
             near += [(int(rows[k]), int(j), float(distances[k, j])) for j in found]
+    reach[reach > APART * np.median(other)] = 0
     # Rounding may differ between the two directions of a pair.
-    pairs += [(i, j) for i, j, distance in near if distance <= reach[j] * (1 + 1e-4)]
+    pairs += [(i, j) for i, j, distance in near if distance <= min(reach[i], reach[j]) * (1 + 1e-4)]
     return _joined(count, pairs)
 
 
@@ -81,19 +86,21 @@ def sketch(store: FeatureStore) -> FloatArray:
     return sketches
 
 
-def _reach(distances: Array) -> Array:
-    """For rows of distances (B,N), the farthest that is a copy's, or 0 where there is none."""
+def _reach(distances: Array) -> tuple[Array, Array]:
+    """For rows of distances (B,N), the farthest of a copy (0 where none is) and the nearest of no copy."""
     others = distances.shape[1] - 1
     most = min(_MOST, others // 2)
     if most < 1:
-        return np.zeros(len(distances))
+        return np.zeros(len(distances)), distances.min(axis=1)
     ordered = np.partition(distances, (most, others // 2), axis=1)
     limit = NEAR * ordered[:, others // 2]
     nearest = np.sort(ordered[:, : most + 1], axis=1)
     inner, outer = nearest[:, :-1], nearest[:, 1:]
     apart = (inner <= limit[:, None]) & (outer >= GAP * np.maximum(inner, SAME))
     last = most - 1 - apart[:, ::-1].argmax(axis=1)
-    return np.where(apart.any(axis=1), np.maximum(inner[np.arange(len(inner)), last], SAME), 0.0)
+    rows, found = np.arange(len(inner)), apart.any(axis=1)
+    reach = np.where(found, np.maximum(inner[rows, last], SAME), 0.0)
+    return reach, np.where(found, outer[rows, last], inner[:, 0])
 
 
 def _joined(count: int, pairs: Iterable[tuple[int, int]]) -> list[tuple[int, ...]]:

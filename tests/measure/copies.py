@@ -12,7 +12,7 @@ from __future__ import annotations
 import io
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,7 @@ from musc_edge.runtime.types import Array, Bundle, LotImage
 from musc_edge.runtime.vit.extract import extract, store_shape
 from musc_edge.runtime.vit.onnx_backend import OnnxBackend
 
-POOL, COPIED, LOTS, IMAGES = 100, 12, 100, 60
+POOL, COPIED, LOTS, IMAGES = 80, 6, 100, 60
 Shot = Image.Image
 
 
@@ -127,14 +127,17 @@ def found(pool: Array, copies: Array) -> str:
     return f"{hits} of {5 * copies.shape[1]}"
 
 
-def planted(bundle: Bundle, shots: Sequence[Shot], pool: Array) -> Mapping[str, str]:
-    """How often each kind of copy was found."""
+def measured(bundle: Bundle, shots: Sequence[Shot]) -> tuple[Array, dict[str, Array]]:
+    """Tokens of a product's images, and of the copies of the first ones by kind."""
     rng = np.random.default_rng(3)
-    kinds: dict[str, list[Shot]] = {}
+    kinds: dict[str, list[int]] = {}
+    copies: list[Shot] = []
     for shot in shots[:COPIED]:
         for kind, copy in changed(shot, rng):
-            kinds.setdefault(kind, []).append(copy)
-    return {kind: found(pool, features(bundle, copies)) for kind, copies in kinds.items()}
+            kinds.setdefault(kind, []).append(len(shots) + len(copies))
+            copies.append(copy)
+    tokens = features(bundle, [*shots, *copies])
+    return tokens[:, : len(shots)], {kind: tokens[:, rows] for kind, rows in kinds.items()}
 
 
 def main() -> None:
@@ -149,9 +152,9 @@ def main() -> None:
         ]
     alarms, tables = [], {}
     for name, images in shots.items():
-        pool = features(bundle, images)
+        pool, copies = measured(bundle, images)
         alarms += [f"| {name}, {size} images | {false_alarms(pool, size)} |" for size in (20, IMAGES)]
-        tables[name] = planted(bundle, images, pool)
+        tables[name] = {kind: found(pool, each) for kind, each in copies.items()}
         print(alarms[-2:], tables[name], file=sys.stderr, flush=True)
     print((Path(__file__).parents[1] / "data" / "copies_head.md").read_text(encoding="utf-8").strip())
     print(

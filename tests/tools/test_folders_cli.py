@@ -113,7 +113,7 @@ def test_images_are_known_by_their_content_too(tiny: Infer, tmp_path: Path) -> N
     run = tiny(lot, tmp_path / "out")
     assert run.returncode == 0, run.stderr
     assert set(rows(tmp_path / "out")) == {"1.png", "2.png", "3.png", "4.png", "scan", "scan.0001"}
-    assert "2 files are images by their content" in run.stdout
+    assert "images by their first bytes, not by their ending: 2 files" in run.stdout
     assert "not images, left out: 1 without an ending (first: README)" in run.stdout
 
 
@@ -411,7 +411,7 @@ def test_a_list_of_files(tiny: Infer, tmp_path: Path) -> None:
         "No such file or directory",
     )
     assert "the lot is a list of 8 names; what else is in the folder was not looked at" in run.stdout
-    assert "1 names are more than once in the list, and each was taken once (first: 1.png)" in run.stdout
+    assert "more than once in the list, and taken once: 1 name (first: 1.png)" in run.stdout
 
 
 def test_a_list_on_standard_input(tiny: Infer, tmp_path: Path) -> None:
