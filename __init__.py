@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 # Name -> module that defines it.  Nothing here may import at module level: see the end of the docstring.
 _PUBLIC = {
     "score_lot": "runtime.pipeline",
+    "list_lot": "runtime.images.listing",
     "open_bundle": "runtime.vit.bundle",
     "LotResult": "runtime.results.lot_result",
     "ScoreSettings": "runtime.settings",
@@ -40,6 +41,7 @@ _PUBLIC = {
 
 __all__ = [  # noqa: RUF022 - in the order of the API page
     "score_lot",
+    "list_lot",
     "open_bundle",
     "LotResult",
     "ScoreSettings",
@@ -70,6 +72,7 @@ if TYPE_CHECKING:
         OutputError,
         ParityError,
     )
+    from .runtime.images.listing import list_lot
     from .runtime.images.survey import ReadOptions
     from .runtime.pipeline import score_lot
     from .runtime.results.lot_result import LotResult

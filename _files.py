@@ -129,6 +129,11 @@ def make_folders(folder: Path, mode: int = 0o777) -> None:
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(each))
 
 
+def shown(name: str) -> str:
+    """Return a file's name as a message shows it: with escapes if it would break the line or the terminal."""
+    return name if name.isprintable() else repr(name)
+
+
 def open_folder(name: str | os.PathLike[str], parent: int | None = None) -> int:
     """Return a descriptor of the folder ``name`` (in ``parent``); OSError if it is a link or no folder."""
     return os.open(name, _FOLDER, dir_fd=parent)

@@ -5,11 +5,14 @@ A message says what was received, what was expected, and the next step.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from ..kernels.errors import KernelError
+
+if TYPE_CHECKING:
+    from .types import SkippedImage
 
 
 class MuscEdgeError(Exception):
@@ -34,6 +37,14 @@ class LotError(MuscEdgeError):
     """The images, or the settings for them, cannot be scored as a lot."""
 
     exit_code = 6
+
+
+class TooFewImagesError(LotError):
+    """Fewer images can be read than the method needs; ``skipped`` are those that cannot."""
+
+    def __init__(self, message: str, skipped: Sequence[SkippedImage] = ()) -> None:
+        super().__init__(message)
+        self.skipped = tuple(skipped)
 
 
 class OutputError(MuscEdgeError):

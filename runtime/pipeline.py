@@ -16,14 +16,16 @@ import os
 from collections.abc import Sequence
 
 from .images.listing import list_lot
+from .images.same_files import same_files
 from .images.survey import DEFAULT_READING, ReadOptions, Survey, survey_lot
 from .results.lot_result import LotResult
-from .run import Run, Watch, require_enough
+from .run import Features, Run, Watch, require_enough
 from .scoring.anomaly_map import raw_scores
-from .scoring.cautions import cautions
+from .scoring.cautions import cautions, copy_caution
+from .scoring.copies import find_copies
 from .scoring.rescore import in_distance_units, rescore
 from .settings import ANYTHING, PAPER, Resources, ScoreSettings
-from .types import Bundle, LotImage
+from .types import Bundle, Copies, LotImage
 
 
 def score_lot(
@@ -40,7 +42,7 @@ def score_lot(
 
     Parameters
     ----------
-    lot : a folder, which is searched with its subfolders, or the images themselves.
+    lot : a folder, which is searched with its subfolders, or the images themselves (``list_lot``).
     bundle : the bundle's folder, or what ``open_bundle`` returned.
     settings : the method's parameters; the paper's by default.
     resources : what runs the work, and how much of the machine it may use; all by default.
@@ -59,6 +61,8 @@ def score_lot(
     survey = _survey(lot, settings, resources, reading, watch)
     with Run(bundle, settings, resources, watch) as run:
         features = run.extract(survey, keep)  # 1 and 2
+        with watch.timer.stage("look for copies"):
+            copies = _copies(features)
         maps = run.score(features)  # 3 and 4
         with watch.timer.stage("map"):  # 5
             raw = raw_scores(maps, run.bundle.manifest.preprocess.size)
@@ -66,10 +70,10 @@ def score_lot(
             lot_scores = rescore(raw, features.cls, settings.neighbors)
             scores = in_distance_units(lot_scores, raw)
         with watch.timer.stage("look for cautions"):
-            warnings = cautions(raw, features.cls, len(features.skipped))
+            warnings = (*cautions(raw, features.cls, len(features.skipped)), *copy_caution(copies))
         return LotResult(
             features.images, features.skipped, maps, raw, scores, lot_scores, features.cls, warnings, survey,
-            run.facts(features),
+            run.facts(features), copies,
         )  # fmt: skip
 
 
@@ -82,7 +86,22 @@ def _survey(
 ) -> Survey:
     """List the images and read their headers; LotError if there are too few."""
     with watch.timer.stage("survey"):
-        images = list_lot(lot) if isinstance(lot, str | os.PathLike) else tuple(lot)
+        images = list_lot(lot) if isinstance(lot, str | os.PathLike) else lot
         survey = survey_lot(images, reading, resources.workers, watch.progress)
         require_enough(len(survey.images), survey.skipped, settings)
     return survey
+
+
+def _copies(features: Features) -> tuple[Copies, ...]:
+    """The images of a lot that are copies of each other; files are read only where the pictures are alike."""
+    groups = []
+    for rows in find_copies(features.store):
+        images = [features.images[row] for row in rows]
+        same = same_files([image.path for image in images])
+        groups.append(
+            Copies(
+                tuple(image.name for image in images),
+                tuple(tuple(images[k].name for k in positions) for positions in same),
+            )
+        )
+    return tuple(groups)

@@ -21,7 +21,7 @@ from types import TracebackType
 import numpy as np
 
 from .._version import __version__
-from .errors import LotError
+from .errors import TooFewImagesError
 from .forecast import Forecast, forecast
 from .images.survey import Survey
 from .memory import default_budget, process_memory, release_memory
@@ -315,13 +315,14 @@ class Run:
 
 
 def require_enough(images: int, skipped: Sequence[SkippedImage], settings: ScoreSettings) -> None:
-    """Raise LotError, with the first of what was ``skipped``, if ``images`` are too few for the interval."""
+    """Raise TooFewImagesError, with what was ``skipped``, if ``images`` are too few for the interval."""
     least = smallest_lot(settings.interval, images)
     if images == least:
         return
     reasons = "".join(f"\n  {s.name}: {s.status} ({s.reason})" for s in skipped[:10])
     unread = f"; {len(skipped)} could not be read:{reasons}" if skipped else ""
-    raise LotError(
+    raise TooFewImagesError(
         f"{images} images are too few: mutual scoring over the interval {settings.interval} needs at "
-        f"least {least} that can be read{unread}"
+        f"least {least} that can be read{unread}",
+        skipped,
     )

@@ -288,8 +288,27 @@ class LotImage:
 
 @dataclass(frozen=True)
 class SkippedImage:
-    """An image that could not be scored: ``status`` is unreadable, too_large or unsupported."""
+    """An image that could not be scored.
+
+    ``status`` is unreadable, too_large or unsupported, or too_few or failed for all of a group's images.
+    """
 
     name: str
     status: str
     reason: str
+
+
+@dataclass(frozen=True)
+class Copies:
+    """Images of a lot that show the same shot.
+
+    Attributes
+    ----------
+    images : tuple of str
+        Their names, in the lot's order.
+    same_bytes : tuple of tuples of str
+        Those of them, group by group, whose files have the same bytes.
+    """
+
+    images: tuple[str, ...]
+    same_bytes: tuple[tuple[str, ...], ...]

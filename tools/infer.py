@@ -14,13 +14,20 @@ from . import cli
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ..runtime.images.listing import Listing
     from ..runtime.results.image_files import OutputOptions
+    from ..runtime.results.lot_scores import Unscored
     from ..runtime.types import Bundle, LotImage
     from .summary import Scored
 
 SKIPPED_EXIT = 3
-_EXIT_CODES = """exit codes: 0 all scored; 1 internal error; 2 usage; 3 results written, but some images could
-not be read; 4 bundle or engine; 5 device; 6 not enough images; 7 output not writable; 130 interrupted"""
+_EXIT_CODES = """exit codes: 0 all scored; 1 internal error; 2 usage; 3 results written, but some images were
+not scored; 4 bundle or engine; 5 device; 6 not enough images; 7 output not writable; 130 interrupted"""
+_PATTERNS = """shell patterns on names relative to LOT_DIR, with forward slashes. Without a slash, as in
+'*_mask.png' or 'masks', a pattern is compared with the file's name and with that of every folder it is in.
+With one, as in 'day1/*.png', 'day1/*/good' or '**/old/*', it is compared with the whole name, part by part,
+and takes all below a folder that it matches. * is any text in a part, ** any number of parts, ? a character,
+[ab] and [!ab] one of these and none of these; case counts. Quote them."""
 _STAGES = {
     "survey": "looking at files",
     "check": "checking",
@@ -39,7 +46,18 @@ def add_parser(commands: Any) -> None:
     add = parser.add_argument
     add("lot", metavar="LOT_DIR", help="folder of images, searched with its subfolders")
     add("-b", "--bundle", help="bundle folder (default: $MUSC_EDGE_BUNDLE, else your default)")
-    add("--group-by", choices=("folder",), help="score each subfolder as a lot of its own")
+    add("--group-by", choices=("folder",),
+        help="score each subfolder as a lot of its own; one that cannot be scored stops none")  # fmt: skip
+    choice = parser.add_argument_group("which images", _PATTERNS)
+    add = choice.add_argument
+    add("--include", action="append", default=[], metavar="PATTERN",
+        help="score only the images that match; may be given several times")  # fmt: skip
+    add("--exclude", action="append", default=[], metavar="PATTERN",
+        help="leave out the files and folders that match; goes before --include; may be given several "
+        "times")  # fmt: skip
+    add("--list", metavar="FILE",
+        help="score the files of this list instead of searching LOT_DIR: names relative to it, one a line "
+        "(or each ended by a NUL, as by find -print0); - for standard input")  # fmt: skip
     method = cli.add_scoring(parser)
     method.add_argument("--neighbors", type=cli.neighbors, default=PAPER.neighbors, metavar="K,K,...",
         help="window sizes of the rescoring, the image itself counted (default: 1,2,3)")  # fmt: skip
@@ -85,10 +103,12 @@ def _infer(args: argparse.Namespace) -> int:
         args.usage_error("LOT_DIR is empty: give the folder that holds the lot's images")
     out = Path(args.out) if args.out else Path(f"{root.resolve().name}-musc")
     require_apart(out, root)
-    images = list_lot(root, exclude=out)
+    names = _read_list(args) if args.list else None
+    images = list_lot(root, out, include=args.include, exclude=args.exclude, names=names)
     bundle = open_bundle(find_bundle(args.bundle))
     if not args.json:
         cli.show(f"{len(images)} images in {root}; {bundle.manifest.backbone}")
+        _say_where(args, root, out, images)
     with cli.without_interrupts():
         import_libraries(args.backend)
         import_scorer(args.scorer)
@@ -99,7 +119,7 @@ def _infer(args: argparse.Namespace) -> int:
             # Held back until the folder is on the stack: one that is made and not yet there would remain.
             with cli.without_interrupts():
                 folder = output.enter_context(new_folder(out, args.overwrite, marker=LOT, ours=NAMES))
-            scored = _score(args, root, images, bundle, folder, kept)
+            scored, unscored = _score(args, root, images, bundle, folder, kept)
     except BaseException as error:
         if kept and kept.is_dir():
             cli.show_error(f"What was done is kept in {kept}; the same command goes on from there.")
@@ -109,34 +129,90 @@ def _infer(args: argparse.Namespace) -> int:
     with cli.without_interrupts():  # the results stand
         if kept:
             remove_kept(kept)
-        cli.show(summary_json(scored, out) if args.json else summary_text(scored, out))
-    return SKIPPED_EXIT if any(part.result.skipped for part in scored) else 0
+        notes = images.notes() if args.group_by else ()
+        cli.show(summary_json(scored, out) if args.json else summary_text(scored, out, unscored, notes))
+    return SKIPPED_EXIT if unscored or any(part.result.skipped for part in scored) else 0
 
 
 def _score(
     args: argparse.Namespace,
     root: Path,
-    images: Sequence[LotImage],
+    images: Listing,
     bundle: Bundle,
     folder: Path,
     kept: Path | None,
-) -> list[Scored]:
-    """Score the lot as a whole, or each of its groups, and write the results into ``folder``."""
-    from ..runtime.results.groups import group_by_folder, results_folder
+) -> tuple[list[Scored], list[Unscored]]:
+    """Score the lot as a whole, or each of its groups, and write the results into ``folder``.
+
+    A group that cannot be scored as a lot is left unscored, unless it is the last hope: then its LotError is
+    raised.  Errors of the bundle, the device or the output would meet every group, and end the run.
+    """
+    from ..runtime.errors import LotError
+    from ..runtime.results.groups import (
+        group_by_folder,
+        require_a_group,
+        require_size,
+        results_folder,
+        unscored,
+    )
     from ..runtime.results.write import combine
     from ..runtime.scoring.interval import smallest_lot
 
     if args.group_by is None:
-        return [_score_one(args, root, images, bundle, folder, "", kept)]
-    groups = group_by_folder(images, smallest_lot(args.interval))
-    scored = []
+        return [_score_one(args, root, images, bundle, folder, "", kept)], []
+    groups, least = group_by_folder(images), smallest_lot(args.interval)
+    require_a_group(groups, least)
+    scored, failed, errors = [], [], []
     for number, (name, members) in enumerate(groups.items(), 1):
         subfolder = results_folder(number, name)
         if not args.json:
             cli.show(f"group {name}: {len(members)} images")
-        scored.append(_score_one(args, root, members, bundle, folder, subfolder, kept))
-    combine(folder, root, {part.folder: (part.rows, part.about) for part in scored})
-    return scored
+        try:
+            require_size(members, least)
+            scored.append(_score_one(args, root, members, bundle, folder, subfolder, kept))
+        except LotError as error:
+            errors.append(error)
+            failed.append(unscored(name, members, error))
+            if not args.json:
+                cli.show(str(failed[-1]))
+    if not scored:
+        raise errors[0]
+    combine(folder, root, {part.folder: (part.rows, part.about) for part in scored}, failed, images)
+    return scored, failed
+
+
+def _read_list(args: argparse.Namespace) -> list[str]:
+    """The names in the file of --list."""
+    import codecs
+    import os
+
+    try:
+        content = sys.stdin.buffer.read() if args.list == "-" else Path(args.list).read_bytes()
+    except OSError as error:
+        args.usage_error(f"--list {args.list} cannot be read: {error.strerror}")
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        args.usage_error(f"--list {args.list} is UTF-16; save it as UTF-8")
+    text = os.fsdecode(content.removeprefix(codecs.BOM_UTF8))
+    lines = text.split("\0") if "\0" in text else [line.removesuffix("\r") for line in text.split("\n")]
+    names = [line for line in lines if line]
+    if not names:
+        args.usage_error(f"--list {args.list} names no file")
+    return names
+
+
+def _say_where(args: argparse.Namespace, root: Path, out: Path, images: Listing) -> None:
+    """Say before the work begins what a user may not have meant: several products, results in the lot."""
+    from ..runtime.results.groups import spread
+    from ..runtime.results.output import resolve
+
+    folders = spread(images)
+    if folders and not args.group_by:
+        cli.show(
+            f"      they lie in {folders}\n      all are scored as one lot; different products should be "
+            "scored by themselves: --group-by folder"
+        )
+    if resolve(out).is_relative_to(root.resolve()):
+        cli.show(f"      the results, {out}, will lie in the lot's folder; no run takes them for images")
 
 
 def _score_one(
@@ -157,8 +233,6 @@ def _score_one(
     from .progress import ProgressLine
     from .summary import Scored, forecast_text
 
-    target = folder / subfolder
-    make_folders(target)
     progress = ProgressLine(sys.stderr, _STAGES)
     watch = Watch(progress, lambda forecast: None if args.json else cli.show(forecast_text(forecast)))
     result = score_lot(
@@ -170,6 +244,8 @@ def _score_one(
         keep=kept / (Path(subfolder).name or "lot") if kept else None,
         watch=watch,
     )
+    target = folder / subfolder
+    make_folders(target)
     about, rows = write_results(result, target, root, _output(args), progress)
     return Scored(result, about, rows, subfolder)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from ..kernels.cubin_files import CubinFolder
 from ..runtime.forecast import Forecast
 from ..runtime.memory import size_text
 from ..runtime.results.lot_result import LotResult
+from ..runtime.results.lot_scores import Unscored
 from ..runtime.results.text import printable, ranking
 from ..runtime.results.write import CONTACT_SHEET, SCORES, plan_facts
 from ..runtime.types import Bundle, DevicePlan
@@ -22,7 +24,7 @@ from ..runtime.vit.engines import BrokenEngine, Engine, list_engines
 from ..runtime.vit.tensorrt_library import NAMES
 from .progress import duration
 
-_WORST = 10
+_WORST, _LEAST_WORST, _GROUPS_SHOWN = 10, 3, 20  # images of a lot, images of each group, groups
 _SKIPPED_SHOWN = 10
 
 
@@ -36,21 +38,36 @@ class Scored:
     folder: str
 
 
-def summary_text(scored: list[Scored], out: Path) -> str:
-    """Format as text: the most suspicious images, skipped images, warnings, the files."""
-    grouped = len(scored) > 1 or scored[0].folder != ""
-    ranked = [(part, i) for part in scored for i in part.result.order()]
-    ranked.sort(key=lambda entry: -entry[0].result.scores[entry[1]])
-    worst = [
-        (part.result.images[i].name, float(part.result.scores[i]), float(part.result.raw_scores[i]))
-        for part, i in ranked[:_WORST]
-    ]
-    lines = ["", f"most suspicious of {len(ranked)} images", *ranking(worst)]
-    for part in scored:
+def summary_text(
+    scored: list[Scored], out: Path, unscored: Sequence[Unscored] = (), notes: Sequence[str] = ()
+) -> str:
+    """Format as text: the most suspicious images of each group, skipped images, warnings, the files.
+
+    ``unscored`` and ``notes`` are of a lot that was scored in groups.
+    """
+    grouped = scored[0].folder != ""
+    lines = []
+    for part in scored[:_GROUPS_SHOWN]:
+        lines += _worst(part, max(_LEAST_WORST, _WORST // len(scored)))
         lines += _remarks(part, f"{part.folder}: " if grouped else "")
+    if len(scored) > _GROUPS_SHOWN:
+        lines += ["", f"... and {len(scored) - _GROUPS_SHOWN} more groups: see {out / SCORES} and lot.json"]
+    if unscored or notes:
+        lines += ["", *(f"warning: {group}" for group in unscored), *(f"note: {text}" for text in notes)]
     sheet = CONTACT_SHEET if not grouped else f"{scored[0].folder}/{CONTACT_SHEET}, and so on"
     lines += ["", f"scores         {out / SCORES}", f"contact sheet  {out / sheet}", _time_line(scored)]
     return "\n".join(lines)
+
+
+def _worst(part: Scored, most: int) -> list[str]:
+    """Format the most suspicious images of a lot, or of a group of it."""
+    result = part.result
+    rows = [
+        (result.images[i].name, float(result.scores[i]), float(result.raw_scores[i]))
+        for i in result.order()[:most]
+    ]
+    where = f" in {part.folder}" if part.folder else ""
+    return ["", f"most suspicious of {len(result.images)} images{where}", *ranking(rows)]
 
 
 def summary_json(scored: list[Scored], out: Path) -> str:

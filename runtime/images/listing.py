@@ -1,48 +1,113 @@
-"""List the images of a lot: every image file below a folder, in natural order."""
+"""List the images of a lot: every image below a folder, in natural order, and what was left out of it."""
 
 from __future__ import annotations
 
-import errno
-import json
 import os
 import re
-from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import overload
 
-from ..._files import read_regular
+from ..._files import shown
 from ..errors import LotError
 from ..types import LotImage
+from .kinds import IMAGE_SUFFIXES
+from .left_out import LeftOut, many, notes_on
+from .patterns import Patterns
+from .search import Search
 
-IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
-RESULT_MARKER = "lot.json"
-"""A folder that holds this file, as written by an earlier run, is its output and is not searched."""
-_LARGEST_MARKER = 1 << 26  # bytes; ours have about 100 for each image that could not be read
+
+@dataclass(frozen=True, eq=False)
+class Listing(Sequence[LotImage]):
+    """The images of a lot in natural order, a sequence of LotImage, with what was left out.
+
+    Attributes
+    ----------
+    images : tuple of LotImage
+        The files to be scored, or to be listed as not scored.
+    left_out : tuple of LeftOut
+        Files and folders below the lot's that are not among them, in natural order.
+    remarks : tuple of str
+        What else the user should know.
+    """
+
+    images: tuple[LotImage, ...]
+    left_out: tuple[LeftOut, ...] = ()
+    remarks: tuple[str, ...] = ()
+
+    @overload
+    def __getitem__(self, index: int) -> LotImage: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[LotImage, ...]: ...
+    def __getitem__(self, index: int | slice) -> LotImage | tuple[LotImage, ...]:
+        return self.images[index]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def notes(self) -> list[str]:
+        """Remarks for the user, with what was left out by reason."""
+        return [*self.remarks, *notes_on(self.left_out)]
 
 
-def list_lot(root: str | os.PathLike[str], exclude: Path | None = None) -> tuple[LotImage, ...]:
-    """List the image files below ``root``, subfolders included, in natural order (2.png before 10.png).
+def list_lot(
+    root: str | os.PathLike[str],
+    out: str | os.PathLike[str] | None = None,
+    *,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    names: Iterable[str] | None = None,
+) -> Listing:
+    """List the images below a folder, subfolders included, in natural order (2.png before 10.png).
 
-    Hidden files and folders, results of earlier runs and the folder ``exclude`` are left out.
-    Linked folders are followed, but every folder is searched only once: an image that is listed twice would
-    be its own nearest neighbor.
+    A file is an image by its ending, or else by its first bytes.  Hidden files and folders, those in which
+    other programs keep thumbnails, deleted files and the like (``@eaDir``, ``$RECYCLE.BIN``), backups, and
+    results of earlier runs are left out.  Linked folders are followed, but every folder is searched only
+    once: an image that is listed twice would be its own nearest neighbor.
+
+    Parameters
+    ----------
+    root : the lot's folder.
+    out : folder for the results, which is left out if it is below ``root``.
+    include : shell patterns on names relative to ``root``, with forward slashes; by default all images are
+        taken.  A pattern without a slash is compared with every part of a name; one with a slash with the
+        name from ``root`` on, part by part, and also takes what is below a folder that it matches.  ``*`` is
+        any text in a part, ``**`` any number of parts, ``?`` any character, ``[ab]`` and ``[!ab]`` one of
+        these and none of these.  Case counts.
+    exclude : the same for files and folders that are left out; it goes before ``include``.
+    names : files relative to ``root``.  Then these are the lot, whatever they are called, and the folder is
+        not searched; a file that is not there is listed all the same, so that it is reported.
 
     Raises
     ------
     LotError
-        If ``root`` is not a readable folder, no image is below it, or a ``lot.json`` is too large to tell
-        whether it is ours.
+        If ``root`` is not a readable folder, no image is below it, a pattern matches nothing, a name leads
+        out of ``root``, or a ``lot.json`` is too large to tell whether it is ours.
     """
     folder = Path(root)
     if not folder.exists():
         raise LotError(f"there is no folder {folder}. Give the folder that holds the lot's images.")
     if not folder.is_dir():
         raise LotError(f"{folder} is a file, not a folder. Give the folder that holds the lot's images.")
-    found = [LotImage(path.relative_to(folder).as_posix(), path) for path in _walk(folder, exclude)]
-    if not found:
-        kinds = ", ".join(sorted(suffix[1:] for suffix in IMAGE_SUFFIXES))
-        raise LotError(f"no image was found below {folder}. Expected files ending in {kinds}.")
-    return tuple(sorted(found, key=lambda image: natural_key(image.name)))
+    search = Search(folder, Path(out) if out else None, Patterns(include), Patterns(exclude))
+    if names is None:
+        search.walk()
+    else:
+        search.take(names)
+    _require_use(folder, search)
+    left_out = tuple(sorted(search.left_out, key=lambda entry: natural_key(entry.name)))
+    if not search.found:
+        raise LotError(_nothing(folder, left_out))
+    found = sorted(search.found, key=natural_key)
+    remarks = list(search.remarks)
+    if search.by_content:
+        first = min(search.by_content, key=natural_key)
+        remarks.append(
+            f"images by their first bytes, not by their ending: {many(len(search.by_content), 'file')}, which "
+            f"belong to the lot (first: {shown(first)})"
+        )
+    return Listing(tuple(LotImage(name, folder / name) for name in found), left_out, tuple(remarks))
 
 
 def natural_key(name: str) -> tuple[tuple[tuple[int, int, str], ...], str]:
@@ -58,59 +123,18 @@ def natural_key(name: str) -> tuple[tuple[tuple[int, int, str], ...], str]:
     return key, name
 
 
-def _walk(root: Path, exclude: Path | None) -> Iterator[Path]:
-    """Yield the image files below ``root``.
-
-    Every folder is visited once, however many links lead to it, and by its own path if it has one below
-    ``root``: links are followed when no other folder is left.  Waiting folders are kept in a list, since they
-    may be nested deeper than Python can recurse.
-    """
-    seen = {_identity(exclude)} if exclude and exclude.is_dir() else set()
-    waiting, linked = [root], deque[Path]()
-    while waiting or linked:
-        folder = waiting.pop() if waiting else linked.popleft()
-        try:
-            identity = _identity(folder)
-            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-        except OSError as error:
-            raise LotError(f"{folder} cannot be read: {error.strerror}. Check its permissions.") from error
-        marked = folder != root and any(entry.name == RESULT_MARKER for entry in entries)
-        if identity in seen or (marked and _is_result(folder / RESULT_MARKER)):
-            continue
-        seen.add(identity)
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            if _is_folder(entry):
-                (linked if entry.is_symlink() else waiting).append(folder / entry.name)
-            elif Path(entry.name).suffix.lower() in IMAGE_SUFFIXES:
-                yield folder / entry.name
-
-
-def _identity(folder: Path) -> tuple[int, int]:
-    found = folder.stat()
-    return found.st_dev, found.st_ino
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    """Return whether an entry is a folder or a link to one; a link to itself is neither."""
-    try:
-        return entry.is_dir()
-    except OSError:
-        return False
-
-
-def _is_result(marker: Path) -> bool:
-    """Return whether a file of the marker's name is ours; LotError if it is too large to be looked into."""
-    try:
-        content = json.loads(read_regular(marker, _LARGEST_MARKER))
-    except OSError as error:
-        if error.errno == errno.EFBIG:
+def _require_use(folder: Path, search: Search) -> None:
+    """Raise LotError if a pattern has matched nothing: it is mistyped, or meant for another folder."""
+    for what, patterns in (("include", search.include), ("exclude", search.exclude)):
+        for pattern in patterns.unused():
             raise LotError(
-                f"{marker} is {error.strerror}: it cannot be told whether the folder holds results of an "
-                "earlier run, which are not images of the lot. Move it out of the lot."
-            ) from error
-        return False
-    except (ValueError, RecursionError):
-        return False
-    return isinstance(content, dict) and {"lot", "images", "skipped", "warnings"} <= content.keys()
+                f"no file or folder below {folder} matches the pattern {pattern!r} of {what}. Patterns are "
+                "compared with names relative to that folder, and case counts."
+            )
+
+
+def _nothing(folder: Path, left_out: Sequence[LeftOut]) -> str:
+    """The message for a folder without images."""
+    kinds = ", ".join(sorted(suffix[1:] for suffix in IMAGE_SUFFIXES))
+    said = "".join(f"\n  {note}" for note in notes_on(left_out))
+    return f"no image was found below {folder}. Expected files ending in {kinds}.{said}"

@@ -15,6 +15,8 @@ from PIL import Image
 from ..parallel import Item, Result, in_order
 from ..timing import UNTIMED, StageTimer
 from ..types import FloatArray, LotImage, PreprocessSpec, Progress, SkippedImage, no_progress
+from .kinds import refusal
+from .listing import Listing
 from .reading import (
     BIT_DEPTHS,
     MAX_PIXELS,
@@ -54,13 +56,17 @@ DEFAULT_READING = ReadOptions()
 
 @dataclass(frozen=True)
 class Survey:
-    """The readable and the skipped files of a lot; ``bit_depth`` is 8 unless some have more."""
+    """The readable and the skipped files of a lot; ``bit_depth`` is 8 unless some have more.
+
+    ``listing`` is there if the lot's folder was searched, and says what was left out.
+    """
 
     images: tuple[LotImage, ...]
     headers: dict[str, Header]
     skipped: tuple[SkippedImage, ...]
     bit_depth: int
     max_pixels: int
+    listing: Listing | None = None
 
     def read(self, image: LotImage) -> Image.Image:
         """Read an image as 8-bit RGB; ImageError if it cannot be read or its file has changed since."""
@@ -87,7 +93,8 @@ class Survey:
             notes.append(
                 f"{len(headers) - deep} files have 8 bits: they are on another scale than the {deep} others"
             )
-        return notes + _size_notes(Counter((h.width, h.height) for h in headers))
+        notes += _size_notes(Counter((h.width, h.height) for h in headers))
+        return notes + (self.listing.notes() if self.listing else [])
 
 
 def survey_lot(
@@ -102,6 +109,8 @@ def survey_lot(
     maximum = 255
 
     def look(image: LotImage) -> tuple[Header, int]:
+        if refused := refusal(image.name):
+            raise ImageError(*refused)
         header = read_header(image.path, options.max_pixels)
         wanted = header.bits > 8 and options.bit_depth is None
         return header, deepest_value(image.path, options.max_pixels) if wanted else 0
@@ -118,7 +127,8 @@ def survey_lot(
     wanted = options.bit_depth if any_deep else 8
     depth = wanted or next(depth for depth in BIT_DEPTHS if maximum < 2**depth)
     readable = tuple(image for image in images if image.name in headers)
-    return Survey(readable, headers, tuple(skipped), depth, options.max_pixels)
+    listing = images if isinstance(images, Listing) else None
+    return Survey(readable, headers, tuple(skipped), depth, options.max_pixels, listing)
 
 
 def decode_ahead(

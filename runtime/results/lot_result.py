@@ -48,6 +48,8 @@ class LotResult(LotScores):
         What the files are; ``survey.read(image)`` gives an image as it was scored, in RGB.
     run : RunFacts
         Bundle, settings, backend, scorer, memory plan, seconds of each stage, and notes.
+    copies : tuple of Copies
+        Images that show the same shot, which judge each other; ``images`` and ``same_bytes`` hold names.
     """
 
     @property

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ..._files import shown
 from ..images.survey import Survey
 from ..settings import ScoreSettings
-from ..types import Array, Bundle, FloatArray, LotImage, Plan, SkippedImage
+from ..types import Array, Bundle, Copies, FloatArray, LotImage, Plan, SkippedImage
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,21 @@ class LotScores:
     warnings: tuple[str, ...]
     survey: Survey
     run: RunFacts
+    copies: tuple[Copies, ...] = ()
 
     def order(self) -> list[int]:
         """Row numbers from the most to the least suspicious image; equal scores keep the lot's order."""
         return [int(i) for i in np.argsort(-self.scores, kind="stable")]
+
+
+@dataclass(frozen=True)
+class Unscored:
+    """A group of which nothing was scored: its folder, why, and a row for each of its images."""
+
+    name: str
+    status: str
+    reason: str
+    images: tuple[SkippedImage, ...]
+
+    def __str__(self) -> str:
+        return f"folder {shown(self.name)}: not scored ({self.reason})"

@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import json
 import platform
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ from typing import Any
 import numpy as np
 
 from ..._version import __version__
-from ..images.listing import natural_key
+from ..images.left_out import facts_on
+from ..images.listing import Listing, natural_key
 from ..images.reading import BACKGROUND
 from ..timing import StageTimer
-from ..types import Plan, Progress, no_progress
+from ..types import Plan, Progress, SkippedImage, no_progress
 from .contact_sheet import draw_contact_sheet
 from .heatmap import lot_scale
 from .image_files import (
@@ -29,7 +31,7 @@ from .image_files import (
     optional,
     write_image_files,
 )
-from .lot_scores import LotScores
+from .lot_scores import LotScores, Unscored
 
 COLUMNS = ("image", "status", "raw_score", "score", "lot_score", "map", "error")
 MAP_COLUMN = COLUMNS.index("map")
@@ -77,26 +79,43 @@ def write_results(
     return about, rows
 
 
-def combine(folder: Path, root: Path, groups: dict[str, tuple[dict[str, list[str]], dict[str, Any]]]) -> None:
+def combine(
+    folder: Path,
+    root: Path,
+    groups: dict[str, tuple[dict[str, list[str]], dict[str, Any]]],
+    unscored: Sequence[Unscored] = (),
+    listing: Listing | None = None,
+) -> None:
     """Write scores.csv and lot.json of a lot that was scored in groups.
 
     Parameters
     ----------
     groups : rows and lot.json's content of each group, by the folder with its own results.
+    unscored : the groups that could not be scored.
+    listing : the images of the whole lot, with what was left out.
     """
     table = {}
     for subfolder, (rows, _) in groups.items():
         for name, row in rows.items():
             mapped = row[MAP_COLUMN] and f"{subfolder}/{row[MAP_COLUMN]}"
             table[name] = [*row[:MAP_COLUMN], mapped, *row[MAP_COLUMN + 1 :]]
+    skipped = [image for group in unscored for image in group.images]
+    table.update({image.name: _unscored_row(image) for image in skipped})
     write_table(folder / SCORES, [table[name] for name in sorted(table, key=natural_key)])
     abouts = {subfolder: about for subfolder, (_, about) in groups.items()}
     content = {
         "lot": str(root),
         "images": sum(about["images"] for about in abouts.values()),
-        "skipped": [skip for about in abouts.values() for skip in about["skipped"]],
-        "warnings": [f"{name}: {text}" for name, about in abouts.items() for text in about["warnings"]],
+        "skipped": [skip for about in abouts.values() for skip in about["skipped"]] + [*map(asdict, skipped)],
+        "warnings": [f"{name}: {text}" for name, about in abouts.items() for text in about["warnings"]]
+        + [str(group) for group in unscored],
+        "notes": listing.notes() if listing else [],
+        **_left_out(listing),
         "groups": abouts,
+        "groups_not_scored": [
+            {"folder": g.name, "status": g.status, "reason": g.reason, "images": len(g.images)}
+            for g in unscored
+        ],
     }
     write_json(folder / LOT, content)
 
@@ -110,6 +129,8 @@ def describe(result: LotScores, root: Path, options: OutputOptions) -> dict[str,
         "skipped": [asdict(image) for image in result.skipped],
         "warnings": list(result.warnings),
         "notes": [*result.survey.notes(), *result.run.notes],
+        **_left_out(result.survey.listing),
+        "copies": [asdict(group) for group in result.copies],
         "settings": {
             **asdict(result.run.settings),
             "bit_depth": result.survey.bit_depth,
@@ -142,6 +163,11 @@ def describe(result: LotScores, root: Path, options: OutputOptions) -> dict[str,
     }
 
 
+def _left_out(listing: Listing | None) -> dict[str, Any]:
+    """What was not taken for an image, where the lot's folder was searched."""
+    return {} if listing is None else {"left_out": facts_on(listing.left_out)}
+
+
 def plan_facts(plan: Plan) -> dict[str, Any]:
     """A memory plan as JSON, with what follows from it."""
     facts = {**asdict(plan), "memory_bytes": plan.memory_bytes, "disk_bytes": plan.disk_bytes}
@@ -170,8 +196,12 @@ def score_rows(result: LotScores, written: Written) -> dict[str, list[str]]:
         missing = "; ".join(map(str, written.missing.get(name, ())))
         rows[name] = [name, "ok", *scores, written.maps.get(name, ""), missing]
     for skip in result.skipped:
-        rows[skip.name] = [skip.name, skip.status, "", "", "", "", skip.reason]
+        rows[skip.name] = _unscored_row(skip)
     return {name: rows[name] for name in sorted(rows, key=natural_key)}
+
+
+def _unscored_row(skip: SkippedImage) -> list[str]:
+    return [skip.name, skip.status, "", "", "", "", skip.reason]
 
 
 def write_table(path: Path, rows: list[list[str]]) -> None:

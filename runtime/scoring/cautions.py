@@ -10,13 +10,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..types import Array, FloatArray
+from ..._files import shown
+from ..types import Array, Copies, FloatArray
 
 FEW_IMAGES = 20
 GROUP_GAP = 2.7
 """Gap between two groups of CLS embeddings, in median links, from which a lot counts as mixed."""
 
 GROUP_SHARE, GROUP_IMAGES = 0.1, 5
+COPIES_NAMED, IMAGES_NAMED = 3, 5
 STAND_OUT = 1.2
 """Ratio of the largest raw score to the median below which nothing stands out."""
 
@@ -43,6 +45,30 @@ def cautions(raw_scores: Array, cls: FloatArray, skipped: int) -> tuple[str, ...
             "the scores says little"
         )
     return tuple(warnings)
+
+
+def copy_caution(copies: Sequence[Copies]) -> tuple[str, ...]:
+    """Return the warning for a lot in which images are copies of each other, with the first of them."""
+    if not copies:
+        return ()
+    first = "; ".join(_alike(group) for group in copies[:COPIES_NAMED])
+    rest = len(copies) - COPIES_NAMED
+    more = f"; and {rest} more, see lot.json" if rest > 0 else ""
+    return (
+        f"{sum(len(group.images) for group in copies)} images are copies of others: {first}{more}. "
+        "Copies judge each other: a defect that is on several of them scores too low. Keep one of each, with "
+        "--exclude",
+    )
+
+
+def _alike(copies: Copies) -> str:
+    """Names of one group, and in what they agree; of many, the first ones."""
+    names = copies.images
+    text = ", ".join(map(shown, names[:IMAGES_NAMED]))
+    if len(names) > IMAGES_NAMED:
+        text += f" and {len(names) - IMAGES_NAMED} more"
+    same = any(len(group) == len(names) for group in copies.same_bytes)
+    return f"{text} ({'the same bytes' if same else 'nearly the same picture'})"
 
 
 def separate_group(cls: FloatArray) -> int:

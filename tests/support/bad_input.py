@@ -414,7 +414,19 @@ def groups(sizes: tuple[int, ...], *options: str) -> Callable[[Place], list[str]
     return build
 
 
+def copied(name: str) -> Callable[[Place], list[str]]:
+    """One of the images once more, under another name."""
+
+    def build(place: Place) -> list[str]:
+        (place.lot / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(place.an_image(), place.lot / name)
+        return []
+
+    return build
+
+
 RGB = "RGB"
+JPEG_2000 = b"\0\0\0\x0cjP  \r\n\x87\n"
 CASES = [
     Case("zero-byte file", write_bytes("a.png", b""), 3, "the file is empty", ("a.png",)),
     Case(
@@ -565,5 +577,20 @@ CASES = [
     Case("even degree", arguments("--degrees", "2"), 2, "odd"),
     Case("interval the wrong way round", arguments("--interval", "0.3,0.1"), 2, "lo < hi"),
     Case("interval too narrow for the lot", arguments("--interval", "0,0.05"), 6, "at least 21"),
-    Case("groups, one too small", groups((6, 2), "--group-by", "folder"), 6, "part1 (2)"),
+    Case(
+        "groups, one too small",
+        groups((6, 2), "--group-by", "folder"),
+        3,
+        "folder part1: not scored (2 images are too few",
+        ("part1/cell0061.png", "part1/cell0071.png"),
+        scored=6,
+    ),
+    Case("groups, all too small", groups((4, 4), "--group-by", "folder"), 6, "part1 (4)"),
+    Case("picture with an unusual ending", write_bytes("a.jp2", JPEG_2000), 3, "JPEG 2000", ("a.jp2",)),
+    Case("picture without an ending", copied("scan"), 0, "images by their first bytes", scored=9),
+    Case("thumbnails of a NAS", copied("@eaDir/a/SYNOPHOTO_THUMB_M.jpg"), 0, "1 folder with 1 file"),
+    Case("raw file of a camera", copied("a.nef"), 3, "a camera's raw file (.nef)", ("a.nef",)),
+    Case("the same image twice", copied("again.png"), 0, "(the same bytes)", scored=9),
+    Case("files that are no images", write_bytes("a.txt", b"x"), 0, "left out: 1 .txt (first: a.txt)"),
+    Case("pattern that matches nothing", arguments("--exclude", "*.PNG"), 6, "matches the pattern '*.PNG'"),
 ]

@@ -61,7 +61,7 @@ def test_bad_input(case: Case, place: Place, commands: Path) -> None:
     with (place.root / "out/scores.csv").open(encoding="utf-8", errors="surrogateescape", newline="") as file:
         rows = {row["image"]: row for row in csv.DictReader(file)}
     for name in case.bad:
-        assert rows[name]["status"] in ("unreadable", "too_large", "unsupported")
+        assert rows[name]["status"] in ("unreadable", "too_large", "unsupported", "too_few")
         assert rows[name]["error"]
         assert rows[name]["score"] == ""
     good = [row for row in rows.values() if row["status"] == "ok"]

@@ -10,7 +10,8 @@ import pytest
 
 from musc_edge._files import make_folders, remove_folder
 from musc_edge.runtime.errors import LotError
-from musc_edge.runtime.images.listing import IMAGE_SUFFIXES, list_lot, natural_key
+from musc_edge.runtime.images.kinds import IMAGE_SUFFIXES
+from musc_edge.runtime.images.listing import list_lot, natural_key
 from musc_edge.runtime.images.reading import ImageError, read_image
 from musc_edge.runtime.results.image_files import OutputOptions
 from musc_edge.runtime.results.write import write_results
@@ -83,8 +84,16 @@ def test_every_kind_in_either_case(tmp_path: Path, suffix: str) -> None:
 
 def test_hidden_and_other_files_are_left_out(tmp_path: Path) -> None:
     make(tmp_path, "1.png", ".2.png", ".png", ".thumbs/3.png", "sub/.hidden/4.png", "._1.png")
-    make(tmp_path, "notes.txt", "scores.csv", "png", "5.png.part", "6.gif", "7.npy", "sub/8", "9.png ")
-    assert listed(tmp_path) == ["1.png"]
+    make(tmp_path, "notes.txt", "scores.csv", "png", "5.png.part", "6.mp4", "7.npy", "sub/8", "9.png ")
+    listing = list_lot(tmp_path)
+    assert [image.name for image in listing] == ["1.png"]
+    assert [(left.name, left.why) for left in listing.left_out] == [
+        (".2.png", "hidden"), ("._1.png", "of other programs"), (".png", "hidden"),
+        (".thumbs/", "of other programs"), ("5.png.part", "not an image"), ("6.mp4", "not an image"),
+        ("7.npy", "not an image"), ("9.png ", "not an image"), ("notes.txt", "not an image"),
+        ("png", "not an image"), ("scores.csv", "not an image"), ("sub/.hidden/", "hidden"),
+        ("sub/8", "not an image"),
+    ]  # fmt: skip
 
 
 def test_folder_with_an_image_name_is_searched_and_not_listed(tmp_path: Path) -> None:
@@ -239,10 +248,13 @@ def test_file_instead_of_folder(tmp_path: Path) -> None:
     assert "Give the folder" in str(caught.value)
 
 
-@pytest.mark.parametrize("names", [[], ["notes.txt", "sub/1.gif", ".1.png"]], ids=["empty", "no image"])
+@pytest.mark.parametrize("names", [[], ["notes.txt", "sub/1.mp4", ".1.png"]], ids=["empty", "no image"])
 def test_no_images(tmp_path: Path, names: list[str]) -> None:
     make(tmp_path, *names)
     with pytest.raises(LotError, match="no image was found") as caught:
         list_lot(tmp_path)
     assert str(tmp_path) in str(caught.value)
     assert all(suffix[1:] in str(caught.value) for suffix in IMAGE_SUFFIXES)
+    if names:
+        assert "not images, left out: 1 .txt, 1 .mp4 (first: notes.txt)" in str(caught.value)
+        assert "left out, hidden: 1 file (first: .1.png)" in str(caught.value)

@@ -1,0 +1,173 @@
+"""Make docs/copies.md: how often copies in a lot are found, and how often good parts are taken for copies.
+
+    python tests/measure/copies.py BUNDLE ELPV TEXTILE TILES > docs/copies.md
+
+ELPV is the unpacked package elpv-dataset 1.0.0.post1, TEXTILE that of conformal-clip-data 0.1.4, TILES a
+folder of photographs of magnetic tiles in MVTec AD's layout.  Lots are drawn at random; into some one copy of
+an image is planted, changed in one way.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from musc_edge import open_bundle
+from musc_edge.runtime.images.survey import ReadOptions, survey_lot
+from musc_edge.runtime.scoring.copies import find_copies
+from musc_edge.runtime.store.features import HostStore
+from musc_edge.runtime.types import Array, Bundle, LotImage
+from musc_edge.runtime.vit.extract import extract, store_shape
+from musc_edge.runtime.vit.onnx_backend import OnnxBackend
+
+POOL, COPIED, LOTS, IMAGES = 80, 6, 100, 60
+Shot = Image.Image
+
+
+def changed(shot: Shot, rng: np.random.Generator) -> Iterator[tuple[str, Shot]]:
+    """Copies of one image, each changed in one way."""
+    values = np.asarray(shot).astype(np.float64)
+    width, height = shot.size
+
+    def clipped(changed: Array) -> Shot:
+        return Image.fromarray(np.clip(changed, 0, 255).round().astype(np.uint8))
+
+    yield "another container, the same pixels", shot
+    yield "JPEG, quality 95", jpeg(shot, 95)
+    yield "JPEG, quality 75", jpeg(shot, 75)
+    yield "brightness + 1", clipped(values + 1)
+    yield "brightness + 10", clipped(values + 10)
+    yield "noise of 2 levels", clipped(values + rng.normal(0, 2, values.shape))
+    yield "noise of 5 levels", clipped(values + rng.normal(0, 5, values.shape))
+    yield "half as large", shot.resize((width // 2, height // 2))
+    yield "shifted by a pixel", clipped(np.roll(values, 1, 1))
+    yield "shifted by four pixels", clipped(np.roll(values, 4, 1))
+    yield "cropped by 1 %", shot.crop((max(1, width // 100), max(1, height // 100), width, height))
+    yield "mirrored", shot.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+
+
+def jpeg(shot: Shot, quality: int) -> Shot:
+    """An image as it comes back from a JPEG."""
+    file = io.BytesIO()
+    shot.save(file, "JPEG", quality=quality)
+    return Image.open(file).convert("RGB")
+
+
+def in_a_fixture(shot: Shot, rng: np.random.Generator) -> Shot:
+    """The image as the photograph of another perfect part in a fixture: moved, in other light, with noise."""
+    dx, dy = rng.uniform(-1.5, 1.5, 2)
+    moved = shot.transform(shot.size, Image.Transform.AFFINE, (1, 0, dx, 0, 1, dy), Image.Resampling.BICUBIC)
+    values = np.asarray(moved) * rng.uniform(0.97, 1.03) + rng.normal(0, 3, (*shot.size[::-1], 3))
+    return Image.fromarray(np.clip(values, 0, 255).round().astype(np.uint8))
+
+
+def features(bundle: Bundle, shots: Sequence[Shot]) -> Array:
+    """Tokens (1,N,P,C) of the first layer."""
+    m = bundle.manifest
+    with tempfile.TemporaryDirectory() as folder, OnnxBackend(bundle) as backend:
+        lot = []
+        for number, shot in enumerate(shots):
+            lot.append(LotImage(str(number), Path(folder) / f"{number}.png"))
+            shot.save(lot[-1].path)
+        tokens = np.empty(store_shape(len(lot), bundle), m.tokens[0].dtype)
+        store = HostStore(tokens, np.empty((len(lot), m.cls_width), np.float32))
+        extract(survey_lot(lot, ReadOptions(), threads=2), backend, m.preprocess, store, threads=2)
+    return tokens[:1].copy()
+
+
+def products(elpv: Path, textile: Path, tiles: Path) -> dict[str, list[Shot]]:
+    """Images of each product, good and defective as they come."""
+    data = elpv / "elpv_dataset/data"
+    rows = [line.split() for line in (data / "labels.csv").read_text(encoding="ascii").splitlines()]
+    simulated = textile / "conformal_clip_data/data/textile_images/simulated"
+    paths = {
+        f"{kind}crystalline cells": [data / name for name, _, k in rows if k == kind]
+        for kind in ("mono", "poly")
+    }
+    paths["textiles"] = sorted(simulated.glob("*/*.*"))
+    paths["magnetic tiles"] = sorted(tiles.glob("test/*/*.*"))
+    drawn = {}
+    for name, all_of in paths.items():
+        order = np.random.default_rng(0).permutation(len(all_of))[:POOL]
+        drawn[name] = [Image.open(all_of[i]).convert("RGB") for i in order]
+    return drawn
+
+
+def lot(*tokens: Array) -> HostStore:
+    """A store of these tokens (1,N,P,C), without CLS embeddings."""
+    joined = np.concatenate(tokens, axis=1)
+    return HostStore(joined, np.empty((joined.shape[1], 0), np.float32))
+
+
+def false_alarms(pool: Array, images: int) -> str:
+    """In how many lots, drawn without copies, some were reported, and how many images at most."""
+    rng = np.random.default_rng(1)
+    counts = []
+    for _ in range(LOTS):
+        rows = rng.permutation(pool.shape[1])[:images]
+        counts.append(sum(len(group) for group in find_copies(lot(pool[:, rows]))))
+    return f"{sum(count > 0 for count in counts)} of {LOTS} | {max(counts)}"
+
+
+def found(pool: Array, copies: Array) -> str:
+    """Of lots into which a copy of one of the first images was planted, in how many it was found."""
+    rng = np.random.default_rng(2)
+    hits = 0
+    for k in range(copies.shape[1]):
+        for _ in range(5):
+            others = rng.permutation([i for i in range(pool.shape[1]) if i != k])[: IMAGES - 2]
+            groups = find_copies(lot(pool[:, [k]], copies[:, [k]], pool[:, others]))
+            hits += any({0, 1} <= set(group) for group in groups)
+    return f"{hits} of {5 * copies.shape[1]}"
+
+
+def measured(bundle: Bundle, shots: Sequence[Shot]) -> tuple[Array, dict[str, Array]]:
+    """Tokens of a product's images, and of the copies of the first ones by kind."""
+    rng = np.random.default_rng(3)
+    kinds: dict[str, list[int]] = {}
+    copies: list[Shot] = []
+    for shot in shots[:COPIED]:
+        for kind, copy in changed(shot, rng):
+            kinds.setdefault(kind, []).append(len(shots) + len(copies))
+            copies.append(copy)
+    tokens = features(bundle, [*shots, *copies])
+    return tokens[:, : len(shots)], {kind: tokens[:, rows] for kind, rows in kinds.items()}
+
+
+def main() -> None:
+    """Print the page."""
+    bundle = open_bundle(sys.argv[1])
+    shots = products(*map(Path, sys.argv[2:5]))
+    rng = np.random.default_rng(4)
+    for name in ("monocrystalline cells", "textiles"):
+        first = shots[name][0]
+        shots[f"one of the {name}, {POOL} times in a fixture"] = [
+            in_a_fixture(first, rng) for _ in range(POOL)
+        ]
+    alarms, tables = [], {}
+    for name, images in shots.items():
+        pool, copies = measured(bundle, images)
+        alarms += [f"| {name}, {size} images | {false_alarms(pool, size)} |" for size in (20, IMAGES)]
+        tables[name] = {kind: found(pool, each) for kind, each in copies.items()}
+        print(alarms[-2:], tables[name], file=sys.stderr, flush=True)
+    print((Path(__file__).parents[1] / "data" / "copies_head.md").read_text(encoding="utf-8").strip())
+    print(
+        "\n## Lots without copies\n\n| lot | reported in | images reported at most |\n|---|---|---|",
+        *alarms,
+        sep="\n",
+    )
+    print(
+        f"\n## One copy in a lot of {IMAGES}\n\n| copy | {' | '.join(tables)} |\n|---{'|---' * len(tables)}|"
+    )
+    for kind in next(iter(tables.values())):
+        print(f"| {kind} | {' | '.join(table[kind] for table in tables.values())} |")
+
+
+if __name__ == "__main__":
+    main()
