@@ -6,7 +6,11 @@ import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from math import ceil
 from typing import Any, TypeVar
+
+from .cgroups import processors
+from .limits import too_few_threads
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -34,7 +38,7 @@ def in_order(
     waiting: deque[tuple[Item, Future[Result]]] = deque()
     try:
         for item in items:
-            waiting.append((item, pool.submit(work, item)))
+            waiting.append((item, _submit(pool, work, item)))
             # An item leaves the queue after its result came, not before: if the wait for it is interrupted,
             # ``finally`` still finds it.
             if len(waiting) > ahead:
@@ -45,6 +49,14 @@ def in_order(
             waiting.popleft()
     finally:
         _stop(pool, [future for _, future in waiting], patience)
+
+
+def _submit(pool: ThreadPoolExecutor, work: Callable[[Item], Result], item: Item) -> Future[Result]:
+    """Submit ``work(item)``; DeviceError if a thread for it cannot be started."""
+    try:
+        return pool.submit(work, item)
+    except RuntimeError as error:
+        raise too_few_threads(error) from error
 
 
 def _result(future: Future[Result]) -> Result:
@@ -60,8 +72,9 @@ def has_abandoned() -> bool:
 
 
 def cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0))
+    """Return the number of threads that this process can run at once, by its cores and its cgroups' quota."""
+    usable, quota = len(os.sched_getaffinity(0)), processors()
+    return usable if quota is None else max(1, min(usable, ceil(quota)))
 
 
 def _stop(pool: ThreadPoolExecutor, futures: list[Future[Any]], patience: float | None) -> None:

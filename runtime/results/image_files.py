@@ -20,8 +20,9 @@ import numpy as np
 from PIL import Image
 
 from ..._files import make_folders
-from ..errors import OutputError
+from ..errors import DeviceError, OutputError
 from ..images.survey import PATIENCE
+from ..limits import limit_reached
 from ..memory import process_memory, size_text
 from ..parallel import in_order
 from ..scoring.anomaly_map import upsample
@@ -139,13 +140,17 @@ def optional(what: str, target: Path, failed: list[Missing]) -> Iterator[Path]:
     ------
     OSError
         If the disk is full or fails.
+    DeviceError
+        If the machine allows too few files.
     """
     try:
         make_folders(target.parent)
         yield target
     except Exception as error:  # decoders and encoders raise anything at all
-        if isinstance(error, OSError) and error.errno in _DISK:
+        if isinstance(error, DeviceError) or (isinstance(error, OSError) and error.errno in _DISK):
             raise
+        if found := limit_reached(error):
+            raise found from error
         with suppress(OSError):
             target.unlink(missing_ok=True)
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
