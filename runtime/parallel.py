@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from math import ceil
+from threading import Condition
 from typing import Any, TypeVar
 
 from .cgroups import processors
@@ -17,6 +19,33 @@ Result = TypeVar("Result")
 
 _TURN = 0.5  # seconds
 _abandoned: set[Future[Any]] = set()  # still running when their consumer stopped waiting
+
+
+class Room:
+    """Memory that work on several threads shares: what needs more than is left waits until other work ends.
+
+    ``size`` is in bytes, None for without limit.  Work that needs more than all of it runs alone.
+    """
+
+    def __init__(self, size: int | None = None) -> None:
+        self._size, self._taken, self._work = size, 0, 0
+        self._changed = Condition()
+
+    @contextmanager
+    def taken(self, size: int) -> Iterator[None]:
+        """Take ``size`` bytes for as long as the block runs."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._fits(size))
+            self._taken, self._work = self._taken + size, self._work + 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._taken, self._work = self._taken - size, self._work - 1
+                self._changed.notify_all()
+
+    def _fits(self, size: int) -> bool:
+        return not self._work or self._size is None or self._taken + size <= self._size
 
 
 def in_order(

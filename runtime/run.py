@@ -14,7 +14,8 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from heapq import nlargest
 from pathlib import Path
 from types import TracebackType
 
@@ -23,8 +24,9 @@ import numpy as np
 from .._version import __version__
 from .errors import LotError
 from .forecast import Forecast, forecast
-from .images.survey import Survey
+from .images.survey import Survey, needs
 from .memory import default_budget, process_memory, release_memory
+from .results.image_files import NO_FILES, OutputOptions, writing_bytes
 from .results.lot_scores import RunFacts
 from .scorers import open_scorer
 from .scoring.interval import smallest_lot
@@ -103,6 +105,7 @@ class Run:
     settings : the method's parameters.
     resources : what runs the work, and what it may use.
     watch : who is told of it.
+    outputs : the files per image that will be written, for memory plan and forecast.
 
     Raises
     ------
@@ -122,8 +125,10 @@ class Run:
         settings: ScoreSettings = PAPER,
         resources: Resources = ANYTHING,
         watch: Watch | None = None,
+        outputs: OutputOptions = NO_FILES,
     ) -> None:
         self._given = bundle
+        self.outputs = outputs
         self._watch = watch or Watch()
         self.settings, self.resources = settings, resources
         self._stack = ExitStack()
@@ -136,6 +141,7 @@ class Run:
             self.bundle = self._given if isinstance(self._given, Bundle) else open_bundle(self._given)
             self.method = Method.of(self.bundle.manifest.grid, self.settings)
             self.scorer = stack.enter_context(open_scorer(self.method, self.resources, self.bundle.root))
+            release_memory()  # what looking at the files took
             self._program_bytes = process_memory()
             self._stack = stack.pop_all()
         return self
@@ -178,29 +184,54 @@ class Run:
         """(S, N, P, C) of the tokens of so many images."""
         return store_shape(images, self.bundle)
 
-    def plan(self, images: int, *, decode_bytes: int = 0, keep: bool = False) -> Plan:
+    def plan(self, images: int, *, survey: Survey | None = None, keep: bool = False) -> Plan:
         """The memory plan, made while the ViT is open but has not run.
 
-        ``decode_bytes`` is the memory to decode the largest image; ``keep`` says that work is kept in files.
+        ``survey`` says what decoding the images takes, if they are there already; ``keep`` that work is kept
+        in files.  Where the budget is short fewer images are decoded, compared and written at a time.
 
         Raises
         ------
         LotError
-            If the memory budget is too small.
+            If the memory budget is too small even for one at a time.
         """
         release_memory()  # what loading the ViT took
-        resources = self.resources
-        decoding = resources.workers * decode_bytes
+        threads = self.resources.workers
+        fewer = [threads >> k for k in range(threads.bit_length())]  # halves, down to 1
+        for lanes, comparing in [*((n, threads) for n in fewer), *((1, n) for n in fewer[1:])]:
+            try:
+                return self._plan(images, survey, lanes, comparing, keep=keep)
+            except LotError as error:
+                last = error
+        if survey is None:
+            raise last
+        largest = max(survey.images, key=lambda image: survey.headers[image.name].decode_bytes)
+        raise LotError(f"{last} Of this, {needs(largest, survey.headers[largest.name])}") from last
+
+    def _plan(self, images: int, survey: Survey | None, lanes: int, threads: int, *, keep: bool) -> Plan:
+        """The plan that decodes and writes ``lanes`` images at a time, and compares on ``threads``."""
+        resources, headers = self.resources, list(survey.headers.values()) if survey else []
+        decoding = sum(nlargest(lanes, [header.decode_bytes for header in headers]))
+        writing = sum(nlargest(lanes, [writing_bytes(header, self.outputs) for header in headers]))
         vit = process_memory() - self._program_bytes + decoding + running_bytes(self.bundle, resources.batch)
-        needs = HostNeeds(
-            budget=default_budget() if resources.memory_budget is None else resources.memory_budget,
-            threads=resources.workers,
-            program_bytes=self._program_bytes + _LEFT_BY_VIT,
+        budget = default_budget() if resources.memory_budget is None else resources.memory_budget
+        program = self._program_bytes + _LEFT_BY_VIT
+        host = HostNeeds(
+            budget=budget,
+            threads=threads,
+            program_bytes=program,
             vit_bytes=max(vit - _LEFT_BY_VIT, 0),
             keep=keep,
         )
         itemsize = np.dtype(self.bundle.manifest.tokens[0].dtype).itemsize
-        return self.scorer.plan(self.shape(images), itemsize, needs)
+        plan = self.scorer.plan(self.shape(images), itemsize, host)
+        plan = replace(plan, decoding_bytes=decoding, writing_bytes=writing)
+        if plan.memory_bytes > budget:
+            raise LotError(
+                f"a memory budget of {budget / 1e6:.0f} MB is too small to write what was asked for: the "
+                f"smallest that works is {plan.memory_bytes / 1e6 + 1:.0f} MB."
+            )
+        return plan
 
     def forecast(self, images: int, plan: Plan, *, measure: bool = False) -> Forecast:
         """What the work will take; ``measure`` also times the ViT, which must be open, and small lots."""
@@ -233,14 +264,13 @@ class Run:
         with self.vit() as backend:
             with watch.timer.stage("plan"):
                 kept = self._open_kept(Path(keep), survey) if keep else None
-                largest = max(header.decode_bytes for header in survey.headers.values())
-                plan = self.plan(images, decode_bytes=largest, keep=bool(kept))
+                plan = self.plan(images, survey=survey, keep=bool(kept))
                 watch.announce(self.forecast(images, plan))
                 require_room(Path(keep or resources.scratch or tempfile.gettempdir()), plan.disk_bytes)
                 store = self._allocate(images, plan, kept, fills_device=backend.fills_device)
             read, failed = extract(
                 survey, backend, self.bundle.manifest.preprocess, store, resources.batch, resources.workers,
-                watch.timer, watch.progress, kept,
+                watch.timer, watch.progress, kept, plan.decoding_bytes,
             )  # fmt: skip
         skipped = (*survey.skipped, *failed)
         require_enough(len(read), skipped, self.settings)  # files may have vanished since the survey

@@ -169,8 +169,9 @@ def _score_one(
         reading=_reading(args),
         keep=kept / (Path(subfolder).name or "lot") if kept else None,
         watch=watch,
+        outputs=(output := _output(args)),
     )
-    about, rows = write_results(result, target, root, _output(args), progress)
+    about, rows = write_results(result, target, root, output, progress)
     return Scored(result, about, rows, subfolder)
 
 

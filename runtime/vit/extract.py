@@ -71,9 +71,11 @@ def extract(
     timer: StageTimer = UNTIMED,
     progress: Progress = no_progress,
     kept: Checkpoint | None = None,
+    room: int | None = None,
 ) -> tuple[tuple[LotImage, ...], tuple[SkippedImage, ...]]:
     """Decode a lot's images ahead of the ViT, and fill ``store`` with the features of the readable ones.
 
+    ``room`` is the memory in bytes for images that are decoded at once; None for without limit.
     Batches in ``kept`` work are taken from there, and new ones are added to it.  Returns the images in the
     order of their rows in the store, and those that failed.
 
@@ -90,7 +92,7 @@ def extract(
     # A batch is so many files, readable or not: the next one begins at a multiple of its size.
     total, first = len(survey.images), len(batches) * batch
     progress("extract", min(first, total), total, "images")
-    with closing(decode_ahead(survey, spec, threads, 2 * batch, first, timer)) as stream:
+    with closing(decode_ahead(survey, spec, threads, 2 * batch, first, timer, room)) as stream:
         for done in range(first, total, batch):
             with timer.stage("wait for images"):
                 chunk = list(islice(stream, batch))
