@@ -17,7 +17,7 @@ from collections.abc import Sequence
 
 from .images.listing import list_lot
 from .images.survey import DEFAULT_READING, ReadOptions, Survey, survey_lot
-from .memory import default_budget, process_memory
+from .memory import default_budget, give_back_large_blocks, process_memory
 from .results.image_files import NO_FILES, OutputOptions
 from .results.lot_result import LotResult
 from .run import Run, Watch, require_enough
@@ -85,6 +85,7 @@ def _survey(
     watch: Watch,
 ) -> Survey:
     """List the images and read their headers; LotError if there are too few."""
+    give_back_large_blocks()
     with watch.timer.stage("survey"):
         images = list_lot(lot) if isinstance(lot, str | os.PathLike) else tuple(lot)
         # Looking at files comes before any plan.  Of the same budget, it has what the program leaves.

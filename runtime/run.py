@@ -23,9 +23,10 @@ import numpy as np
 
 from .._version import __version__
 from .errors import LotError
-from .forecast import Forecast, forecast
+from .forecast import Forecast
 from .images.survey import Survey, needs
 from .memory import default_budget, process_memory, release_memory
+from .results.contact_sheet import SHEET_IMAGES
 from .results.image_files import NO_FILES, OutputOptions, writing_bytes
 from .results.lot_scores import RunFacts
 from .scorers import open_scorer
@@ -37,6 +38,7 @@ from .settings import ANYTHING, PAPER, Resources, ScoreSettings
 from .store.checkpoint import Checkpoint
 from .store.tables import require_room
 from .timing import StageTimer
+from .trial import seconds_to_read, seconds_to_write
 from .types import (
     Bundle,
     FeatureBackend,
@@ -52,7 +54,7 @@ from .vit.bundle import open_bundle
 from .vit.choose import enter_backend
 from .vit.extract import allocate, extract, running_bytes, seconds_per_image, store_shape
 
-_LEFT_BY_VIT = 24_000_000
+_LEFT_BY_VIT = 40_000_000
 """Bytes that stay when a ViT is closed: ONNX Runtime's own, and what the allocator cannot give back."""
 
 
@@ -69,8 +71,8 @@ class Watch:
     progress : callable
         Called as ``progress(stage, done, total, unit)``, often, from the thread that scores the lot.
     announce : callable
-        Called once before the work begins, with a forecast: ``images``, ``pairs``, ``seconds`` where they are
-        known, and the memory ``plan``.
+        Called once before the work begins, with a forecast: ``images``, ``pairs``, the seconds of each stage,
+        and the memory ``plan``.
     timer : StageTimer
         ``timer.seconds`` has the seconds of each stage by its name.
     """
@@ -233,14 +235,39 @@ class Run:
             )
         return plan
 
-    def forecast(self, images: int, plan: Plan, *, measure: bool = False) -> Forecast:
-        """What the work will take; ``measure`` also times the ViT, which must be open, and small lots."""
+    def forecast(self, images: int, plan: Plan, survey: Survey | None = None) -> Forecast:
+        """What the work will take, while the ViT is open; ``survey`` says what its images are like.
+
+        Without one, the time to read and to write images is not known.
+        """
         name, version = self._vit_names
-        seconds = None
-        if measure and self._vit is not None:
-            seconds = images * seconds_per_image(self._vit, self.bundle, self.resources.batch)
-        vit = f"{name} ({version})"
-        return forecast(self.scorer, self.shape(images), plan, vit=vit, measure=measure, vit_seconds=seconds)
+        shape, judges = self.shape(images), self.scorer.judges(images)
+        vit, reading, writing = 0.0, 0.0, None
+        if survey:
+            reading = seconds_to_read(survey, self.bundle.manifest.preprocess)
+            writing = seconds_to_write(survey, self.bundle, self.outputs, self.resources.scratch)
+            writing *= images / self.resources.workers
+        if self._vit is not None:
+            vit = seconds_per_image(self._vit, self.bundle, self.resources.batch)
+        # The ViT on the CPU shares the cores with the decoders; a GPU works beside them.
+        read = reading / self.resources.workers
+        each = vit + read if name == "cpu" else max(vit, read)
+        loads = judges.loads(plan.block, plan.blocks_in_memory) * plan.block
+        return Forecast(
+            images=images,
+            judges=judges.count,
+            pairs=judges.pairs,
+            layers=shape[0],
+            reads=1 + loads / images,
+            seconds=self.scorer.seconds(shape, plan),
+            plan=plan,
+            scorer=self.scorer.kind,
+            vit=f"{name} ({version})",
+            vit_seconds=images * each,
+            survey_seconds=self._watch.timer.seconds.get("survey", 0.0),
+            write_seconds=writing,
+            sheet_seconds=min(images, SHEET_IMAGES) * reading,
+        )
 
     # ---- the work --------------------------------------------------------------------------------
 
@@ -265,7 +292,7 @@ class Run:
             with watch.timer.stage("plan"):
                 kept = self._open_kept(Path(keep), survey) if keep else None
                 plan = self.plan(images, survey=survey, keep=bool(kept))
-                watch.announce(self.forecast(images, plan))
+                watch.announce(self.forecast(images, plan, survey))
                 require_room(Path(keep or resources.scratch or tempfile.gettempdir()), plan.disk_bytes)
                 store = self._allocate(images, plan, kept, fills_device=backend.fills_device)
             read, failed = extract(

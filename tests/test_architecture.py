@@ -26,7 +26,7 @@ FLOORS = (
     {"store"},
     {"images", "scoring"},
     {"gpu", "results", "vit"},
-    {"forecast", "scorers"},
+    {"forecast", "scorers", "trial"},
     {"run"},
     {"pipeline"},
 )

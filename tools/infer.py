@@ -14,6 +14,7 @@ from . import cli
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ..runtime.forecast import Forecast
     from ..runtime.results.image_files import OutputOptions
     from ..runtime.types import Bundle, LotImage
     from .summary import Scored
@@ -159,8 +160,15 @@ def _score_one(
 
     target = folder / subfolder
     make_folders(target)
-    progress = ProgressLine(sys.stderr, _STAGES)
-    watch = Watch(progress, lambda forecast: None if args.json else cli.show(forecast_text(forecast)))
+    tell = None if args.json else cli.show
+    progress = ProgressLine(sys.stderr, _STAGES, tell)
+
+    def announce(forecast: Forecast) -> None:
+        if tell:
+            tell(forecast_text(forecast))
+        progress.expect(forecast.stages)
+
+    watch = Watch(progress, announce)
     result = score_lot(
         images,
         bundle,

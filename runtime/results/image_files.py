@@ -22,7 +22,7 @@ from PIL import Image
 from ..._files import make_folders
 from ..errors import DeviceError, OutputError
 from ..images.reading import Header
-from ..images.survey import PATIENCE
+from ..images.survey import PATIENCE, Survey
 from ..limits import limit_reached
 from ..memory import process_memory, release_memory, size_text
 from ..parallel import Room, in_order
@@ -112,26 +112,20 @@ def write_image_files(
     """
     names = file_names(result.images)
     suffix = MAP_FORMATS[options.map_format]
-    scale, codes = lot_scale(result.maps, result.raw_scores), map_scale(result.maps)
-
+    drawing = Drawing(
+        result.survey,
+        result.run.bundle.manifest.preprocess.size,
+        options,
+        folder,
+        lot_scale(result.maps, result.raw_scores),
+        map_scale(result.maps),
+    )
     threads, room, problems = _room(result, options)
 
     def write(row: int) -> list[Missing]:
-        header = result.survey.headers[result.images[row].name]
-        with room.taken(writing_bytes(header, options)):
-            return write_files(row)
-
-    def write_files(row: int) -> list[Missing]:
-        image, failed = result.images[row], list[Missing]()
-        if options.maps != "none":
-            with optional("map", folder / MAPS / f"{names[image.name]}{suffix}", failed) as target:
-                save_map(target, _map(result, row, options.maps), options.map_format, codes)
-        if options.overlays:
-            with optional("overlay", folder / OVERLAYS / f"{names[image.name]}.jpg", failed) as target:
-                _require_jpeg(result, row)
-                picture = draw_overlay(np.asarray(result.survey.read(image)), result.maps[row], scale)
-                save_picture(target, Image.fromarray(picture), "JPEG", quality=_JPEG_QUALITY)
-        return failed
+        image = result.images[row]
+        with room.taken(writing_bytes(result.survey.headers[image.name], options)):
+            return drawing.write(image, result.maps[row], names[image.name])
 
     maps, missing = {}, {}
     if options.maps != "none" or options.overlays:
@@ -144,6 +138,51 @@ def write_image_files(
                 missing[name] = failed
             progress("write", row + 1, len(result.images), "images")
     return Written(maps, missing, problems)
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What the files of every image of a lot are made with.
+
+    ``size`` is the model's (H, W), ``scale`` that of the overlays' colours, ``codes`` that of PNG maps.
+    """
+
+    survey: Survey
+    size: tuple[int, int]
+    options: OutputOptions
+    folder: Path
+    scale: Scale
+    codes: Scale
+
+    def write(self, image: LotImage, grid: FloatArray, name: str) -> list[Missing]:
+        """Write the files of one image with the map ``grid`` (Gh,Gw); returns those that were not made."""
+        options, failed = self.options, list[Missing]()
+        if options.maps != "none":
+            suffix = MAP_FORMATS[options.map_format]
+            with optional("map", self.folder / MAPS / f"{name}{suffix}", failed) as target:
+                save_map(target, self._map(image, grid), options.map_format, self.codes)
+        if options.overlays:
+            with optional("overlay", self.folder / OVERLAYS / f"{name}.jpg", failed) as target:
+                self._require_jpeg(image)
+                picture = draw_overlay(np.asarray(self.survey.read(image)), grid, self.scale)
+                save_picture(target, Image.fromarray(picture), "JPEG", quality=_JPEG_QUALITY)
+        return failed
+
+    def _map(self, image: LotImage, grid: FloatArray) -> FloatArray:
+        """Return the map of one image at the size that was asked for."""
+        if self.options.maps == "grid":
+            return np.ascontiguousarray(grid)
+        header = self.survey.headers[image.name]
+        size = self.size if self.options.maps == "pixel" else (header.height, header.width)
+        pixels: FloatArray = upsample(grid[None], size)[0]
+        return pixels
+
+    def _require_jpeg(self, image: LotImage) -> None:
+        """Raise ValueError if an image is too large for its overlay, before it is drawn."""
+        header = self.survey.headers[image.name]
+        if max(header.width, header.height + LEGEND_HEIGHT) > _JPEG_SIDE:
+            size = f"{header.width} x {header.height}"
+            raise ValueError(f"{size} pixels; a JPEG has at most {_JPEG_SIDE} a side")
 
 
 @contextmanager
@@ -176,13 +215,6 @@ def save_picture(path: Path, picture: Image.Image, kind: str, **options: int) ->
     content = io.BytesIO()
     picture.save(content, kind, **options)
     path.write_bytes(content.getbuffer())
-
-
-def _require_jpeg(result: LotScores, row: int) -> None:
-    """Raise ValueError if an image is too large for its overlay, before it is drawn."""
-    header = result.survey.headers[result.images[row].name]
-    if max(header.width, header.height + LEGEND_HEIGHT) > _JPEG_SIDE:
-        raise ValueError(f"{header.width} x {header.height} pixels; a JPEG has at most {_JPEG_SIDE} a side")
 
 
 def writing_bytes(header: Header, options: OutputOptions) -> int:
@@ -288,13 +320,3 @@ def _strips(height: int, width: int) -> Iterator[slice]:
     """Yield the rows of an image a strip at a time: colouring takes many times the memory of the image."""
     rows = max(1, _STRIP // width)
     return (slice(top, min(top + rows, height)) for top in range(0, height, rows))
-
-
-def _map(result: LotScores, row: int, kind: str) -> FloatArray:
-    """Return the map of one image at the size that was asked for."""
-    if kind == "grid":
-        return np.ascontiguousarray(result.maps[row])
-    header = result.survey.headers[result.images[row].name]
-    size = result.run.bundle.manifest.preprocess.size if kind == "pixel" else (header.height, header.width)
-    pixels: FloatArray = upsample(result.maps[row : row + 1], size)[0]
-    return pixels
