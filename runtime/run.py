@@ -54,8 +54,10 @@ from .vit.bundle import open_bundle
 from .vit.choose import enter_backend
 from .vit.extract import allocate, extract, running_bytes, seconds_per_image, store_shape
 
-_LEFT_BY_VIT = 40_000_000
+_LEFT_BY_VIT = 24_000_000
 """Bytes that stay when a ViT is closed: ONNX Runtime's own, and what the allocator cannot give back."""
+_LATER = 16_000_000
+"""Bytes of code and tables that libraries load when they are first used, and of threads' stacks."""
 
 
 def _say_nothing(forecast: Forecast) -> None:
@@ -217,7 +219,7 @@ class Run:
         writing = sum(nlargest(lanes, [writing_bytes(header, self.outputs) for header in headers]))
         vit = process_memory() - self._program_bytes + decoding + running_bytes(self.bundle, resources.batch)
         budget = default_budget() if resources.memory_budget is None else resources.memory_budget
-        program = self._program_bytes + _LEFT_BY_VIT
+        program = self._program_bytes + _LEFT_BY_VIT + _LATER
         host = HostNeeds(
             budget=budget,
             threads=threads,
