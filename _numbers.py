@@ -1,4 +1,4 @@
-"""Arithmetic that every part needs; imports nothing."""
+"""Arithmetic and numbers in words that every part needs; imports nothing."""
 
 from __future__ import annotations
 
@@ -6,3 +6,11 @@ from __future__ import annotations
 def ceil_div(a: int, b: int) -> int:
     """Return a / b rounded up: how many blocks of b it takes to hold a."""
     return -(-a // b)
+
+
+def size_text(count: float) -> str:
+    """Format a number of bytes: '340 MB', '2.1 GB'."""
+    for unit, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if count >= unit:
+            return f"{count / unit:.1f} {name}" if name == "GB" else f"{count / unit:.0f} {name}"
+    return f"{count:.0f} bytes"

@@ -1,4 +1,4 @@
-"""Measure the memory that this process holds and the machine can still give, for the budget of a plan."""
+"""Measure the memory that this process holds and may still take, for the budget of a plan."""
 
 from __future__ import annotations
 
@@ -6,19 +6,23 @@ import ctypes
 import os
 from pathlib import Path
 
-_CGROUP = Path("/sys/fs/cgroup")
+from .._numbers import size_text as size_text  # noqa: PLC0414  # part of this module to all others
+from .cgroups import memory_room, read_field
+from .limits import address_room
+
 _MEMINFO = Path("/proc/meminfo")
 _STATUS = Path("/proc/self/status")
+_M_MMAP_THRESHOLD = -3  # malloc.h
 
 
 def default_budget() -> int:
-    """Return the memory of this process plus half of what is available now, in bytes."""
+    """Return the memory that this process holds and half of what it may still take, in bytes."""
     return process_memory() + available_memory() // 2
 
 
 def process_memory() -> int:
     """Return the bytes of memory that this process holds now."""
-    return (_read_field(_STATUS, "VmRSS:") or 0) * 1024
+    return (read_field(_STATUS, "VmRSS:") or 0) * 1024
 
 
 def release_memory() -> None:
@@ -30,42 +34,18 @@ def release_memory() -> None:
         trim(0)
 
 
+def give_back_large_blocks() -> None:
+    """Let memory of a megabyte or more go back to the system once it is freed; does nothing without glibc."""
+    # By itself glibc takes larger and larger blocks from its heaps after the first that was freed.  There
+    # they stay, half used, and a process that decodes images on several threads holds twice what it needs.
+    set_option = getattr(ctypes.CDLL(None), "mallopt", None)
+    if set_option is not None:
+        set_option(_M_MMAP_THRESHOLD, 1 << 20)
+
+
 def available_memory() -> int:
-    """Return the bytes that can be allocated without swapping, within the container's limit if it has one."""
-    kilobytes = _read_field(_MEMINFO, "MemAvailable:")
+    """Return the bytes that can be had without swapping, within the limits of cgroups and of the process."""
+    kilobytes = read_field(_MEMINFO, "MemAvailable:")
     half = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
     available = half if kilobytes is None else kilobytes * 1024
-    limit, used = _read_number(_CGROUP / "memory.max"), _read_number(_CGROUP / "memory.current")
-    if limit is not None and used is not None:
-        # The kernel drops the inactive part of the page cache before it kills: count that as free.
-        cached = _read_field(_CGROUP / "memory.stat", "inactive_file") or 0
-        available = min(available, max(limit - used + cached, 0))
-    return available
-
-
-def size_text(count: float) -> str:
-    """Format a number of bytes: '340 MB', '2.1 GB'."""
-    for unit, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if count >= unit:
-            return f"{count / unit:.1f} {name}" if name == "GB" else f"{count / unit:.0f} {name}"
-    return f"{count:.0f} bytes"
-
-
-def _read_field(path: Path, name: str) -> int | None:
-    """Return the number that follows ``name`` in a file of names and numbers, or None."""
-    try:
-        lines = path.read_text(encoding="ascii").splitlines()
-    except OSError:
-        return None
-    for words in map(str.split, lines):
-        if words[:1] == [name] and len(words) > 1 and words[1].isdecimal():
-            return int(words[1])
-    return None
-
-
-def _read_number(path: Path) -> int | None:
-    """Return the number in a file, or None if there is no file or it says 'max' (no limit)."""
-    try:
-        return int(path.read_text(encoding="ascii"))
-    except (OSError, ValueError):
-        return None
+    return min(room for room in (available, memory_room(), address_room()) if room is not None)

@@ -4,15 +4,48 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from math import ceil
+from threading import Condition
 from typing import Any, TypeVar
+
+from .cgroups import processors
+from .limits import too_few_threads
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _TURN = 0.5  # seconds
 _abandoned: set[Future[Any]] = set()  # still running when their consumer stopped waiting
+
+
+class Room:
+    """Memory that work on several threads shares: what needs more than is left waits until other work ends.
+
+    ``size`` is in bytes, None for without limit.  Work that needs more than all of it runs alone.
+    """
+
+    def __init__(self, size: int | None = None) -> None:
+        self._size, self._taken, self._work = size, 0, 0
+        self._changed = Condition()
+
+    @contextmanager
+    def taken(self, size: int) -> Iterator[None]:
+        """Take ``size`` bytes for as long as the block runs."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._fits(size))
+            self._taken, self._work = self._taken + size, self._work + 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._taken, self._work = self._taken - size, self._work - 1
+                self._changed.notify_all()
+
+    def _fits(self, size: int) -> bool:
+        return not self._work or self._size is None or self._taken + size <= self._size
 
 
 def in_order(
@@ -34,7 +67,7 @@ def in_order(
     waiting: deque[tuple[Item, Future[Result]]] = deque()
     try:
         for item in items:
-            waiting.append((item, pool.submit(work, item)))
+            waiting.append((item, _submit(pool, work, item)))
             # An item leaves the queue after its result came, not before: if the wait for it is interrupted,
             # ``finally`` still finds it.
             if len(waiting) > ahead:
@@ -45,6 +78,14 @@ def in_order(
             waiting.popleft()
     finally:
         _stop(pool, [future for _, future in waiting], patience)
+
+
+def _submit(pool: ThreadPoolExecutor, work: Callable[[Item], Result], item: Item) -> Future[Result]:
+    """Submit ``work(item)``; DeviceError if a thread for it cannot be started."""
+    try:
+        return pool.submit(work, item)
+    except RuntimeError as error:
+        raise too_few_threads(error) from error
 
 
 def _result(future: Future[Result]) -> Result:
@@ -60,8 +101,9 @@ def has_abandoned() -> bool:
 
 
 def cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0))
+    """Return the number of threads that this process can run at once, by its cores and its cgroups' quota."""
+    usable, quota = len(os.sched_getaffinity(0)), processors()
+    return usable if quota is None else max(1, min(usable, ceil(quota)))
 
 
 def _stop(pool: ThreadPoolExecutor, futures: list[Future[Any]], patience: float | None) -> None:

@@ -18,6 +18,8 @@ from collections.abc import Sequence
 from .images.listing import list_lot
 from .images.same_files import same_files
 from .images.survey import DEFAULT_READING, ReadOptions, Survey, survey_lot
+from .memory import default_budget, give_back_large_blocks, process_memory
+from .results.image_files import NO_FILES, OutputOptions
 from .results.lot_result import LotResult
 from .run import Features, Run, Watch, require_enough
 from .scoring.anomaly_map import raw_scores
@@ -37,6 +39,7 @@ def score_lot(
     reading: ReadOptions = DEFAULT_READING,
     keep: str | os.PathLike[str] | None = None,
     watch: Watch | None = None,
+    outputs: OutputOptions = NO_FILES,
 ) -> LotResult:
     """Score every image of a lot by all the others (paper, section 3).
 
@@ -49,6 +52,7 @@ def score_lot(
     reading : how files become images; the bit depth is found from the lot by default.
     keep : folder for finished work, from which the same call continues after an interruption.
     watch : who is told of forecast, progress and time.
+    outputs : the files per image that will be written, for memory plan and forecast; none is written here.
 
     Raises
     ------
@@ -59,7 +63,7 @@ def score_lot(
     """
     watch = watch or Watch()
     survey = _survey(lot, settings, resources, reading, watch)
-    with Run(bundle, settings, resources, watch) as run:
+    with Run(bundle, settings, resources, watch, outputs) as run:
         features = run.extract(survey, keep)  # 1 and 2
         with watch.timer.stage("look for copies"):
             copies = _copies(features)
@@ -85,9 +89,13 @@ def _survey(
     watch: Watch,
 ) -> Survey:
     """List the images and read their headers; LotError if there are too few."""
+    give_back_large_blocks()
     with watch.timer.stage("survey"):
         images = list_lot(lot) if isinstance(lot, str | os.PathLike) else lot
-        survey = survey_lot(images, reading, resources.workers, watch.progress)
+        # Looking at files comes before any plan.  Of the same budget, it has what the program leaves.
+        budget = default_budget() if resources.memory_budget is None else resources.memory_budget
+        room = max(0, budget - process_memory())
+        survey = survey_lot(images, reading, resources.workers, watch.progress, room)
         require_enough(len(survey.images), survey.skipped, settings)
     return survey
 

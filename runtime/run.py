@@ -14,17 +14,20 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from heapq import nlargest
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
 
 from .._version import __version__
-from .errors import TooFewImagesError
-from .forecast import Forecast, forecast
-from .images.survey import Survey
+from .errors import LotError, TooFewImagesError
+from .forecast import Forecast
+from .images.survey import Survey, needs
 from .memory import default_budget, process_memory, release_memory
+from .results.contact_sheet import SHEET_IMAGES
+from .results.image_files import NO_FILES, OutputOptions, writing_bytes
 from .results.lot_scores import RunFacts
 from .scorers import open_scorer
 from .scoring.interval import smallest_lot
@@ -35,6 +38,7 @@ from .settings import ANYTHING, PAPER, Resources, ScoreSettings
 from .store.checkpoint import Checkpoint
 from .store.tables import require_room
 from .timing import StageTimer
+from .trial import seconds_to_read, seconds_to_write
 from .types import (
     Bundle,
     FeatureBackend,
@@ -52,6 +56,8 @@ from .vit.extract import allocate, extract, running_bytes, seconds_per_image, st
 
 _LEFT_BY_VIT = 24_000_000
 """Bytes that stay when a ViT is closed: ONNX Runtime's own, and what the allocator cannot give back."""
+_LATER = 16_000_000
+"""Bytes of code and tables that libraries load when they are first used, and of threads' stacks."""
 
 
 def _say_nothing(forecast: Forecast) -> None:
@@ -67,8 +73,8 @@ class Watch:
     progress : callable
         Called as ``progress(stage, done, total, unit)``, often, from the thread that scores the lot.
     announce : callable
-        Called once before the work begins, with a forecast: ``images``, ``pairs``, ``seconds`` where they are
-        known, and the memory ``plan``.
+        Called once before the work begins, with a forecast: ``images``, ``pairs``, the seconds of each stage,
+        and the memory ``plan``.
     timer : StageTimer
         ``timer.seconds`` has the seconds of each stage by its name.
     """
@@ -103,6 +109,7 @@ class Run:
     settings : the method's parameters.
     resources : what runs the work, and what it may use.
     watch : who is told of it.
+    outputs : the files per image that will be written, for memory plan and forecast.
 
     Raises
     ------
@@ -122,8 +129,10 @@ class Run:
         settings: ScoreSettings = PAPER,
         resources: Resources = ANYTHING,
         watch: Watch | None = None,
+        outputs: OutputOptions = NO_FILES,
     ) -> None:
         self._given = bundle
+        self.outputs = outputs
         self._watch = watch or Watch()
         self.settings, self.resources = settings, resources
         self._stack = ExitStack()
@@ -136,6 +145,7 @@ class Run:
             self.bundle = self._given if isinstance(self._given, Bundle) else open_bundle(self._given)
             self.method = Method.of(self.bundle.manifest.grid, self.settings)
             self.scorer = stack.enter_context(open_scorer(self.method, self.resources, self.bundle.root))
+            release_memory()  # what looking at the files took
             self._program_bytes = process_memory()
             self._stack = stack.pop_all()
         return self
@@ -178,38 +188,88 @@ class Run:
         """(S, N, P, C) of the tokens of so many images."""
         return store_shape(images, self.bundle)
 
-    def plan(self, images: int, *, decode_bytes: int = 0, keep: bool = False) -> Plan:
+    def plan(self, images: int, *, survey: Survey | None = None, keep: bool = False) -> Plan:
         """The memory plan, made while the ViT is open but has not run.
 
-        ``decode_bytes`` is the memory to decode the largest image; ``keep`` says that work is kept in files.
+        ``survey`` says what decoding the images takes, if they are there already; ``keep`` that work is kept
+        in files.  Where the budget is short fewer images are decoded, compared and written at a time.
 
         Raises
         ------
         LotError
-            If the memory budget is too small.
+            If the memory budget is too small even for one at a time.
         """
         release_memory()  # what loading the ViT took
-        resources = self.resources
-        decoding = resources.workers * decode_bytes
+        threads = self.resources.workers
+        fewer = [threads >> k for k in range(threads.bit_length())]  # halves, down to 1
+        for lanes, comparing in [*((n, threads) for n in fewer), *((1, n) for n in fewer[1:])]:
+            try:
+                return self._plan(images, survey, lanes, comparing, keep=keep)
+            except LotError as error:
+                last = error
+        if survey is None:
+            raise last
+        largest = max(survey.images, key=lambda image: survey.headers[image.name].decode_bytes)
+        raise LotError(f"{last} Of this, {needs(largest, survey.headers[largest.name])}") from last
+
+    def _plan(self, images: int, survey: Survey | None, lanes: int, threads: int, *, keep: bool) -> Plan:
+        """The plan that decodes and writes ``lanes`` images at a time, and compares on ``threads``."""
+        resources, headers = self.resources, list(survey.headers.values()) if survey else []
+        decoding = sum(nlargest(lanes, [header.decode_bytes for header in headers]))
+        writing = sum(nlargest(lanes, [writing_bytes(header, self.outputs) for header in headers]))
         vit = process_memory() - self._program_bytes + decoding + running_bytes(self.bundle, resources.batch)
-        needs = HostNeeds(
-            budget=default_budget() if resources.memory_budget is None else resources.memory_budget,
-            threads=resources.workers,
-            program_bytes=self._program_bytes + _LEFT_BY_VIT,
+        budget = default_budget() if resources.memory_budget is None else resources.memory_budget
+        program = self._program_bytes + _LEFT_BY_VIT + _LATER
+        host = HostNeeds(
+            budget=budget,
+            threads=threads,
+            program_bytes=program,
             vit_bytes=max(vit - _LEFT_BY_VIT, 0),
             keep=keep,
         )
         itemsize = np.dtype(self.bundle.manifest.tokens[0].dtype).itemsize
-        return self.scorer.plan(self.shape(images), itemsize, needs)
+        plan = self.scorer.plan(self.shape(images), itemsize, host)
+        plan = replace(plan, decoding_bytes=decoding, writing_bytes=writing)
+        if plan.memory_bytes > budget:
+            raise LotError(
+                f"a memory budget of {budget / 1e6:.0f} MB is too small to write what was asked for: the "
+                f"smallest that works is {plan.memory_bytes / 1e6 + 1:.0f} MB."
+            )
+        return plan
 
-    def forecast(self, images: int, plan: Plan, *, measure: bool = False) -> Forecast:
-        """What the work will take; ``measure`` also times the ViT, which must be open, and small lots."""
+    def forecast(self, images: int, plan: Plan, survey: Survey | None = None) -> Forecast:
+        """What the work will take, while the ViT is open; ``survey`` says what its images are like.
+
+        Without one, the time to read and to write images is not known.
+        """
         name, version = self._vit_names
-        seconds = None
-        if measure and self._vit is not None:
-            seconds = images * seconds_per_image(self._vit, self.bundle, self.resources.batch)
-        vit = f"{name} ({version})"
-        return forecast(self.scorer, self.shape(images), plan, vit=vit, measure=measure, vit_seconds=seconds)
+        shape, judges = self.shape(images), self.scorer.judges(images)
+        vit, reading, writing = 0.0, 0.0, None
+        if survey:
+            reading = seconds_to_read(survey, self.bundle.manifest.preprocess)
+            writing = seconds_to_write(survey, self.bundle, self.outputs, self.resources.scratch)
+            writing *= images / self.resources.workers
+        if self._vit is not None:
+            vit = seconds_per_image(self._vit, self.bundle, self.resources.batch)
+        # The ViT on the CPU shares the cores with the decoders; a GPU works beside them.
+        read = reading / self.resources.workers
+        each = vit + read if name == "cpu" else max(vit, read)
+        loads = judges.loads(plan.block, plan.blocks_in_memory) * plan.block
+        return Forecast(
+            images=images,
+            judges=judges.count,
+            pairs=judges.pairs,
+            layers=shape[0],
+            reads=1 + loads / images,
+            seconds=self.scorer.seconds(shape, plan),
+            plan=plan,
+            scorer=self.scorer.kind,
+            vit=f"{name} ({version})",
+            vit_seconds=images * each,
+            survey_seconds=self._watch.timer.seconds.get("survey", 0.0),
+            write_seconds=writing,
+            sheet_seconds=min(images, SHEET_IMAGES) * reading,
+        )
 
     # ---- the work --------------------------------------------------------------------------------
 
@@ -233,14 +293,13 @@ class Run:
         with self.vit() as backend:
             with watch.timer.stage("plan"):
                 kept = self._open_kept(Path(keep), survey) if keep else None
-                largest = max(header.decode_bytes for header in survey.headers.values())
-                plan = self.plan(images, decode_bytes=largest, keep=bool(kept))
-                watch.announce(self.forecast(images, plan))
+                plan = self.plan(images, survey=survey, keep=bool(kept))
+                watch.announce(self.forecast(images, plan, survey))
                 require_room(Path(keep or resources.scratch or tempfile.gettempdir()), plan.disk_bytes)
                 store = self._allocate(images, plan, kept, fills_device=backend.fills_device)
             read, failed = extract(
                 survey, backend, self.bundle.manifest.preprocess, store, resources.batch, resources.workers,
-                watch.timer, watch.progress, kept,
+                watch.timer, watch.progress, kept, plan.decoding_bytes,
             )  # fmt: skip
         skipped = (*survey.skipped, *failed)
         require_enough(len(read), skipped, self.settings)  # files may have vanished since the survey

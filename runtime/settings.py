@@ -70,7 +70,7 @@ class Resources:
         Bytes for the whole process, by default what it holds already and half of what
         is free.
     device_memory : int, optional
-        Bytes that the scorer may use of a GPU; by default what is free.
+        Bytes that the scorer may use of a GPU; by default nine tenths of what is free.
     scratch : path, optional
         Folder for what does not fit into the budget; by default the system's temporary folder.
 

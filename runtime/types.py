@@ -238,7 +238,9 @@ class Plan:
 
     Sizes are in bytes; a ``budget`` of None is unlimited.  ``block`` images are loaded, compared and kept
     together; ``blocks_in_memory`` blocks are held at once of each of the two sides that are compared.  The
-    cosines are the largest of each patch with each judge, of one layer.
+    cosines are the largest of each patch with each judge, of one layer.  ``decoding_bytes``, a part of
+    ``vit_bytes``, is the room for images that are decoded at once; ``writing_bytes`` that for maps and
+    overlays, when tokens and cosines are gone.
     """
 
     budget: int | None
@@ -253,13 +255,16 @@ class Plan:
     program_bytes: int
     vit_bytes: int
     device: DevicePlan | None = None
+    decoding_bytes: int = 0
+    writing_bytes: int = 0
 
     @property
     def memory_bytes(self) -> int:
-        """Peak memory of the process: program, tokens, and first the ViT, then the comparison."""
+        """Peak memory of the process: program, tokens, the ViT, then the comparison; last the writing."""
         tokens = 0 if self.tokens_on_disk else self.token_bytes
         cosines = 0 if self.cosines_on_disk else self.cosine_bytes
-        return self.program_bytes + tokens + max(self.vit_bytes, cosines + self.workspace_bytes)
+        scoring = tokens + max(self.vit_bytes, cosines + self.workspace_bytes)
+        return self.program_bytes + max(scoring, self.writing_bytes)
 
     @property
     def disk_bytes(self) -> int:

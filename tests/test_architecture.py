@@ -22,11 +22,11 @@ MAY_IMPORT = {
     "tools": {"tools", "export", "runtime", "kernels"} | LEAVES,
 }
 FLOORS = (
-    {"errors", "memory", "parallel", "settings", "timing", "types"},
+    {"cgroups", "errors", "limits", "memory", "parallel", "settings", "timing", "types"},
     {"store"},
     {"images", "scoring"},
     {"gpu", "results", "vit"},
-    {"forecast", "scorers"},
+    {"forecast", "scorers", "trial"},
     {"run"},
     {"pipeline"},
 )

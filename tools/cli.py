@@ -13,7 +13,8 @@ from contextlib import contextmanager, suppress
 
 from .._version import __version__
 from ..runtime.errors import MuscEdgeError
-from ..runtime.parallel import has_abandoned
+from ..runtime.limits import limit_reached, require_files, require_threads, too_little_memory
+from ..runtime.parallel import cores, has_abandoned
 from ..runtime.settings import ANYTHING, AUTO, MAX_DEGREE, PAPER, Resources, ScoreSettings
 
 INTERRUPTED = 130
@@ -63,9 +64,10 @@ def add_resources(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
         help="what compares the images (default: the first of the others that works here)")  # fmt: skip
     add("--memory-budget", type=memory, metavar="SIZE",
         help="memory for the whole program, such as 2G; beyond it scratch files beside the results are "
-        "used (default: half of what is free)")  # fmt: skip
+        "used (default: what it holds and half of what is free)")  # fmt: skip
     add("--device-memory", type=memory, metavar="SIZE",
-        help="memory that the scorer cuda may use of the GPU (default: what is free)")  # fmt: skip
+        help="memory that the scorer cuda may use of the GPU (default: nine tenths of what "
+        "is free)")  # fmt: skip
     return group
 
 
@@ -120,20 +122,32 @@ def _run(prog: str, parser: argparse.ArgumentParser, argv: Sequence[str] | None)
     args = parser.parse_args(argv)
     try:
         command: Callable[[argparse.Namespace], int] = args.run
+        require_files()
+        require_threads(_threads_of(args))
         return command(args)
     except MuscEdgeError as error:
         if args.debug:
             traceback.print_exc()
         print(f"{prog}: {error}", file=sys.stderr)
         return error.exit_code
-    except OSError as error:
+    except (OSError, ImportError, MemoryError) as error:
+        memory = too_little_memory(error) if isinstance(error, MemoryError) else None
+        found = memory or limit_reached(error)
+        if found is None and isinstance(error, ImportError):
+            raise
         if args.debug:
             traceback.print_exc()
-        print(f"{prog}: {error}", file=sys.stderr)
-        return 1
+        print(f"{prog}: {found or error}", file=sys.stderr)
+        return found.exit_code if found else 1
     except KeyboardInterrupt:
         print(f"\n{prog}: interrupted; nothing was written.", file=sys.stderr)
         return INTERRUPTED
+
+
+def _threads_of(args: argparse.Namespace) -> int:
+    """Return how many threads a command may have at once: its own, and those of libraries, one per core."""
+    own = getattr(args, "threads", None) or cores()
+    return 2 * (own + len(os.sched_getaffinity(0)))
 
 
 def show(text: str) -> None:

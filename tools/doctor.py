@@ -21,6 +21,8 @@ _NEVER_RUN = "The backends tensorrt and cuda have never run on a GPU so far: tru
 # The child prints one line: a version and what else is worth knowing.
 _VERSION = "import {0}; print({0}.__version__)"
 _ONNXRUNTIME = """
+import os
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime as ort
 ort.set_default_logger_severity(4)
 providers = [p.removesuffix("ExecutionProvider") for p in ort.get_available_providers()]

@@ -14,6 +14,7 @@ from . import cli
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ..runtime.forecast import Forecast
     from ..runtime.images.listing import Listing
     from ..runtime.results.image_files import OutputOptions
     from ..runtime.results.lot_scores import Unscored
@@ -233,8 +234,15 @@ def _score_one(
     from .progress import ProgressLine
     from .summary import Scored, forecast_text
 
-    progress = ProgressLine(sys.stderr, _STAGES)
-    watch = Watch(progress, lambda forecast: None if args.json else cli.show(forecast_text(forecast)))
+    tell = None if args.json else cli.show
+    progress = ProgressLine(sys.stderr, _STAGES, tell)
+
+    def announce(forecast: Forecast) -> None:
+        if tell:
+            tell(forecast_text(forecast))
+        progress.expect(forecast.stages)
+
+    watch = Watch(progress, announce)
     result = score_lot(
         images,
         bundle,
@@ -243,10 +251,11 @@ def _score_one(
         reading=_reading(args),
         keep=kept / (Path(subfolder).name or "lot") if kept else None,
         watch=watch,
+        outputs=(output := _output(args)),
     )
     target = folder / subfolder
     make_folders(target)
-    about, rows = write_results(result, target, root, _output(args), progress)
+    about, rows = write_results(result, target, root, output, progress)
     return Scored(result, about, rows, subfolder)
 
 

@@ -41,7 +41,7 @@ def _plan(args: argparse.Namespace) -> int:
     if args.devices:
         return _show_device_plans(args, bundle, settings)
     with Run(bundle, settings, cli.resources(args)) as run, run.vit():
-        found = run.forecast(args.images, run.plan(args.images, keep=args.resume), measure=True)
+        found = run.forecast(args.images, run.plan(args.images, keep=args.resume))
         for note in run.notes:
             cli.show_error(note)
     cli.show(forecast_json(found) if args.json else forecast_text(found))

@@ -97,12 +97,10 @@ def forecast_text(forecast: Forecast) -> str:
     """Format a forecast as text."""
     f, plan = forecast, forecast.plan
     who = f"{f.judges} others each" if f.judges < f.images - 1 else "all others"
-    stages = ((f.vit_seconds, "the ViT"), (f.seconds, "comparing"))
-    known = [f"{duration(seconds)} of {what}" for seconds, what in stages if seconds is not None]
-    time = f", about {' and then '.join(known)}" if known else ""
     lines = [
         f"plan: {f.images} images scored by {who}: {f.pairs:,} pairs in {f.layers} layers, "
-        f"{plan.threads} threads, {f.scorer}{time}"
+        f"{plan.threads} threads, {f.scorer}",
+        f"      {time_text(f)}",
     ]
     budget = f" of {size_text(plan.budget)}" if plan.budget is not None else ""
     lines.append(
@@ -124,6 +122,19 @@ def forecast_text(forecast: Forecast) -> str:
     if plan.device:
         lines.append(f"      GPU: {device_plan_text(plan.device, f.images)}")
     return "\n".join(lines)
+
+
+def time_text(forecast: Forecast) -> str:
+    """Format the time that a lot will take, in all and by stages."""
+    f = forecast
+    if f.write_seconds is None:
+        stages = f"the ViT {duration(f.vit_seconds)}, comparing {duration(f.seconds)}"
+        return f"time about {duration(f.total_seconds)}, besides reading and writing the images: {stages}"
+    return (
+        f"time about {duration(f.total_seconds)}: looking at the files {duration(f.survey_seconds)}, "
+        f"the ViT with reading {duration(f.vit_seconds)}, comparing {duration(f.seconds)}, "
+        f"writing {duration(f.write_seconds + f.sheet_seconds)}"
+    )
 
 
 def device_plan_text(plan: DevicePlan, images: int) -> str:
@@ -152,6 +163,7 @@ def forecast_json(forecast: Forecast) -> str:
     """Format a forecast with its plan as JSON."""
     content = dataclasses.asdict(forecast)
     content["plan"] = plan_facts(forecast.plan)
+    content["total_seconds"] = forecast.total_seconds
     return json.dumps(content, indent=2)
 
 

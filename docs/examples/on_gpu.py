@@ -13,7 +13,7 @@ from musc_edge import DeviceError, Resources, score_lot
 GPU = Resources(
     backend="tensorrt",  # or "cuda": ONNX Runtime on the GPU, which needs no engine
     scorer="cuda",
-    device_memory=4_000_000_000,  # bytes for comparing; left out, what is free
+    device_memory=4_000_000_000,  # bytes for comparing; left out, nine tenths of what is free
 )
 
 

@@ -37,8 +37,8 @@ _SMALLER = 0.8
 class CudaScorer:
     """Mutual scores by ``method`` on the GPU of ``device``, which must be entered.
 
-    ``memory`` is the device memory that may be used, in bytes; None for what is free.  ``notes`` receives
-    remarks for the user.
+    ``memory`` is the device memory that may be used, in bytes; None for nine tenths of what is free.
+    ``notes`` receives remarks for the user.
     """
 
     method: Method

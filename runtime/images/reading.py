@@ -24,6 +24,7 @@ import numpy as np
 from PIL import Image, ImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
+from ..limits import limit_reached
 from ..types import Array, FloatArray, PreprocessSpec
 from .ifd import exif_orientation
 from .image_bytes import FileHeader, ImageInput
@@ -159,7 +160,7 @@ def _reading(path: Path) -> Iterator[ImageInput]:
     except ImageError:
         raise
     except Exception as error:
-        raise image_error(error) from error
+        raise limit_reached(error) or image_error(error) from error
 
 
 def _open_regular(path: Path) -> ImageInput:

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from ..parallel import Item, Result, in_order
+from ..errors import LotError
+from ..memory import size_text
+from ..parallel import Item, Result, Room, in_order
 from ..timing import UNTIMED, StageTimer
 from ..types import FloatArray, LotImage, PreprocessSpec, Progress, SkippedImage, no_progress
 from .kinds import refusal
@@ -102,18 +104,34 @@ def survey_lot(
     options: ReadOptions,
     threads: int,
     progress: Progress = no_progress,
+    room: int | None = None,
 ) -> Survey:
-    """Read the headers of ``images`` and settle the lot's bit depth."""
+    """Read the headers of ``images`` and settle the lot's bit depth.
+
+    ``room`` is the memory in bytes for the images that have to be decoded for that; None for without limit.
+
+    Raises
+    ------
+    LotError
+        If one of them needs more.
+    """
     headers: dict[str, Header] = {}
     skipped: list[SkippedImage] = []
     maximum = 255
+    decoding = Room(room)
 
     def look(image: LotImage) -> tuple[Header, int]:
         if refused := refusal(image.name):
             raise ImageError(*refused)
         header = read_header(image.path, options.max_pixels)
-        wanted = header.bits > 8 and options.bit_depth is None
-        return header, deepest_value(image.path, options.max_pixels) if wanted else 0
+        if header.bits <= 8 or options.bit_depth is not None:
+            return header, 0
+        if room is not None and header.decode_bytes > room:
+            raise LotError(
+                f"{size_text(room)} of the memory budget are left, too little: {needs(image, header)}"
+            )
+        with decoding.taken(header.decode_bytes):
+            return header, deepest_value(image.path, options.max_pixels)
 
     for done, (image, found) in enumerate(run_ahead(images, look, threads, ahead=64), 1):
         if isinstance(found, ImageError):
@@ -138,19 +156,34 @@ def decode_ahead(
     ahead: int,
     first: int = 0,
     timer: StageTimer = UNTIMED,
+    room: int | None = None,
 ) -> Generator[tuple[LotImage, FloatArray | ImageError], None, None]:
-    """Yield each image from ``first`` on with its graph input (3,H,W), or the ImageError of reading it."""
+    """Yield each image from ``first`` on with its graph input (3,H,W), or the ImageError of reading it.
+
+    ``room`` is the memory in bytes for what is decoded at once: fewer threads work on large images.
+    """
+    decoding = Room(room)
 
     def decode(image: LotImage) -> FloatArray:
-        with timer.work("decode"):
-            pixels = survey.read(image)
-        try:
-            with timer.work("resize"):
-                return preprocess(pixels, spec)
-        except MemoryError as error:
-            raise image_error(error) from error
+        with decoding.taken(survey.headers[image.name].decode_bytes):
+            with timer.work("decode"):
+                pixels = survey.read(image)
+            try:
+                with timer.work("resize"):
+                    return preprocess(pixels, spec)
+            except MemoryError as error:
+                raise image_error(error) from error
 
     return run_ahead(survey.images[first:], decode, threads, ahead)
+
+
+def needs(image: LotImage, header: Header) -> str:
+    """Say what the largest image of a lot needs, and what to do about it."""
+    return (
+        f"{image.name} of {header.width} x {header.height} pixels needs {size_text(header.decode_bytes)} to "
+        f"be decoded. Allow more by --memory-budget, or leave such images out by --max-pixels "
+        f"{header.width * header.height - 1}."
+    )
 
 
 def run_ahead(

@@ -16,6 +16,7 @@ from .image_files import save_picture
 from .lot_scores import LotScores
 
 COLUMNS, WORST_ROWS = 4, 2
+SHEET_IMAGES = COLUMNS * (WORST_ROWS + 1)
 _THUMB = 150  # longer side of an image, pixels
 _GAP, _CAPTION, _TITLE, _LEGEND = 12, 34, 34, 56
 _INK, _PAPER, _FAINT = (30, 30, 30), (255, 255, 255), (110, 110, 110)

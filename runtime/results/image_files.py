@@ -20,10 +20,12 @@ import numpy as np
 from PIL import Image
 
 from ..._files import make_folders
-from ..errors import OutputError
-from ..images.survey import PATIENCE
-from ..memory import process_memory, size_text
-from ..parallel import in_order
+from ..errors import DeviceError, OutputError
+from ..images.reading import Header
+from ..images.survey import PATIENCE, Survey
+from ..limits import limit_reached
+from ..memory import process_memory, release_memory, size_text
+from ..parallel import Room, in_order
 from ..scoring.anomaly_map import upsample
 from ..types import Array, FloatArray, LotImage, Progress, no_progress
 from .heatmap import LEGEND_HEIGHT, Scale, legend, lot_scale, overlay
@@ -34,8 +36,11 @@ MAP_KINDS = ("grid", "pixel", "original", "none")
 MAPS, OVERLAYS = "maps", "overlays"
 _SUFFIXES = {*MAP_FORMATS.values(), ".jpg"}
 _AHEAD = 8
-_MAP_BYTES, _OVERLAY_BYTES = 20, 56
-"""Bytes of memory per pixel of the original image, while its map or its overlay is made."""
+_DRAWING = 14
+"""Bytes for a pixel of an image while its overlay, or its map at original size, is made and encoded."""
+_STRIP = 1 << 17
+"""Pixels of an overlay or a map that are coloured at once, at 80 bytes each."""
+_STRIP_BYTES = 80 * _STRIP + (1 << 20)
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
 _JPEG_SIDE = 65_500  # pixels; libjpeg's limit
 _LONGEST = 255 - len(".tiff")  # bytes of a file name, on every common file system
@@ -63,6 +68,10 @@ class OutputOptions:
         ):
             if value not in known:
                 raise OutputError(f"{name} {value!r}: expected one of {', '.join(known)}.")
+
+
+NO_FILES = OutputOptions(maps="none")
+"""No files per image, the contact sheet alone."""
 
 
 @dataclass(frozen=True)
@@ -103,21 +112,21 @@ def write_image_files(
     """
     names = file_names(result.images)
     suffix = MAP_FORMATS[options.map_format]
-    scale, codes = lot_scale(result.maps, result.raw_scores), map_scale(result.maps)
+    drawing = Drawing(
+        result.survey,
+        result.run.bundle.manifest.preprocess.size,
+        options,
+        folder,
+        lot_scale(result.maps, result.raw_scores),
+        map_scale(result.maps),
+    )
+    threads, room, problems = _room(result, options)
 
     def write(row: int) -> list[Missing]:
-        image, failed = result.images[row], list[Missing]()
-        if options.maps != "none":
-            with optional("map", folder / MAPS / f"{names[image.name]}{suffix}", failed) as target:
-                save_map(target, _map(result, row, options.maps), options.map_format, codes)
-        if options.overlays:
-            with optional("overlay", folder / OVERLAYS / f"{names[image.name]}.jpg", failed) as target:
-                _require_jpeg(result, row)
-                picture = draw_overlay(np.asarray(result.survey.read(image)), result.maps[row], scale)
-                save_picture(target, Image.fromarray(picture), "JPEG", quality=_JPEG_QUALITY)
-        return failed
+        image = result.images[row]
+        with room.taken(writing_bytes(result.survey.headers[image.name], options)):
+            return drawing.write(image, result.maps[row], names[image.name])
 
-    threads, problems = _threads(result, options)
     maps, missing = {}, {}
     if options.maps != "none" or options.overlays:
         rows = range(len(result.images))
@@ -128,7 +137,52 @@ def write_image_files(
             if failed:
                 missing[name] = failed
             progress("write", row + 1, len(result.images), "images")
-    return Written(maps, missing, tuple(problems))
+    return Written(maps, missing, problems)
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What the files of every image of a lot are made with.
+
+    ``size`` is the model's (H, W), ``scale`` that of the overlays' colours, ``codes`` that of PNG maps.
+    """
+
+    survey: Survey
+    size: tuple[int, int]
+    options: OutputOptions
+    folder: Path
+    scale: Scale
+    codes: Scale
+
+    def write(self, image: LotImage, grid: FloatArray, name: str) -> list[Missing]:
+        """Write the files of one image with the map ``grid`` (Gh,Gw); returns those that were not made."""
+        options, failed = self.options, list[Missing]()
+        if options.maps != "none":
+            suffix = MAP_FORMATS[options.map_format]
+            with optional("map", self.folder / MAPS / f"{name}{suffix}", failed) as target:
+                save_map(target, self._map(image, grid), options.map_format, self.codes)
+        if options.overlays:
+            with optional("overlay", self.folder / OVERLAYS / f"{name}.jpg", failed) as target:
+                self._require_jpeg(image)
+                picture = draw_overlay(np.asarray(self.survey.read(image)), grid, self.scale)
+                save_picture(target, Image.fromarray(picture), "JPEG", quality=_JPEG_QUALITY)
+        return failed
+
+    def _map(self, image: LotImage, grid: FloatArray) -> FloatArray:
+        """Return the map of one image at the size that was asked for."""
+        if self.options.maps == "grid":
+            return np.ascontiguousarray(grid)
+        header = self.survey.headers[image.name]
+        size = self.size if self.options.maps == "pixel" else (header.height, header.width)
+        pixels: FloatArray = upsample(grid[None], size)[0]
+        return pixels
+
+    def _require_jpeg(self, image: LotImage) -> None:
+        """Raise ValueError if an image is too large for its overlay, before it is drawn."""
+        header = self.survey.headers[image.name]
+        if max(header.width, header.height + LEGEND_HEIGHT) > _JPEG_SIDE:
+            size = f"{header.width} x {header.height}"
+            raise ValueError(f"{size} pixels; a JPEG has at most {_JPEG_SIDE} a side")
 
 
 @contextmanager
@@ -139,13 +193,17 @@ def optional(what: str, target: Path, failed: list[Missing]) -> Iterator[Path]:
     ------
     OSError
         If the disk is full or fails.
+    DeviceError
+        If the machine allows too few files.
     """
     try:
         make_folders(target.parent)
         yield target
     except Exception as error:  # decoders and encoders raise anything at all
-        if isinstance(error, OSError) and error.errno in _DISK:
+        if isinstance(error, DeviceError) or (isinstance(error, OSError) and error.errno in _DISK):
             raise
+        if found := limit_reached(error):
+            raise found from error
         with suppress(OSError):
             target.unlink(missing_ok=True)
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
@@ -159,27 +217,34 @@ def save_picture(path: Path, picture: Image.Image, kind: str, **options: int) ->
     path.write_bytes(content.getbuffer())
 
 
-def _require_jpeg(result: LotScores, row: int) -> None:
-    """Raise ValueError if an image is too large for its overlay, before it is drawn."""
-    header = result.survey.headers[result.images[row].name]
-    if max(header.width, header.height + LEGEND_HEIGHT) > _JPEG_SIDE:
-        raise ValueError(f"{header.width} x {header.height} pixels; a JPEG has at most {_JPEG_SIDE} a side")
+def writing_bytes(header: Header, options: OutputOptions) -> int:
+    """Return the most memory that writing the files of one image takes, at least that of decoding it."""
+    # Even without overlays: the contact sheet shows some of the images, one after the other.
+    drawn = options.overlays or options.maps == "original"
+    drawing = header.width * header.height * _DRAWING + _STRIP_BYTES if drawn else 0
+    return max(header.decode_bytes, drawing)
 
 
-def _threads(result: LotScores, options: OutputOptions) -> tuple[int, list[str]]:
-    """Return how many threads the memory budget allows, and a warning if it allows none."""
-    each = _OVERLAY_BYTES * options.overlays or _MAP_BYTES * (options.maps == "original")
-    needed = each * max((h.width * h.height for h in result.survey.headers.values()), default=0)
-    budget = result.run.plan.budget
-    if budget is None or not needed:
-        return options.threads, []
-    room = budget - process_memory()
-    if room >= needed:
-        return min(options.threads, room // needed), []
-    return 1, [
-        f"writing took about {size_text(needed)} for the largest image, more than the memory budget of "
-        f"{size_text(budget)} had left"
-    ]
+def _room(result: LotScores, options: OutputOptions) -> tuple[int, Room, tuple[str, ...]]:
+    """Return threads and memory for writing, and a warning if the budget is too small for one image."""
+    sizes = [writing_bytes(header, options) for header in result.survey.headers.values()]
+    budget, largest = result.run.plan.budget, max(sizes, default=0)
+    if budget is None or not largest:
+        return options.threads, Room(), ()
+    release_memory()  # what comparing took
+    held = process_memory()
+    # What was promised; more of the budget only if nobody said beforehand that so much would be written.
+    left = max(result.run.plan.memory_bytes - held, min(largest, budget - held))
+    if left >= largest:
+        return options.threads, Room(left), ()
+    return (
+        1,
+        Room(left),
+        (
+            f"writing took about {size_text(largest)} for the largest image, more than the memory budget of "
+            f"{size_text(budget)} had left",
+        ),
+    )
 
 
 def file_names(images: tuple[LotImage, ...]) -> dict[str, str]:
@@ -234,22 +299,24 @@ def save_map(path: Path, values: FloatArray, map_format: str, scale: Scale) -> N
         save_picture(path, Image.fromarray(values), "TIFF")
     else:
         top, kind = (255, np.uint8) if map_format == "png8" else (65535, np.uint16)
-        codes = np.round(scale.unit(values).astype(np.float64) * top).astype(kind)
+        codes = np.empty(values.shape, kind)
+        for rows in _strips(*values.shape):
+            codes[rows] = np.round(scale.unit(values[rows]).astype(np.float64) * top)
         save_picture(path, Image.fromarray(codes), "PNG")
 
 
 def draw_overlay(image: Array, grid: FloatArray, scale: Scale) -> Array:
     """Draw the heatmap of ``grid`` (Gh,Gw) over ``image`` (H,W,3), the colour scale below: RGB (H+h,W,3)."""
     height, width = image.shape[:2]
-    unit = scale.unit(upsample(grid[None], (height, width))[0])
-    return np.concatenate([overlay(image, unit), legend(width, scale)])
+    values, below = upsample(grid[None], (height, width))[0], legend(width, scale)
+    drawn = np.empty((height + len(below), width, 3), np.uint8)
+    for rows in _strips(height, width):
+        drawn[rows] = overlay(image[rows], scale.unit(values[rows]))
+    drawn[height:] = below
+    return drawn
 
 
-def _map(result: LotScores, row: int, kind: str) -> FloatArray:
-    """Return the map of one image at the size that was asked for."""
-    if kind == "grid":
-        return np.ascontiguousarray(result.maps[row])
-    header = result.survey.headers[result.images[row].name]
-    size = result.run.bundle.manifest.preprocess.size if kind == "pixel" else (header.height, header.width)
-    pixels: FloatArray = upsample(result.maps[row : row + 1], size)[0]
-    return pixels
+def _strips(height: int, width: int) -> Iterator[slice]:
+    """Yield the rows of an image a strip at a time: colouring takes many times the memory of the image."""
+    rows = max(1, _STRIP // width)
+    return (slice(top, min(top + rows, height)) for top in range(0, height, rows))

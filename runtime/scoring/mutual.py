@@ -41,6 +41,8 @@ from .method import Method
 from .plan import UNLIMITED, HostNeeds, make_plan
 from .protocols import GramFilter, KeptCells
 
+_LONGEST = 0.1  # seconds of a measurement
+
 
 def mutual_scores(
     tokens: Array,
@@ -180,12 +182,15 @@ class CpuScorer:
         kind = self._filter()
         lengths = np.ones((degree_count, patches), np.float32)
 
+        # As long as is worth it for a lot of this size, which at 100 GFLOP/s is a hundredth of its time.
+        patience = min(_LONGEST, 1e-13 * layers * judges.pairs * 2.0 * patches**2 * width)
+
         def measure(seed: int) -> tuple[float, float]:
             pair: FloatArray = np.random.default_rng(seed).standard_normal((2, patches, width), np.float32)
             comparer = Comparer(kind(self.method.grid, self.method.degrees), patches, degree_count)
             return (
-                _seconds_of(lambda: comparer.compare(pair[0], pair[1], lengths, lengths)),
-                _seconds_of(lambda: rescale(centre(pair[:1])[0])),
+                _seconds_of(lambda: comparer.compare(pair[0], pair[1], lengths, lengths), patience),
+                _seconds_of(lambda: rescale(centre(pair[:1])[0]), patience),
             )
 
         # Measured on all threads at once, since they share caches and memory while they score.
@@ -215,11 +220,11 @@ def _require_finite(tokens: Array) -> None:
         )
 
 
-def _seconds_of(work: Callable[[], object]) -> float:
-    """Return the mean seconds of ``work``, over as many runs as fit into a tenth of a second."""
+def _seconds_of(work: Callable[[], object], patience: float) -> float:
+    """Return the mean seconds of ``work``, over as many runs as fit into ``patience`` seconds."""
     work()
     start, runs = time.perf_counter(), 0
-    while runs < 1 or time.perf_counter() - start < 0.1:
+    while runs < 1 or time.perf_counter() - start < patience:
         work()
         runs += 1
     return (time.perf_counter() - start) / runs

@@ -6,6 +6,7 @@ only once.  Tokens that a GPU computes for a store on the host are copied.
 
 from __future__ import annotations
 
+import os
 from importlib import metadata
 from types import TracebackType
 from typing import Any
@@ -15,6 +16,7 @@ import numpy as np
 from ...kernels.driver import find_gpu
 from ...kernels.gpu import DeviceArray
 from ..errors import BundleError, DeviceError, device_errors
+from ..limits import limit_reached, too_few_threads, too_little_memory
 from ..types import Array, Bundle, DeviceSlot, FloatArray, Slot, TensorSpec
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -73,6 +75,8 @@ class OnnxBackend:
                 str(path), options, providers=[provider], provider_options=[_OPTIONS[self.name]]
             )
         except Exception as error:  # ONNX Runtime has no common base for its errors
+            if found := _limit(error):
+                raise found from error
             raise BundleError(f"ONNX Runtime {ort.__version__} cannot load {path}: {error}") from error
         if session.get_providers()[:1] != [provider]:
             raise DeviceError(
@@ -139,14 +143,27 @@ def _bind(binding: Any, spec: TensorSpec, target: Array | DeviceArray) -> None:
 
 
 def import_onnxruntime() -> Any:
-    """Import ONNX Runtime; DeviceError with what to install if that fails."""
+    """Import ONNX Runtime, without its telemetry; DeviceError with what to do if that fails."""
+    # From 1.32 on it keeps a number of this device, and a database for its maker, in the user's home unless
+    # this is set before the import.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         import onnxruntime
     except ImportError as error:
+        if found := limit_reached(error):
+            raise found from error
         raise DeviceError(
             f"ONNX Runtime cannot be imported ({error}). Install it with: pip install 'musc-edge[cpu]'"
         ) from error
     return onnxruntime
+
+
+def _limit(error: Exception) -> DeviceError | None:
+    """Return the error to raise instead if ONNX Runtime lacks threads or memory: it has words only."""
+    text = str(error)
+    if "pthread_create" in text:
+        return too_few_threads(error)
+    return too_little_memory(error) if "bad_alloc" in text or "bad allocation" in text else None
 
 
 def _require_cuda(ort: Any) -> None:

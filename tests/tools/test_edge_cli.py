@@ -159,6 +159,8 @@ def test_results_are_complete(lot: Path, infer_forked: Any, tmp_path: Path) -> N
     assert about["settings"]["group_size"] is None
     assert (about["scorer"], about["judges_per_image"]) == ("numba", 11)
     assert "plan: 12 images scored by all others: 66 pairs in 4 layers" in run.stdout
+    stages = "looking at the files .*, the ViT with reading .*, comparing .*, writing "
+    assert re.search(f"time about .*: {stages}", run.stdout)
     worst = max(table, key=lambda row: float(row["score"]))["image"]
     assert run.stdout.split("   1 ")[1].startswith(worst)
     assert str(out / "contact_sheet.png") in run.stdout
@@ -404,13 +406,15 @@ def test_plan_says_what_a_lot_would_take(commands: Path, real_bundle: Path) -> N
     few = [*command, "1000", "--group-size", "20", "--memory-budget", "1G", "--resume", "--json"]
     data = json.loads(run_here(few).stdout)
     assert (data["images"], data["judges"], data["pairs"], data["layers"]) == (1000, 20, 10_000, 4)
-    assert data["seconds"] > 0
+    assert data["total_seconds"] == pytest.approx(data["seconds"] + data["vit_seconds"])
+    assert min(data["seconds"], data["vit_seconds"]) > 0
+    assert data["write_seconds"] is None  # of no image that is known
     plan = data["plan"]
     assert plan["disk_bytes"] == 4 * 1000 * 256 * 384 * 4 + 1000 * 20 * 3 * 256 * 4
     assert plan["memory_bytes"] <= plan["budget"] == 10**9
     text = run_forked([*command, "1000"]).stdout
-    assert "1000 images scored by all others: 499,500 pairs in 4 layers, 2 threads, numba, about" in text
-    assert " of the ViT and then " in text
+    assert "1000 images scored by all others: 499,500 pairs in 4 layers, 2 threads, numba\n" in text
+    assert re.search(r"time about .*, besides reading and writing the images: the ViT .*, comparing ", text)
     refused = [
         (["4"], 6, "too few"),
         (["1000", "--memory-budget", "1M"], 6, "that works is"),

@@ -85,3 +85,33 @@ def test_silent_where_nobody_watches() -> None:
         show("score", 1, 2, "pairs")
         show.close()
     assert stream.getvalue() == ""
+
+
+def test_a_line_also_says_what_all_stages_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = 50.0
+    monkeypatch.setattr("time.monotonic", lambda: clock)
+    monkeypatch.setenv("COLUMNS", "120")
+    stream = Terminal()
+    show = ProgressLine(stream, {})
+    show.expect({"extract": 100.0, "score": 60.0})
+    show("extract", 0, 100, "images")
+    clock += 40
+    show("extract", 20, 100, "images")
+    assert stream.getvalue().rstrip().endswith("2 min 40 s left, 3 min 40 s for all")
+
+
+def test_elsewhere_a_new_time_is_told_where_it_is_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, told = 50.0, list[str]()
+    monkeypatch.setattr("time.monotonic", lambda: clock)
+    show = ProgressLine(io.StringIO(), {}, told.append)
+    show.expect({"extract": 100.0, "score": 60.0})
+    show("extract", 0, 100, "images")
+    clock += 20
+    show("extract", 10, 100, "images")  # 200 s, not 100
+    assert told == ["      time about 4 min 20 s from the plan on, by what is done; 4 min 0 s left"]
+    clock += 180
+    show("extract", 100, 100, "images")
+    show("score", 0, 1000, "pairs")
+    clock += 6
+    show("score", 100, 1000, "pairs")  # as was forecast
+    assert len(told) == 1

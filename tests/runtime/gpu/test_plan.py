@@ -159,7 +159,7 @@ def test_an_integrated_gpu_is_planned_from_what_the_system_can_give(
     meminfo = tmp_path / "meminfo"
     meminfo.write_text("MemTotal: 8000000 kB\nMemFree: 100000 kB\nMemAvailable: 5000000 kB\n")
     monkeypatch.setattr(memory, "_MEMINFO", meminfo)
-    monkeypatch.setattr(memory, "_CGROUP", tmp_path / "none")
+    monkeypatch.setattr(memory, "memory_room", lambda: None)
     host = host_plan(SIZES[1], UNLIMITED)
     budget = device_budget(host, 10**8, None, integrated=True)
     assert budget == (5_000_000 * 1024 - host.memory_bytes) * 9 // 10

@@ -364,7 +364,7 @@ def test_a_map_or_a_sheet_that_cannot_be_made_is_said(
     def fail(*args: object) -> None:
         raise error
 
-    monkeypatch.setattr(image_files, "_map", fail)
+    monkeypatch.setattr(image_files.Drawing, "_map", fail)
     monkeypatch.setattr(results, "draw_contact_sheet", fail)
     about = write(result, out)
     said = str(error) or type(error).__name__
@@ -382,7 +382,7 @@ def test_a_disk_that_is_full_is_no_small_matter(
     def fail(*args: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(image_files, "_map", fail)
+    monkeypatch.setattr(image_files.Drawing, "_map", fail)
     with pytest.raises(OSError, match="No space left"):
         write(result, out)
 
