@@ -26,12 +26,16 @@ from ..memory import process_memory, size_text
 from ..parallel import in_order
 from ..scoring.anomaly_map import upsample
 from ..types import Array, FloatArray, LotImage, Progress, no_progress
-from .heatmap import LEGEND_HEIGHT, Scale, legend, lot_scale, overlay
+from .heatmap import Scale, legend, legend_height, lot_scale, overlay
+from .lettering import shown
 from .lot_scores import LotScores
 
 MAP_FORMATS = {"npy": ".npy", "tiff": ".tiff", "png8": ".png", "png16": ".png"}
 MAP_KINDS = ("grid", "pixel", "original", "none")
 MAPS, OVERLAYS = "maps", "overlays"
+CSV_FORMS = ("plain", "excel")
+TOP, MOST_TOP = 8, 400
+"""The most suspicious images on a contact sheet: by default, and at most, in a picture of 20,000 pixels."""
 _SUFFIXES = {*MAP_FORMATS.values(), ".jpg"}
 _AHEAD = 8
 _MAP_BYTES, _OVERLAY_BYTES = 20, 56
@@ -48,6 +52,8 @@ class OutputOptions:
 
     ``maps``: "grid" (Gh,Gw), "pixel" (model size), "original" (the image's own size) or "none".
     ``map_format``: "npy" or "tiff" (float32 distances), "png8" or "png16" (one scale for the lot).
+    ``csv``: "plain", or "excel" for scores.csv as spreadsheets open it well.
+    ``top``: the most suspicious images on the contact sheet.
     Raises OutputError for any other.
     """
 
@@ -55,14 +61,19 @@ class OutputOptions:
     map_format: str = "npy"
     overlays: bool = False
     threads: int = 1
+    csv: str = "plain"
+    top: int = TOP
 
     def __post_init__(self) -> None:
         for name, value, known in (
             ("maps", self.maps, MAP_KINDS),
             ("map_format", self.map_format, MAP_FORMATS),
+            ("csv", self.csv, CSV_FORMS),
         ):
             if value not in known:
                 raise OutputError(f"{name} {value!r}: expected one of {', '.join(known)}.")
+        if not 1 <= self.top <= MOST_TOP:
+            raise OutputError(f"top {self.top!r}: expected 1 to {MOST_TOP}.")
 
 
 @dataclass(frozen=True)
@@ -113,7 +124,8 @@ def write_image_files(
         if options.overlays:
             with optional("overlay", folder / OVERLAYS / f"{names[image.name]}.jpg", failed) as target:
                 _require_jpeg(result, row)
-                picture = draw_overlay(np.asarray(result.survey.read(image)), result.maps[row], scale)
+                pixels = np.asarray(result.survey.read(image))
+                picture = draw_overlay(pixels, result.maps[row], scale, _caption(result, row))
                 save_picture(target, Image.fromarray(picture), "JPEG", quality=_JPEG_QUALITY)
         return failed
 
@@ -162,7 +174,7 @@ def save_picture(path: Path, picture: Image.Image, kind: str, **options: int) ->
 def _require_jpeg(result: LotScores, row: int) -> None:
     """Raise ValueError if an image is too large for its overlay, before it is drawn."""
     header = result.survey.headers[result.images[row].name]
-    if max(header.width, header.height + LEGEND_HEIGHT) > _JPEG_SIDE:
+    if max(header.width, header.height + legend_height(header.width)) > _JPEG_SIDE:
         raise ValueError(f"{header.width} x {header.height} pixels; a JPEG has at most {_JPEG_SIDE} a side")
 
 
@@ -238,11 +250,16 @@ def save_map(path: Path, values: FloatArray, map_format: str, scale: Scale) -> N
         save_picture(path, Image.fromarray(codes), "PNG")
 
 
-def draw_overlay(image: Array, grid: FloatArray, scale: Scale) -> Array:
-    """Draw the heatmap of ``grid`` (Gh,Gw) over ``image`` (H,W,3), the colour scale below: RGB (H+h,W,3)."""
+def draw_overlay(image: Array, grid: FloatArray, scale: Scale, caption: str = "") -> Array:
+    """Draw the heatmap of ``grid`` (Gh,Gw) over ``image`` (H,W,3), its legend below: RGB (H+h,W,3)."""
     height, width = image.shape[:2]
     unit = scale.unit(upsample(grid[None], (height, width))[0])
-    return np.concatenate([overlay(image, unit), legend(width, scale)])
+    return np.concatenate([overlay(image, unit), legend(width, scale, caption)])
+
+
+def _caption(result: LotScores, row: int) -> str:
+    """Name and score of an image, below its overlay."""
+    return f"{shown(result.images[row].name)}   {result.scores[row]:.3f}"
 
 
 def _map(result: LotScores, row: int, kind: str) -> FloatArray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-_NO_BYTE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
+NO_BYTE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 """Halves of characters, as JSON can hold, that stand for no byte of a file's name."""
 
 
@@ -21,5 +21,5 @@ def ranking(rows: Sequence[tuple[str, float, float]]) -> list[str]:
 
 def printable(name: str) -> str:
     """A file name on one line, whatever bytes are in it."""
-    text = _NO_BYTE.sub("\ufffd", name).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    text = NO_BYTE.sub("\ufffd", name).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     return "".join(c if c.isprintable() else "?" for c in text)

@@ -15,9 +15,10 @@ import numpy as np
 from ..._version import __version__
 from ..images.listing import natural_key
 from ..images.reading import BACKGROUND
+from ..images.shrinking import shrink_note
 from ..timing import StageTimer
 from ..types import Plan, Progress, no_progress
-from .contact_sheet import draw_contact_sheet
+from .contact_sheet import draw_contact_sheet, drawn_rows
 from .heatmap import lot_scale
 from .image_files import (
     MAPS,
@@ -29,13 +30,18 @@ from .image_files import (
     optional,
     write_image_files,
 )
+from .lettering import font_note
 from .lot_scores import LotScores
 
 COLUMNS = ("image", "status", "raw_score", "score", "lot_score", "map", "error")
 MAP_COLUMN = COLUMNS.index("map")
+_TEXTS = {"image", "map", "error"}
 CONTACT_SHEET = "contact_sheet.png"
 SCORES = "scores.csv"
 _NAMED = 10  # missing files that a warning of its own names
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""What begins a formula, or hides one behind it; the last four are =, +, - and @ as East Asian keyboards type
+them."""
 LOT = "lot.json"
 GROUPS = "groups"
 NAMES = frozenset({SCORES, LOT, CONTACT_SHEET, MAPS, OVERLAYS, GROUPS})
@@ -65,31 +71,37 @@ def write_results(
         written = write_image_files(result, folder, options, progress)
         failed: list[Missing] = []
         with optional("contact sheet", folder / CONTACT_SHEET, failed) as target:
-            draw_contact_sheet(result, target)
+            draw_contact_sheet(result, target, options.top)
     result = dataclasses.replace(
         result, run=dataclasses.replace(result.run, timings={**result.run.timings, **timer.seconds})
     )
     rows = score_rows(result, written)
-    write_table(folder / SCORES, list(rows.values()))
+    write_table(folder / SCORES, list(rows.values()), options.csv)
     about = describe(result, root, options)
     about["warnings"] += [*written.problems, *map(str, failed), *_missing(written.missing)]
     write_json(folder / LOT, about)
     return about, rows
 
 
-def combine(folder: Path, root: Path, groups: dict[str, tuple[dict[str, list[str]], dict[str, Any]]]) -> None:
+def combine(
+    folder: Path,
+    root: Path,
+    groups: dict[str, tuple[dict[str, list[str]], dict[str, Any]]],
+    form: str = "plain",
+) -> None:
     """Write scores.csv and lot.json of a lot that was scored in groups.
 
     Parameters
     ----------
     groups : rows and lot.json's content of each group, by the folder with its own results.
+    form : one of CSV_FORMS.
     """
     table = {}
     for place, (rows, _) in groups.items():
         for name, row in rows.items():
             mapped = row[MAP_COLUMN] and f"{place}/{row[MAP_COLUMN]}"
             table[name] = [*row[:MAP_COLUMN], mapped, *row[MAP_COLUMN + 1 :]]
-    write_table(folder / SCORES, [table[name] for name in sorted(table, key=natural_key)])
+    write_table(folder / SCORES, [table[name] for name in sorted(table, key=natural_key)], form)
     abouts = {place: about for place, (_, about) in groups.items()}
     content = {
         "lot": str(root),
@@ -109,7 +121,7 @@ def describe(result: LotScores, root: Path, options: OutputOptions) -> dict[str,
         "images": len(result.images),
         "skipped": [asdict(image) for image in result.skipped],
         "warnings": list(result.warnings),
-        "notes": [*result.survey.notes(), *result.run.notes],
+        "notes": [*result.survey.notes(), *_shrunk(result), *_unwritable(result, options), *result.run.notes],
         "settings": {
             **asdict(result.run.settings),
             "bit_depth": result.survey.bit_depth,
@@ -117,6 +129,7 @@ def describe(result: LotScores, root: Path, options: OutputOptions) -> dict[str,
             "background": BACKGROUND,
             "maps": options.maps,
             "map_format": options.map_format,
+            "csv": options.csv,
         },
         "png_map_scale": asdict(map_scale(result.maps)),
         "heatmap_scale": asdict(lot_scale(result.maps, result.raw_scores)),
@@ -140,6 +153,20 @@ def describe(result: LotScores, root: Path, options: OutputOptions) -> dict[str,
             "computed_by": list(result.run.computed_by),
         },
     }
+
+
+def _shrunk(result: LotScores) -> list[str]:
+    headers, manifest = result.survey.headers, result.run.bundle.manifest
+    sizes = [(headers[image.name].width, headers[image.name].height) for image in result.images]
+    note = shrink_note(sizes, manifest.preprocess.size, manifest.patch_size)
+    return [note] if note else []
+
+
+def _unwritable(result: LotScores, options: OutputOptions) -> list[str]:
+    """A note on letters that the contact sheet, or overlays, show as numbers."""
+    rows = range(len(result.images)) if options.overlays else drawn_rows(result, options.top)
+    note = font_note(result.images[row].name for row in rows)
+    return [note] if note else []
 
 
 def plan_facts(plan: Plan) -> dict[str, Any]:
@@ -174,14 +201,26 @@ def score_rows(result: LotScores, written: Written) -> dict[str, list[str]]:
     return {name: rows[name] for name in sorted(rows, key=natural_key)}
 
 
-def write_table(path: Path, rows: list[list[str]]) -> None:
-    """Write rows of COLUMNS as CSV; names that are not UTF-8 keep their bytes."""
-    with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+def write_table(path: Path, rows: list[list[str]], form: str = "plain") -> None:
+    """Write rows of COLUMNS as CSV in one of CSV_FORMS.
+
+    plain: UTF-8, in which names that are not UTF-8 keep their bytes.  excel: with a byte order mark, by which
+    spreadsheets know UTF-8, and no cell that they would run as a formula.
+    """
+    excel = form == "excel"
+    encoding, errors = ("utf-8-sig", "backslashreplace") if excel else ("utf-8", "surrogateescape")
+    with path.open("w", encoding=encoding, errors=errors, newline="") as file:
         plain = csv.writer(file, lineterminator="\n")
         quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
         plain.writerow(COLUMNS)
         for row in rows:  # the csv module leaves a carriage return in a name unquoted
-            (quoted if any("\r" in field for field in row) else plain).writerow(row)
+            cells = [_neutral(*pair) for pair in zip(COLUMNS, row, strict=True)] if excel else row
+            (quoted if any("\r" in field for field in cells) else plain).writerow(cells)
+
+
+def _neutral(column: str, cell: str) -> str:
+    """A cell that no spreadsheet takes for a formula: text that begins like one gets an apostrophe."""
+    return f"'{cell}" if column in _TEXTS and cell.startswith(_FORMULA) else cell
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
