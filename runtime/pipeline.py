@@ -20,7 +20,7 @@ from .images.survey import DEFAULT_READING, ReadOptions, Survey, survey_lot
 from .results.lot_result import LotResult
 from .run import Run, Watch, require_enough
 from .scoring.anomaly_map import raw_scores
-from .scoring.cautions import cautions
+from .scoring.cautions import bundle_cautions, cautions
 from .scoring.rescore import in_distance_units, rescore
 from .settings import ANYTHING, PAPER, Resources, ScoreSettings
 from .types import Bundle, LotImage
@@ -67,6 +67,7 @@ def score_lot(
             scores = in_distance_units(lot_scores, raw)
         with watch.timer.stage("look for cautions"):
             warnings = cautions(raw, features.cls, len(features.skipped))
+            warnings = (*bundle_cautions(run.bundle.manifest), *warnings)
         return LotResult(
             features.images, features.skipped, maps, raw, scores, lot_scores, features.cls, warnings, survey,
             run.facts(features),

@@ -20,6 +20,7 @@ from types import TracebackType
 
 import numpy as np
 
+from .._numbers import too_few
 from .._version import __version__
 from .errors import LotError
 from .forecast import Forecast, forecast
@@ -322,6 +323,6 @@ def require_enough(images: int, skipped: Sequence[SkippedImage], settings: Score
     reasons = "".join(f"\n  {s.name}: {s.status} ({s.reason})" for s in skipped[:10])
     unread = f"; {len(skipped)} could not be read:{reasons}" if skipped else ""
     raise LotError(
-        f"{images} images are too few: mutual scoring over the interval {settings.interval} needs at "
+        f"{too_few(images, 'image')}: mutual scoring over the interval {settings.interval} needs at "
         f"least {least} that can be read{unread}"
     )

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .._numbers import counted
 from ..runtime.settings import PAPER
 from . import cli
 
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from .summary import Scored
 
 SKIPPED_EXIT = 3
-_EXIT_CODES = """exit codes: 0 all scored; 1 internal error; 2 usage; 3 results written, but some images could
-not be read; 4 bundle or engine; 5 device; 6 not enough images; 7 output not writable; 130 interrupted"""
 _STAGES = {
     "survey": "looking at files",
     "check": "checking",
@@ -33,9 +32,7 @@ _STAGES = {
 
 def add_parser(commands: Any) -> None:
     """Add the command to a parser's ``commands``."""
-    parser = commands.add_parser(
-        "infer", help="score every image of a folder by all the others", epilog=_EXIT_CODES
-    )
+    parser = commands.add_parser("infer", help="score every image of a folder by all the others")
     add = parser.add_argument
     add("lot", metavar="LOT_DIR", help="folder of images, searched with its subfolders")
     add("-b", "--bundle", help="bundle folder (default: $MUSC_EDGE_BUNDLE, else your default)")
@@ -58,10 +55,15 @@ def add_parser(commands: Any) -> None:
     add("--map-format", choices=("npy", "tiff", "png8", "png16"),
         help="npy and tiff hold float32 distances, png one scale for the lot (default: npy)")  # fmt: skip
     add("--overlays", action="store_true", help="also write each image with its heatmap over it")
+    add("--csv", choices=("plain", "excel"), default="plain",
+        help="excel: scores.csv as spreadsheets open it well, with a byte order mark and no cell that they "
+        "would run as a formula (default: plain)")  # fmt: skip
+    add("--top", type=cli.top, metavar="N",
+        help="images in the list on the terminal and on the contact sheet (default: 10 and 8)")  # fmt: skip
     cli.add_resources(parser).add_argument("--resume", action="store_true",
         help="keep finished work beside the results until they are complete; after an interruption of any "
         "kind the same command goes on from there")  # fmt: skip
-    cli.add_common(parser)
+    cli.add_common(parser, 3, 4, 5, 6, 7)
     parser.set_defaults(run=_infer, usage_error=parser.error)
 
 
@@ -73,22 +75,17 @@ def _infer(args: argparse.Namespace) -> int:
     from ..runtime.store.kept_folder import kept_beside, remove_kept
     from ..runtime.vit.bundle import find_bundle, open_bundle
     from ..runtime.vit.choose import import_libraries
-    from .summary import summary_json, summary_text
+    from .summary import WORST, summary_json, summary_text
 
     if args.maps == "none" and args.map_format:
         args.usage_error("--map-format has no meaning with --maps none")
-    root = Path(args.lot)
-    if not root.is_dir():
-        problem = "is a file" if root.exists() else "does not exist"
-        args.usage_error(f"{root} {problem}: give the folder that holds the lot's images")
-    if not args.lot:
-        args.usage_error("LOT_DIR is empty: give the folder that holds the lot's images")
+    root = cli.lot_folder(args.lot)
     out = Path(args.out) if args.out else Path(f"{root.resolve().name}-musc")
     require_apart(out, root)
     images = list_lot(root, exclude=out)
     bundle = open_bundle(find_bundle(args.bundle))
     if not args.json:
-        cli.show(f"{len(images)} images in {root}; {bundle.manifest.backbone}")
+        cli.show(f"{counted(len(images), 'image')} in {root}; {bundle.manifest.backbone}")
     with cli.without_interrupts():
         import_libraries(args.backend)
         import_scorer(args.scorer)
@@ -109,7 +106,7 @@ def _infer(args: argparse.Namespace) -> int:
     with cli.without_interrupts():  # the results stand
         if kept:
             remove_kept(kept)
-        cli.show(summary_json(scored, out) if args.json else summary_text(scored, out))
+        cli.show(summary_json(scored, out) if args.json else summary_text(scored, out, args.top or WORST))
     return SKIPPED_EXIT if any(part.result.skipped for part in scored) else 0
 
 
@@ -133,9 +130,9 @@ def _score(
     for number, (name, members) in enumerate(groups.items(), 1):
         subfolder = results_folder(number, name)
         if not args.json:
-            cli.show(f"group {name}: {len(members)} images")
+            cli.show(f"group {name}: {counted(len(members), 'image')}")
         scored.append(_score_one(args, root, members, bundle, folder, subfolder, kept))
-    combine(folder, root, {part.folder: (part.rows, part.about) for part in scored})
+    combine(folder, root, {part.folder: (part.rows, part.about) for part in scored}, args.csv)
     return scored
 
 
@@ -183,7 +180,8 @@ def _reading(args: argparse.Namespace) -> Any:
 
 def _output(args: argparse.Namespace) -> OutputOptions:
     from ..runtime.parallel import cores
-    from ..runtime.results.image_files import OutputOptions
+    from ..runtime.results.image_files import TOP, OutputOptions
 
     threads = args.threads or cores()
-    return OutputOptions(args.maps, args.map_format or "npy", args.overlays, threads)
+    form = args.map_format or "npy"
+    return OutputOptions(args.maps, form, args.overlays, threads, args.csv, args.top or TOP)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .._numbers import ceil_div
+from .._numbers import ceil_div, counted
 from ..kernels.cubin_files import CubinFolder
 from ..runtime.forecast import Forecast
 from ..runtime.memory import size_text
@@ -22,7 +22,8 @@ from ..runtime.vit.engines import BrokenEngine, Engine, list_engines
 from ..runtime.vit.tensorrt_library import NAMES
 from .progress import duration
 
-_WORST = 10
+WORST = 10
+"""The most suspicious images that the terminal lists by default."""
 _SKIPPED_SHOWN = 10
 
 
@@ -36,16 +37,16 @@ class Scored:
     folder: str
 
 
-def summary_text(scored: list[Scored], out: Path) -> str:
+def summary_text(scored: list[Scored], out: Path, top: int = WORST) -> str:
     """Format as text: the most suspicious images, skipped images, warnings, the files."""
     grouped = len(scored) > 1 or scored[0].folder != ""
     ranked = [(part, i) for part in scored for i in part.result.order()]
     ranked.sort(key=lambda entry: -entry[0].result.scores[entry[1]])
     worst = [
         (part.result.images[i].name, float(part.result.scores[i]), float(part.result.raw_scores[i]))
-        for part, i in ranked[:_WORST]
+        for part, i in ranked[:top]
     ]
-    lines = ["", f"most suspicious of {len(ranked)} images", *ranking(worst)]
+    lines = ["", f"most suspicious of {counted(len(ranked), 'image')}", *ranking(worst)]
     for part in scored:
         lines += _remarks(part, f"{part.folder}: " if grouped else "")
     sheet = CONTACT_SHEET if not grouped else f"{scored[0].folder}/{CONTACT_SHEET}, and so on"
@@ -79,13 +80,13 @@ def _ranked(result: LotResult) -> list[dict[str, Any]]:
 def forecast_text(forecast: Forecast) -> str:
     """Format a forecast as text."""
     f, plan = forecast, forecast.plan
-    who = f"{f.judges} others each" if f.judges < f.images - 1 else "all others"
+    who = f"{counted(f.judges, 'other')} each" if f.judges < f.images - 1 else "all others"
     stages = ((f.vit_seconds, "the ViT"), (f.seconds, "comparing"))
     known = [f"{duration(seconds)} of {what}" for seconds, what in stages if seconds is not None]
     time = f", about {' and then '.join(known)}" if known else ""
     lines = [
-        f"plan: {f.images} images scored by {who}: {f.pairs:,} pairs in {f.layers} layers, "
-        f"{plan.threads} threads, {f.scorer}{time}"
+        f"plan: {counted(f.images, 'image')} scored by {who}: {counted(f.pairs, 'pair', ',')} in "
+        f"{counted(f.layers, 'layer')}, {counted(plan.threads, 'thread')}, {f.scorer}{time}"
     ]
     budget = f" of {size_text(plan.budget)}" if plan.budget is not None else ""
     lines.append(
@@ -102,7 +103,7 @@ def forecast_text(forecast: Forecast) -> str:
         if there
     ]
     if on_disk:
-        read = f"; features are read {f.reads:.0f} times" if plan.tokens_on_disk else ""
+        read = f"; features are read {counted(round(f.reads), 'time')}" if plan.tokens_on_disk else ""
         lines.append(f"      in files: {' and '.join(on_disk)}{read}")
     if plan.device:
         lines.append(f"      GPU: {device_plan_text(plan.device, f.images)}")
@@ -179,7 +180,7 @@ def engine_text(engine: Engine | BrokenEngine) -> str:
     info = engine.info
     text = (
         f"{engine.path}  {info.plan_bytes / 1e6:.1f} MB, {NAMES[info.flavor]} {info.version} for "
-        f"{info.made_for}, up to {info.max_batch} images, {info.variant}"
+        f"{info.made_for}, up to {counted(info.max_batch, 'image')}, {info.variant}"
     )
     return f"{text}; not used: {engine.way_in}" if engine.way_in else text
 
