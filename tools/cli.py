@@ -144,6 +144,7 @@ def _run(prog: str, parser: Parser, argv: Sequence[str] | None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # any file name can be shown anywhere
+    parser.check_order(sys.argv[1:] if argv is None else argv)
     args, unknown = parser.parse_known_args(argv)
     if unknown:
         args.parser.refuse(unknown)

@@ -33,13 +33,17 @@ class Parser(argparse.ArgumentParser):
         """Print the message with a line of usage, and exit with code 2."""
         self.exit(USAGE, f"{self.prog}: {message}\n{self._how()}\n")
 
+    def check_order(self, given: Sequence[str]) -> None:
+        """Exit with an error if an option of a command stands before it, where it would hide its name."""
+        first = given[0].partition("=")[0] if given else ""
+        if first.startswith("-") and not any(name.startswith(first) for name in self._option_strings()):
+            self.error(f"{first} stands before the command: put options behind its name")
+
     def refuse(self, unknown: Sequence[str]) -> NoReturn:
         """Exit with an error on the first of the arguments that nobody knows."""
         first, known = unknown[0].partition("=")[0], self._option_strings()
         if not first.startswith("-"):
             self.error(f"unexpected argument {first!r}: put a name that has spaces into quotation marks")
-        if first in known:
-            self.error(f"{first} is an option of this command: put it behind the command's name")
         self.error(f"there is no option {first}{did_you_mean(first, known)}")
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
@@ -58,11 +62,13 @@ class Parser(argparse.ArgumentParser):
         parts = [self.prog]
         for action in self._actions:
             name = action.metavar if isinstance(action.metavar, str) else action.dest.upper()
+            if isinstance(action, argparse._SubParsersAction):
+                name = f"{{{','.join(action.choices)}}}"
             if not action.option_strings:
                 parts.append(f"[{name}]" if action.nargs == "?" else name)
             elif action.required:
                 parts.append(f"{action.option_strings[0]} {name}")
-        return f"usage: {' '.join(parts)} [options]; everything: {self.prog} --help"
+        return f"usage: {' '.join(parts)} [options]; more: {self.prog} --help"
 
     def _option_strings(self) -> list[str]:
         return [name for action in self._actions for name in action.option_strings]

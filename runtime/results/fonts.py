@@ -15,6 +15,8 @@ from typing import cast
 
 from PIL import ImageFont, features
 
+from .font_letters import Letters, read_letters
+
 OWN = ""
 SAMPLES = {
     "German": "äß",
@@ -33,10 +35,6 @@ INSTALL = "install one, such as Debian's fonts-noto-core, or fonts-noto-cjk for 
 _SUFFIXES = {".ttf", ".ttc", ".otf"}
 _FIRST = ("DejaVuSans", "NotoSans-Regular", "LiberationSans-Regular", "NotoSansCJK-Regular")
 _STYLED = re.compile("bold|italic|oblique|light|thin|black|condensed|narrow|medium|mono|serif", re.IGNORECASE)
-_NOBODYS = (
-    "\U0010fffd"  # for private use: what a font draws in its place stands for every letter that it lacks
-)
-_SIZE = 16  # pixels, of the letters that are tried
 _BASIC, _JOINING = ImageFont.Layout.BASIC, ImageFont.Layout.RAQM
 
 
@@ -50,7 +48,9 @@ def open_font(font: str, size: int) -> ImageFont.FreeTypeFont:
 
 def font_with(letters: str) -> str | None:
     """Return the first font that has all these letters; None if none has."""
-    return next((font for font in (OWN, *_fonts(_folders())) if all(has(font, c) for c in letters)), None)
+    if all(has(OWN, c) for c in letters):
+        return OWN  # without looking for others
+    return next((font for font in _fonts(_folders()) if all(has(font, c) for c in letters)), None)
 
 
 @lru_cache(1 << 16)
@@ -59,29 +59,23 @@ def font_of(letter: str) -> str | None:
     return font_with(letter)
 
 
-@lru_cache(1 << 18)
 def has(font: str, letter: str) -> bool:
     """Whether a font has a letter."""
-    if letter.isascii() and font == OWN:
-        return True
-    drawn = _drawn(font, letter)
-    return drawn is not None and (letter.isspace() or drawn != _drawn(font, _NOBODYS))
+    return letter.isascii() if font == OWN else letter in _letters(font) and _opens(font)
 
 
-def _drawn(font: str, letter: str) -> bytes | None:
-    """A letter's size and pixels; None if the file is no font that can be used."""
+@lru_cache(1 << 14)
+def _letters(font: str) -> Letters:
+    return read_letters(font)
+
+
+@lru_cache(1 << 10)
+def _opens(font: str) -> bool:
     try:
-        mask = _opened_plain(font).getmask(letter)
+        open_font(font, 12)
     except (OSError, ValueError):
-        return None
-    return bytes(f"{mask.size} ", "ascii") + bytes(mask)
-
-
-@lru_cache(512)
-def _opened_plain(font: str) -> ImageFont.FreeTypeFont:
-    if font == OWN:
-        return open_font(OWN, _SIZE)
-    return ImageFont.truetype(font, _SIZE, layout_engine=_BASIC)
+        return False
+    return True
 
 
 # ---- files -----------------------------------------------------------------------------------
@@ -89,7 +83,8 @@ def _opened_plain(font: str) -> ImageFont.FreeTypeFont:
 
 def _folders() -> tuple[str, ...]:
     """The folders of fonts, the user's own first."""
-    home = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")  # noqa: PTH111 - raises nothing without a home
+    # Unlike Path's, this expanduser raises nothing where there is no home.
+    home = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")  # noqa: PTH111
     shared = os.environ.get("XDG_DATA_DIRS") or "/usr/local/share:/usr/share"
     return tuple(f"{base}/fonts" for base in (home, *shared.split(":")) if base.startswith("/"))
 

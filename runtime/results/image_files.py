@@ -259,7 +259,7 @@ def draw_overlay(image: Array, grid: FloatArray, scale: Scale, caption: str = ""
 
 def _caption(result: LotScores, row: int) -> str:
     """Name and score of an image, below its overlay."""
-    return f"{shown(result.images[row].name)}   {result.scores[row]:.3f}"
+    return f"{shown(result.images[row].name)}   score {result.scores[row]:.3f}"
 
 
 def _map(result: LotScores, row: int, kind: str) -> FloatArray:

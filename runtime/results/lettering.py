@@ -11,6 +11,7 @@ letters.
 from __future__ import annotations
 
 import unicodedata
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -72,11 +73,10 @@ def shorten(text: str, width: float, size: int) -> str:
     """Cut ``text`` at the start, so that its end fits into ``width`` pixels."""
     if text_width(text, size) <= width:
         return text
-    while text and text_width("..." + text, size) > width:
-        text = text[1:]
-        while text and (text[0] in _JOINERS or _is_mark(text[0])):
-            text = text[1:]
-    return "..." + text
+    cut = bisect_left(range(len(text)), True, key=lambda k: text_width("..." + text[k:], size) <= width)
+    while cut < len(text) and (text[cut] in _JOINERS or _is_mark(text[cut])):
+        cut += 1
+    return "..." + text[cut:]
 
 
 def shown(name: str) -> str:
@@ -156,16 +156,16 @@ def _directions(text: str) -> list[tuple[str, str]]:
     that are.
     """
     kinds = [unicodedata.bidirectional(c) for c in text]
-    found, last = [""] * len(text), LTR
-    for i, kind in enumerate(kinds):
+    before, last = [], LTR
+    for kind in kinds:
         if kind in ("L", "R", "AL"):
             last = LTR if kind == "L" else RTL
-        if kind in ("L", "R", "AL", "EN", "AN", "NSM", "BN"):
-            found[i] = last
-    behind = LTR
+        before.append(last)
+    found, behind = list(before), LTR
     for i in reversed(range(len(text))):
-        before = next((each for each in reversed(found[:i]) if each), LTR)
-        behind = found[i] = found[i] or (RTL if before == behind == RTL else LTR)
+        if kinds[i] not in ("L", "R", "AL", "EN", "AN", "NSM", "BN"):
+            found[i] = RTL if before[i] == behind == RTL else LTR
+        behind = found[i]
     pairs = groupby(zip(found, text, strict=True), key=lambda pair: pair[0])
     return [(direction, "".join(c for _, c in members)) for direction, members in pairs]
 

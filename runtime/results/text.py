@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 
 NO_BYTE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
@@ -12,11 +13,17 @@ NO_BYTE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 def ranking(rows: Sequence[tuple[str, float, float]]) -> list[str]:
     """A table of images with score and raw score, numbered in the order given; its first line is the head."""
     names = [printable(name) for name, _, _ in rows]
-    width = max((len(name) for name in names), default=0)
+    width = max((_columns(name) for name in names), default=0)
     return [f"   # {'image':<{width}}   score     raw"] + [
-        f"{place:>4} {name:<{width}}  {score:6.4f}  {raw:6.4f}"
+        f"{place:>4} {name}{' ' * (width - _columns(name))}  {score:6.4f}  {raw:6.4f}"
         for place, (name, (_, score, raw)) in enumerate(zip(names, rows, strict=True), 1)
     ]
+
+
+def _columns(text: str) -> int:
+    """Columns of a terminal that a text takes: two for each letter of Chinese, Japanese or Korean."""
+    wide = sum(unicodedata.east_asian_width(c) in "WF" for c in text)
+    return len(text) + wide - sum(unicodedata.combining(c) > 0 for c in text)
 
 
 def printable(name: str) -> str:

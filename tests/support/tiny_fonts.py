@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from musc_edge.runtime.results.fonts import _fonts, _opened_plain, font_of, has, open_font
+from musc_edge.runtime.results.fonts import _fonts, _letters, _opens, font_of, open_font
 from musc_edge.runtime.results.lettering import _parts
 
 EM = 1000
@@ -50,7 +50,7 @@ def only_fonts_of(place: Path) -> Iterator[Path]:
 
 def forget() -> None:
     """Forget what is kept of fonts for the length of a process."""
-    for kept in (_parts, font_of, has, open_font, _opened_plain, _fonts):
+    for kept in (_parts, font_of, open_font, _letters, _opens, _fonts):
         kept.cache_clear()
 
 

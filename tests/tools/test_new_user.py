@@ -13,6 +13,7 @@ from PIL import Image
 from musc_edge import score_lot
 from musc_edge._numbers import counted, too_few
 from musc_edge.export.make import make_bundle
+from musc_edge.runtime.results.text import ranking
 from musc_edge.tools.demo import last_words
 from support.command_line import Run, run_here
 from support.lots import write_png
@@ -120,6 +121,16 @@ def test_groups_for_spreadsheets(bundle: Path, lot: Path) -> None:
     content = (lot.parent / "out" / "scores.csv").read_bytes()
     assert content.startswith(b"\xef\xbb\xbfimage,")
     assert b"\n'=ab/" in content
+
+
+def test_the_list_is_straight_beside_wide_letters() -> None:
+    """A terminal gives two columns to each letter of Chinese, Japanese and Korean, and none to marks."""
+    table = ranking([("电池.png", 0.5, 0.25), ("long name.png", 0.4, 0.2), ("e\u0301.png", 0.1, 0.1)])
+    assert table[1:] == [
+        "   1 电池.png       0.5000  0.2500",
+        "   2 long name.png  0.4000  0.2000",
+        "   3 e\u0301.png          0.1000  0.1000",
+    ]
 
 
 # ---- one of something ------------------------------------------------------------------------

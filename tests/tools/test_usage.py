@@ -57,7 +57,9 @@ def lines(run: Run) -> list[str]:
         ("musc-export onnx M.onnx --layers 1 -o B --precision f16", "did you mean fp16?"),
         ("musc-edge infer LOT --map-frmat=png8", "no option --map-frmat; did you mean --map-format?"),
         ("musc-edge infer LOT --colour", "there is no option --colour"),
-        ("musc-edge --json infer LOT", "an option of this command: put it behind the command's name"),
+        ("musc-edge --json infer LOT", "--json stands before the command: put options behind its name"),
+        ("musc-edge -b BUNDLE infer LOT", "-b stands before the command: put options behind its name"),
+        ("musc-edge --bundle=BUNDLE infer LOT", "--bundle stands before the command: put"),
         ("musc-edge infer my lot", "'lot': put a name that has spaces into quotation marks"),
         ("musc-edge infer LOT --memory-budget 2", "2 bytes, too little for anything; did you mean 2G?"),
         ("musc-edge infer LOT --memory-budget 500", "did you mean 500M?"),
@@ -79,11 +81,22 @@ def test_a_folder_in_place_of_a_command_is_a_lot(tmp_path: Path) -> None:
     assert message.endswith(f"; to score a folder: musc-edge infer {tmp_path}")
 
 
+def test_the_line_of_usage_has_the_commands() -> None:
+    _, usage = lines(run_here(["musc-edge"]))
+    assert usage == "usage: musc-edge {infer,plan,inspect,doctor} [options]; more: musc-edge --help"
+
+
+@pytest.mark.parametrize("option", ["--version", "--vers", "--help", "-h"])
+def test_options_of_the_tool_stand_alone(option: str) -> None:
+    run = run_here(["musc-edge", option])
+    assert (run.returncode, run.stderr) == (0, "")
+
+
 def test_the_line_of_usage_has_what_must_be_given() -> None:
     _, usage = lines(run_here(["musc-export", "onnx", "--name"]))
     assert usage == (
         "usage: musc-export onnx MODEL.onnx --layers L,L,... -o BUNDLE [options]; "
-        "everything: musc-export onnx --help"
+        "more: musc-export onnx --help"
     )
 
 
