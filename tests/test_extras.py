@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -80,8 +81,7 @@ def test_readme_says_who_needs_which_extra() -> None:
 
 def lacking(*modules: str) -> Any:
     """A machine without these modules."""
-    found = _extras.find_spec
-    return mock.patch.object(_extras, "find_spec", lambda name: None if name in modules else found(name))
+    return mock.patch.object(_extras, "find_spec", lambda name: None if name in modules else find_spec(name))
 
 
 @pytest.mark.parametrize(

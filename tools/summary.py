@@ -16,6 +16,7 @@ from ..runtime.memory import size_text
 from ..runtime.results.lot_result import LotResult
 from ..runtime.results.text import printable, ranking
 from ..runtime.results.write import CONTACT_SHEET, SCORES, plan_facts
+from ..runtime.scoring.cautions import RANDOM
 from ..runtime.types import Bundle, DevicePlan
 from ..runtime.vit.bundle import open_kernels
 from ..runtime.vit.engines import BrokenEngine, Engine, list_engines
@@ -146,7 +147,7 @@ def bundle_text(bundle: Bundle) -> str:
     change = m.parity.get("raw_score_max_change")
     rows = [
         ("bundle", str(bundle.root)),
-        ("backbone", f"{m.backbone} ({m.pretrained})"),
+        ("backbone", f"{m.backbone} ({'random weights' if m.pretrained == RANDOM else m.pretrained})"),
         ("image size", f"{size}, {m.preprocess.resize} {m.preprocess.interpolation}"),
         ("grid", f"{grid} patches of {m.patch_size} pixels"),
         (

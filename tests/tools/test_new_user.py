@@ -63,6 +63,7 @@ def test_random_weights_are_said(bundle: Path, lot: Path, pretrained: str, warne
         any(WORDS in text for text in json.loads(infer(lot, bundle, "--json").stdout)["warnings"]) == warned
     )
     assert (WORDS in str(score_lot(lot, bundle))) == warned
+    assert (f"({WORDS})" in run_here(["musc-edge", "inspect", str(bundle)]).stdout) == warned
 
 
 # ---- sizes -----------------------------------------------------------------------------------
