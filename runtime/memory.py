@@ -6,6 +6,8 @@ import ctypes
 import os
 from pathlib import Path
 
+from .._numbers import counted
+
 _CGROUP = Path("/sys/fs/cgroup")
 _MEMINFO = Path("/proc/meminfo")
 _STATUS = Path("/proc/self/status")
@@ -48,7 +50,7 @@ def size_text(count: float) -> str:
     for unit, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
         if count >= unit:
             return f"{count / unit:.1f} {name}" if name == "GB" else f"{count / unit:.0f} {name}"
-    return f"{count:.0f} bytes"
+    return counted(round(count), "byte")
 
 
 def _read_field(path: Path, name: str) -> int | None:

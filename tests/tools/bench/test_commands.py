@@ -117,7 +117,7 @@ def test_synthetic_lot_of_different_images(run_bench: Bench, quick_bundle: Path,
     options = ["--synthetic", "6", "-b", str(quick_bundle), "--rounds", "1", "--cold-rounds", "1"]
     run = run_bench("lot", *options)
     assert run.returncode == 0, run.stderr
-    assert "6 images, 1 rounds" in run.stdout
+    assert "6 images, 1 round after" in run.stdout
 
 
 def test_backbone(bench_here: Bench, quick_bundle: Path) -> None:
