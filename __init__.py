@@ -90,6 +90,10 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
+    from ._linux import other_system
+
+    if name != "__version__" and other_system():
+        raise ImportError(other_system())
     value = getattr(import_module(f".{_PUBLIC[name]}", __name__), name)
     globals()[name] = value  # from now on it is found without this function
     return value

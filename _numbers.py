@@ -1,4 +1,4 @@
-"""Arithmetic and numbers in words that every part needs; imports nothing."""
+"""Arithmetic, and numbers in words, that every part needs; imports nothing."""
 
 from __future__ import annotations
 
@@ -13,4 +13,14 @@ def size_text(count: float) -> str:
     for unit, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
         if count >= unit:
             return f"{count / unit:.1f} {name}" if name == "GB" else f"{count / unit:.0f} {name}"
-    return f"{count:.0f} bytes"
+    return counted(round(count), "byte")
+
+
+def counted(count: int, noun: str, form: str = "") -> str:
+    """Return a number with its noun: '1 image', '20 images'."""
+    return f"{count:{form}} {noun}" if count == 1 else f"{count:{form}} {noun}s"
+
+
+def too_few(count: int, noun: str) -> str:
+    """Return '1 image is too few' or '4 images are too few'."""
+    return f"{counted(count, noun)} {'is' if count == 1 else 'are'} too few"

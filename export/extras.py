@@ -1,23 +1,19 @@
-"""Check that an extra of the package is installed before anything of it is imported."""
+"""Check that what a command imports is installed before anything of it is imported."""
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-
+from .._extras import NEEDS, install, missing
 from ..runtime.errors import DeviceError
 
-MODULES = {
-    "onnx": ("onnx", "onnx_ir"),
-    "export": ("onnx", "onnx_ir", "onnxscript", "torch", "torchvision", "open_clip", "timm", "safetensors"),
-}
-"""The modules of each extra that its commands import."""
 
-
-def need(extra: str) -> None:
-    """Raise DeviceError unless everything of an extra is installed."""
-    missing = [name for name in MODULES[extra] if find_spec(name) is None]
-    if missing:
+def need(command: str) -> None:
+    """Raise DeviceError unless all that ``command``, such as "musc-export onnx", imports is installed."""
+    modules = NEEDS[command]
+    lacking = missing(modules)
+    if lacking:
+        # Of the larger extra alone, which brings the smaller one: the last of them.
+        extra = [modules[name] for name in lacking][-1]
         raise DeviceError(
-            f"not installed here: {', '.join(missing)}. This command needs them: "
-            f"pip install 'musc-edge[{extra}]'"
+            f"not installed here, and needed by {command}: {', '.join(lacking)}. "
+            f"Install what is missing with: {install(extra)}"
         )

@@ -13,6 +13,7 @@ import sys
 from types import ModuleType
 from typing import Any
 
+from .._extras import install
 from ..runtime.errors import DeviceError
 from .messages import Say
 
@@ -34,7 +35,7 @@ def import_models(name: str, say: Say) -> ModuleType:
     except (ImportError, RuntimeError, AttributeError, OSError) as error:
         raise DeviceError(
             f"{name} cannot be imported ({error}). Install versions that fit each other: "
-            "pip install -c constraints.txt 'musc-edge[export]'"
+            f"{install('export')} -c constraints.txt"
         ) from error
 
 

@@ -6,16 +6,17 @@ source.py lists which version of CUDA may compile for which architecture.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from .._extras import install
 from .cuda_source import ARCHES, NEWEST, OPTIONS, source_files
 from .errors import KernelError
 from .nvcc import installed_nvcc
 from .nvrtc import installed_nvrtc
 
-_INSTALL = "pip install 'musc-edge[kernels]'"
+_INSTALL = install("kernels")
 _FUNCTION = re.compile(
     r"Compiling entry function '(?P<name>\w+)' for '\w+'.*?"
     r"(?P<stack>\d+) bytes stack frame, "
@@ -92,6 +93,16 @@ def compiler_for(arch: str, *, portable: bool) -> Compiler:
     names = ", ".join(compiler.name for compiler in found) or "none"
     names += "" if able or not found else ", which do not know it"
     raise KernelError(f"no compiler for {arch}: expected {needed}; found {names}. Install one: {_INSTALL}")
+
+
+def uncompilable(arches: Iterable[str]) -> str:
+    """Why this machine cannot compile for one of ``arches`` what travels in a bundle; empty if it can."""
+    try:
+        for arch in arches:
+            compiler_for(arch, portable=True)
+    except KernelError as error:
+        return str(error)
+    return ""
 
 
 def compile_kernels(arch: str, compiler: Compiler, files: Mapping[str, bytes] | None = None) -> Compiled:

@@ -13,6 +13,7 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
+from .._extras import install
 from .errors import DeviceMemoryError, KernelError
 from .gpu import Array, DeviceArray, Event, Launch, Stream
 
@@ -30,7 +31,7 @@ def import_driver() -> Any:
         from pycuda import driver
     except ImportError as error:
         if "No module named" in str(error):
-            cure = "Install it with: pip install 'musc-edge[cuda]'"
+            cure = f"Install it with: {install('cuda')}"
         elif "undefined symbol" in str(error):
             cure = "It was built with a newer CUDA than the driver's: build it with an older one"
         else:

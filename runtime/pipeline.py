@@ -23,7 +23,7 @@ from .results.image_files import NO_FILES, OutputOptions
 from .results.lot_result import LotResult
 from .run import Features, Run, Watch, require_enough
 from .scoring.anomaly_map import raw_scores
-from .scoring.cautions import cautions, copy_caution
+from .scoring.cautions import bundle_cautions, cautions, copy_caution
 from .scoring.copies import find_copies
 from .scoring.rescore import in_distance_units, rescore
 from .settings import ANYTHING, PAPER, Resources, ScoreSettings
@@ -74,7 +74,11 @@ def score_lot(
             lot_scores = rescore(raw, features.cls, settings.neighbors)
             scores = in_distance_units(lot_scores, raw)
         with watch.timer.stage("look for cautions"):
-            warnings = (*cautions(raw, features.cls, len(features.skipped)), *copy_caution(copies))
+            warnings = (
+                *bundle_cautions(run.bundle.manifest),
+                *cautions(raw, features.cls, len(features.skipped)),
+                *copy_caution(copies),
+            )
         return LotResult(
             features.images, features.skipped, maps, raw, scores, lot_scores, features.cls, warnings, survey,
             run.facts(features), copies,

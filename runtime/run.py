@@ -21,12 +21,13 @@ from types import TracebackType
 
 import numpy as np
 
+from .._numbers import too_few
 from .._version import __version__
 from .errors import LotError, TooFewImagesError
 from .forecast import Forecast
 from .images.survey import Survey, needs
 from .memory import default_budget, process_memory, release_memory
-from .results.contact_sheet import SHEET_IMAGES
+from .results.contact_sheet import sheet_images
 from .results.image_files import NO_FILES, OutputOptions, writing_bytes
 from .results.lot_scores import RunFacts
 from .scorers import open_scorer
@@ -268,7 +269,7 @@ class Run:
             vit_seconds=images * each,
             survey_seconds=self._watch.timer.seconds.get("survey", 0.0),
             write_seconds=writing,
-            sheet_seconds=min(images, SHEET_IMAGES) * reading,
+            sheet_seconds=sheet_images(images, self.outputs.top) * reading,
         )
 
     # ---- the work --------------------------------------------------------------------------------
@@ -381,7 +382,7 @@ def require_enough(images: int, skipped: Sequence[SkippedImage], settings: Score
     reasons = "".join(f"\n  {s.name}: {s.status} ({s.reason})" for s in skipped[:10])
     unread = f"; {len(skipped)} could not be read:{reasons}" if skipped else ""
     raise TooFewImagesError(
-        f"{images} images are too few: mutual scoring over the interval {settings.interval} needs at "
+        f"{too_few(images, 'image')}: mutual scoring over the interval {settings.interval} needs at "
         f"least {least} that can be read{unread}",
         skipped,
     )

@@ -12,7 +12,7 @@ import pytest
 from measure.structure import floors, read_modules
 from support.places import ROOT
 
-LEAVES = {"_files", "_json", "_numbers", "_version"}
+LEAVES = {"_extras", "_files", "_json", "_linux", "_numbers", "_version"}
 """Modules of the package's own folder, which import nothing of it but each other."""
 
 MAY_IMPORT = {

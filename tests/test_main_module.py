@@ -22,4 +22,4 @@ def test_it_calls_itself_by_the_commands_name() -> None:
         [sys.executable, "-m", "musc_edge", "no-such-command"], capture_output=True, text=True, check=False
     )
     assert run.returncode == 2
-    assert run.stderr.startswith("usage: musc-edge ")
+    assert run.stderr.startswith("musc-edge: there is no command")

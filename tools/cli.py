@@ -5,33 +5,60 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import re
 import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
+from .._numbers import counted
 from .._version import __version__
 from ..runtime.errors import MuscEdgeError
 from ..runtime.limits import limit_reached, require_files, require_threads, too_little_memory
 from ..runtime.parallel import cores, has_abandoned
 from ..runtime.settings import ANYTHING, AUTO, MAX_DEGREE, PAPER, Resources, ScoreSettings
+from .usage import Parser, UsageError
 
 INTERRUPTED = 130
+EXIT_CODES = {
+    0: "done",
+    1: "internal error",
+    2: "usage: an option, or a file or folder that is not there",
+    3: "results written, but some images were not scored",
+    4: "bundle, source model or engine",
+    5: "device, too few files or threads allowed, or a library that is not installed",
+    6: "not enough images, or a lot that cannot be scored with these settings and this memory",
+    7: "output not writable",
+    8: "parity: numbers differ from the source model's",
+    INTERRUPTED: "interrupted",
+}
+"""What each exit code means, in every command."""
 MAX_THREADS, MAX_BATCH, MAX_IMAGES = 256, 1024, 10**7
 Say = Callable[[str], None]
+_AMOUNT = re.compile(
+    r"(?P<number>(\d+\.?\d*|\.\d+)(e\d+)?) *(?P<unit>[kmgt]?)(?P<binary>i(?=b))?b?", re.IGNORECASE | re.ASCII
+)
+_LEAST_MEMORY, _FEW_GIGABYTES, _LEAST_PIXELS = 100_000, 64, 1000
 _HELD_BACK = (signal.SIGINT, signal.SIGTERM)
 
 
-def new_parser(prog: str, description: str) -> argparse.ArgumentParser:
+def new_parser(prog: str, description: str) -> Parser:
     """Make a parser with ``--version``, to which the caller adds commands."""
-    parser = argparse.ArgumentParser(prog=prog, description=description)
+    parser = Parser(prog=prog, description=description, epilog=exit_codes(*EXIT_CODES))
     parser.add_argument("--version", action="version", version=f"{prog} {__version__}")
     return parser
 
 
-def add_common(parser: argparse.ArgumentParser) -> None:
-    """Add the options that every command has."""
+def exit_codes(*codes: int) -> str:
+    """A line for ``--help`` on the exit codes of a command."""
+    return "exit codes: " + "; ".join(f"{code} {EXIT_CODES[code]}" for code in codes)
+
+
+def add_common(parser: argparse.ArgumentParser, *codes: int) -> None:
+    """Add the options that every command has, and a line on its exit codes: ``codes`` beside 0, 1 and 2."""
+    parser.epilog = exit_codes(0, 1, 2, *codes, INTERRUPTED)
     parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
@@ -84,7 +111,7 @@ def resources(args: argparse.Namespace) -> Resources:
     )
 
 
-def run(prog: str, parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
+def run(prog: str, parser: Parser, argv: Sequence[str] | None) -> int:
     """Parse, call the command's function ``run`` and return the exit code.
 
     Without ``argv`` this is the process's own command line.  Then the process ends even if a decoder that
@@ -115,11 +142,14 @@ def _leave(code: object) -> None:
     os._exit(code if isinstance(code, int) else code is not None)
 
 
-def _run(prog: str, parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
+def _run(prog: str, parser: Parser, argv: Sequence[str] | None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # any file name can be shown anywhere
-    args = parser.parse_args(argv)
+    parser.check_order(sys.argv[1:] if argv is None else argv)
+    args, unknown = parser.parse_known_args(argv)
+    if unknown:
+        args.parser.refuse(unknown)
     try:
         command: Callable[[argparse.Namespace], int] = args.run
         require_files()
@@ -148,6 +178,17 @@ def _threads_of(args: argparse.Namespace) -> int:
     """Return how many threads a command may have at once: its own, and those of libraries, one per core."""
     own = getattr(args, "threads", None) or cores()
     return 2 * (own + len(os.sched_getaffinity(0)))
+
+
+def lot_folder(text: str) -> Path:
+    """The folder of a lot; UsageError if there is none."""
+    give = "give the folder that holds the lot's images"
+    if not text:
+        raise UsageError(f"LOT_DIR is empty: {give}.")
+    if not Path(text).is_dir():
+        problem = "is a file" if Path(text).exists() else "does not exist"
+        raise UsageError(f"{text} {problem}: {give}.")
+    return Path(text)
 
 
 def show(text: str) -> None:
@@ -274,9 +315,20 @@ def batch(text: str) -> int:
     return _at_most(positive(text), MAX_BATCH, "images")
 
 
-def images(text: str) -> int:
-    """Parse the number of images of a lot."""
-    return _at_most(positive(text), MAX_IMAGES, "images")
+def images(text: str) -> int | Path:
+    """Parse the number of images of a lot, or a folder of them."""
+    if text.isdecimal():
+        return _at_most(positive(text), MAX_IMAGES, "images")
+    if not Path(text or "-").is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number of images, or a folder of them")
+    return Path(text)
+
+
+def top(text: str) -> int:
+    """Parse how many of the most suspicious images are shown."""
+    from ..runtime.results.image_files import MOST_TOP
+
+    return _at_most(positive(text), MOST_TOP, "images")
 
 
 def _at_most(value: int, limit: int, what: str) -> int:
@@ -313,8 +365,15 @@ def spread(text: str) -> tuple[float, float, float]:
 
 
 def memory(text: str) -> int:
-    """Parse '2G', '500M' or a number of bytes."""
-    return _amount(text, "an amount of memory such as 500M or 2G")
+    """Parse '2G', '500M', '1.5 GiB' or a number of bytes."""
+    value = _amount(text, "an amount of memory such as 500M or 2G")
+    if value < _LEAST_MEMORY:
+        unit = "G" if value < _FEW_GIGABYTES else "M"
+        meant = f"; did you mean {text}{unit}?" if text.isdecimal() else ""
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is {counted(value, 'byte')}, too little for anything{meant}"
+        )
+    return value
 
 
 def memories(text: str) -> tuple[int, ...]:
@@ -324,16 +383,21 @@ def memories(text: str) -> tuple[int, ...]:
 
 def pixels(text: str) -> int:
     """Parse '400M' or a number of pixels."""
-    return _amount(text, "a number of pixels such as 400M")
+    value = _amount(text, "a number of pixels such as 400M")
+    if value < _LEAST_PIXELS and text.isdecimal():
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: no photograph has so few pixels in all; did you mean {text}M?"
+        )
+    return value
 
 
 def _amount(text: str, expected: str) -> int:
-    units = {"K": 10**3, "M": 10**6, "G": 10**9}
-    number, unit = (text[:-1], units[text[-1].upper()]) if text[-1:].upper() in units else (text, 1)
-    try:
-        value = int(float(number) * unit)
-    except (ValueError, OverflowError):
-        value = 0
+    parts = _AMOUNT.fullmatch(text.strip())
+    value = 0
+    if parts:
+        unit, binary = parts["unit"].upper(), parts["binary"]
+        with suppress(OverflowError):
+            value = int(float(parts["number"]) * (1024 if binary else 1000) ** " KMGT".index(unit or " "))
     if value <= 0:
         raise argparse.ArgumentTypeError(f"{text!r}: expected {expected}")
     return value

@@ -6,6 +6,7 @@ Labels are used only after the scoring, to report how well it went.
 from __future__ import annotations
 
 import csv
+import shlex
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..runtime.errors import BundleError
+from ..runtime.results.write import CONTACT_SHEET
 from ..runtime.vit.bundle import open_bundle
 
 GOOD, DEFECTIVE = 60, 30
@@ -42,7 +44,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(
             f"AUROC          {raw:.3f} raw, {rescored:.3f} rescored  (from labels that the scoring never saw)"
         )
+        print("\n".join(last_words(commands, bundle, out)))
     return code
+
+
+def last_words(commands: Path, bundle: Path, out: Path) -> list[str]:
+    """What the scores mean, and what to do next, with paths that work from here."""
+    here = Path.cwd()
+    command, sheet = (
+        shlex.quote(str(path.relative_to(here) if path.is_relative_to(here) else path))
+        for path in (commands.absolute() / "musc-edge", (out / CONTACT_SHEET).absolute())
+    )
+    return [
+        "",
+        "score is how unlike the rest of the lot an image is, a distance: the higher, the worse; sort by it.",
+        "raw is the same before images that look alike as a whole are brought in line with each other.",
+        "",
+        f"Next: look at {sheet}, then score a folder of your own:",
+        f"  {command} infer YOUR_FOLDER -b {shlex.quote(str(bundle))}",
+    ]
 
 
 def lay_out_lot(downloads: Path, lot: Path, good: int = GOOD, defective: int = DEFECTIVE) -> dict[str, bool]:

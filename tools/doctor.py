@@ -12,8 +12,12 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from typing import Any
 
+from .._extras import install
 from ..runtime.parallel import cores
+from ..runtime.results.fonts import INSTALL
+from .rehearsal import rehearsal_text
 
 _TIMEOUT_S = 60
 _NEVER_RUN = "The backends tensorrt and cuda have never run on a GPU so far: trust only 'musc-export verify'."
@@ -73,10 +77,14 @@ except ImportError as error:
 print(pycuda.VERSION_TEXT)
 """
 _COMPILERS = """
-from musc_edge.kernels.compiler import compilers
+from musc_edge.kernels.compiler import compilers, uncompilable
+from musc_edge.kernels.source import ARCHES
 names = [compiler.name for compiler in compilers()]
 if not names:
     raise ModuleNotFoundError("neither NVRTC nor nvcc is here")
+refused = uncompilable(ARCHES)
+if refused:
+    raise SystemExit(f"partly: {', '.join(names)}; musc-export kernels would end with: {refused}")
 print(", ".join(names))
 """
 _CACHE = """
@@ -89,6 +97,34 @@ if unusable:
     raise SystemExit(f"{found}; {' '.join(unusable)}")
 print(found)
 """
+_TORCH = """
+from importlib import metadata
+from musc_edge._extras import NEEDS, missing
+lacking = missing({**NEEDS["musc-export clip"], **NEEDS["musc-export timm"]})
+if lacking:
+    raise ModuleNotFoundError(f"not installed: {', '.join(lacking)}")
+print(", ".join(f"{name} {metadata.version(name)}" for name in ("torch", "open_clip_torch", "timm")))
+"""
+_ONNX = """
+import onnx
+from musc_edge._extras import NEEDS, missing
+lacking = missing(NEEDS["musc-export onnx"])
+if lacking:
+    raise ModuleNotFoundError(f"not installed: {', '.join(lacking)}")
+print(onnx.__version__)
+"""
+_FONTS = """
+from musc_edge.runtime.results.fonts import SAMPLES, font_with
+lacking = [name for name, letters in SAMPLES.items() if font_with(letters) is None]
+if len(lacking) == len(SAMPLES):
+    raise ModuleNotFoundError("no font but Pillow's own, which has ASCII alone")
+if lacking:
+    raise SystemExit(f"partly: no letters of {', '.join(lacking)}")
+print("letters of", ", ".join(SAMPLES))
+"""
+_PARTLY = "partly: "
+"""What a child that finds a part of what it looks for ends with, and the reason."""
+_REHEARSAL = "from musc_edge.tools.rehearsal import main; main()"
 _GPU, _ORT, _ONE_ORT = "NVIDIA GPU", "ONNX Runtime", "its packages"
 
 
@@ -105,7 +141,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Finding:
-    """The result of a check; ``status`` is ok, missing, broken or crashed."""
+    """The result of a check; ``status`` is ok, partly, missing, broken or crashed."""
 
     name: str
     purpose: str
@@ -116,45 +152,53 @@ class Finding:
 
 
 CHECKS = (
-    Check("numpy", "mutual scoring", _VERSION.format("numpy"), "pip install musc-edge", required=True),
+    Check("numpy", "every command", _VERSION.format("numpy"), "pip install musc-edge", required=True),
+    Check("Pillow", "every command", _VERSION.format("PIL"), "pip install musc-edge", required=True),
+    Check("OpenCV", "every command", _VERSION.format("cv2"), "pip install musc-edge", required=True),
     Check(
-        "Pillow",
-        "reading and resizing images",
-        _VERSION.format("PIL"),
-        "pip install musc-edge",
-        required=True,
+        _ORT,
+        "the ViT of infer, plan, musc-export and musc-bench on the CPU, or with [gpu] on a GPU",
+        _ONNXRUNTIME,
+        install("cpu"),
     ),
-    Check("OpenCV", "heatmaps", _VERSION.format("cv2"), "pip install musc-edge", required=True),
-    Check(_ORT, "the ViT on the CPU, or with [gpu] on a GPU", _ONNXRUNTIME, "pip install 'musc-edge[cpu]'"),
     Check(
         _ONE_ORT,
         "one ONNX Runtime",
         _PACKAGES,
-        "pip uninstall -y onnxruntime onnxruntime-gpu; pip install 'musc-edge[cpu]', or [gpu]",
+        f"pip uninstall -y onnxruntime onnxruntime-gpu; {install('cpu')}, or [gpu]",
     ),
-    Check("numba", "faster mutual scoring", _VERSION.format("numba"), "pip install 'musc-edge[cpu,fast]'"),
-    Check("onnx", "musc-export onnx", _VERSION.format("onnx"), "pip install 'musc-edge[cpu,onnx]'"),
-    Check(_GPU, "any use of a GPU", _DRIVER, "a GPU with its driver"),
+    Check("numba", "faster mutual scoring by infer", _VERSION.format("numba"), install("fast")),
+    Check("onnx", "musc-export dinov2-small and onnx", _ONNX, install("onnx")),
+    Check("torch", "musc-export clip and timm", _TORCH, install("export")),
     Check(
-        "pycuda",
-        "comparing images on the GPU, and --backend tensorrt",
-        _PYCUDA,
-        "pip install 'musc-edge[cuda]', and the driver",
+        _GPU,
+        "infer with --scorer cuda, --backend cuda or tensorrt, and musc-export engine",
+        _DRIVER,
+        "a GPU with its driver; everything else works without",
+    ),
+    Check(
+        "pycuda", "infer with --scorer cuda or --backend tensorrt", _PYCUDA, f"{install('cuda')}, on a GPU"
     ),
     Check(
         "TensorRT",
-        "--backend tensorrt",
+        "--backend tensorrt, musc-export engine",
         _VERSION.format("tensorrt"),
-        "JetPack on a Jetson, pip install 'musc-edge[tensorrt]' elsewhere",
+        f"JetPack on a Jetson; {install('tensorrt')} elsewhere, or TensorRT-RTX in its place",
     ),
-    Check("TensorRT-RTX", "--backend tensorrt", _RTX, "pip install 'musc-edge[rtx]' (x86-64)"),
+    Check(
+        "TensorRT-RTX",
+        "the same, in place of TensorRT; one of the two is enough",
+        _RTX,
+        f"{install('rtx')} (x86-64, not on a Jetson)",
+    ),
     Check(
         "CUDA compilers",
-        "compiling kernels where the bundle has none",
+        "musc-export kernels, and infer with --scorer cuda where the bundle has no kernels",
         _COMPILERS,
-        "pip install 'musc-edge[kernels]'",
+        install("kernels"),
     ),
-    Check("kernel cache", "starting without compiling", _CACHE, "remove what is damaged"),
+    Check("kernel cache", "starting --scorer cuda without compiling", _CACHE, "remove what is damaged"),
+    Check("fonts", "file names on contact sheets and overlays, else shown as numbers", _FONTS, INSTALL),
 )
 
 
@@ -164,8 +208,17 @@ def examine(checks: tuple[Check, ...] = CHECKS) -> list[Finding]:
         return list(pool.map(_probe, checks))
 
 
-def report_text(findings: list[Finding]) -> str:
-    """Format the findings as text for the terminal."""
+def rehearsed() -> dict[str, Any]:
+    """What ``musc-edge infer`` would do now, tried in a child process."""
+    finding = _probe(Check("infer", "", _REHEARSAL, ""))
+    if finding.status == "ok":
+        facts: dict[str, Any] = json.loads(finding.detail)
+        return facts
+    return {"error": f"{finding.status}: {finding.detail}", "exit_code": 1}
+
+
+def report_text(findings: list[Finding], rehearsal: dict[str, Any]) -> str:
+    """Format the findings, and what ``infer`` would do, as text for the terminal."""
     lines = [
         f"{platform.system()} {platform.machine()}, Python {platform.python_version()}, "
         f"{cores()} cores, {_memory()}",
@@ -175,12 +228,12 @@ def report_text(findings: list[Finding]) -> str:
         lines.append(f"  {f.status:<8} {f.name:<14} {f.detail}")
         if f.status != "ok":
             lines.append(f"  {'':8} {'':14} for {f.purpose}: {f.install}")
-    lines += ["", _verdict(findings)]
+    lines += ["", _verdict(findings), "", *rehearsal_text(rehearsal)]
     return "\n".join(lines)
 
 
-def report_json(findings: list[Finding]) -> str:
-    """Format the findings as JSON."""
+def report_json(findings: list[Finding], rehearsal: dict[str, Any]) -> str:
+    """Format the findings, and what ``infer`` would do, as JSON."""
     data = {
         "system": platform.system(),
         "machine": platform.machine(),
@@ -188,6 +241,7 @@ def report_json(findings: list[Finding]) -> str:
         "cores": cores(),
         "can_infer": can_infer(findings),
         "backends": backends(findings),
+        "infer": rehearsal,
         "findings": [asdict(f) for f in findings],
     }
     return json.dumps(data, indent=2)
@@ -220,7 +274,7 @@ def _judge(child: subprocess.CompletedProcess[str]) -> tuple[str, str]:
         return "crashed", f"killed by signal {-child.returncode} on import"
     if last.startswith(("ModuleNotFoundError: ", "OSError: libcuda.so.1: cannot open")):
         return "missing", last.partition(": ")[2]
-    return "broken", last
+    return ("partly", last.removeprefix(_PARTLY)) if last.startswith(_PARTLY) else ("broken", last)
 
 
 def can_infer(findings: list[Finding]) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from . import cli, infer, plan
 from .evaluation import eval_command
+from .usage import Parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -15,7 +16,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return cli.run("musc-edge", _parser(), argv)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> Parser:
     parser = cli.new_parser("musc-edge", "Find the defects in a lot of unlabeled images, without training.")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     infer.add_parser(commands)
@@ -23,12 +24,12 @@ def _parser() -> argparse.ArgumentParser:
     eval_command.add_parser(commands)
     inspect = commands.add_parser("inspect", help="say what a bundle is")
     inspect.add_argument("bundle", metavar="BUNDLE", nargs="?", help="bundle folder (default: as for infer)")
-    cli.add_common(inspect)
+    cli.add_common(inspect, 4)
     inspect.set_defaults(run=_inspect)
     doctor = commands.add_parser(
         "doctor", help="say what this machine can run, and what to install for the rest"
     )
-    cli.add_common(doctor)
+    cli.add_common(doctor, 5)
     doctor.set_defaults(run=_doctor)
     return parser
 
@@ -44,10 +45,11 @@ def _inspect(args: argparse.Namespace) -> int:
 
 def _doctor(args: argparse.Namespace) -> int:
     from ..runtime.errors import DeviceError
-    from .doctor import can_infer, examine, report_json, report_text
+    from .doctor import can_infer, examine, rehearsed, report_json, report_text
 
     findings = examine()
-    cli.show(report_json(findings) if args.json else report_text(findings))
+    rehearsal = rehearsed()
+    cli.show(report_json(findings, rehearsal) if args.json else report_text(findings, rehearsal))
     return 0 if can_infer(findings) else DeviceError.exit_code
 
 

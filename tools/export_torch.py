@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from . import cli
+from .usage import Parser
 
 if TYPE_CHECKING:
     from ..export.source import Source
@@ -22,17 +23,16 @@ class AddOutput(Protocol):
 
 
 def add_commands(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    commands: argparse._SubParsersAction[Parser],
     add_output: AddOutput,
     make: Make,
-    exit_codes: str,
 ) -> None:
     """Add the two commands; ``make`` turns a source into a bundle."""
-    clip = commands.add_parser("clip", help="the ViT of an open_clip model", epilog=exit_codes)
+    clip = commands.add_parser("clip", help="the ViT of an open_clip model")
     _add_clip(clip)
     add_output(clip, None)
     clip.set_defaults(run=lambda args: make(args, _clip(args)))
-    timm = commands.add_parser("timm", help="a timm ViT: DINO, DINOv2, CLIP, SigLIP, ...", epilog=exit_codes)
+    timm = commands.add_parser("timm", help="a timm ViT: DINO, DINOv2, CLIP, SigLIP, ...")
     _add_timm(timm)
     add_output(timm, None)
     timm.set_defaults(run=lambda args: make(args, _timm(args)))
@@ -78,7 +78,7 @@ def _add_weights(parser: argparse.ArgumentParser) -> None:
 def _clip(args: argparse.Namespace) -> Source:
     from ..export.extras import need
 
-    need("export")
+    need("musc-export clip")
     from ..export.clip import ClipSource
 
     return ClipSource(
@@ -96,7 +96,7 @@ def _clip(args: argparse.Namespace) -> Source:
 def _timm(args: argparse.Namespace) -> Source:
     from ..export.extras import need
 
-    need("export")
+    need("musc-export timm")
     from ..export.timm_vit import TimmSource
 
     return TimmSource(

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .._numbers import counted
 from ..runtime.settings import PAPER
 from . import cli
 
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from .summary import Scored
 
 SKIPPED_EXIT = 3
-_EXIT_CODES = """exit codes: 0 all scored; 1 internal error; 2 usage; 3 results written, but some images were
-not scored; 4 bundle or engine; 5 device; 6 not enough images; 7 output not writable; 130 interrupted"""
 _PATTERNS = """shell patterns on names relative to LOT_DIR, with forward slashes. Without a slash, as in
 '*_mask.png' or 'masks', a pattern is compared with the file's name and with that of every folder it is in.
 With one, as in 'day1/*.png', 'day1/*/good' or '**/old/*', it is compared with the whole name, part by part,
@@ -41,9 +40,7 @@ _STAGES = {
 
 def add_parser(commands: Any) -> None:
     """Add the command to a parser's ``commands``."""
-    parser = commands.add_parser(
-        "infer", help="score every image of a folder by all the others", epilog=_EXIT_CODES
-    )
+    parser = commands.add_parser("infer", help="score every image of a folder by all the others")
     add = parser.add_argument
     add("lot", metavar="LOT_DIR", help="folder of images, searched with its subfolders")
     add("-b", "--bundle", help="bundle folder (default: $MUSC_EDGE_BUNDLE, else your default)")
@@ -77,10 +74,15 @@ def add_parser(commands: Any) -> None:
     add("--map-format", choices=("npy", "tiff", "png8", "png16"),
         help="npy and tiff hold float32 distances, png one scale for the lot (default: npy)")  # fmt: skip
     add("--overlays", action="store_true", help="also write each image with its heatmap over it")
+    add("--csv", choices=("plain", "excel"), default="plain",
+        help="excel: scores.csv as spreadsheets open it well, with a byte order mark and no cell that they "
+        "would run as a formula (default: plain)")  # fmt: skip
+    add("--top", type=cli.top, metavar="N",
+        help="images in the list on the terminal and on the contact sheet (default: 10 and 8)")  # fmt: skip
     cli.add_resources(parser).add_argument("--resume", action="store_true",
         help="keep finished work beside the results until they are complete; after an interruption of any "
         "kind the same command goes on from there")  # fmt: skip
-    cli.add_common(parser)
+    cli.add_common(parser, 3, 4, 5, 6, 7)
     parser.set_defaults(run=_infer, usage_error=parser.error)
 
 
@@ -96,19 +98,14 @@ def _infer(args: argparse.Namespace) -> int:
 
     if args.maps == "none" and args.map_format:
         args.usage_error("--map-format has no meaning with --maps none")
-    root = Path(args.lot)
-    if not root.is_dir():
-        problem = "is a file" if root.exists() else "does not exist"
-        args.usage_error(f"{root} {problem}: give the folder that holds the lot's images")
-    if not args.lot:
-        args.usage_error("LOT_DIR is empty: give the folder that holds the lot's images")
+    root = cli.lot_folder(args.lot)
     out = Path(args.out) if args.out else Path(f"{root.resolve().name}-musc")
     require_apart(out, root)
     names = _read_list(args) if args.list else None
     images = list_lot(root, out, include=args.include, exclude=args.exclude, names=names)
     bundle = open_bundle(find_bundle(args.bundle))
     if not args.json:
-        cli.show(f"{len(images)} images in {root}; {bundle.manifest.backbone}")
+        cli.show(f"{counted(len(images), 'image')} in {root}; {bundle.manifest.backbone}")
         _say_where(args, root, out, images)
     with cli.without_interrupts():
         import_libraries(args.backend)
@@ -131,7 +128,8 @@ def _infer(args: argparse.Namespace) -> int:
         if kept:
             remove_kept(kept)
         notes = images.notes() if args.group_by else ()
-        cli.show(summary_json(scored, out) if args.json else summary_text(scored, out, unscored, notes))
+        top = args.top or 0
+        cli.show(summary_json(scored, out) if args.json else summary_text(scored, out, top, unscored, notes))
     return SKIPPED_EXIT if unscored or any(part.result.skipped for part in scored) else 0
 
 
@@ -167,7 +165,7 @@ def _score(
     for number, (name, members) in enumerate(groups.items(), 1):
         subfolder = results_folder(number, name)
         if not args.json:
-            cli.show(f"group {name}: {len(members)} images")
+            cli.show(f"group {name}: {counted(len(members), 'image')}")
         try:
             require_size(members, least)
             scored.append(_score_one(args, root, members, bundle, folder, subfolder, kept))
@@ -178,7 +176,8 @@ def _score(
                 cli.show(str(failed[-1]))
     if not scored:
         raise errors[0]
-    combine(folder, root, {part.folder: (part.rows, part.about) for part in scored}, failed, images)
+    about = {part.folder: (part.rows, part.about) for part in scored}
+    combine(folder, root, about, failed, images, args.csv)
     return scored, failed
 
 
@@ -268,7 +267,8 @@ def _reading(args: argparse.Namespace) -> Any:
 
 def _output(args: argparse.Namespace) -> OutputOptions:
     from ..runtime.parallel import cores
-    from ..runtime.results.image_files import OutputOptions
+    from ..runtime.results.image_files import TOP, OutputOptions
 
     threads = args.threads or cores()
-    return OutputOptions(args.maps, args.map_format or "npy", args.overlays, threads)
+    form = args.map_format or "npy"
+    return OutputOptions(args.maps, form, args.overlays, threads, args.csv, args.top or TOP)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import cli
@@ -18,23 +19,26 @@ def add_parser(commands: Any) -> None:
     """Add the command to a parser's ``commands``."""
     parser = commands.add_parser("plan", help="say what scoring a lot of some size would take here")
     add = parser.add_argument
-    add("images", metavar="IMAGES", type=cli.images, help="number of images in the lot")
+    add("images", metavar="IMAGES", type=cli.images, help="number of images in the lot, or a folder of them")
     add("-b", "--bundle", help="bundle folder (default: as for infer)")
     add("--devices", type=cli.memories, metavar="SIZE,...",
         help="show instead the plans for GPUs with this much free memory, such as 8G,24G")  # fmt: skip
     add("--resume", action="store_true", help="as for infer: work is kept in files")
     cli.add_scoring(parser)
     cli.add_resources(parser)
-    cli.add_common(parser)
+    cli.add_common(parser, 4, 5, 6)
     parser.set_defaults(run=_plan)
 
 
 def _plan(args: argparse.Namespace) -> int:
+    from ..runtime.images.listing import list_lot
     from ..runtime.run import Run
     from ..runtime.scoring.method import Method
     from ..runtime.vit.bundle import find_bundle, open_bundle
     from .summary import forecast_json, forecast_text
 
+    if isinstance(args.images, Path):
+        args.images = len(list_lot(args.images))
     bundle = open_bundle(find_bundle(args.bundle))
     settings = cli.score_settings(args)
     Method.of(bundle.manifest.grid, settings).judges(args.images)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .._numbers import ceil_div
+from .._numbers import ceil_div, counted
 from ..kernels.cubin_files import CubinFolder
 from ..runtime.forecast import Forecast
 from ..runtime.memory import size_text
@@ -18,13 +18,16 @@ from ..runtime.results.lot_result import LotResult
 from ..runtime.results.lot_scores import Unscored
 from ..runtime.results.text import printable, ranking
 from ..runtime.results.write import CONTACT_SHEET, SCORES, plan_facts
+from ..runtime.scoring.cautions import RANDOM
 from ..runtime.types import Bundle, DevicePlan
 from ..runtime.vit.bundle import open_kernels
 from ..runtime.vit.engines import BrokenEngine, Engine, list_engines
 from ..runtime.vit.tensorrt_library import NAMES
 from .progress import duration
 
-_WORST, _LEAST_WORST, _GROUPS_SHOWN = 10, 3, 20  # images of a lot, images of each group, groups
+WORST = 10
+"""The most suspicious images that the terminal lists by default."""
+_LEAST_WORST, _GROUPS_SHOWN = 3, 20  # images of each group, groups
 _SKIPPED_SHOWN = 10
 
 
@@ -39,16 +42,21 @@ class Scored:
 
 
 def summary_text(
-    scored: list[Scored], out: Path, unscored: Sequence[Unscored] = (), notes: Sequence[str] = ()
+    scored: list[Scored],
+    out: Path,
+    top: int = 0,
+    unscored: Sequence[Unscored] = (),
+    notes: Sequence[str] = (),
 ) -> str:
     """Format as text: the most suspicious images of each group, skipped images, warnings, the files.
 
-    ``unscored`` and ``notes`` are of a lot that was scored in groups.
+    ``top`` images are listed, of each group; 0 for ``WORST``, which groups share.  ``unscored`` and ``notes``
+    are of a lot that was scored in groups.
     """
     grouped = scored[0].folder != ""
     lines = []
     for part in scored[:_GROUPS_SHOWN]:
-        lines += _worst(part, max(_LEAST_WORST, _WORST // len(scored)))
+        lines += _worst(part, top or max(_LEAST_WORST, WORST // len(scored)))
         lines += _remarks(part, f"{part.folder}: " if grouped else "")
     if len(scored) > _GROUPS_SHOWN:
         lines += ["", f"... and {len(scored) - _GROUPS_SHOWN} more groups: see {out / SCORES} and lot.json"]
@@ -96,10 +104,10 @@ def _ranked(result: LotResult) -> list[dict[str, Any]]:
 def forecast_text(forecast: Forecast) -> str:
     """Format a forecast as text."""
     f, plan = forecast, forecast.plan
-    who = f"{f.judges} others each" if f.judges < f.images - 1 else "all others"
+    who = f"{counted(f.judges, 'other')} each" if f.judges < f.images - 1 else "all others"
     lines = [
-        f"plan: {f.images} images scored by {who}: {f.pairs:,} pairs in {f.layers} layers, "
-        f"{plan.threads} threads, {f.scorer}",
+        f"plan: {counted(f.images, 'image')} scored by {who}: {counted(f.pairs, 'pair', ',')} in "
+        f"{counted(f.layers, 'layer')}, {counted(plan.threads, 'thread')}, {f.scorer}",
         f"      {time_text(f)}",
     ]
     budget = f" of {size_text(plan.budget)}" if plan.budget is not None else ""
@@ -117,7 +125,7 @@ def forecast_text(forecast: Forecast) -> str:
         if there
     ]
     if on_disk:
-        read = f"; features are read {f.reads:.0f} times" if plan.tokens_on_disk else ""
+        read = f"; features are read {counted(round(f.reads), 'time')}" if plan.tokens_on_disk else ""
         lines.append(f"      in files: {' and '.join(on_disk)}{read}")
     if plan.device:
         lines.append(f"      GPU: {device_plan_text(plan.device, f.images)}")
@@ -174,7 +182,7 @@ def bundle_text(bundle: Bundle) -> str:
     change = m.parity.get("raw_score_max_change")
     rows = [
         ("bundle", str(bundle.root)),
-        ("backbone", f"{m.backbone} ({m.pretrained})"),
+        ("backbone", f"{m.backbone} ({'random weights' if m.pretrained == RANDOM else m.pretrained})"),
         ("image size", f"{size}, {m.preprocess.resize} {m.preprocess.interpolation}"),
         ("grid", f"{grid} patches of {m.patch_size} pixels"),
         (
@@ -208,7 +216,7 @@ def engine_text(engine: Engine | BrokenEngine) -> str:
     info = engine.info
     text = (
         f"{engine.path}  {info.plan_bytes / 1e6:.1f} MB, {NAMES[info.flavor]} {info.version} for "
-        f"{info.made_for}, up to {info.max_batch} images, {info.variant}"
+        f"{info.made_for}, up to {counted(info.max_batch, 'image')}, {info.variant}"
     )
     return f"{text}; not used: {engine.way_in}" if engine.way_in else text
 

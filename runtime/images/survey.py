@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
+from ..._numbers import counted
 from ..errors import LotError
 from ..memory import size_text
 from ..parallel import Item, Result, Room, in_order
@@ -88,13 +89,12 @@ class Survey:
         deep = sum(h.bits > 8 for h in headers)
         notes = []
         if paged:
-            notes.append(f"{paged} files have several pages; the first page of each is scored")
+            notes.append(f"{_have(paged)} several pages; the first page of each is scored")
         if deep:
-            notes.append(f"{deep} files have more than 8 bits per channel; read as {self.bit_depth}-bit data")
+            notes.append(f"{_have(deep)} more than 8 bits per channel; read as {self.bit_depth}-bit data")
         if 0 < deep < len(headers):
-            notes.append(
-                f"{len(headers) - deep} files have 8 bits: they are on another scale than the {deep} others"
-            )
+            shallow = _have(len(headers) - deep)
+            notes.append(f"{shallow} 8 bits, on another scale than those with more ({deep})")
         notes += _size_notes(Counter((h.width, h.height) for h in headers))
         return notes + (self.listing.notes() if self.listing else [])
 
@@ -204,13 +204,17 @@ def run_ahead(
     return in_order(items, attempt, threads, ahead, name="images", patience=PATIENCE)
 
 
+def _have(files: int) -> str:
+    return f"{counted(files, 'file')} {'has' if files == 1 else 'have'}"
+
+
 def _size_notes(sizes: Counter[tuple[int, int]]) -> list[str]:
     """Return a remark if sizes or aspects differ, since the resize to one size distorts them differently."""
     if len(sizes) < 2:
         return []
     aspects = [width / height for width, height in sizes]
     most, count = sizes.most_common(1)[0]
-    note = f"images have {len(sizes)} sizes, most often {most[0]} x {most[1]} ({count} images)"
+    note = f"images have {len(sizes)} sizes, most often {most[0]} x {most[1]} ({counted(count, 'image')})"
     if max(aspects) > 1.05 * min(aspects):
         note += f", and aspects from {min(aspects):.3g} to {max(aspects):.3g}, which the resize distorts"
     return [note]

@@ -5,29 +5,29 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
-from ..._numbers import ceil_div
+from ..._numbers import ceil_div, counted
 from ..images.reading import ImageError
 from ..scoring.anomaly_map import upsample
 from ..types import FloatArray
 from .heatmap import Scale, colours, lot_scale, overlay
-from .image_files import save_picture
+from .image_files import TOP, save_picture
+from .lettering import draw_text, shorten, shown
 from .lot_scores import LotScores
 
-COLUMNS, WORST_ROWS = 4, 2
-SHEET_IMAGES = COLUMNS * (WORST_ROWS + 1)
+COLUMNS = 4
 _THUMB = 150  # longer side of an image, pixels
 _GAP, _CAPTION, _TITLE, _LEGEND = 12, 34, 34, 56
+_SMALL = 12  # pixels: height of letters below the images
 _INK, _PAPER, _FAINT = (30, 30, 30), (255, 255, 255), (110, 110, 110)
 
 
-def draw_contact_sheet(result: LotScores, path: Path) -> None:
-    """Write the sheet as PNG: the most suspicious images, the least suspicious, and the colour scale."""
+def draw_contact_sheet(result: LotScores, path: Path, top: int = TOP) -> None:
+    """Write the sheet as PNG: the ``top`` most suspicious images, the least suspicious, the colour scale."""
     order = result.order()
-    worst = order[: COLUMNS * WORST_ROWS]
-    best = order[len(worst) :][-COLUMNS:]
-    sections = [(f"Most suspicious of {len(order)} images", worst)]
+    worst, best = _worst_and_best(order, top)
+    sections = [(f"Most suspicious of {counted(len(order), 'image')}", worst)]
     if best:
         sections.append(("Least suspicious", best))
     scale = lot_scale(result.maps, result.raw_scores)
@@ -39,7 +39,7 @@ def draw_contact_sheet(result: LotScores, path: Path) -> None:
     draw = ImageDraw.Draw(sheet)
     y = 0
     for (title, members), count in zip(sections, rows, strict=True):
-        draw.text((_GAP, y + 9), title, _INK, _font(17))
+        draw_text(draw, (_GAP, y + 9), title, _INK, 17)
         for k, row in enumerate(members):
             corner = (
                 _GAP + k % COLUMNS * (cell_width + _GAP),
@@ -49,6 +49,22 @@ def draw_contact_sheet(result: LotScores, path: Path) -> None:
         y += _TITLE + count * (cell_height + _GAP)
     _draw_legend(sheet, draw, y, scale)
     save_picture(path, sheet, "PNG")
+
+
+def drawn_rows(result: LotScores, top: int = TOP) -> list[int]:
+    """Rows of the images on the sheet."""
+    worst, best = _worst_and_best(result.order(), top)
+    return worst + best
+
+
+def sheet_images(images: int, top: int) -> int:
+    """How many of a lot's images are on the sheet."""
+    return min(images, top + COLUMNS)
+
+
+def _worst_and_best(order: list[int], top: int) -> tuple[list[int], list[int]]:
+    worst = order[:top]
+    return worst, order[len(worst) :][-COLUMNS:]
 
 
 def _draw_cell(
@@ -71,14 +87,10 @@ def _draw_cell(
     top = y + (_THUMB - thumb.height) // 2
     sheet.paste(thumb, (x, top))
     sheet.paste(Image.fromarray(overlay(np.asarray(thumb), unit)), (x + _THUMB + 2, top))
-    name = image.name.encode("utf-8", "replace").decode("utf-8").replace("\n", " ")
-    draw.text((x, y + _THUMB + 2), _shorten(name, 2 * _THUMB), _INK, _font(12))
-    draw.text(
-        (x, y + _THUMB + 17),
-        f"score {result.scores[row]:.3f}   raw {result.raw_scores[row]:.3f}",
-        _FAINT,
-        _font(12),
-    )
+    name = shorten(shown(image.name), 2 * _THUMB, _SMALL)
+    draw_text(draw, (x, y + _THUMB + 2), name, _INK, _SMALL)
+    scores = f"score {result.scores[row]:.3f}   raw {result.raw_scores[row]:.3f}"
+    draw_text(draw, (x, y + _THUMB + 17), scores, _FAINT, _SMALL)
 
 
 def _map_at(grid: FloatArray, size: tuple[int, int]) -> FloatArray:
@@ -90,24 +102,6 @@ def _map_at(grid: FloatArray, size: tuple[int, int]) -> FloatArray:
 def _draw_legend(sheet: Image.Image, draw: ImageDraw.ImageDraw, y: int, scale: Scale) -> None:
     ramp = np.tile(np.linspace(0, 1, 256, dtype=np.float32), (12, 1))
     sheet.paste(Image.fromarray(colours(ramp)), (_GAP, y + 8))
-    draw.text((_GAP, y + 24), f"{scale.low:.2f}  (the lot's median)", _INK, _font(12))
-    draw.text(
-        (_GAP + 262, y + 6),
-        f"{scale.high:.2f}  mutual score (distance); one scale for the lot",
-        _INK,
-        _font(12),
-    )
-
-
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size)
-
-
-def _shorten(text: str, width: int) -> str:
-    """Cut ``text`` at the start, so that its end fits into ``width`` pixels."""
-    font = _font(12)
-    if font.getlength(text) <= width:
-        return text
-    while text and font.getlength("..." + text) > width:
-        text = text[1:]
-    return "..." + text
+    draw_text(draw, (_GAP, y + 24), f"{scale.low:.2f}  (the lot's median)", _INK, _SMALL)
+    high = f"{scale.high:.2f}  mutual score (distance); one scale for the lot"
+    draw_text(draw, (_GAP + 262, y + 6), high, _INK, _SMALL)

@@ -9,13 +9,15 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from ..types import Array, FloatArray
+from .lettering import draw_text, shorten, text_width
 
-_RAMP, _TEXT, _TEXT_ROOM = 10, 20, 90  # pixels: height of the colours, of the text, least width for text
-LEGEND_HEIGHT = _RAMP + _TEXT
+_SMALL, _SHARE = 12, 60  # height of letters in pixels: the least, and the part of the width that they get
+_TEXT_ROOM = 90  # pixels: least width for text
 
+_WHAT = "mutual score"
 LEAST_SPAN = 0.05
 """Least span of the scale, in distance: smaller differences are rounding and should look even."""
 
@@ -56,16 +58,42 @@ def overlay(image: Array, unit: FloatArray) -> Array:
     return np.round(gray * (1 - weight) + colours(unit) * weight).astype(np.uint8)
 
 
-def legend(width: int, scale: Scale) -> Array:
-    """Draw the colour scale with its two values, RGB (h,width,3) uint8; without text if it is narrow."""
-    ramp = colours(np.tile(np.linspace(0, 1, width, dtype=np.float32), (_RAMP, 1)))
-    if width < _TEXT_ROOM:
-        return ramp
-    strip = Image.new("RGB", (width, LEGEND_HEIGHT), "white")
-    strip.paste(Image.fromarray(ramp), (0, 0))
-    draw, font = ImageDraw.Draw(strip), ImageFont.load_default(_TEXT - 8)
-    draw.text((4, _RAMP + 2), f"{scale.low:.2f}", "black", font)
-    draw.text((width - 4, _RAMP + 2), f"{scale.high:.2f}", "black", font, anchor="ra")
-    if width > 2 * _TEXT_ROOM:
-        draw.text((width / 2, _RAMP + 2), "mutual score", "black", font, anchor="ma")
+def letter_size(width: int) -> int:
+    """Height of letters, in pixels, that can be read when a picture of this width is shown as a whole."""
+    return max(_SMALL, width // _SHARE)
+
+
+def legend_height(width: int) -> int:
+    """Height of the legend of an overlay of this width, in pixels."""
+    size = letter_size(width)
+    return _ramp_height(size) + (2 * _line_height(size) if width >= _TEXT_ROOM else 0)
+
+
+def _ramp_height(size: int) -> int:
+    return size * 5 // 6
+
+
+def _line_height(size: int) -> int:
+    return size * 4 // 3
+
+
+def legend(width: int, scale: Scale, caption: str = "") -> Array:
+    """Draw the colour scale with its two values and, below, the caption: RGB (h,width,3) uint8.
+
+    Letters grow with the width; a narrow picture has none.
+    """
+    size, height = letter_size(width), legend_height(width)
+    strip = Image.new("RGB", (width, height), "white")
+    ramp = np.tile(np.linspace(0, 1, width, dtype=np.float32), (_ramp_height(size), 1))
+    strip.paste(Image.fromarray(colours(ramp)), (0, 0))
+    if width >= _TEXT_ROOM:
+        draw, gap, top = ImageDraw.Draw(strip), size // 3, _ramp_height(size)
+        high = f"{scale.high:.2f}"
+        draw_text(draw, (gap, top), f"{scale.low:.2f}", "black", size)
+        draw_text(draw, (width - gap - text_width(high, size), top), high, "black", size)
+        if width > 15 * size:
+            draw_text(draw, ((width - text_width(_WHAT, size)) / 2, top), _WHAT, "black", size)
+        draw_text(
+            draw, (gap, top + _line_height(size)), shorten(caption, width - 2 * gap, size), "black", size
+        )
     return np.asarray(strip)

@@ -28,12 +28,16 @@ from ..memory import process_memory, release_memory, size_text
 from ..parallel import Room, in_order
 from ..scoring.anomaly_map import upsample
 from ..types import Array, FloatArray, LotImage, Progress, no_progress
-from .heatmap import LEGEND_HEIGHT, Scale, legend, lot_scale, overlay
+from .heatmap import Scale, legend, legend_height, lot_scale, overlay
+from .lettering import shown
 from .lot_scores import LotScores
 
 MAP_FORMATS = {"npy": ".npy", "tiff": ".tiff", "png8": ".png", "png16": ".png"}
 MAP_KINDS = ("grid", "pixel", "original", "none")
 MAPS, OVERLAYS = "maps", "overlays"
+CSV_FORMS = ("plain", "excel")
+TOP, MOST_TOP = 8, 400
+"""The most suspicious images on a contact sheet: by default, and at most, in a picture of 20,000 pixels."""
 _SUFFIXES = {*MAP_FORMATS.values(), ".jpg"}
 _AHEAD = 8
 _DRAWING = 14
@@ -53,6 +57,8 @@ class OutputOptions:
 
     ``maps``: "grid" (Gh,Gw), "pixel" (model size), "original" (the image's own size) or "none".
     ``map_format``: "npy" or "tiff" (float32 distances), "png8" or "png16" (one scale for the lot).
+    ``csv``: "plain", or "excel" for scores.csv as spreadsheets open it well.
+    ``top``: the most suspicious images on the contact sheet.
     Raises OutputError for any other.
     """
 
@@ -60,14 +66,19 @@ class OutputOptions:
     map_format: str = "npy"
     overlays: bool = False
     threads: int = 1
+    csv: str = "plain"
+    top: int = TOP
 
     def __post_init__(self) -> None:
         for name, value, known in (
             ("maps", self.maps, MAP_KINDS),
             ("map_format", self.map_format, MAP_FORMATS),
+            ("csv", self.csv, CSV_FORMS),
         ):
             if value not in known:
                 raise OutputError(f"{name} {value!r}: expected one of {', '.join(known)}.")
+        if not 1 <= self.top <= MOST_TOP:
+            raise OutputError(f"top {self.top!r}: expected 1 to {MOST_TOP}.")
 
 
 NO_FILES = OutputOptions(maps="none")
@@ -125,7 +136,7 @@ def write_image_files(
     def write(row: int) -> list[Missing]:
         image = result.images[row]
         with room.taken(writing_bytes(result.survey.headers[image.name], options)):
-            return drawing.write(image, result.maps[row], names[image.name])
+            return drawing.write(image, result.maps[row], names[image.name], _caption(result, row))
 
     maps, missing = {}, {}
     if options.maps != "none" or options.overlays:
@@ -154,8 +165,11 @@ class Drawing:
     scale: Scale
     codes: Scale
 
-    def write(self, image: LotImage, grid: FloatArray, name: str) -> list[Missing]:
-        """Write the files of one image with the map ``grid`` (Gh,Gw); returns those that were not made."""
+    def write(self, image: LotImage, grid: FloatArray, name: str, caption: str) -> list[Missing]:
+        """Write the files of one image with the map ``grid`` (Gh,Gw); returns those that were not made.
+
+        ``name`` is that of the files, ``caption`` the line below the overlay.
+        """
         options, failed = self.options, list[Missing]()
         if options.maps != "none":
             suffix = MAP_FORMATS[options.map_format]
@@ -164,7 +178,7 @@ class Drawing:
         if options.overlays:
             with optional("overlay", self.folder / OVERLAYS / f"{name}.jpg", failed) as target:
                 self._require_jpeg(image)
-                picture = draw_overlay(np.asarray(self.survey.read(image)), grid, self.scale)
+                picture = draw_overlay(np.asarray(self.survey.read(image)), grid, self.scale, caption)
                 save_picture(target, Image.fromarray(picture), "JPEG", quality=_JPEG_QUALITY)
         return failed
 
@@ -180,7 +194,7 @@ class Drawing:
     def _require_jpeg(self, image: LotImage) -> None:
         """Raise ValueError if an image is too large for its overlay, before it is drawn."""
         header = self.survey.headers[image.name]
-        if max(header.width, header.height + LEGEND_HEIGHT) > _JPEG_SIDE:
+        if max(header.width, header.height + legend_height(header.width)) > _JPEG_SIDE:
             size = f"{header.width} x {header.height}"
             raise ValueError(f"{size} pixels; a JPEG has at most {_JPEG_SIDE} a side")
 
@@ -305,15 +319,20 @@ def save_map(path: Path, values: FloatArray, map_format: str, scale: Scale) -> N
         save_picture(path, Image.fromarray(codes), "PNG")
 
 
-def draw_overlay(image: Array, grid: FloatArray, scale: Scale) -> Array:
-    """Draw the heatmap of ``grid`` (Gh,Gw) over ``image`` (H,W,3), the colour scale below: RGB (H+h,W,3)."""
+def draw_overlay(image: Array, grid: FloatArray, scale: Scale, caption: str = "") -> Array:
+    """Draw the heatmap of ``grid`` (Gh,Gw) over ``image`` (H,W,3), its legend below: RGB (H+h,W,3)."""
     height, width = image.shape[:2]
-    values, below = upsample(grid[None], (height, width))[0], legend(width, scale)
+    values, below = upsample(grid[None], (height, width))[0], legend(width, scale, caption)
     drawn = np.empty((height + len(below), width, 3), np.uint8)
     for rows in _strips(height, width):
         drawn[rows] = overlay(image[rows], scale.unit(values[rows]))
     drawn[height:] = below
     return drawn
+
+
+def _caption(result: LotScores, row: int) -> str:
+    """Name and score of an image, below its overlay."""
+    return f"{shown(result.images[row].name)}   score {result.scores[row]:.3f}"
 
 
 def _strips(height: int, width: int) -> Iterator[slice]:

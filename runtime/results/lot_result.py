@@ -6,8 +6,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from ..._numbers import counted
 from ..parallel import cores
-from .image_files import OutputOptions
+from .image_files import TOP, OutputOptions
 from .lot_scores import LotScores
 from .output import new_folder, require_apart
 from .text import printable, ranking
@@ -67,6 +68,8 @@ class LotResult(LotScores):
         maps: str = "grid",
         map_format: str = "npy",
         overlays: bool = False,
+        csv: str = "plain",
+        top: int = TOP,
     ) -> None:
         """Write the folder of results that ``musc-edge infer`` writes, all at once or not at all.
 
@@ -86,21 +89,26 @@ class LotResult(LotScores):
             Distances in float32 (npy, tiff), or one scale for the whole lot (png8, png16).
         overlays : bool, default False
             Also write each image with its heatmap over it, as JPEG.
+        csv : {"plain", "excel"}
+            scores.csv in UTF-8, or as spreadsheets open it well: with a byte order mark, and an apostrophe
+            before cells that would be run as a formula.
+        top : int, default 8
+            The most suspicious images on the contact sheet, at most 400.
 
         Raises
         ------
         OutputError
             If ``folder`` exists, holds something else or the lot itself, or cannot be written, the disk is
-            full, or ``maps`` or ``map_format`` is none of the above.
+            full, or ``maps``, ``map_format``, ``csv`` or ``top`` is none of the above.
         """
-        options, out = OutputOptions(maps, map_format, overlays, cores()), Path(folder)
+        options, out = OutputOptions(maps, map_format, overlays, cores(), csv, top), Path(folder)
         require_apart(out, self.root, _INSTEAD)
         with new_folder(out, overwrite, LOT, NAMES, _INSTEAD, replace="overwrite=True") as target:
             write_results(self, target, self.root, options)
 
     def __repr__(self) -> str:
         return (
-            f"<LotResult: {len(self.images)} images, scores {self.scores.min():.4f} to "
+            f"<LotResult: {counted(len(self.images), 'image')}, scores {self.scores.min():.4f} to "
             f"{self.scores.max():.4f}, skipped {len(self.skipped)}, warnings {len(self.warnings)}>"
         )
 
@@ -111,7 +119,7 @@ class LotResult(LotScores):
         ]
         return "\n".join(
             [
-                f"{len(self.images)} images scored, {len(self.skipped)} skipped; most suspicious:",
+                f"{counted(len(self.images), 'image')} scored, {len(self.skipped)} skipped; most suspicious:",
                 *ranking(worst),
                 *(f"skipped: {printable(each.name)} ({each.status})" for each in self.skipped[:_SKIPPED]),
                 *(f"warning: {text}" for text in self.warnings),

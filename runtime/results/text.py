@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 
-_NO_BYTE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
+NO_BYTE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 """Halves of characters, as JSON can hold, that stand for no byte of a file's name."""
 
 
 def ranking(rows: Sequence[tuple[str, float, float]]) -> list[str]:
     """A table of images with score and raw score, numbered in the order given; its first line is the head."""
     names = [printable(name) for name, _, _ in rows]
-    width = max((len(name) for name in names), default=0)
+    width = max((_columns(name) for name in names), default=0)
     return [f"   # {'image':<{width}}   score     raw"] + [
-        f"{rank:>4} {name:<{width}}  {score:6.4f}  {raw:6.4f}"
+        f"{rank:>4} {name}{' ' * (width - _columns(name))}  {score:6.4f}  {raw:6.4f}"
         for rank, (name, (_, score, raw)) in enumerate(zip(names, rows, strict=True), 1)
     ]
 
 
+def _columns(text: str) -> int:
+    """Columns of a terminal that a text takes: two for each letter of Chinese, Japanese or Korean."""
+    wide = sum(unicodedata.east_asian_width(c) in "WF" for c in text)
+    return len(text) + wide - sum(unicodedata.combining(c) > 0 for c in text)
+
+
 def printable(name: str) -> str:
     """A file name on one line, whatever bytes are in it."""
-    text = _NO_BYTE.sub("\ufffd", name).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    text = NO_BYTE.sub("\ufffd", name).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     return "".join(c if c.isprintable() else "?" for c in text)

@@ -17,9 +17,10 @@ from ..._version import __version__
 from ..images.left_out import facts_on
 from ..images.listing import Listing, natural_key
 from ..images.reading import BACKGROUND
+from ..images.shrinking import shrink_note
 from ..timing import StageTimer
 from ..types import Plan, Progress, SkippedImage, no_progress
-from .contact_sheet import draw_contact_sheet
+from .contact_sheet import draw_contact_sheet, drawn_rows
 from .heatmap import lot_scale
 from .image_files import (
     MAPS,
@@ -31,13 +32,18 @@ from .image_files import (
     optional,
     write_image_files,
 )
+from .lettering import font_note
 from .lot_scores import LotScores, Unscored
 
 COLUMNS = ("image", "status", "raw_score", "score", "lot_score", "map", "error")
 MAP_COLUMN = COLUMNS.index("map")
+_TEXTS = {"image", "map", "error"}
 CONTACT_SHEET = "contact_sheet.png"
 SCORES = "scores.csv"
 _NAMED = 10  # missing files that a warning of its own names
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""What begins a formula, or hides one behind it; the last four are =, +, - and @ as East Asian keyboards type
+them."""
 LOT = "lot.json"
 GROUPS = "groups"
 NAMES = frozenset({SCORES, LOT, CONTACT_SHEET, MAPS, OVERLAYS, GROUPS})
@@ -67,12 +73,12 @@ def write_results(
         written = write_image_files(result, folder, options, progress)
         failed: list[Missing] = []
         with optional("contact sheet", folder / CONTACT_SHEET, failed) as target:
-            draw_contact_sheet(result, target)
+            draw_contact_sheet(result, target, options.top)
     result = dataclasses.replace(
         result, run=dataclasses.replace(result.run, timings={**result.run.timings, **timer.seconds})
     )
     rows = score_rows(result, written)
-    write_table(folder / SCORES, list(rows.values()))
+    write_table(folder / SCORES, list(rows.values()), options.csv)
     about = describe(result, root, options)
     about["warnings"] += [*written.problems, *map(str, failed), *_missing(written.missing)]
     write_json(folder / LOT, about)
@@ -85,6 +91,7 @@ def combine(
     groups: dict[str, tuple[dict[str, list[str]], dict[str, Any]]],
     unscored: Sequence[Unscored] = (),
     listing: Listing | None = None,
+    form: str = "plain",
 ) -> None:
     """Write scores.csv and lot.json of a lot that was scored in groups.
 
@@ -93,6 +100,7 @@ def combine(
     groups : rows and lot.json's content of each group, by the folder with its own results.
     unscored : the groups that could not be scored.
     listing : the images of the whole lot, with what was left out.
+    form : one of CSV_FORMS.
     """
     table = {}
     for subfolder, (rows, _) in groups.items():
@@ -101,7 +109,7 @@ def combine(
             table[name] = [*row[:MAP_COLUMN], mapped, *row[MAP_COLUMN + 1 :]]
     skipped = [image for group in unscored for image in group.images]
     table.update({image.name: _unscored_row(image) for image in skipped})
-    write_table(folder / SCORES, [table[name] for name in sorted(table, key=natural_key)])
+    write_table(folder / SCORES, [table[name] for name in sorted(table, key=natural_key)], form)
     abouts = {subfolder: about for subfolder, (_, about) in groups.items()}
     content = {
         "lot": str(root),
@@ -128,7 +136,7 @@ def describe(result: LotScores, root: Path, options: OutputOptions) -> dict[str,
         "images": len(result.images),
         "skipped": [asdict(image) for image in result.skipped],
         "warnings": list(result.warnings),
-        "notes": [*result.survey.notes(), *result.run.notes],
+        "notes": [*result.survey.notes(), *_shrunk(result), *_unwritable(result, options), *result.run.notes],
         **_left_out(result.survey.listing),
         "copies": [asdict(group) for group in result.copies],
         "settings": {
@@ -138,6 +146,7 @@ def describe(result: LotScores, root: Path, options: OutputOptions) -> dict[str,
             "background": BACKGROUND,
             "maps": options.maps,
             "map_format": options.map_format,
+            "csv": options.csv,
         },
         "png_map_scale": asdict(map_scale(result.maps)),
         "heatmap_scale": asdict(lot_scale(result.maps, result.raw_scores)),
@@ -166,6 +175,20 @@ def describe(result: LotScores, root: Path, options: OutputOptions) -> dict[str,
 def _left_out(listing: Listing | None) -> dict[str, Any]:
     """What was not taken for an image, where the lot's folder was searched."""
     return {} if listing is None else {"left_out": facts_on(listing.left_out)}
+
+
+def _shrunk(result: LotScores) -> list[str]:
+    headers, manifest = result.survey.headers, result.run.bundle.manifest
+    sizes = [(headers[image.name].width, headers[image.name].height) for image in result.images]
+    note = shrink_note(sizes, manifest.preprocess.size, manifest.patch_size)
+    return [note] if note else []
+
+
+def _unwritable(result: LotScores, options: OutputOptions) -> list[str]:
+    """A note on letters that the contact sheet, or overlays, show as numbers."""
+    rows = range(len(result.images)) if options.overlays else drawn_rows(result, options.top)
+    note = font_note(result.images[row].name for row in rows)
+    return [note] if note else []
 
 
 def plan_facts(plan: Plan) -> dict[str, Any]:
@@ -204,14 +227,26 @@ def _unscored_row(skip: SkippedImage) -> list[str]:
     return [skip.name, skip.status, "", "", "", "", skip.reason]
 
 
-def write_table(path: Path, rows: list[list[str]]) -> None:
-    """Write rows of COLUMNS as CSV; names that are not UTF-8 keep their bytes."""
-    with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+def write_table(path: Path, rows: list[list[str]], form: str = "plain") -> None:
+    """Write rows of COLUMNS as CSV in one of CSV_FORMS.
+
+    plain: UTF-8, in which names that are not UTF-8 keep their bytes.  excel: with a byte order mark, by which
+    spreadsheets know UTF-8, and no cell that they would run as a formula.
+    """
+    excel = form == "excel"
+    encoding, errors = ("utf-8-sig", "backslashreplace") if excel else ("utf-8", "surrogateescape")
+    with path.open("w", encoding=encoding, errors=errors, newline="") as file:
         plain = csv.writer(file, lineterminator="\n")
         quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
         plain.writerow(COLUMNS)
         for row in rows:  # the csv module leaves a carriage return in a name unquoted
-            (quoted if any("\r" in field for field in row) else plain).writerow(row)
+            cells = [_neutral(*pair) for pair in zip(COLUMNS, row, strict=True)] if excel else row
+            (quoted if any("\r" in field for field in cells) else plain).writerow(cells)
+
+
+def _neutral(column: str, cell: str) -> str:
+    """A cell that no spreadsheet takes for a formula: text that begins like one gets an apostrophe."""
+    return f"'{cell}" if column in _TEXTS and cell.startswith(_FORMULA) else cell
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

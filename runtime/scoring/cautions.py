@@ -11,7 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..._files import shown
-from ..types import Array, Copies, FloatArray
+from ..._numbers import counted
+from ..types import Array, Copies, FloatArray, Manifest
 
 FEW_IMAGES = 20
 GROUP_GAP = 2.7
@@ -19,8 +20,23 @@ GROUP_GAP = 2.7
 
 GROUP_SHARE, GROUP_IMAGES = 0.1, 5
 COPIES_NAMED, IMAGES_NAMED = 3, 5
+RANDOM = "none"
+"""What a manifest has in place of a name where the weights are random numbers."""
 STAND_OUT = 1.2
 """Ratio of the largest raw score to the median below which nothing stands out."""
+
+
+def bundle_cautions(manifest: Manifest) -> tuple[str, ...]:
+    """Return the warnings for a bundle, whatever the lot: that its ViT has learned nothing.
+
+    Of an ONNX file nobody knows where its weights come from, and nothing is said.
+    """
+    if manifest.pretrained != RANDOM:
+        return ()
+    return (
+        f"the bundle's ViT ({manifest.backbone}) has random weights and has learned nothing: the scores "
+        "look like any others, but do not trust them. Export it with --pretrained or --checkpoint",
+    )
 
 
 def cautions(raw_scores: Array, cls: FloatArray, skipped: int) -> tuple[str, ...]:
@@ -31,7 +47,8 @@ def cautions(raw_scores: Array, cls: FloatArray, skipped: int) -> tuple[str, ...
         warnings.append(f"{skipped} of {count + skipped} images could not be scored; scores.csv says why")
     if count < FEW_IMAGES:
         warnings.append(
-            f"only {count} images: each is judged by few others; scores get steady from about {FEW_IMAGES} on"
+            f"only {counted(count, 'image')}: each is judged by few others; scores get steady from about "
+            f"{FEW_IMAGES} on"
         )
     smaller = separate_group(cls)
     if smaller:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..._extras import install
 from ..errors import DeviceError
 from ..settings import AUTO
 from ..types import Array, FloatArray
@@ -34,7 +35,7 @@ def load_filter(name: str) -> type[GramFilter]:
     except ModuleNotFoundError as error:
         raise DeviceError(
             f"the scorer numba was asked for and is not installed ({error}). "
-            "Install it with: pip install 'musc-edge[fast]', or use --scorer numpy."
+            f"Install it with: {install('fast')}, or use --scorer numpy."
         ) from error
     except Exception as error:  # a library that does not fit, a switch of numba's own
         raise DeviceError(_BROKEN.format(f"{type(error).__name__}: {error}")) from error

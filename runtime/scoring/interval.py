@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..._numbers import counted, too_few
 from ..errors import LotError
 from ..types import FloatArray
 
@@ -24,8 +25,9 @@ def interval_bounds(images: int, interval: tuple[float, float]) -> tuple[int, in
     start, stop = int(lo * (images - 1)), int(hi * (images - 1))
     if stop <= start:
         raise LotError(
-            f"{images} images are too few: the interval {lo}, {hi} of the distances to {max(images - 1, 0)} "
-            f"other images is empty. Score at least {smallest_lot(interval, images)} images together."
+            f"{too_few(images, 'image')}: the interval {lo}, {hi} of the distances to "
+            f"{counted(max(images - 1, 0), 'other image')} is empty. Score at least "
+            f"{smallest_lot(interval, images)} images together."
         )
     return start, stop
 

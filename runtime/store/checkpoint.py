@@ -31,6 +31,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..._files import make_folders, read_regular, write_whole
+from ..._numbers import counted
 from ..errors import OutputError
 from ..types import Array, Cell, FeatureStore, Progress, SkippedImage
 from .journal import Journal
@@ -130,7 +131,7 @@ class Checkpoint:
             progress("check", len(found), len(latest), "batches")
         if found:
             images = sum(len(batch.read) for batch in found)
-            self.notes.append(f"features of {images} images come from an earlier, interrupted run")
+            self.notes.append(f"features of {counted(images, 'image')} come from an earlier, interrupted run")
         return found
 
     def _latest_batches(self) -> dict[int, dict[str, Any]]:

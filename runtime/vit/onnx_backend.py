@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from ..._extras import install
+from ..._numbers import counted
 from ...kernels.driver import find_gpu
 from ...kernels.gpu import DeviceArray
 from ..errors import BundleError, DeviceError, device_errors
@@ -22,7 +24,7 @@ from ..types import Array, Bundle, DeviceSlot, FloatArray, Slot, TensorSpec
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _OPTIONS = {"cpu": {}, "cuda": {"use_tf32": "0"}}  # the graph says how precise it is
 _PACKAGES = {"onnxruntime", "onnxruntime-gpu"}
-_INSTALL_GPU = "pip uninstall -y onnxruntime onnxruntime-gpu; pip install 'musc-edge[gpu]'"
+_INSTALL_GPU = f"pip uninstall -y onnxruntime onnxruntime-gpu; {install('gpu')}"
 
 
 class OnnxBackend:
@@ -110,7 +112,9 @@ class OnnxBackend:
             self._session.run_with_iobinding(binding)
             binding.synchronize_outputs()
         except Exception as error:
-            raise DeviceError(f"ONNX Runtime failed on a batch of {len(images)} images: {error}") from error
+            raise DeviceError(
+                f"ONNX Runtime failed on a batch of {counted(len(images), 'image')}: {error}"
+            ) from error
 
     def _check_interface(self, session: Any) -> None:
         """Raise BundleError unless the graph's inputs and outputs are those of the manifest."""
@@ -153,7 +157,7 @@ def import_onnxruntime() -> Any:
         if found := limit_reached(error):
             raise found from error
         raise DeviceError(
-            f"ONNX Runtime cannot be imported ({error}). Install it with: pip install 'musc-edge[cpu]'"
+            f"ONNX Runtime cannot be imported ({error}). Install it with: {install('cpu')}"
         ) from error
     return onnxruntime
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
+from ..._extras import install
 from ..errors import DeviceError
 
 FLAVORS = {"tensorrt": ("tensorrt",), "rtx": ("tensorrt_rtx", "tensorrt_rtx_bindings")}
@@ -21,8 +22,8 @@ LEAST_VERSION = {"tensorrt": (10, 3), "rtx": (1, 0)}
 NAMES = {"tensorrt": "TensorRT", "rtx": "TensorRT-RTX"}
 _INSTALL = {
     "tensorrt": "On a Jetson it comes with JetPack: make the virtual environment with "
-    "--system-site-packages. On a workstation: pip install 'musc-edge[tensorrt]', which asks NVIDIA's server",
-    "rtx": "Install it with: pip install 'musc-edge[rtx]' (x86-64)",
+    f"--system-site-packages. On a workstation: {install('tensorrt')}, which asks NVIDIA's server",
+    "rtx": f"Install it with: {install('rtx')} (x86-64)",
 }
 
 
@@ -53,7 +54,9 @@ def load_library(flavor: str | None = None) -> Library:
     """
     installed = installed_flavors()
     if flavor is None and not installed:
-        raise DeviceError(f"TensorRT is not installed. {_INSTALL['tensorrt']}. {_INSTALL['rtx']}.")
+        raise DeviceError(
+            f"TensorRT is not installed. {_INSTALL['tensorrt']}; or TensorRT-RTX: {install('rtx')}."
+        )
     flavor = flavor or installed[0]
     if flavor not in installed:
         raise DeviceError(f"{NAMES[flavor]} is not installed. {_INSTALL[flavor]}.")

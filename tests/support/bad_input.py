@@ -457,7 +457,7 @@ CASES = [
         "TIFF with 100,000 pages",
         made("pages.tif", lambda: tiff_of_pages(100_000)),
         0,
-        "1 files have several pages; the first page",
+        "1 file has several pages; the first page",
         scored=9,
     ),
     Case(
@@ -495,7 +495,7 @@ CASES = [
     Case("CMYK", saved("a.jpg", lambda i: i.convert("CMYK")), 0, "most suspicious of 9", scored=9),
     Case("1 bit per pixel", saved("a.tif", lambda i: i.convert("1")), 0, "most suspicious of 9", scored=9),
     Case("rotated by EXIF", rotated_by_exif, 0, "most suspicious of 9", scored=9),
-    Case("TIFF with two pages", pages, 0, "1 files have several pages; the first page", scored=9),
+    Case("TIFF with two pages", pages, 0, "1 file has several pages; the first page", scored=9),
     Case("12-bit gray in a 16-bit PNG", deep("a.png", 12, 1), 0, "read as 12-bit data", scored=9),
     Case("12-bit RGB in a 16-bit PNG", deep("a.png", 12, 3), 0, "read as 12-bit data", scored=9),
     Case("16-bit RGB TIFF", deep("a.tif", 16, 3), 0, "read as 16-bit data", scored=9),

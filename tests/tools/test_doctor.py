@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from musc_edge.export.kernels import add_kernels
+from musc_edge.export.make import make_bundle
+from musc_edge.kernels import compiler
 from musc_edge.kernels.cubins import find_cubin
-from musc_edge.tools.doctor import CHECKS, Check, Finding, backends, can_infer, examine, report_text
+from musc_edge.kernels.source import ARCHES
+from musc_edge.runtime.errors import DeviceError
+from musc_edge.tools.doctor import (
+    CHECKS,
+    Check,
+    Finding,
+    backends,
+    can_infer,
+    examine,
+    rehearsed,
+    report_text,
+)
+from musc_edge.tools.rehearsal import rehearsal_text, rehearse
+from support.sources import quiet, tiny_source
 
 
 def doctor(commands: Path, *options: str, path: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -28,6 +47,7 @@ def test_healthy_machine(commands: Path) -> None:
     text = doctor(commands).stdout
     assert "can run musc-edge infer" in text
     assert all(check.name in text for check in CHECKS)
+    assert "'musc-edge infer LOT_DIR' would now\n" in text
     (gpu,) = (f for f in data["findings"] if f["name"] == "NVIDIA GPU")
     assert ("no NVIDIA GPU that can be used" in text) == (gpu["status"] != "ok")
 
@@ -58,7 +78,7 @@ def test_library_that_hangs_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr("musc_edge.tools.doctor._TIMEOUT_S", 0.5)
     (finding,) = examine((Check("slow", "nothing", "import time; time.sleep(60)", "wait"),))
     assert finding.status == "crashed"
-    assert "0.5 s" in report_text([finding])
+    assert "0.5 s" in report_text([finding], {})
 
 
 # ---- the GPU ---------------------------------------------------------------------------------
@@ -83,7 +103,7 @@ def findings_with_driver(folder: Path, monkeypatch: pytest.MonkeyPatch, code: in
     command = ["g++", "-x", "c", "-shared", "-fPIC", f"-DCODE={code}", f"-DCOUNT={count}", "cuda.c"]
     subprocess.run([*command, "-o", "libcuda.so.1"], cwd=folder, check=True)
     monkeypatch.setenv("LD_LIBRARY_PATH", str(folder))
-    return report_text(examine(tuple(c for c in CHECKS if c.name in ("NVIDIA GPU", "pycuda"))))
+    return report_text(examine(tuple(c for c in CHECKS if c.name in ("NVIDIA GPU", "pycuda"))), {})
 
 
 @pytest.mark.usefixtures("host_compiler")
@@ -179,7 +199,7 @@ def test_backends_that_work(names: list[str], works: list[str]) -> None:
     findings = [finding("numpy", required=True), *runtime, *map(finding, names)]
     assert backends(findings) == works
     assert can_infer(findings) == bool(works)
-    never = "never run on a GPU" in report_text(findings)
+    never = "never run on a GPU" in report_text(findings, {})
     assert never == ("tensorrt" in works)
 
 
@@ -199,3 +219,87 @@ def test_both_packages_of_onnxruntime(commands: Path, tmp_path: Path) -> None:
     (found,) = (f for f in data["findings"] if f["name"] == "its packages")
     assert (found["status"], "overwrite each other" in found["detail"]) == ("broken", True)
     assert "pip uninstall -y onnxruntime onnxruntime-gpu" in found["install"]
+
+
+# ---- what infer would do ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def tiny_bundle(tmp_path: Path) -> Path:
+    """A bundle that runs, of random weights."""
+    out = tmp_path / "bundle"
+    make_bundle(tiny_source(tmp_path), out, say=quiet)
+    return out
+
+
+def test_without_a_bundle_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.delenv("MUSC_EDGE_BUNDLE", raising=False)
+    facts = rehearse()
+    assert (facts["exit_code"], set(facts)) == (4, {"error", "exit_code"})
+    text = report_text([finding("ONNX Runtime")], facts)
+    assert "would now\n  end with exit code 4: no bundle given" in text
+
+
+def test_what_infer_would_take(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MUSC_EDGE_BUNDLE", str(tiny_bundle))
+    facts = rehearsed()
+    assert (facts["bundle"], facts["from"]) == (str(tiny_bundle), "$MUSC_EDGE_BUNDLE")
+    assert facts["vit"].startswith("cpu (ONNX Runtime ")
+    assert facts["scorer"].startswith("numba ")
+    assert "error" not in facts
+    lines = rehearsal_text(facts)
+    assert len(lines) == 4
+    assert all(facts[name] in "\n".join(lines) for name in ("bundle", "backbone", "vit", "scorer"))
+
+
+def test_a_damaged_bundle_is_found_before_it_is_needed(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MUSC_EDGE_BUNDLE", str(tiny_bundle))
+    (tiny_bundle / "model.onnx").write_bytes(b"")
+    assert rehearse()["exit_code"] == 4
+    assert "was changed since it was written" in rehearsal_text(rehearse())[-1]
+
+
+def test_a_crash_of_the_rehearsal_is_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("musc_edge.tools.doctor._REHEARSAL", "import os; os.abort()")
+    assert "killed by signal 6" in rehearsed()["error"]
+
+
+# ---- one check for doctor and musc-export ----------------------------------------------------
+
+OLD_COMPILER = """
+import musc_edge.kernels.compiler as compiler
+class Nvcc:
+    name, major, arches = "nvcc 13.9", 13, frozenset({"sm_87", "sm_120"})
+compiler.compilers = lambda: iter([Nvcc()])
+"""
+
+
+def test_a_compiler_that_musc_export_refuses_is_not_ok(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (check,) = (c for c in CHECKS if c.name == "CUDA compilers")
+    (found,) = examine((dataclasses.replace(check, code=OLD_COMPILER + check.code.partition("\n")[2]),))
+    spaces: dict[str, Any] = {}
+    with monkeypatch.context() as patched:
+        patched.setattr(compiler, "compilers", compiler.compilers)
+        exec(OLD_COMPILER, spaces)
+        with pytest.raises(DeviceError) as refused:
+            add_kernels(str(tiny_bundle), tuple(ARCHES), say=quiet)
+    assert found.status == "partly"
+    assert found.detail == f"nvcc 13.9; musc-export kernels would end with: {refused.value}"
+
+
+def test_fonts_that_lack_scripts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_DATA_DIRS", str(tmp_path))
+    (found,) = examine(tuple(c for c in CHECKS if c.name == "fonts"))
+    assert found.status == "missing"
+    assert "fonts-noto-core" in found.install
+
+
+def test_what_is_not_ok_says_for_which_command() -> None:
+    commands = r"every command|infer|plan|musc-export|musc-bench|--backend|--scorer|file names|the same|ONNX"
+    assert [c.name for c in CHECKS if not re.search(commands, c.purpose)] == []

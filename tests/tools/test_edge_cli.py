@@ -242,7 +242,7 @@ def test_damaged_images_are_listed_and_never_scored(lot: Path, quick: Any, tmp_p
         (["--group-size", "3"], 6, "needs at least 4 other images"),
         (["--group-size", "7", "--interval", "0.3,0.4"], 6, "choose a group size of 8"),
         (["--neighbors", "0,1"], 2, "1 or more"),
-        (["--scorer", "opencl"], 2, "invalid choice"),
+        (["--scorer", "opencl"], 2, "expected auto, cuda, numba or numpy"),
         (["--memory-budget", "1M"], 6, "smallest that works"),
         (["--interval", "0,0.05"], 6, "at least 21"),
         (["-b", "no/such/bundle"], 4, "no such folder"),

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
-from musc_edge.export import extras
+from musc_edge import _extras
 from musc_edge.export.clip import ClipSource
 from musc_edge.export.timm_vit import TimmSource
 from musc_edge.tools import export
+from support.command_line import run_here
 
 pytestmark = pytest.mark.slow
 
@@ -79,10 +82,10 @@ def test_missing_extra(
     extra: str,
 ) -> None:
     """Said before anything is imported or downloaded."""
-    monkeypatch.setattr(extras, "find_spec", lambda name: None if name == missing else find_spec(name))
+    monkeypatch.setattr(_extras, "find_spec", lambda name: None if name == missing else find_spec(name))
     assert export.main([*command, "-o", "x"]) == 5
     said = capsys.readouterr().err
-    assert f"not installed here: {missing}." in said
+    assert f"not installed here, and needed by musc-export {command[0]}: {missing}." in said
     assert f"pip install 'musc-edge[{extra}]'" in said
 
 
@@ -122,3 +125,10 @@ def test_json_has_one_object_on_standard_output(
     said = capsys.readouterr()
     assert json.loads(said.out) == {"bundle": "x", "parity": {"images": 12}}
     assert "fp32 False" in said.err
+
+
+def test_timm_needs_no_open_clip(tmp_path: Path) -> None:
+    """It comes as far as timm's own list of models."""
+    with mock.patch.dict(sys.modules, {"open_clip": None}):  # as if it were not installed
+        run = run_here(["musc-export", "timm", "--model", "no_such_vit", "-o", str(tmp_path / "out")])
+    assert (run.returncode, "timm has no model 'no_such_vit'" in run.stderr) == (4, True), run.stderr

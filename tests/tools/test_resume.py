@@ -211,7 +211,7 @@ def test_a_group_of_judges(
     out = tmp_path / "out"
     run = infer([str(commands / "musc-edge")], lot, quick_bundle, out, "--group-size", "6", "--resume")
     assert run.returncode == 0, run.stderr
-    assert "12 images scored by 6 others each: 36 pairs in 1 layers" in run.stdout
+    assert "12 images scored by 6 others each: 36 pairs in 1 layer," in run.stdout
     assert about(out)["judges_per_image"] == 6
     assert about(out)["settings"]["group_size"] == 6
     in_memory = score_lot(lot, open_bundle(quick_bundle), ScoreSettings(group_size=6), Resources(batch=4))

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from .. import cli
+from ..usage import Parser
 from .commands import CASES, Case
 
-_NOT_SETTINGS = ("run", "json", "debug", "out", "overwrite", "usage_error")
+_NOT_SETTINGS = ("run", "json", "debug", "out", "overwrite", "usage_error", "parser")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -23,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return cli.run("musc-bench", _parser(), argv)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> Parser:
     parser = cli.new_parser("musc-bench", "Measure where the time goes, and how far it is from the limit.")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for case in CASES:
@@ -34,10 +35,10 @@ def _parser() -> argparse.ArgumentParser:
         )
         command.add_argument("--overwrite", action="store_true", help="replace an earlier report")
         command.set_defaults(run=partial(_measure, case))
-        cli.add_common(command)
+        cli.add_common(command, 4, 5, 6, 7)
     compare = commands.add_parser("compare", help="what got slower or faster beyond the noise")
-    compare.add_argument("before", metavar="A.json", type=Path, help="report.json of the one")
-    compare.add_argument("after", metavar="B.json", type=Path, help="report.json of the other")
+    compare.add_argument("before", metavar="A", type=Path, help="report.json of the one, or its folder")
+    compare.add_argument("after", metavar="B", type=Path, help="report.json of the other, or its folder")
     compare.set_defaults(run=_compare)
     cli.add_common(compare)
     return parser

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..._extras import install
 from ...runtime.settings import PAPER
 from .. import cli
 
@@ -56,6 +57,7 @@ def _lot_options(parser: Any) -> None:
 def _measure_lot(args: argparse.Namespace, report: Report) -> None:
     if (args.lot is None) == (args.synthetic is None):
         args.usage_error("give either LOT_DIR or --synthetic N")
+    given = cli.lot_folder(args.lot) if args.lot is not None else None
     import tempfile
     from pathlib import Path
 
@@ -66,7 +68,7 @@ def _measure_lot(args: argparse.Namespace, report: Report) -> None:
 
     bundle = open_bundle(find_bundle(args.bundle))
     with tempfile.TemporaryDirectory(prefix="musc-bench-lot-") as folder:
-        root = Path(args.lot) if args.lot else lot.synthetic_lot(Path(folder) / "lot", args.synthetic)
+        root = given or lot.synthetic_lot(Path(folder) / "lot", args.synthetic)
         images = list_lot(root)
         job = lot.Job(root, bundle.root, cli.score_settings(args), cli.resources(args))
         measured = lot.Measured()
@@ -165,7 +167,7 @@ def _measure_scorer(args: argparse.Namespace, report: Report) -> None:
             )  # fmt: skip
     except ImportError as error:
         raise DeviceError(
-            f"the reference needs torch ({error}). Install it with: pip install 'musc-edge[reference]'"
+            f"the reference needs torch ({error}). Install it with: {install('reference')}"
         ) from error
 
 

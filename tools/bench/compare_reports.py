@@ -26,8 +26,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ..._json import shortly
-from ...runtime.errors import MuscEdgeError
+from ..._numbers import too_few
 from ...runtime.results.text import printable
+from ..usage import UsageError
 
 MIN_EFFECT = 0.05  # of the ratio of medians
 FAMILY_ERROR = 0.05  # chance of any false alarm among the names
@@ -68,7 +69,7 @@ def compare(a: dict[str, Any], b: dict[str, Any]) -> list[Change]:
 
     Raises
     ------
-    MuscEdgeError
+    UsageError
         If the reports are of different cases.
     """
     _check_case(a, b)
@@ -108,7 +109,7 @@ def _verdict(ratio: float, reach: float, measured: float, rounds: int) -> tuple[
     # the two disagree, so that a name which stood still while the machine moved has not changed.
     effect = math.log1p(MIN_EFFECT)
     if rounds < MIN_ROUNDS:
-        return "unsure", f"{rounds} rounds are too few: {MIN_ROUNDS} in each report are needed"
+        return "unsure", f"{too_few(rounds, 'round')}: {MIN_ROUNDS} in each report are needed"
     if abs(ratio) - reach > effect:
         if math.copysign(measured, measured * ratio) > effect:
             return ("slower" if ratio > 0 else "faster"), ""
@@ -178,7 +179,7 @@ def _repetition(values: Floats) -> float:
 
 
 def differences(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
-    """Return remarks on what else than the code may make the reports differ; MuscEdgeError for two cases."""
+    """Return remarks on what else than the code may make the reports differ; UsageError for two cases."""
     _check_case(a, b)
     remarks = [
         f"{part}: {key} was {shortly(a[part].get(key))}, is {shortly(b[part].get(key))}"
@@ -202,7 +203,7 @@ def differences(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
 
 def _check_case(a: dict[str, Any], b: dict[str, Any]) -> None:
     if a["case"] != b["case"]:
-        raise MuscEdgeError(
+        raise UsageError(
             f"the reports are of different cases, {shortly(a['case'])} and {shortly(b['case'])}; "
             "expected one case in both. Measure the same case twice."
         )

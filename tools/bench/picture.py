@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ...runtime.errors import MuscEdgeError
+from ..._extras import install
+from ...runtime.errors import DeviceError
 from .report import Report
 
 DRAWN = ("lot", "backbone", "scorer")
@@ -17,14 +18,14 @@ def draw(report: Report, path: Path) -> None:
 
     Raises
     ------
-    MuscEdgeError
+    DeviceError
         If matplotlib is not installed.
     """
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise MuscEdgeError(
-            f"the picture needs matplotlib ({error}). Install it with: pip install 'musc-edge[bench]'"
+        raise DeviceError(
+            f"the picture needs matplotlib ({error}). Install it with: {install('bench')}"
         ) from error
     figure = Figure(figsize=(12, 3.6), layout="constrained")
     left, middle, right = figure.subplots(1, 3)

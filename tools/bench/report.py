@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ..._json import read_json, shortly
-from ...runtime.errors import MuscEdgeError
 from ...runtime.parallel import cores
+from ..usage import UsageError
 
 SCHEMA = 1
 REPORT, SAMPLES, PICTURE, TABLE = "report.json", "samples.csv", "report.png", "report.txt"
@@ -57,35 +57,35 @@ class Report:
 
 
 def read_report(path: Path) -> dict[str, Any]:
-    """Read a report of ``musc-bench``; MuscEdgeError if it is none, or not one that this version reads."""
+    """Read a report of ``musc-bench``, or that in a folder; UsageError if it is none that this one reads."""
+    if path.is_dir():
+        path /= REPORT
     make_one = "Make one with: musc-bench CASE --out FOLDER, which writes report.json."
     try:
         report = read_json(path)
     except OSError as error:
-        raise MuscEdgeError(f"{path} cannot be read: {error.strerror}. {make_one}") from error
+        raise UsageError(f"{path} cannot be read: {error.strerror}. {make_one}") from error
     except ValueError as error:
-        raise MuscEdgeError(f"{path} is not JSON ({error}); expected a report. {make_one}") from error
+        raise UsageError(f"{path} is not JSON ({error}); expected a report. {make_one}") from error
     if not isinstance(report, dict) or "schema" not in report:
-        raise MuscEdgeError(f"{path} is not a report of musc-bench: it names no schema. {make_one}")
+        raise UsageError(f"{path} is not a report of musc-bench: it names no schema. {make_one}")
     if report["schema"] != SCHEMA:
-        raise MuscEdgeError(
+        raise UsageError(
             f"{path} has schema {shortly(report['schema'])}; this musc-bench reads {SCHEMA}. "
             "Measure both again with one version."
         )
     for part, kind in _PARTS.items():
         if not isinstance(report.get(part), kind):
-            raise MuscEdgeError(
+            raise UsageError(
                 f"{path} is not a report of musc-bench: {part} is {shortly(report.get(part))}, expected "
                 f"{'a text' if kind is str else 'an object'}. {make_one}"
             )
     yardstick = {"yardstick": report.get("yardstick", [])}
     if len(report["samples"]) > _MOST:
-        raise MuscEdgeError(
-            f"{path} has samples of {len(report['samples'])} names, expected at most {_MOST}."
-        )
+        raise UsageError(f"{path} has samples of {len(report['samples'])} names, expected at most {_MOST}.")
     for name, seconds in (*report["samples"].items(), *yardstick.items()):
         if not isinstance(seconds, list) or len(seconds) > _MOST or not all(map(_is_seconds, seconds)):
-            raise MuscEdgeError(
+            raise UsageError(
                 f"{path}: the samples of {shortly(name)} are {shortly(seconds)}, expected a list of seconds, "
                 f"at most {_MOST}. {make_one}"
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ..._numbers import counted
 from .harness import Samples, table
 from .report import Report, machine
 from .resources import Usage, usage_text
@@ -40,8 +41,8 @@ def _lot(report: Report) -> list[str]:
         return ["no round was finished"]
     line, rounds = f["timeline"], report.samples["lot"]
     lines = [
-        f"{f['images']} images, {len(rounds)} rounds after {f['warm_up_rounds']} to warm up, "
-        f"{f['plan']['threads']} threads, scorer {f['scorer']}, backend {f['backend']}",
+        f"{counted(f['images'], 'image')}, {counted(len(rounds), 'round')} after {f['warm_up_rounds']} to "
+        f"warm up, {counted(f['plan']['threads'], 'thread')}, scorer {f['scorer']}, backend {f['backend']}",
         "",
         f"lot        {f['lot_s']:8.3f} s   ({min(rounds):.3f} to {max(rounds):.3f})",
         f"per image  {f['per_image_s'] * 1e3:8.2f} ms  {f['images_per_s']:.2f} images/s; "
@@ -104,7 +105,7 @@ def _scorer(report: Report) -> list[str]:
         lines += [
             "",
             f"{name} grid={grid} C={s['width']} layers={s['layers']} degrees={tuple(s['degrees'])}, "
-            f"{f['threads']} threads: {f['flop'] / 1e9:.0f} GFLOP, {f['bytes'] / 1e9:.2f} GB",
+            f"{counted(f['threads'], 'thread')}: {f['flop'] / 1e9:.0f} GFLOP, {f['bytes'] / 1e9:.2f} GB",
         ]
         if "floor_flops" not in f:
             lines.append("no round was finished")
@@ -137,7 +138,7 @@ def _peaks(facts: Facts) -> str:
     p = facts["peaks"]
     return (
         f"limits: {p['flops'] / 1e9:.0f} GFLOP/s of products, {p['bytes_per_s'] / 1e9:.1f} GB/s copied, "
-        f"{p['threads']} threads"
+        f"{counted(p['threads'], 'thread')}"
     )
 
 

@@ -95,9 +95,9 @@ def test_notes_say_depths_pages_sizes_and_aspects(tmp_path: Path) -> None:
     lot.append(LotImage("pages.tif", tmp_path / "pages.tif"))
     notes = "\n".join(survey_lot(lot, ReadOptions(), threads=1).notes())
     for part in (
-        "1 files have several pages",
+        "1 file has several pages",
         "read as 12-bit data",
-        "3 files have 8 bits: they are on another scale than the 1 others",
+        "3 files have 8 bits, on another scale than those with more (1)",
         "images have 3 sizes",
         "aspects from 1.29 to 3,",
     ):

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from musc_edge.runtime.images.survey import ReadOptions, survey_lot
-from musc_edge.runtime.results.contact_sheet import draw_contact_sheet
-from musc_edge.runtime.results.heatmap import Scale, colours, legend, lot_scale, overlay
+from musc_edge.runtime.results.contact_sheet import draw_contact_sheet, drawn_rows
+from musc_edge.runtime.results.heatmap import Scale, colours, legend, legend_height, lot_scale, overlay
 from musc_edge.runtime.results.image_files import draw_overlay
 from support.lots import Array, lot_result, pixels
 
@@ -119,7 +119,7 @@ def test_overlay_with_its_legend_has_the_width_of_the_image(size: tuple[int, int
     found = draw_overlay(pixels(*size), grid, Scale(0.3, 0.9))
     assert found.dtype == np.uint8
     assert found.shape[1:] == (size[1], 3)
-    assert size[0] < found.shape[0] <= size[0] + 40
+    assert size[0] < found.shape[0] <= size[0] + 45
 
 
 @pytest.mark.parametrize("width", [1, 2, 89, 90, 180, 181, 1000])
@@ -136,6 +136,35 @@ def test_legend_says_its_values() -> None:
     changed = np.argwhere(np.any(first != other, axis=2))
     assert len(changed)
     assert changed[:, 1].min() > 150  # the upper value stands at the right
+
+
+def letter_rows(strip: Array) -> int:
+    """Height in pixels of the letters of the first line, the value at the left."""
+    left = strip[:, : strip.shape[1] // 4]
+    dark = np.flatnonzero(np.any(np.all(left < 128, axis=2) & np.all(left == left[..., :1], axis=2), axis=1))
+    ramp = np.flatnonzero(np.all(strip == 255, axis=(1, 2)))[0]
+    dark = dark[dark >= ramp]
+    return int(np.argmax(np.diff(dark, append=strip.shape[0] * 2) > 1)) + 1
+
+
+@pytest.mark.parametrize(("width", "least"), [(300, 8), (1000, 11), (2592, 28), (6000, 66)])
+def test_letters_can_be_read_on_a_picture_that_is_shown_as_a_whole(width: int, least: int) -> None:
+    """About a ninetieth of the width: 10 pixels of the 900 that a browser or a report has for it."""
+    strip = legend(width, Scale(0.25, 0.75), "name.png")
+    assert strip.shape[0] == legend_height(width)
+    assert least <= letter_rows(strip) <= 2 * least
+
+
+@pytest.mark.parametrize("width", [90, 300, 2592])
+def test_an_overlay_has_the_name_on_it(width: int) -> None:
+    plain, first, other = (legend(width, Scale(0.25, 0.75), text) for text in ("", "1.png", "2.png"))
+    changed = np.argwhere(np.any(first != other, axis=2))
+    assert len(changed)
+    assert changed[:, 0].min() > plain.shape[0] / 2
+    assert np.array_equal(plain[: plain.shape[0] // 2], first[: plain.shape[0] // 2])
+    long = legend(width, Scale(0.25, 0.75), "W" * 300 + ".png")
+    assert long.shape == plain.shape
+    assert np.all(long[plain.shape[0] // 2 :, -1] == 255)  # cut, not drawn over the edge
 
 
 # ---- contact sheet ---------------------------------------------------------------------------
@@ -156,6 +185,18 @@ def test_sheet_has_a_sensible_size(tmp_path: Path, count: int, height: int) -> N
     assert 800 < found.shape[1] < 1600
     assert abs(found.shape[0] - height) < 100
     assert found.std() > 20
+
+
+@pytest.mark.parametrize(("top", "shown"), [(1, 5), (3, 7), (8, 12), (20, 20), (400, 20)])
+def test_as_many_of_the_worst_as_were_asked_for(tmp_path: Path, top: int, shown: int) -> None:
+    """And the four least suspicious, as far as there are others."""
+    result = lot_result(tmp_path / "lot", [f"{k}.png" for k in range(20)], size=(20, 30))
+    rows = drawn_rows(result, top)
+    assert rows[:top] == result.order()[:top]
+    assert len(rows) == len(set(rows)) == shown
+    draw_contact_sheet(result, tmp_path / "sheet.png", top)
+    draw_contact_sheet(result, tmp_path / "usual.png")
+    assert (opened(tmp_path / "sheet.png").shape[0] > opened(tmp_path / "usual.png").shape[0]) == (top > 8)
 
 
 def test_images_are_shown_from_the_worst_on_with_their_own_pixels(tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ import pytest
 from PIL import Image
 
 from musc_edge import upsample
+from musc_edge.runtime.errors import OutputError
+from musc_edge.runtime.images.listing import natural_key
 from musc_edge.runtime.images.survey import ReadOptions, survey_lot
 from musc_edge.runtime.results import image_files
 from musc_edge.runtime.results import write as results
@@ -33,6 +35,7 @@ from musc_edge.runtime.results.lot_result import LotResult
 from musc_edge.runtime.results.write import COLUMNS, combine, write_results
 from musc_edge.runtime.types import LotImage, SkippedImage
 from support.lots import MANIFEST, Array, lot_result, write_png
+from support.tiny_fonts import only_fonts_of
 
 NAMES = ["10.png", "2.png", "late shift/3.png"]
 SKIPPED = [
@@ -224,6 +227,85 @@ def test_groups_are_combined(tmp_path: Path, out: Path) -> None:
     assert content["images"] == 4
     assert content["warnings"] == ["groups/a: only of a", "groups/b: only of b"]
     assert [skip["name"] for skip in content["skipped"]] == ["9.png"]
+
+
+# ---- for spreadsheets ------------------------------------------------------------------------
+
+FORMULAS = ["=1+1.png", "+49.png", "-1.png", "@SUM(A1).png", "\ttab.png", "\rreturn.png", "\uff1dwide.png"]
+
+
+def test_a_table_for_spreadsheets_is_utf8_that_they_know_and_has_no_formulas(
+    tmp_path: Path, out: Path
+) -> None:
+    names = [*FORMULAS, "größe.png", "plain=1.png"]
+    result = lot_result(tmp_path / "lot", names, [SkippedImage("9.png", "unreadable", "=cmd|' /C calc'!A0")])
+    write(result, out, csv="excel")
+    content = (out / "scores.csv").read_bytes()
+    assert content.startswith(b"\xef\xbb\xbfimage,")
+    assert content.count(b"\xef\xbb\xbf") == 1
+    with (out / "scores.csv").open(encoding="utf-8-sig", newline="") as file:
+        table = {row["image"]: row for row in csv.DictReader(file)}
+    assert set(table) == {*(f"'{name}" for name in FORMULAS), "größe.png", "plain=1.png", "9.png"}
+    assert table["9.png"]["error"] == "'=cmd|' /C calc'!A0"
+    starts = {cell[:1] for row in table.values() for cell in row.values()}
+    assert not starts & set("=+-@\t\r\n\uff1d")
+    assert read_json(out / "lot.json")["settings"]["csv"] == "excel"
+
+
+def test_a_name_that_is_no_utf8_is_so_in_a_table_for_spreadsheets(tmp_path: Path, out: Path) -> None:
+    result = lot_result(tmp_path / "lot", [*NAMES, os.fsdecode(b"caf\xe9.png")])
+    write(result, out, csv="excel")
+    assert "caf\\udce9.png" in (out / "scores.csv").read_text(encoding="utf-8-sig")
+
+
+def test_the_usual_table_is_as_ever(result: LotResult, out: Path, tmp_path: Path) -> None:
+    write(result, out)
+    row = (out / "scores.csv").read_bytes().splitlines()[2]
+    assert row == b"2.png,ok,%.6f,%.6f,0.500000,maps/2.npy," % (result.raw_scores[1], result.scores[1])
+    names = lot_result(tmp_path / "other", FORMULAS)
+    (tmp_path / "plain").mkdir()
+    write(names, tmp_path / "plain")
+    assert [row["image"] for row in read_rows(tmp_path / "plain")] == sorted(FORMULAS, key=natural_key)
+
+
+def test_groups_have_one_form(tmp_path: Path, out: Path) -> None:
+    result = lot_result(tmp_path / "lot", ["=a/1.png", "=a/2.png"])
+    about, rows = write_results(result, out, tmp_path / "lot", OutputOptions(csv="excel"))
+    combine(out, tmp_path / "lot", {"groups/01_=a": (rows, about)}, "excel")
+    with (out / "scores.csv").open(encoding="utf-8-sig", newline="") as file:
+        assert [row["image"] for row in csv.DictReader(file)] == ["'=a/1.png", "'=a/2.png"]
+
+
+@pytest.mark.parametrize("options", [{"csv": "xlsx"}, {"top": 0}, {"top": 401}])
+def test_options_that_there_are_not(options: dict[str, Any]) -> None:
+    with pytest.raises(OutputError, match="expected"):
+        OutputOptions(**options)
+
+
+# ---- notes on what the pictures are ----------------------------------------------------------
+
+
+def test_images_that_are_shrunk_much_are_said(tmp_path: Path, out: Path) -> None:
+    """The model's input has 12 x 8 pixels and patches of 4."""
+    about = write(lot_result(tmp_path / "lot", NAMES, size=(60, 70)), out)
+    (note,) = about["notes"]
+    assert note.startswith(
+        "images of 70 x 60 pixels are shrunk to 12 x 8, 5.83 by 7.5 times: a patch covers 23 x 30 of"
+    )
+    assert "--image-size" in note
+    assert write(lot_result(tmp_path / "less", NAMES, size=(30, 40)), out)["notes"] == []
+
+
+def test_letters_that_no_font_has_are_noted_once(tmp_path: Path, out: Path) -> None:
+    """Of the images that are drawn: those on the contact sheet, and all with overlays."""
+    names = ["ж.png", "э.png", *(f"{k}.png" for k in range(20))]
+    scores = [0.5, 0.9] + [0.8 - k / 100 for k in range(9)] + [0.4 - k / 100 for k in range(11)]
+    result = lot_result(tmp_path / "lot", names, scores=scores)
+    with only_fonts_of(tmp_path):
+        (sheet,) = write(result, out)["notes"]
+        (both,) = write(result, out, overlays=True)["notes"]
+    assert "has 1 letter of the images' names (э <U+044D>)" in sheet
+    assert "has 2 letters" in both
 
 
 # ---- maps ------------------------------------------------------------------------------------
