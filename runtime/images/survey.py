@@ -77,15 +77,23 @@ class Survey:
         """Return remarks for the user on several pages, and on depths, sizes or aspects that differ."""
         headers = list(self.headers.values())
         paged = sum(h.pages > 1 for h in headers)
-        deep = sum(h.bits > 8 for h in headers)
+        deep = sum(h.open_scale for h in headers)
+        scaled = sum(h.bits > 8 and not h.open_scale for h in headers)
+        profiles = Counter(h.profile for h in headers)
         notes = []
         if paged:
             notes.append(f"{paged} files have several pages; the first page of each is scored")
         if deep:
             notes.append(f"{deep} files have more than 8 bits per channel; read as {self.bit_depth}-bit data")
-        if 0 < deep < len(headers):
+        if scaled:
+            notes.append(f"{scaled} files say themselves which value is white, and are read on that scale")
+        if deep and (rest := len(headers) - deep - scaled):
+            notes.append(f"{rest} files have 8 bits: they are on another scale than the {deep} others")
+        if len(profiles) > 1:
+            without = f", and {profiles[0]} files none" if 0 in profiles else ""
             notes.append(
-                f"{len(headers) - deep} files have 8 bits: they are on another scale than the {deep} others"
+                f"the files have {len(profiles) - (0 in profiles)} different colour profiles{without}: "
+                "profiles are not applied, so that the same colour may have different values"
             )
         return notes + _size_notes(Counter((h.width, h.height) for h in headers))
 
@@ -103,7 +111,7 @@ def survey_lot(
 
     def look(image: LotImage) -> tuple[Header, int]:
         header = read_header(image.path, options.max_pixels)
-        wanted = header.bits > 8 and options.bit_depth is None
+        wanted = header.open_scale and options.bit_depth is None
         return header, deepest_value(image.path, options.max_pixels) if wanted else 0
 
     for done, (image, found) in enumerate(run_ahead(images, look, threads, ahead=64), 1):
@@ -114,8 +122,10 @@ def survey_lot(
             maximum = max(maximum, value)
         progress("survey", done, len(images), "files")
     # The smallest usual depth that holds the lot's maximum: 12-bit cameras write 16-bit files.
-    any_deep = any(header.bits > 8 for header in headers.values())
-    wanted = options.bit_depth if any_deep else 8
+    deep = [header for header in headers.values() if header.bits > 8]
+    if not any(header.open_scale for header in deep):  # what the files say
+        maximum = max((header.white or 0 for header in deep), default=maximum)
+    wanted = options.bit_depth if deep else 8
     depth = wanted or next(depth for depth in BIT_DEPTHS if maximum < 2**depth)
     readable = tuple(image for image in images if image.name in headers)
     return Survey(readable, headers, tuple(skipped), depth, options.max_pixels)
