@@ -23,6 +23,15 @@ _HEADERS = (40, 52, 56, 64, 108, 124)
 _RUN_LENGTH, _FIELDS, _OTHERS = (1, 2), (3, 6), {4: "JPEG", 5: "PNG"}
 _FIVE_BITS = (0x7C00, 0x3E0, 0x1F, 0)
 _EIGHT_BITS = (0xFF0000, 0xFF00, 0xFF, 0)
+_BY_PILLOW = (  # masks of red, green, blue and alpha in 32 bits
+    (0xFF0000, 0xFF00, 0xFF, 0),
+    (0xFF000000, 0xFF0000, 0xFF00, 0),
+    (0xFF000000, 0xFF00, 0xFF, 0),
+    (0xFF000000, 0xFF0000, 0xFF00, 0xFF),
+    (0xFF, 0xFF00, 0xFF0000, 0xFF000000),
+    (0xFF0000, 0xFF00, 0xFF, 0xFF000000),
+    (0xFF000000, 0xFF00, 0xFF, 0xFF0000),
+)
 
 
 @dataclass(frozen=True)
@@ -63,7 +72,8 @@ def bmp_header(file: BinaryIO, kind: str) -> FileHeader:
         raise ImageError("unreadable", f"a BMP of {info.bits} bits per pixel, which there is not")
     if info.bits == 2:
         raise ImageError("unsupported", "a BMP of 2 bits per pixel, which is not read")
-    decoder = "bmp" if info.fields or info.bits == 16 else "pillow"
+    pillow = info.bits == 24 or (info.bits == 32 and info.fields in ((), *_BY_PILLOW))
+    decoder = "pillow" if pillow or (info.bits < 16 and not info.fields) else "bmp"
     return FileHeader(kind, info.width, info.height, info.stride * info.height, decoder=decoder)
 
 
@@ -96,11 +106,14 @@ def _info(file: BinaryIO, kind: str) -> _Info:
     packing, fields, upwards = 0, (), True
     if size == 12:
         width, height, _, bits = unpack_at(file, base + 4, "<4H")
-    elif size in _HEADERS or size == 16:
-        width, height, _, bits = unpack_at(file, base + 4, "<LLHH")
-        packing = unpack_at(file, base + 16, "<L")[0] if size > 16 else 0
+    elif size in _HEADERS:
+        width, height, _, bits, packing = unpack_at(file, base + 4, "<LLHHL")
         if height >> 31:  # negative: rows come from the top
             height, upwards = 2**32 - height, False
+    elif 16 <= size < 64:
+        raise ImageError(
+            "unsupported", f"a BMP of OS/2 with a short header ({size} bytes), which is not read"
+        )
     else:
         raise ImageError("unreadable", "not an image file, or a BMP of a kind that is not read")
     if size == 64 and packing in (3, 4):
@@ -109,7 +122,7 @@ def _info(file: BinaryIO, kind: str) -> _Info:
         with_alpha = size >= 56 or packing == 6
         masks = unpack_at(file, base + 40, "<4L" if with_alpha else "<3L")
         fields = masks if with_alpha else (*masks, 0)
-        if bits not in (16, 32):
+        if bits not in (16, 24, 32):
             raise ImageError("unreadable", f"a BMP of fields of {bits} bits")
     behind = 0 if size > 40 or packing not in _FIELDS else 4 * (4 if packing == 6 else 3)
     pixels = unpack_at(file, 10, "<L")[0] if base else size + behind

@@ -140,9 +140,10 @@ def read_samples(file: ImageInput, header: FileHeader) -> Samples:
         return _jpeg_xl(file, header)
     page, _ = read_page(file, read_at(file, 0, START))
     if header.decoder == "old jpeg":
+        if OLD_JPEG not in page.directory.entries:
+            raise ImageError("unsupported", "a TIFF of an old-style JPEG in parts; save it as PNG")
         content = read_at(file, *(page.directory.whole(file, tag) for tag in (OLD_JPEG, OLD_JPEG_LENGTH)))
         return _whole_jpeg(content, header)
-    file.allow(header)
     return tiff_samples(file, page, header)
 
 

@@ -87,17 +87,19 @@ def _text(file: BinaryIO, info: _Info, header: FileHeader) -> Array:
     if info.kind == 1:
         found = np.frombuffer(re.sub(rb"\s+", b"", content), np.uint8) - np.uint8(ord("0"))
     else:
-        try:
-            found = np.array(content.split(), np.uint16)
-        except (ValueError, OverflowError) as error:
-            raise ImageError("unreadable", "a Netpbm file with something else than numbers") from error
+        found = _numbers(content)
     if found.size < info.size:
         raise ImageError("unreadable", "image file is truncated")
-    found = found if info.white > 255 or info.kind == 1 else np.minimum(found, 256).astype(np.uint16)
     pixels = found[: info.size].reshape(info.height, info.width, info.channels)
     if pixels.max() > info.white:
         raise ImageError("unreadable", f"holds the value {pixels.max()}, above its own largest, {info.white}")
-    return pixels if info.white > 255 else pixels.astype(np.uint8)
+    return pixels.astype(np.uint8 if info.white < 256 else np.uint16)
+
+
+def _numbers(content: bytes) -> Array:
+    if not re.fullmatch(rb"[0-9\s]*[0-9][0-9\s]*", content):
+        raise ImageError("unreadable", "a Netpbm file with something else than numbers")
+    return np.fromstring(content, np.uint32, sep=" ")
 
 
 def _info(file: BinaryIO) -> _Info:

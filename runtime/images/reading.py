@@ -42,8 +42,15 @@ _DECODING, _DECODING_DEEP = 14, 50
 
 _RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 _TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
-# EXIF orientation -> direction of rows and columns, once those are swapped
-_MIRRORED = {1: (1, 1), 2: (1, -1), 3: (-1, -1), 4: (-1, 1), 5: (1, 1), 6: (1, -1), 7: (-1, -1), 8: (-1, 1)}
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 _OPEN = (
     os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 )  # without NONBLOCK, opening a pipe would wait for ever
@@ -124,7 +131,7 @@ def read_image(path: Path, bit_depth: int = 16, max_pixels: int = MAX_PIXELS) ->
             image.load()
             orientation = _orientation(image, header)
             rgb = _seen(file, header, image)
-        return rgb if orientation == 1 else Image.fromarray(_upright(np.asarray(rgb), orientation))
+        return rgb.transpose(_TURNS[orientation]) if orientation != 1 else rgb
 
 
 def deepest_value(path: Path, max_pixels: int = MAX_PIXELS) -> int:
@@ -202,14 +209,6 @@ def _orientation(image: ImageFile.ImageFile, header: FileHeader) -> int:
         return header.orientation
     exif, xmp = (image.info.get(key, b"") for key in ("exif", "xmp"))
     return metadata.orientation(exif, xmp)
-
-
-def _upright(pixels: Array, orientation: int) -> Array:
-    """Turn and mirror an image (H,W,...) according to its EXIF orientation."""
-    if orientation in _TURNED:
-        pixels = pixels.swapaxes(0, 1)
-    rows, columns = _MIRRORED[orientation]
-    return np.ascontiguousarray(pixels[::rows, ::columns])
 
 
 def _seen(file: ImageInput, header: FileHeader, image: Image.Image) -> Image.Image:

@@ -26,7 +26,7 @@ MOST_BLOCKS = 1 << 18
 """Blocks of up to 255 bytes of one picture of a GIF that are passed over to count the others."""
 
 MOST_PARTS = 10_000
-"""Limit of the parts of a WebP: every picture of an animation is one."""
+"""Limit of the parts of a WebP, of which every picture of an animation is one, and of a GIF."""
 
 
 def webp_header(file: BinaryIO, start: bytes) -> FileHeader:
@@ -93,7 +93,7 @@ def gif_header(file: BinaryIO) -> FileHeader:
         If it has no header, or more before its first picture than a decoder should be given.
     """
     width, height, flags = unpack_at(file, 6, "<HHB")
-    offset, pictures = 13 + (3 << (flags & 7) + 1 if flags & 0x80 else 0), 0
+    offset, pictures, parts = 13 + (3 << (flags & 7) + 1 if flags & 0x80 else 0), 0, 0
     while pictures < MOST_PICTURES and (kind := read_at(file, offset, 1)) in (b"!", b","):
         if kind == b",":
             pictures += 1
@@ -101,9 +101,10 @@ def gif_header(file: BinaryIO) -> FileHeader:
             offset += 11 + (3 << (local & 7) + 1 if local & 0x80 else 0)
         else:
             offset += 2
-        end = _blocks_end(file, offset)
+        parts += 1
+        end = _blocks_end(file, offset) if parts < MOST_PARTS else None
         if end is None and not pictures:
-            raise too_many("parts before the pixels", MOST_BLOCKS)
+            raise too_many("parts before the pixels", MOST_PARTS)
         if end is None:
             break
         offset = end

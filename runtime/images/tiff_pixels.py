@@ -17,7 +17,7 @@ from ..types import Array
 from . import tiff_kinds as kinds
 from .colours import rgb_of_cmyk, rgb_of_lab, rgb_of_ycbcr
 from .extras import codecs
-from .image_bytes import FileHeader, ImageError, read_at
+from .image_bytes import FAR_TOO_MUCH, FileHeader, ImageError, read_at
 from .samples import Samples
 from .tiff_codecs import decode_picture, undo_differences, unpack, values
 from .tiff_page import COEFFICIENTS, COLOUR_MAP, JPEG_TABLES, REFERENCE, SUBSAMPLING, TiffPage
@@ -27,7 +27,6 @@ Block = tuple[int, int, Array]
 
 _LERC_PARAMETERS = 50674
 _JPEG_COLOURS = {(kinds.RGB, 3): "RGB", (kinds.YCBCR, 3): "YCBCR"}  # four are left as they are by any name
-_TRUNCATED = "image file is truncated"
 
 
 def tiff_samples(file: BinaryIO, page: TiffPage, header: FileHeader) -> Samples:
@@ -59,22 +58,20 @@ def tiff_samples(file: BinaryIO, page: TiffPage, header: FileHeader) -> Samples:
 def _assemble(file: BinaryIO, page: TiffPage, header: FileHeader) -> Array:
     """Return the samples that are looked at (H,W,samples): those of the colour, then alpha."""
     wanted = [*range(page.colours), *([page.alpha] if page.alpha is not None else [])]
-    kind = np.uint8 if page.bits[0] <= 8 else np.uint16
-    image = np.empty((page.height, page.width, len(wanted)), kind)
-    offsets, sizes = page.blocks(file)
-    across, down, _, _ = _layout(page)
-    if len(offsets) < across * down * (1 if page.chunky else max(wanted) + 1):
-        raise ImageError("unreadable", "a TIFF with fewer strips or tiles than its size needs")
-    for target, plane in enumerate(wanted) if not page.chunky else [(slice(None), 0)]:
-        first = plane * across * down
-        part = slice(first, first + across * down)
-        chosen = [0] if not page.chunky else wanted
-        for top, left, block in _blocks(
-            file, page, header, list(zip(offsets[part], sizes[part], strict=False))
-        ):
-            height, width = min(len(block), page.height - top), min(block.shape[1], page.width - left)
-            region = image[top : top + height, left : left + width, target]
-            region[:] = block[:height, :width, chosen] if page.chunky else block[:height, :width, 0]
+    whole = wanted == [*range(page.samples)]
+    image: Array | None = None
+    for target, plane in (
+        [(slice(None), 0)] if page.chunky else [(slice(k, k + 1), p) for k, p in enumerate(wanted)]
+    ):
+        for top, left, block in _blocks(file, page, header, plane):
+            part = block if whole or not page.chunky else block[..., wanted]
+            if image is None and page.chunky and part.shape[:2] == (page.height, page.width):
+                return part
+            if image is None:
+                image = np.empty((page.height, page.width, len(wanted)), block.dtype)
+            height, width = min(len(part), page.height - top), min(part.shape[1], page.width - left)
+            image[top : top + height, left : left + width, target] = part[:height, :width]
+    assert image is not None  # a page has a pixel, and so a block
     return image
 
 
@@ -86,27 +83,39 @@ def _layout(page: TiffPage) -> tuple[int, int, int, int]:
     return math.ceil(page.width / width), math.ceil(page.height / height), width, height
 
 
-def _blocks(
-    file: BinaryIO, page: TiffPage, header: FileHeader, where: list[tuple[int, int]]
-) -> Iterator[Block]:
+def _blocks(file: BinaryIO, page: TiffPage, header: FileHeader, plane: int) -> Iterator[Block]:
     """Decode the strips or tiles of one plane, or of all planes together."""
     across, down, width, height = _layout(page)
-    if len(where) < across * down:
-        raise ImageError("unreadable", _TRUNCATED)
+    count, samples = across * down, page.samples if page.chunky else 1
+    part = slice(plane * count, (plane + 1) * count)
+    where = list(zip(*(found[part] for found in page.blocks(file)), strict=False))
+    if len(where) < count:
+        raise ImageError("unreadable", "a TIFF with fewer strips or tiles than its size needs")
     corners = [(row * height, column * width) for row in range(down) for column in range(across)]
     heights = [height if page.tile else min(height, page.height - top) for top, _ in corners]
-    samples = page.samples if page.chunky else 1
+    if page.compression == 1:  # what lies between parts is not theirs
+        room = _row_bytes(page, width, samples)
+        where = [
+            (at, min(size, 2 * rows * room + 64)) for (at, size), rows in zip(where, heights, strict=True)
+        ]
     if sum(size for _, size in where) > header.most_bytes:
-        raise ImageError("unsupported", "its data is far more than its pixels need")
+        raise ImageError("unsupported", FAR_TOO_MUCH)
     contents = (read_at(file, offset, size) for offset, size in where)
     if page.compression in kinds.PICTURES:
         tables = page.directory.content(file, JPEG_TABLES)
         for (top, left), rows, content in zip(corners, heights, contents, strict=True):
             yield top, left, _picture(file, page, content, (rows, width, samples), tables)
-        return
-    stacked = _stacked(file, page, list(contents), (width, samples), heights)
-    for (top, left), rows, start in zip(corners, heights, np.cumsum([0, *heights]), strict=False):
-        yield top, left, stacked[start : start + rows]
+    elif page.compression == 1:
+        for (top, left), rows, content in zip(corners, heights, contents, strict=True):
+            yield top, left, _stacked(file, page, [content], (width, samples), [rows])
+    else:
+        stacked = _stacked(file, page, list(contents), (width, samples), heights)
+        for (top, left), rows, start in zip(corners, heights, np.cumsum([0, *heights]), strict=False):
+            yield top, left, stacked[start : start + rows]
+
+
+def _row_bytes(page: TiffPage, width: int, samples: int) -> int:
+    return (width * samples * page.bits[0] + 7) // 8
 
 
 def _stacked(
@@ -118,7 +127,8 @@ def _stacked(
         across, down = _subsampling(file, page)
         if (across, down) != (1, 1):
             return _coarse_stack(page, contents, width, heights, across, down)
-    rows = unpack(contents, page.compression, page.reversed_bits, (width * samples * bits + 7) // 8, heights)
+    row = _row_bytes(page, width, samples)
+    rows = unpack(contents, page.compression, page.reversed_bits, row, heights)
     pixels = values(rows, width, samples, bits, page.directory.layout.order)
     return undo_differences(pixels) if page.predictor == 2 and page.compression not in (1, 32773) else pixels
 

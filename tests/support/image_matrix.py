@@ -7,8 +7,9 @@ What is expected comes from the picture that was written, never from the reader.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,20 @@ def cases() -> Iterator[Case]:
             yield from make()
 
 
+def by_group(found: Iterable[Case]) -> dict[str, list[Case]]:
+    """Sort cases into their groups."""
+    groups: dict[str, list[Case]] = {}
+    for case in found:
+        groups.setdefault(case.group, []).append(case)
+    return groups
+
+
+@cache
+def groups() -> dict[str, list[Case]]:
+    """Return all cases by group, made once: encoders take a second."""
+    return by_group(cases())
+
+
 def tif(data: Array, **options: Any) -> Write:
     """Write by tifffile."""
 
@@ -133,6 +148,7 @@ class Outcome:
     right: bool
     scored: bool
     said: str
+    most: float = 0.0
 
 
 def outcome(case: Case, folder: Path) -> Outcome:
@@ -153,4 +169,6 @@ def outcome(case: Case, folder: Path) -> Outcome:
     if found.shape != case.picture.shape or image.size != (header.width, header.height):
         return Outcome(False, True, f"shape {found.shape}, header {header.height, header.width}")
     most = float(np.abs(found - case.picture).max())
-    return Outcome(most <= case.within, True, f"differs by at most {most:.2f}, {case.within} are allowed")
+    return Outcome(
+        most <= case.within, True, f"differs by at most {most:.2f}, {case.within} are allowed", most
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import struct
 import zlib
@@ -296,7 +297,25 @@ def modes() -> dict[str, tuple[Image.Image, Array]]:
     }
 
 
+ARITHMETIC = base64.b85decode(
+    r"|JeWF01!$>Nk#wx0RR9200961|JwjV00RO70s;a90s;a90|NsD1_T5I1Ox~M1_cHQ2nq@b2nh)a3=a$n3l0kj2@Meq4i69z"
+    r"5fBOt5)%>-6Aus&5dYf%LjeN=0|WyE2m}NO5DN(l5D*X$5D*X$5D*X$5D*X$5D*X$5D*X$5D*X$5D*X$5D*X$5D*X$5D*X$"
+    r"5D*X$5D@>#01*fP5dati0TBQK5di}c0sqVZ3IGrg1pyEd1^?Or3<CiG0ucid06zfI%coNL<XU=Qy6LaEU*&(?IeGY?W7wb7"
+    r"X_d6pR_2DqoXk2f^wLozsQ3`#AiR|I5;Pb#=62(7woE2Sx{g#LNpV76*c-Rt)YMi|mXs)U7>GbjIPA=0FI8~F`-3P&{s&^h"
+    r"#%`0&tujQfL3Kll&t6#FT23oaY8}&l62mro{eWEU))4XJ=6qk_xAgVU|Je"
+)
+"""``levels(picture(3), 8)`` as JPEG of quality 92 with arithmetic coding, by libjpeg-turbo's jpegtran."""
+
+
 def jpeg() -> Iterator[Case]:
+    yield Case(
+        "JPEG",
+        "arithmetic coding",
+        content(ARITHMETIC),
+        levels(picture(3), 8).astype(float),
+        8,
+        suffix=".jpg",
+    )
     for mode, quality, progressive, subsampling in product(
         ("gray", "RGB"), (95, 100), (False, True), (0, 1, 2)
     ):
@@ -422,6 +441,7 @@ def jpeg_xl() -> Iterator[Case]:
 
 
 def avif_and_heic() -> Iterator[Case]:
+    import imagecodecs
     import pillow_heif
 
     for mode, (image, expected) in modes().items():
@@ -434,6 +454,11 @@ def avif_and_heic() -> Iterator[Case]:
             suffix=".avif",
         )
     image, expected = modes()["RGB"]
+    for bits in (10, 12):
+        values = levels(picture(3), bits)
+        data = imagecodecs.avif_encode(values, level=100, bitspersample=bits, pixelformat="444")
+        seen = shown(values, 2**bits - 1)
+        yield Case("AVIF", f"{bits} bits", content(data), seen, 8, suffix=".avif")
     for orientation in TURN:
         exif = Image.Exif()
         exif[274] = orientation

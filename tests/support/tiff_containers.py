@@ -186,6 +186,11 @@ def other_colours() -> Iterator[Case]:
         expected = light[..., :3] * light[..., 3:] * 255
         write = tif(inks, photometric="separated", byteorder=order, compression=packing)
         yield Case("TIFF CMYK", f"{bits} bits, {order}, {packing}", write, expected, 1.6)
+        planes = np.moveaxis(inks, -1, 0).copy()
+        write = tif(
+            planes, photometric="separated", planarconfig="separate", byteorder=order, compression=packing
+        )
+        yield Case("TIFF CMYK", f"{bits} bits, {order}, {packing}, planes apart", write, expected, 1.6)
     rgb = levels(picture(3), 8)
     for across, down, order in product((1, 2, 4), (1, 2, 4), "<>"):
         tags: dict[int, Any] = {258: [8] * 3, 262: 6, 277: 3, 530: [across, down]}
@@ -306,6 +311,12 @@ def pictures_inside() -> Iterator[Case]:
                 expected,
                 40 if layout == "tiles" else 14,
             )
+    inks = levels(picture(4) * np.array([0.8, 0.8, 0.8, 0.4]), 8)
+    light = 1 - inks / 255
+    write = tif(inks, photometric="separated", compression="jpeg", compressionargs={"level": 98})
+    yield Case("TIFF jpeg", "CMYK", write, light[..., :3] * light[..., 3:] * 255, 8)
+    deep = tif(levels(picture(1)[..., 0], 12), bitspersample=12, compression="jpeg")
+    yield Case("TIFF jpeg", "12 bits", deep, reason="12-bit JPEG")
     for packing in ("tiff_ccitt", "group3", "group4"):
         bilevel = picture(1)[..., 0] > 0.5
 

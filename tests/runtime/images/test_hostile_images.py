@@ -18,6 +18,7 @@ from PIL import Image
 from musc_edge.runtime.images.reading import ImageError, deepest_value, read_header, read_image
 from support.hostile_files import (
     BYTES,
+    LIMITED,
     LONG,
     RATIONAL,
     chunk,
@@ -249,20 +250,6 @@ def test_deep_file_is_read_alike_from_memory_and_from_a_long_file(tmp_path: Path
 
 
 # ---- memory ----------------------------------------------------------------------------------
-
-LIMITED = """
-import json, resource, sys
-from pathlib import Path
-from musc_edge.runtime.images.reading import ImageError, deepest_value, read_image
-resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[1]), int(sys.argv[1])))
-found = {}
-for name in sys.argv[2:]:
-    try:
-        found[Path(name).name] = str((deepest_value if "deep" in name else read_image)(Path(name)) and "ok")
-    except ImageError as error:
-        found[Path(name).name] = str(error)
-print(json.dumps(found))
-"""
 
 
 def test_files_of_gigabytes_take_no_more_memory_than_their_pixels_need(tmp_path: Path) -> None:
