@@ -51,6 +51,7 @@ class FileHeader:
     white : the value that is white, where a deep file says it; else None, and the lot's depth decides.
     profile : checksum of the colour profile, 0 without one.
     decoder : who decodes it ('pillow', 'opencv', or one of our own readers, see ``decoders``).
+    scratch : bytes that our own reader of TIFF needs besides the pixels.
     """
 
     kind: str
@@ -63,6 +64,7 @@ class FileHeader:
     orientation: int = 1
     profile: int = 0
     decoder: str = "pillow"
+    scratch: int = 0
 
     @property
     def open_scale(self) -> bool:

@@ -37,8 +37,26 @@ BACKGROUND = "white"
 
 BIT_DEPTHS = (8, 10, 12, 14, 16)
 
-_DECODING, _DECODING_DEEP = 14, 50
-"""Bytes for a pixel of an image while it is decoded, with up to 8 bits per channel and with more."""
+_DECODING = {
+    "pillow": (14, 0),
+    "pillow webp": (22, 1),
+    "pillow avif": (20, 1),
+    "pillow heic": (20, 1),
+    "pillow jpeg2000": (32, 1),
+    "opencv": (18, 1),
+    "opencv jpeg2000": (32, 1),
+    "netpbm": (10, 2),
+    "bmp": (24, 1),
+    "jpegxl": (22, 1),
+    "old jpeg": (14, 1),
+}
+"""Bytes for a pixel of an image while it is decoded, and how often its file is in memory; by decoder.
+
+Measured by ``tests/measure/decode_memory.py``.
+"""
+
+_TURNING, _SHOWING, _SCALING = 4, 14, 24_000_000
+"""Bytes for a pixel to turn an image, and to make 8-bit RGB of samples; bytes to scale some of its rows."""
 
 _RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 _TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
@@ -100,9 +118,22 @@ def read_header(path: Path, max_pixels: int = MAX_PIXELS) -> Header:
             (width, height), orientation = image.size, _orientation(image, found)
         if orientation in _TURNED:
             width, height = height, width
-        decode_bytes = width * height * (_DECODING_DEEP if found.bits > 8 else _DECODING)
-        stamp = _stamp(os.fstat(file.fileno()))
-        return Header(width, height, found.bits, found.pages, stamp, decode_bytes, found.white, found.profile)
+        stat_of = os.fstat(file.fileno())
+        memory = _decode_bytes(found, stat_of.st_size, turned=orientation != 1)
+        return Header(
+            width, height, found.bits, found.pages, _stamp(stat_of), memory, found.white, found.profile
+        )
+
+
+def _decode_bytes(header: FileHeader, file_bytes: int, turned: bool) -> int:
+    """Return the most memory that reading an image takes."""
+    pixels = header.width * header.height
+    turning = _TURNING * pixels * turned
+    if header.decoder == "tiff":
+        scaling = min(72 * pixels, _SCALING)
+        return header.pixel_bytes + _SHOWING * pixels + scaling + header.scratch + turning
+    each, times = _DECODING.get(f"{header.decoder} {header.kind}") or _DECODING[header.decoder]
+    return each * pixels + times * min(file_bytes, header.most_bytes) + turning
 
 
 def read_image(path: Path, bit_depth: int = 16, max_pixels: int = MAX_PIXELS) -> Image.Image:

@@ -11,7 +11,7 @@ from PIL import Image
 from ..types import Array
 from .image_bytes import ImageError
 
-_ROWS_AT_ONCE = 1 << 20  # values that are scaled at once
+_ROWS_AT_ONCE = 1 << 19  # values that are scaled at once
 
 
 @dataclass(frozen=True)
@@ -57,12 +57,12 @@ def to_rgb(samples: Samples, bit_depth: int) -> Image.Image:
     height, width = samples.colour.shape[:2]
     levels = np.empty((height, width, 3), np.uint8)
     alpha = samples.alpha if samples.alpha is not None and samples.alpha.any() else None
-    for rows in _row_blocks(samples.colour):
+    for rows in row_blocks(samples.colour):
         levels[rows] = _scaled(samples, rows, white, None if alpha is None else alpha[rows])
     return Image.fromarray(levels)
 
 
-def _row_blocks(pixels: Array) -> Iterator[slice]:
+def row_blocks(pixels: Array) -> Iterator[slice]:
     """Cut an image into blocks of rows, so that what is made of them takes little memory."""
     step = max(1, _ROWS_AT_ONCE // max(1, pixels[0].size))
     return (slice(k, k + step) for k in range(0, len(pixels), step))

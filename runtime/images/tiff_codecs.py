@@ -23,6 +23,9 @@ from .pictures import picture_size
 _REVERSED = np.array([int(f"{byte:08b}"[::-1], 2) for byte in range(256)], np.uint8)
 _TRUNCATED = "image file is truncated"
 
+UNPACKED_AT_ONCE = 1 << 23
+"""Bytes that are unpacked at once, where strips or tiles are not larger: enough to be fast."""
+
 
 class _Bytes(TiffImageFile):
     """Pillow's decoder without its check of the size against the process's limit on pixels."""
@@ -39,22 +42,21 @@ def unpack(
     """Return the bytes (H,row) of blocks, one below the other; all but the last have the same height."""
     if compression == 1:
         return _join(blocks, reversed_bits, row, heights)
-    height, data = sum(heights), b"".join(blocks)
+    height, sizes = sum(heights), [len(block) for block in blocks]
     order = 2 if reversed_bits else 1
     tags = {256: row, 257: height, 258: 8, 259: compression, 262: 1, 266: order, 277: 1, 278: heights[0]}
     start = 8 + 2 + 12 * (len(tags) + 2) + 4
     body = start + 8 * len(blocks)
-    ends = np.cumsum([len(block) for block in blocks])
-    table = np.concatenate([body + ends - [len(block) for block in blocks], [len(block) for block in blocks]])
+    table = np.concatenate([body + np.cumsum(sizes) - sizes, sizes])
     # A single value stands in the entry itself.
-    where = (start, start + 4 * len(blocks)) if len(blocks) > 1 else (body, len(data))
+    where = (start, start + 4 * len(blocks)) if len(blocks) > 1 else (body, sizes[0])
     places = {273: (len(blocks), where[0]), 279: (len(blocks), where[1])}
     entries = {**{tag: (1, value) for tag, value in tags.items()}, **places}
     directory = b"".join(struct.pack("<HHII", tag, 4, *entries[tag]) for tag in sorted(entries))
     head = b"II*\0" + struct.pack("<IH", 8, len(entries)) + directory + bytes(4)
-    image = _Bytes(io.BytesIO(head + table.astype("<u4").tobytes() + data))
-    image.load()
-    return np.asarray(image)
+    with _Bytes(io.BytesIO(b"".join([head, table.astype("<u4").tobytes(), *blocks]))) as image:
+        image.load()
+        return np.asarray(image)
 
 
 def _join(blocks: Sequence[bytes], reversed_bits: bool, row: int, heights: Sequence[int]) -> Array:

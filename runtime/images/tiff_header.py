@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import BinaryIO
 
 from .image_bytes import FileHeader
+from .tiff_codecs import UNPACKED_AT_ONCE
 from .tiff_kinds import BLACK_IS_ZERO, CMYK, RGB, WHITE_IS_ZERO, decoder_of
 from .tiff_page import PROFILE, TiffPage, read_page
 
@@ -26,7 +27,15 @@ def tiff_header(file: BinaryIO, start: bytes) -> FileHeader:
     if page.width <= 0 or page.height <= 0:
         return header
     bits, white = _scale(page)
-    return replace(header, decoder=decoder_of(page), bits=bits, white=white)
+    decoder, scratch = decoder_of(page), _scratch(page, size)
+    return replace(header, decoder=decoder, bits=bits, white=white, scratch=scratch)
+
+
+def _scratch(page: TiffPage, size: int) -> int:
+    """Return the bytes that it takes to unpack parts: as they are stored, joined, unpacked and summed up."""
+    width, height = page.tile or (page.width, page.rows)
+    part = (width * sum(page.bits) + 7) // 8 * height
+    return 2 * part if page.compression == 1 else 7 * max(part, min(size, UNPACKED_AT_ONCE))
 
 
 def _scale(page: TiffPage) -> tuple[int, int | None]:

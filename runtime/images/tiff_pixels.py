@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 import numpy as np
@@ -18,8 +18,8 @@ from . import tiff_kinds as kinds
 from .colours import rgb_of_cmyk, rgb_of_lab, rgb_of_ycbcr
 from .extras import codecs
 from .image_bytes import FAR_TOO_MUCH, FileHeader, ImageError, read_at
-from .samples import Samples
-from .tiff_codecs import decode_picture, undo_differences, unpack, values
+from .samples import Samples, row_blocks
+from .tiff_codecs import UNPACKED_AT_ONCE, decode_picture, undo_differences, unpack, values
 from .tiff_page import COEFFICIENTS, COLOUR_MAP, JPEG_TABLES, REFERENCE, SUBSAMPLING, TiffPage
 
 Block = tuple[int, int, Array]
@@ -47,12 +47,18 @@ def tiff_samples(file: BinaryIO, page: TiffPage, header: FileHeader) -> Samples:
     elif page.photometric == kinds.PALETTE:
         colour, white = _by_palette(file, page, colour[..., 0]), 255
     elif page.photometric == kinds.CMYK:
-        colour, white = rgb_of_cmyk(colour, full), full
+        colour, white = _in_rows(lambda rows: rgb_of_cmyk(rows, full), colour), full
     elif page.photometric == kinds.YCBCR and page.compression in kinds.PACKED:
-        colour = rgb_of_ycbcr(colour, *_ycbcr_scale(file, page))
+        scale = _ycbcr_scale(file, page)
+        colour = _in_rows(lambda rows: rgb_of_ycbcr(rows, *scale), colour)
     elif page.photometric in (kinds.CIELAB, kinds.ICCLAB):
-        colour, white = _by_lab(page, colour), 255
+        colour, white = _in_rows(lambda rows: _by_lab(page, rows), colour), 255
     return Samples(colour, alpha, white, full, page.premultiplied)
+
+
+def _in_rows(convert: Callable[[Array], Array], pixels: Array) -> Array:
+    """Convert blocks of rows, so that what comes between takes little memory."""
+    return np.concatenate([convert(pixels[rows]) for rows in row_blocks(pixels)])
 
 
 def _assemble(file: BinaryIO, page: TiffPage, header: FileHeader) -> Array:
@@ -109,9 +115,22 @@ def _blocks(file: BinaryIO, page: TiffPage, header: FileHeader, plane: int) -> I
         for (top, left), rows, content in zip(corners, heights, contents, strict=True):
             yield top, left, _stacked(file, page, [content], (width, samples), [rows])
     else:
-        stacked = _stacked(file, page, list(contents), (width, samples), heights)
-        for (top, left), rows, start in zip(corners, heights, np.cumsum([0, *heights]), strict=False):
-            yield top, left, stacked[start : start + rows]
+        for group in _groups(heights, _row_bytes(page, width, samples)):
+            parts = [next(contents) for _ in heights[group]]
+            stacked = _stacked(file, page, parts, (width, samples), heights[group])
+            starts = np.cumsum([0, *heights[group]])
+            for (top, left), rows, start in zip(corners[group], heights[group], starts, strict=False):
+                yield top, left, stacked[start : start + rows]
+
+
+def _groups(heights: list[int], row: int) -> Iterator[slice]:
+    """Cut blocks into groups that are unpacked at once."""
+    first = size = 0
+    for number, height in enumerate(heights, 1):
+        size += height * row
+        if size >= UNPACKED_AT_ONCE or number == len(heights):
+            yield slice(first, number)
+            first, size = number, 0
 
 
 def _row_bytes(page: TiffPage, width: int, samples: int) -> int:

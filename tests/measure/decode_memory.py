@@ -158,6 +158,9 @@ KINDS: dict[str, Callable[[Path, int], None]] = {
     "tiff rgb deep": by_tifffile(3, np.uint16, **RGB),
     "tiff rgb deep strips": by_tifffile(3, np.uint16, rowsperstrip=1, **RGB),
     "tiff rgb deep lzw": by_tifffile(3, np.uint16, compression="lzw", predictor=True, **RGB),
+    "tiff rgb one strip": by_tifffile(
+        3, np.uint16, compression="deflate", predictor=True, rowsperstrip=1 << 20, **RGB
+    ),
     "tiff rgba deep lzw": by_tifffile(4, np.uint16, compression="lzw", extrasamples=("unassalpha",), **RGB),
     "tiff rgb deep planes": by_tifffile(3, np.uint16, compression="lzw", planarconfig="separate", **RGB),
     "tiff rgb deep tiles": by_tifffile(3, np.uint16, compression="deflate", tile=(256, 256), **RGB),
