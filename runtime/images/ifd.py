@@ -12,6 +12,9 @@ import struct
 from dataclasses import dataclass
 from typing import BinaryIO
 
+import numpy as np
+
+from ..types import Array, FloatArray
 from .image_bytes import read_at
 
 MOST_ENTRIES = 1000
@@ -25,6 +28,15 @@ ORIENTATION = 274
 _NUMBERS = {3: "H", 4: "L", 5: "LL", 6: "b", 8: "h", 9: "l", 10: "ll", 11: "f", 12: "d", 13: "L"}
 _NUMBERS |= {16: "Q", 17: "q", 18: "Q"}
 _BYTES = (1, 2, 7)
+_RATIONAL = 5
+_WHOLE = {
+    1: "u1",
+    3: "u2",
+    4: "u4",
+    13: "u4",
+    16: "u8",
+    18: "u8",
+}  # types of whole numbers, in numpy's letters
 
 
 @dataclass(frozen=True)
@@ -86,6 +98,31 @@ class Directory:
         """Return the first value of a tag as a whole number, else ``default``."""
         value = self.number(file, tag)
         return int(value) if value is not None and 0 <= value < 1 << 63 else default
+
+    def array(self, file: BinaryIO, tag: int) -> Array:
+        """Return all values of a tag as whole numbers (N,) int64; none if it is missing or no such."""
+        entry = self.entries.get(tag)
+        kind = _WHOLE.get(entry.kind) if entry else None
+        if entry is None or kind is None:
+            return np.zeros(0, np.int64)
+        values = np.frombuffer(read_at(file, entry.where, entry.size), self.layout.order + kind)
+        return values.astype(np.int64)
+
+    def fractions(self, file: BinaryIO, tag: int) -> FloatArray:
+        """Return all values of a tag as numbers (N,); none if it is missing or has no fractions."""
+        entry = self.entries.get(tag)
+        if entry is None or entry.kind != _RATIONAL:
+            return np.zeros(0, np.float32)
+        pairs = np.frombuffer(read_at(file, entry.where, entry.size), f"{self.layout.order}u4")
+        pairs = pairs[: len(pairs) // 2 * 2].reshape(-1, 2).astype(np.float32)
+        found = np.zeros(len(pairs), np.float32)
+        np.divide(pairs[:, 0], pairs[:, 1], where=pairs[:, 1] != 0, out=found)
+        return found
+
+    def content(self, file: BinaryIO, tag: int) -> bytes:
+        """Return the bytes of a tag's values as they are stored; none if it is missing."""
+        entry = self.entries.get(tag)
+        return read_at(file, entry.where, entry.size) if entry else b""
 
 
 def read_directory(file: BinaryIO, offset: int, layout: Layout) -> Directory:

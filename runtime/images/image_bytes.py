@@ -26,6 +26,9 @@ FAR_TOO_MUCH = "its data is far more, or in far more parts, than its pixels need
 
 BLOCK = 1 << 16
 
+START = 512
+"""Bytes from which a file's kind is told."""
+
 
 class ImageError(Exception):
     """The reason why an image cannot be scored; ``status`` is the word for it in scores.csv."""
@@ -39,9 +42,16 @@ class ImageError(Exception):
 class FileHeader:
     """The header of an image file, read without a decoder.
 
-    ``width`` and ``height`` are as stored, except those of a TIFF, which are as displayed because Pillow
-    turns it by itself.  ``pixel_bytes`` is the size of the uncompressed pixels; ``deep`` means a PNG with
-    more than 8 bits per channel.
+    Attributes
+    ----------
+    width, height : as stored; ``orientation`` (EXIF, 1 to 8) says how they are turned for display.
+    pixel_bytes : size of the uncompressed pixels.
+    pages : pictures in the file.
+    bits : of a sample; 9 to 16 where values are deeper than 8 bits.
+    white : the value that is white, where a deep file says it; else None, and the lot's depth decides.
+    profile : checksum of the colour profile, 0 without one.
+    decoder : who decodes it ('pillow', 'opencv', or one of our own readers, see ``decoders``).
+    scratch : bytes that our own reader of TIFF needs besides the pixels.
     """
 
     kind: str
@@ -49,7 +59,17 @@ class FileHeader:
     height: int
     pixel_bytes: int
     pages: int = 1
-    deep: bool = False
+    bits: int = 8
+    white: int | None = None
+    orientation: int = 1
+    profile: int = 0
+    decoder: str = "pillow"
+    scratch: int = 0
+
+    @property
+    def open_scale(self) -> bool:
+        """Whether the lot's depth decides what is white."""
+        return self.bits > 8 and self.white is None
 
     @property
     def most_bytes(self) -> int:

@@ -1,80 +1,126 @@
-"""Decide from the first bytes of a file what it is and which class decodes it.
+"""Decide from the first bytes of a file what it is and who decodes it.
 
 Pillow has fifty plugins, and its own search gives a file to any that claims it, whatever the name: one starts
-Ghostscript, others decode what is packed inside.  Here five formats are known.  Our own code reads the header
-of each (:func:`read_file_header`), and only then does the file go to the one class that decodes it
-(:func:`open_decoder`).  Pillow's own limit on pixels, which is one for the whole process, is left alone.
+Ghostscript, others decode what is packed inside.  Here the formats of ``FORMATS`` are known.  Our own code
+reads the header of each (:func:`read_file_header`), which names the decoder, and only then does the file go
+there (``decoders``).
+
+| format | what is read | by |
+|---|---|---|
+| png | all colour types and depths; animated: the first picture | Pillow; OpenCV for 16 bits |
+| jpeg | 8 bits, 1, 3 or 4 components, Huffman- or arithmetic-coded, baseline or progressive | Pillow |
+| tiff | see ``tiff_kinds`` | Pillow, ``tiff_pixels``, imagecodecs |
+| bmp, dib | all but 2 bits and what holds a JPEG or PNG | Pillow; ``bmp`` for 16 bits and fields of bits |
+| webp, gif | all; animated: the first picture | Pillow |
+| netpbm | P1 to P7, up to 16 bits | ``netpbm`` |
+| jpeg2000 | up to 16 bits, unsigned | Pillow; OpenCV for other depths than 8 |
+| avif | all, at 8 bits | Pillow, where it was built with it |
+| heic | all, at 8 bits | pillow_heif, optional |
+| jpegxl | up to 16 bits, unsigned | imagecodecs, optional |
 """
 
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
+from typing import BinaryIO
 
-from PIL import Image, ImageFile
-from PIL.BmpImagePlugin import BmpImageFile
-from PIL.JpegImagePlugin import JpegImageFile
-from PIL.PngImagePlugin import PngImageFile
-from PIL.TiffImagePlugin import TiffImageFile
-from PIL.WebPImagePlugin import WebPImageFile
+from . import jp2_header, jxl_header
+from .bmp import bmp_header, is_dib
+from .heif_header import brands_of, heif_header, heif_kind
+from .image_bytes import START, FileHeader, ImageError, read_at
+from .jp2_header import jp2_header as read_jp2_header
+from .jpeg_header import jpeg_header
+from .jxl_header import jxl_header as read_jxl_header
+from .netpbm import KINDS, netpbm_header
+from .png_header import SIGNATURE, png_header
+from .small_headers import gif_header, webp_header
+from .tiff_header import tiff_header
+from .tiff_page import PREFIXES
 
-from .ifd import PREFIXES
-from .image_bytes import FileHeader, ImageError, ImageInput, read_at
-from .jpeg_header import check_jpeg, jpeg_header
-from .png_header import SIGNATURE, check_png, png_header
-from .small_headers import bmp_header, webp_content, webp_header
-from .tiff_header import BIG_PREFIXES, tiff_header
-
-_START = 512  # bytes from which a file's kind is told
 _WEBP = (b"VP8 ", b"VP8L", b"VP8X")
+_SPACE = b" \t\r\n\f\v#"
+
+
+def _is_webp(start: bytes) -> bool:
+    return start.startswith(b"RIFF") and start[8:12] == b"WEBP" and start[12:16] in _WEBP
+
+
+def _is_netpbm(start: bytes) -> bool:
+    return start.startswith(KINDS) and start[2:3] in [_SPACE[k : k + 1] for k in range(len(_SPACE))]
+
+
+FORMATS: tuple[tuple[str, Callable[[bytes], bool], Callable[[BinaryIO, bytes], FileHeader]], ...] = (
+    ("png", lambda start: start.startswith(SIGNATURE), lambda file, _: png_header(file)),
+    ("jpeg", lambda start: start.startswith(b"\xff\xd8\xff"), lambda file, _: jpeg_header(file)),
+    ("tiff", lambda start: start.startswith(PREFIXES), tiff_header),
+    ("webp", _is_webp, webp_header),
+    ("bmp", lambda start: start.startswith(b"BM"), lambda file, _: bmp_header(file, "bmp")),
+    ("gif", lambda start: start.startswith((b"GIF87a", b"GIF89a")), lambda file, _: gif_header(file)),
+    ("netpbm", _is_netpbm, lambda file, _: netpbm_header(file)),
+    (
+        "jpeg2000",
+        lambda start: start.startswith((jp2_header.SIGNATURE, jp2_header.CODESTREAM)),
+        lambda file, _: read_jp2_header(file),
+    ),
+    (
+        "jpegxl",
+        lambda start: start.startswith((jxl_header.SIGNATURE, jxl_header.CODESTREAM)),
+        read_jxl_header,
+    ),
+    ("avif", lambda start: heif_kind(start) == "avif", lambda file, _: heif_header(file, "avif")),
+    ("heic", lambda start: heif_kind(start) == "heic", lambda file, _: heif_header(file, "heic")),
+    ("dib", is_dib, lambda file, _: bmp_header(file, "dib")),
+)
+"""Kinds of files that are read: how they begin, and who reads the header."""
+
 _OTHERS = {
-    b"%!PS": "EPS", b"\xc5\xd0\xd3\xc6": "EPS", b"%PDF": "PDF", b"GIF8": "GIF", b"\0\0\1\0": "ICO",
-    b"\0\0\2\0": "CUR", b"icns": "ICNS", b"8BPS": "PSD", b"\0\0\0\x0cjP  ": "JPEG 2000",
-    b"\xff\x4f\xff\x51": "JPEG 2000",
-    b"\xff\x0a": "JPEG XL", b"\0\0\0\x0cJXL ": "JPEG XL", b"DDS ": "DDS", b"\x76\x2f\x31\x01": "OpenEXR",
-    b"#?RADIANCE": "Radiance", b"qoif": "QOI", b"II\xbc": "JPEG XR", b"AT&TFORM": "DjVu", b"\x8aMNG": "MNG",
-    b"\x59\xa6\x6a\x95": "Sun raster", b"<svg": "SVG", b"\xd7\xcd\xc6\x9a": "WMF", b"PK\3\4": "ZIP",
-    b"\x1f\x8b": "gzip", b"\x89HDF": "HDF5", b"SIMPLE  =": "FITS",
-    **{b"P%d%c" % (kind, space): "Netpbm" for kind in range(1, 8) for space in b" \t\r\n#"},
-}  # fmt: skip
-_BRANDS = {
-    b"avif": "AVIF",
-    b"avis": "AVIF",
-    b"heic": "HEIC",
-    b"heix": "HEIC",
-    b"mif1": "HEIC",
-    b"msf1": "HEIC",
+    "BPG": (b"BPG\xfb",),
+    "CUR": (b"\0\0\2\0",),
+    "DDS": (b"DDS ",),
+    "DjVu": (b"AT&TFORM",),
+    "EPS": (b"%!PS", b"\xc5\xd0\xd3\xc6"),
+    "FITS": (b"SIMPLE  =",),
+    "FLIF": (b"FLIF",),
+    "HDF5": (b"\x89HDF",),
+    "ICNS": (b"icns",),
+    "ICO": (b"\0\0\1\0",),
+    "JNG": (b"\x8bJNG",),
+    "JPEG XR": (b"II\xbc",),
+    "MNG": (b"\x8aMNG",),
+    "OpenEXR": (b"\x76\x2f\x31\x01",),
+    "PCX": (b"\x0a\x05\x01",),
+    "PDF": (b"%PDF",),
+    "PFM (floating-point)": (b"PF\n", b"Pf\n"),
+    "PSD": (b"8BPS",),
+    "QOI": (b"qoif",),
+    "Radiance": (b"#?RADIANCE", b"#?RGBE"),
+    "raw camera": (b"FUJIFILMCCD", b"IIRO", b"IIU\0"),
+    "SGI": (b"\x01\xda",),
+    "Sun raster": (b"\x59\xa6\x6a\x95",),
+    "SVG": (b"<svg",),
+    "WMF": (b"\xd7\xcd\xc6\x9a",),
+    "XBM": (b"#define ",),
+    "XCF": (b"gimp xcf",),
+    "XPM": (b"/* XPM",),
+    "ZIP": (b"PK\3\4",),
+    "gzip": (b"\x1f\x8b",),
+    "numpy": (b"\x93NUMPY",),
 }
+"""Kinds that are told by name, and how they begin."""
+
+_TGA_END = b"TRUEVISION-XFILE.\0"
 
 
-class _Jpeg(JpegImageFile):
-    """Pillow's decoder without its search for a resolution, which would copy all EXIF data for nothing."""
-
-    def _read_dpi_from_exif(self) -> None: ...
-
-
-class _Tiff(TiffImageFile):
-    """Pillow's decoder without its second check of the size against the process's limit on pixels."""
-
-    def load_prepare(self) -> None:
-        if self._im is None:
-            self.im = Image.new(self.mode, self._tile_size, None).im
-        super().load_prepare()
-
-
-_DECODERS: dict[str, type[ImageFile.ImageFile]] = {
-    "bmp": BmpImageFile, "jpeg": _Jpeg, "png": PngImageFile, "tiff": _Tiff, "webp": WebPImageFile
-}  # fmt: skip
-
-
-def read_file_header(file: ImageInput, max_pixels: int) -> FileHeader:
+def read_file_header(file: BinaryIO, max_pixels: int) -> FileHeader:
     """Read the header of an image file.
 
     Raises
     ------
     ImageError
-        If it is none of the five kinds, has no size or one above ``max_pixels``, or would cost too much.
+        If it is of no kind that is read, has no size or one above ``max_pixels``, or would cost too much.
     """
-    header = _header(file, read_at(file, 0, _START))
+    header = _header(file, read_at(file, 0, START))
     if header.width <= 0 or header.height <= 0:
         raise ImageError("unreadable", f"a {header.kind} file without a size")
     if header.width * header.height > max_pixels:
@@ -82,62 +128,25 @@ def read_file_header(file: ImageInput, max_pixels: int) -> FileHeader:
     return header
 
 
-def open_decoder(file: ImageInput, header: FileHeader) -> ImageFile.ImageFile:
-    """Open a file with Pillow without decoding it; it can read no more than an image of this header needs.
-
-    Raises
-    ------
-    ImageError
-        If the decoder finds a size other than the header's.
-    Exception
-        Of any kind, by the decoder.
-    """
-    file.allow(header)
-    source = io.BytesIO(webp_content(file)) if header.kind == "webp" else file
-    source.seek(0)
-    try:
-        image = _DECODERS[header.kind](source)
-    except SyntaxError as error:  # what Pillow's decoders raise for a file that they do not take
-        raise ImageError(
-            "unreadable", f"damaged, or a kind of {header.kind} that is not read ({error})"
-        ) from error
-    if image.size != (header.width, header.height):
-        found = f"{image.width} x {image.height}"
-        raise ImageError(
-            "unreadable", f"a header of {header.width} x {header.height} pixels, but {found} inside"
-        )
-    return image
-
-
-def check_pixels(file: ImageInput, header: FileHeader) -> None:
-    """Raise ImageError if the pixels are in more parts or passes than a decoder can be given.
-
-    Reads through the whole file, so call it only before decoding, ahead of :func:`open_decoder`.
-    """
-    if header.kind == "png":
-        check_png(file, header)
-    elif header.kind == "jpeg":
-        check_jpeg(file, header)
-
-
-def _header(file: ImageInput, start: bytes) -> FileHeader:
-    if start.startswith(SIGNATURE):
-        return png_header(file)
-    if start.startswith(b"\xff\xd8\xff"):
-        return jpeg_header(file)
-    if start.startswith(PREFIXES + BIG_PREFIXES):
-        return tiff_header(file, start)
-    if start.startswith(b"RIFF") and start[8:12] == b"WEBP" and start[12:16] in _WEBP:
-        return webp_header(file, start)
-    if start.startswith(b"BM"):
-        return bmp_header(file)
-    raise ImageError("unreadable", _what_else(start))
-
-
-def _what_else(start: bytes) -> str:
-    """Return the reason why a file that starts like this is not read."""
+def _header(file: BinaryIO, start: bytes) -> FileHeader:
+    if start[4:8] == b"ftyp":
+        start = brands_of(file)
+    for _, begins, read in FORMATS:
+        if begins(start):
+            return read(file, start)
     if not start:
-        return "the file is empty"
-    brand = _BRANDS.get(start[8:12], "MP4") if start[4:8] == b"ftyp" else None
-    name = brand or next((name for magic, name in _OTHERS.items() if start.startswith(magic)), None)
-    return f"{name}, not a bmp, jpeg, png, tiff or webp file" if name else "not an image file"
+        raise ImageError("unreadable", "the file is empty")
+    raise _refusal(file, start)
+
+
+def _refusal(file: BinaryIO, start: bytes) -> ImageError:
+    """Make the error for a file of a kind that is not read."""
+    name = next((name for name, begins in _OTHERS.items() if start.startswith(begins)), None)
+    end = max(0, file.seek(0, io.SEEK_END) - len(_TGA_END))
+    if read_at(file, end, len(_TGA_END)) == _TGA_END:
+        name = "TGA"
+    elif start[4:8] == b"ftyp":
+        name = "MP4"
+    if name is None:
+        return ImageError("unreadable", "not an image file")
+    return ImageError("unsupported", f"a file of the kind {name}, which is not read; save it as PNG")

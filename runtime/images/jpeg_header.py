@@ -5,11 +5,14 @@ from __future__ import annotations
 import io
 import re
 import struct
+import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from .ifd import first_directory
 from .image_bytes import BLOCK, FAR_TOO_MUCH, MOST_METADATA, FileHeader, ImageError, read_at, too_many
+from .metadata import orientation
 
 MOST_SEGMENTS = 10_000
 """Limit of segments before the pixels, and again between scans; a colour profile has up to 255."""
@@ -21,39 +24,91 @@ MOST_SCANS = 100
 """Limit of passes over the whole image, which may take a dozen bytes each; encoders make 10, at most 30."""
 
 _MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # not those inside entropy-coded data
-_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_FRAMES = (frozenset(range(0xC0, 0xD0)) | {0xF7}) - {0xC4, 0xC8, 0xCC}
+_LOSSLESS, _HIERARCHICAL, _JPEG_LS = (0xC3, 0xCB), (0xC5, 0xC6, 0xC7, 0xCD, 0xCE, 0xCF), 0xF7
+_XMP = b"http://ns.adobe.com/xap/1.0/\0"
 _PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
 _SCAN, _END, _APP1, _APP2 = 0xDA, 0xD9, 0xE1, 0xE2
 _IMAGES = 0xB001  # tag of a multi-picture index
 
 
 def jpeg_header(file: BinaryIO) -> FileHeader:
-    """Read the size of a JPEG, and the number of pictures of a multi-picture file.
+    """Read the size of a JPEG, how it is turned, and the number of pictures of a multi-picture file.
 
     Raises
     ------
     ImageError
-        If the file has no header, or more before its pixels than a decoder should be given.
+        If the file has no header, is of a kind that is not read, or has more before its pixels than a decoder
+        should be given.
     """
-    frame, exif, pages, layered = b"", 0, 1, False
+    frame, found = b"", _Found()
     for number, (marker, data, length) in enumerate(_segments(file, MOST_METADATA)):
-        if number > MOST_SEGMENTS or exif > MOST_EXIF:
+        if number > MOST_SEGMENTS or len(found.exif) > MOST_EXIF:
             raise too_many("segments", MOST_SEGMENTS if number > MOST_SEGMENTS else MOST_EXIF)
         if marker == _SCAN:
             break
         if data + length > MOST_METADATA:
             raise too_many("bytes before the pixels", MOST_METADATA)
-        content = read_at(file, data, length) if marker in (_APP1, _APP2) else b""
-        exif += content.startswith(b"Exif\0\0")
-        layered = layered or b' hdrgm:Version="' in content  # a picture with its gain map is one picture
-        if content.startswith(b"MPF\0"):
-            pages = _pictures(content[4:])
+        if marker in (_APP1, _APP2):
+            _note(found, read_at(file, data, length))
         if marker in _FRAMES:
-            frame = read_at(file, data, min(length, 6))
-    if len(frame) < 6:
+            frame = bytes([marker]) + read_at(file, data, min(length, 6))
+    if len(frame) < 7:
         raise ImageError("unreadable", "a JPEG without its header")
-    height, width, components = struct.unpack(">HHB", frame[1:6])
-    return FileHeader("jpeg", width, height, width * height * components, 1 if layered else pages)
+    height, width, components = struct.unpack(">HHB", frame[2:7])
+    _require_read(frame[0], frame[1], components)
+    exif = b"".join(part[6 * (number > 0) :] for number, part in enumerate(found.exif)) or None
+    return FileHeader(
+        "jpeg",
+        width,
+        height,
+        width * height * components,
+        1 if found.layered else found.pages,
+        orientation=orientation(exif, found.xmp),
+        profile=found.profile,
+    )
+
+
+@dataclass
+class _Found:
+    """What the segments before the pixels say."""
+
+    exif: list[bytes] = field(default_factory=list)
+    xmp: bytes = b""
+    profile: int = 0
+    pages: int = 1
+    layered: bool = False
+
+
+def _note(found: _Found, content: bytes) -> None:
+    """Take what a segment says of orientation, colours and pictures."""
+    if content.startswith(b"Exif\0\0"):
+        found.exif.append(content)
+    elif content.startswith(_XMP):
+        found.xmp = content[len(_XMP) :]
+    elif content.startswith(b"ICC_PROFILE\0"):
+        found.profile = zlib.crc32(content[14:], found.profile)
+    elif content.startswith(b"MPF\0"):
+        found.pages = _pictures(content[4:])
+    found.layered = (
+        found.layered or b' hdrgm:Version="' in content
+    )  # a picture with its gain map is one picture
+
+
+def _require_read(frame: int, bits: int, components: int) -> None:
+    """Raise ImageError if it is a kind of JPEG that no decoder here reads."""
+    if frame in _LOSSLESS:
+        raise ImageError("unsupported", "a lossless JPEG, which is not read; save it as PNG")
+    if frame in _HIERARCHICAL:
+        raise ImageError("unsupported", "a hierarchical JPEG, which is not read; save it as PNG")
+    if frame == _JPEG_LS:
+        raise ImageError("unsupported", "a JPEG-LS file, which is not read; save it as PNG")
+    if bits != 8:
+        raise ImageError(
+            "unsupported", f"a {bits}-bit JPEG, which is not read; save it as 16-bit PNG or TIFF"
+        )
+    if components not in (1, 3, 4):
+        raise ImageError("unsupported", f"a JPEG of {components} components, which is not read")
 
 
 def check_jpeg(file: BinaryIO, header: FileHeader) -> None:

@@ -1,41 +1,36 @@
-"""Read headers of BMP and WebP files, and check them before Pillow sees the file."""
+"""Read headers of GIF and WebP files, and check them before Pillow sees the file."""
 
 from __future__ import annotations
 
 import struct
+import zlib
+from collections.abc import Iterator
 from typing import BinaryIO
 
-from .image_bytes import EXTRA_BYTES, FAR_TOO_MUCH, FileHeader, ImageError, read_at, too_many, unpack_at
+from .image_bytes import (
+    EXTRA_BYTES,
+    FAR_TOO_MUCH,
+    MOST_METADATA,
+    FileHeader,
+    ImageError,
+    read_at,
+    too_many,
+    unpack_at,
+)
+from .metadata import orientation
 
-RUN_LENGTH_PIXELS = 10_000_000
-"""Largest run-length-encoded BMP. Pillow decodes these in Python: 5 us for a run, 0.3 us for a pixel."""
+MOST_PICTURES = 1000
+"""Pictures of a GIF are counted up to here; the user is only told that there are several."""
+
+MOST_BLOCKS = 1 << 18
+"""Blocks of up to 255 bytes of one picture of a GIF that are passed over to count the others."""
 
 MOST_PARTS = 10_000
-"""Limit of the parts of a WebP: every picture of an animation is one."""
-
-_BMP_HEADERS = (40, 52, 56, 64, 108, 124)
-_RUN_LENGTH = (1, 2)
-
-
-def bmp_header(file: BinaryIO) -> FileHeader:
-    """Read the size of a BMP; ImageError if its header is of a kind that is not read."""
-    (size,) = unpack_at(file, 14, "<L")
-    if size == 12:
-        width, height, _, bits = unpack_at(file, 18, "<4H")
-        packing = 0
-    elif size in _BMP_HEADERS:
-        width, height, _, bits, packing = unpack_at(file, 18, "<LLHHL")
-        if height >> 24 == 0xFF:  # negative: rows come from the top
-            height = 2**32 - height
-    else:
-        raise ImageError("unreadable", "not an image file, or a BMP of a kind that is not read")
-    if packing in _RUN_LENGTH and width * height > RUN_LENGTH_PIXELS:
-        raise ImageError("unsupported", "a large run-length-encoded BMP; save it as PNG")
-    return FileHeader("bmp", width, height, (width * bits + 31) // 32 * 4 * height)
+"""Limit of the parts of a WebP, of which every picture of an animation is one, and of a GIF."""
 
 
 def webp_header(file: BinaryIO, start: bytes) -> FileHeader:
-    """Read the size of a WebP, and the number of pictures of an animated one.
+    """Read the size of a WebP, how it is turned, and the number of pictures of an animated one.
 
     Raises
     ------
@@ -43,11 +38,20 @@ def webp_header(file: BinaryIO, start: bytes) -> FileHeader:
         If it has no header, or is far larger than its pixels can be: Pillow reads all of it to open it.
     """
     width, height = _webp_size(start)
-    pages = _webp_pictures(file) if start[12:16] == b"VP8X" else 1
-    header = FileHeader("webp", width, height, 4 * width * height, pages)
-    if struct.unpack_from("<L", start, 4)[0] > 2 * header.pixel_bytes + EXTRA_BYTES:
+    size = 4 * width * height
+    if struct.unpack_from("<L", start.ljust(8, b"\0"), 4)[0] > 2 * size + EXTRA_BYTES:
         raise ImageError("unsupported", FAR_TOO_MUCH)
-    return header
+    parts = list(_webp_parts(file)) if start[12:16] == b"VP8X" else []
+    content = {kind: (offset, length) for kind, offset, length in reversed(parts)}
+    exif, xmp, profile = (
+        read_at(file, *content[kind])
+        if content.get(kind, (0, MOST_METADATA + 1))[1] <= MOST_METADATA
+        else b""
+        for kind in (b"EXIF", b"XMP ", b"ICCP")
+    )
+    pages = max(1, sum(kind == b"ANMF" for kind, _, _ in parts))
+    turned = orientation(exif, xmp)
+    return FileHeader("webp", width, height, size, pages, orientation=turned, profile=zlib.crc32(profile))
 
 
 def webp_content(file: BinaryIO) -> bytes:
@@ -68,11 +72,50 @@ def _webp_size(start: bytes) -> tuple[int, int]:
     return width & 0x3FFF, height & 0x3FFF
 
 
-def _webp_pictures(file: BinaryIO) -> int:
-    offset, parts, pictures = 12, 0, 0
-    while len(head := read_at(file, offset, 8)) == 8:
+def _webp_parts(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
+    """Yield the kind of each part, where its content begins, and its length."""
+    offset, parts = 12, 0
+    (end,) = unpack_at(file, 4, "<L")
+    while offset < end + 8 and len(head := read_at(file, offset, 8)) == 8:
         kind, size = struct.unpack("<4sL", head)
-        offset, parts, pictures = offset + 8 + size + size % 2, parts + 1, pictures + (kind == b"ANMF")
+        yield kind, offset + 8, size
+        offset, parts = offset + 8 + size + size % 2, parts + 1
         if parts > MOST_PARTS:
             raise too_many("pictures and other parts", MOST_PARTS)
-    return max(1, pictures)
+
+
+def gif_header(file: BinaryIO) -> FileHeader:
+    """Read the size of a GIF, and count its pictures, up to ``MOST_PICTURES``.
+
+    Raises
+    ------
+    ImageError
+        If it has no header, or more before its first picture than a decoder should be given.
+    """
+    width, height, flags = unpack_at(file, 6, "<HHB")
+    offset, pictures, parts = 13 + (3 << (flags & 7) + 1 if flags & 0x80 else 0), 0, 0
+    while pictures < MOST_PICTURES and (kind := read_at(file, offset, 1)) in (b"!", b","):
+        if kind == b",":
+            pictures += 1
+            (local,) = read_at(file, offset + 9, 1) or b"\0"
+            offset += 11 + (3 << (local & 7) + 1 if local & 0x80 else 0)
+        else:
+            offset += 2
+        parts += 1
+        end = _blocks_end(file, offset) if parts < MOST_PARTS else None
+        if end is None and not pictures:
+            raise too_many("parts before the pixels", MOST_PARTS)
+        if end is None:
+            break
+        offset = end
+    return FileHeader("gif", width, height, width * height, max(1, pictures))
+
+
+def _blocks_end(file: BinaryIO, offset: int) -> int | None:
+    """Return where a list of blocks ends that begins at ``offset``; None if it has too many."""
+    for _ in range(MOST_BLOCKS):
+        size = read_at(file, offset, 1)
+        offset += 1 + (size[0] if size else 0)
+        if size in (b"", b"\0"):
+            return offset
+    return None

@@ -86,15 +86,21 @@ class Survey:
         """Return remarks for the user on several pages, and on depths, sizes or aspects that differ."""
         headers = list(self.headers.values())
         paged = sum(h.pages > 1 for h in headers)
-        deep = sum(h.bits > 8 for h in headers)
+        deep = sum(h.open_scale for h in headers)
+        scaled = sum(h.bits > 8 and not h.open_scale for h in headers)
+        profiles = Counter(h.profile for h in headers)
         notes = []
         if paged:
             notes.append(f"{_have(paged)} several pages; the first page of each is scored")
         if deep:
             notes.append(f"{_have(deep)} more than 8 bits per channel; read as {self.bit_depth}-bit data")
-        if 0 < deep < len(headers):
-            shallow = _have(len(headers) - deep)
-            notes.append(f"{shallow} 8 bits, on another scale than those with more ({deep})")
+        if scaled:
+            says = "says" if scaled == 1 else "say"
+            notes.append(f"{counted(scaled, 'file')} {says} which value is white: read on that scale")
+        if deep and (rest := len(headers) - deep - scaled):
+            notes.append(f"{_have(rest)} 8 bits, on another scale than those with more ({deep})")
+        if len(profiles) > 1:
+            notes.append(_profile_note(profiles))
         notes += _size_notes(Counter((h.width, h.height) for h in headers))
         return notes + (self.listing.notes() if self.listing else [])
 
@@ -124,7 +130,7 @@ def survey_lot(
         if refused := refusal(image.name):
             raise ImageError(*refused)
         header = read_header(image.path, options.max_pixels)
-        if header.bits <= 8 or options.bit_depth is not None:
+        if not header.open_scale or options.bit_depth is not None:
             return header, 0
         if room is not None and header.decode_bytes > room:
             raise LotError(
@@ -141,8 +147,10 @@ def survey_lot(
             maximum = max(maximum, value)
         progress("survey", done, len(images), "files")
     # The smallest usual depth that holds the lot's maximum: 12-bit cameras write 16-bit files.
-    any_deep = any(header.bits > 8 for header in headers.values())
-    wanted = options.bit_depth if any_deep else 8
+    deep = [header for header in headers.values() if header.bits > 8]
+    if not any(header.open_scale for header in deep):  # what the files say
+        maximum = max((header.white or 0 for header in deep), default=maximum)
+    wanted = options.bit_depth if deep else 8
     depth = wanted or next(depth for depth in BIT_DEPTHS if maximum < 2**depth)
     readable = tuple(image for image in images if image.name in headers)
     listing = images if isinstance(images, Listing) else None
@@ -206,6 +214,15 @@ def run_ahead(
 
 def _have(files: int) -> str:
     return f"{counted(files, 'file')} {'has' if files == 1 else 'have'}"
+
+
+def _profile_note(profiles: Counter[int]) -> str:
+    """A remark on colour profiles that differ, counted by their checksums; 0 for none."""
+    without = f", and {counted(profiles[0], 'file')} none" if 0 in profiles else ""
+    return (
+        f"the files have {len(profiles) - (0 in profiles)} different colour profiles{without}: profiles are "
+        "not applied, so that the same colour may have different values"
+    )
 
 
 def _size_notes(sizes: Counter[tuple[int, int]]) -> list[str]:

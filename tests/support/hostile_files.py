@@ -16,6 +16,22 @@ Entry = tuple[int, int, int, int]
 SHORT, LONG, RATIONAL, BYTES = 3, 4, 5, 7
 
 
+LIMITED = """
+import json, resource, sys
+from pathlib import Path
+from musc_edge.runtime.images.reading import ImageError, deepest_value, read_image
+resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[1]), int(sys.argv[1])))
+found = {}
+for name in sys.argv[2:]:
+    try:
+        found[Path(name).name] = str((deepest_value if "deep" in name else read_image)(Path(name)) and "ok")
+    except ImageError as error:
+        found[Path(name).name] = str(error)
+print(json.dumps(found))
+"""
+"""A program that reads files in a limited address space, and prints 'ok' or the reason for each."""
+
+
 # ---- PNG -------------------------------------------------------------------------------------
 
 

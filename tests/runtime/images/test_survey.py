@@ -104,6 +104,38 @@ def test_notes_say_depths_pages_sizes_and_aspects(tmp_path: Path) -> None:
         assert part in notes
 
 
+def test_note_on_files_that_say_what_white_is(tmp_path: Path) -> None:
+    for k in range(3):
+        (tmp_path / f"{k}.pgm").write_bytes(b"P5 2 1 1000\n" + (1000).to_bytes(2, "big") + bytes(2))
+    lot = [LotImage(f"{k}.pgm", tmp_path / f"{k}.pgm") for k in range(3)]
+    lot.append(deep_file(tmp_path, "deep.png", 4095))
+    looked = survey_lot(lot, ReadOptions(), threads=1)
+    assert looked.bit_depth == 12
+    assert "3 files say themselves which value is white, and are read on that scale" in looked.notes()
+    np.testing.assert_array_equal(np.asarray(looked.read(lot[0]))[0, :, 0], [255, 0])
+
+
+@pytest.mark.parametrize(("depth", "expected"), [(None, 10), (16, 16)])
+def test_depth_of_a_lot_that_says_what_white_is(tmp_path: Path, depth: int | None, expected: int) -> None:
+    (tmp_path / "0.pgm").write_bytes(b"P5 2 1 1000\n" + (1000).to_bytes(2, "big") + bytes(2))
+    looked = survey_lot([LotImage("0.pgm", tmp_path / "0.pgm")], ReadOptions(bit_depth=depth), threads=1)
+    assert looked.bit_depth == expected
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".webp"])
+def test_note_on_mixed_colour_profiles(tmp_path: Path, suffix: str) -> None:
+    profiles = [None, *(bytes([k]) * 200 for k in (1, 2, 2))]
+    lot = []
+    for k, profile in enumerate(profiles):
+        Image.new("RGB", (8, 8), (9, 9, 9)).save(tmp_path / f"{k}{suffix}", icc_profile=profile)
+        lot.append(LotImage(f"{k}{suffix}", tmp_path / f"{k}{suffix}"))
+    (note,) = survey_lot(lot, ReadOptions(), threads=1).notes()
+    assert note.startswith(
+        "the files have 2 different colour profiles, and 1 files none: profiles are not applied"
+    )
+    assert survey_lot(lot[2:], ReadOptions(), threads=1).notes() == []
+
+
 # ---- decoding ahead --------------------------------------------------------------------------
 
 
