@@ -13,11 +13,14 @@ import onnx_ir as ir
 from ..runtime.images.reading import preprocess, read_image
 from ..runtime.types import Array, FloatArray, PreprocessSpec
 from ..runtime.vit.bundle import sha256
-from .graph import cut, input_size, make_graph, patch_size
+from .branches import inline_branches
+from .copies import merge_copies
+from .graph import at_size, cut, input_size, make_graph, patch_size
 from .messages import Say, batches
 from .onnx_file import load_source, run_model
 from .source import Description, Features, SourceGraph, check_size
-from .taps import Taps, find_taps
+from .stream import find_streams
+from .taps import BlockNames, Taps, describe, find_taps
 
 _BATCH = 4
 
@@ -26,16 +29,17 @@ _BATCH = 4
 class OnnxSource:
     """The ONNX file to adopt, with the facts that the file does not state.
 
-    ``taps`` is a tensor name with ``{layer}``, ``cls`` a tensor name; None for Hugging Face's names.
+    ``layers`` None means the last of each quarter of the blocks.  ``taps`` names the blocks' tensors, ``cls``
+    that of the CLS embedding, or is ``mean``; None finds them by the structure of the graph (see taps.py).
     """
 
     path: Path
-    layers: tuple[int, ...]
+    layers: tuple[int, ...] | None
     preprocess: PreprocessSpec
     backbone: str
     pretrained: str = "as in the source file"
     activation: str = "as in the source graph"
-    taps: str | None = None
+    taps: BlockNames | None = None
     cls: str | None = None
 
     def load(self, say: Say) -> _LoadedOnnx:
@@ -47,10 +51,14 @@ class OnnxSource:
             If the file is not a ViT that can be adopted at this image size.
         """
         say(f"reading {self.path}")
-        model = load_source(self.path)
+        model = inline_branches(at_size(load_source(self.path), self.preprocess.size))
+        if self.taps is None and len(find_streams(model.graph)) > 1:
+            model = merge_copies(model, () if self.cls is None else (self.cls,))
         taps = find_taps(model, self.layers, self.taps, self.cls)
         size = "x".join(map(str, self.preprocess.size))
         say(f"adopting {self.backbone} at {size}, layers {list(taps.layers)}")
+        for line in describe(taps, model):
+            say(line)
         say(f"  {len(model.graph.node)} nodes in the source")
         return _LoadedOnnx(self, cut(model, taps, self.preprocess.size), taps)
 
@@ -71,7 +79,7 @@ class _LoadedOnnx:
             backbone=source.backbone,
             pretrained=source.pretrained,
             activation=source.activation,
-            tap="residual" if source.taps is None else source.taps,
+            tap=_tap(source.taps),
             preprocess=source.preprocess,
             layers=self.taps.layers,
             made_with={"source_sha256": sha256(source.path)},
@@ -94,14 +102,23 @@ class _LoadedOnnx:
         grid = check_size(input_size(self.model), patch_size(self.model))
         patches = grid[0] * grid[1]
         tokens = np.stack([values[name][:, -patches:].astype(np.float32) for name in self.taps.tokens])
-        return Features(tokens, _first(values[self.taps.cls]), pixels=None)
+        return Features(tokens, _embedding(values[self.taps.cls], self.taps.mean, patches), pixels=None)
 
     def release(self) -> None:
         """Free the weights."""
         self.model.Clear()
 
 
-def _first(value: Array) -> FloatArray:
-    """Return the CLS embedding (n,D) of a tensor (n,T,D) or (n,D)."""
-    first = value[:, 0] if value.ndim == 3 else value
-    return first.astype(np.float32)
+def _embedding(value: Array, mean: bool, patches: int) -> FloatArray:
+    """Return the embedding (n,D) that is in a tensor (n,T,D) or (n,D)."""
+    value = value.astype(np.float32)
+    if value.ndim == 3:
+        value = value[:, -patches:].mean(axis=1) if mean else value[:, 0]
+    return value
+
+
+def _tap(taps: BlockNames | None) -> str:
+    """Describe where the tokens come from, for the manifest."""
+    if taps is None or isinstance(taps, str):
+        return taps or "residual"
+    return ",".join(f"{layer}={name}" for layer, name in sorted(taps.items()))

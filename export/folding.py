@@ -17,7 +17,9 @@ from onnx import helper, numpy_helper
 
 from ..runtime.errors import BundleError
 from ..runtime.types import Array
-from .onnx_file import remove_unused, run_model
+from .dependence import subgraphs, value_dependent
+from .evaluate import evaluate
+from .onnx_file import remove_unused
 
 _BATCH_LENGTH = "batch_length"  # int64 (1,): the batch of the input
 
@@ -28,15 +30,16 @@ def fold_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
     Raises
     ------
     BundleError
-        If the graph has control flow, cannot run at its input's size or with two images, or uses
+        If the graph has control flow that is left, cannot run at its input's size or with two images, or uses
         the batch in a way that is not understood.
     """
     result = onnx.ModelProto()
     result.CopyFrom(model)
     graph = result.graph
-    varying = _value_dependent(graph)
+    _refuse_control_flow(graph)
+    varying = value_dependent(graph)
     border = _border(graph, varying)
-    one, two = _evaluate(model, border, (1, 2))
+    one, two = evaluate(model, border, (1, 2))
     nodes: list[onnx.NodeProto] = []
     for name in border:
         nodes += _replace(graph, name, one[name], two[name])
@@ -49,32 +52,14 @@ def fold_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
     return result
 
 
-def _evaluate(model: onnx.ModelProto, names: list[str], batches: tuple[int, ...]) -> list[dict[str, Array]]:
-    """Evaluate the tensors ``names`` for batches of black images, one batch of each size in ``batches``."""
-    probe = onnx.ModelProto()
-    probe.CopyFrom(model)
-    del probe.graph.output[:]
-    probe.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-    tensor = model.graph.input[0].type.tensor_type
-    image = tuple(d.dim_value for d in tensor.shape.dim[1:])
-    dtype = helper.tensor_dtype_to_np_dtype(tensor.elem_type)
-    runs = run_model(probe, [np.zeros((batch, *image), dtype) for batch in batches])
-    return [dict(zip(names, values, strict=True)) for values in runs]
-
-
-def _value_dependent(graph: onnx.GraphProto) -> set[str]:
-    """Return the names of all tensors that depend on the input's values, the input included."""
-    # One pass is enough: the nodes of an ONNX graph come in topological order.  A Shape node ends the chain,
-    # since sizes are fixed but for the batch.
-    varying = {graph.input[0].name}
+def _refuse_control_flow(graph: onnx.GraphProto) -> None:
+    """Raise BundleError if there is control flow, which was not the same for every image."""
     for node in graph.node:
-        if any(a.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS) for a in node.attribute):
+        if any(subgraphs(node)):
             raise BundleError(
-                f"node {node.name!r} ({node.op_type}) is control flow, which cannot be adopted."
+                f"node {node.name!r} ({node.op_type}) is control flow that depends on the image or the "
+                "batch, which cannot be adopted. torch.onnx.export(..., dynamo=True) leaves none."
             )
-        if node.op_type not in ("Shape", "Size") and varying.intersection(node.input):
-            varying.update(output for output in node.output if output)
-    return varying
 
 
 def _border(graph: onnx.GraphProto, varying: set[str]) -> list[str]:
@@ -100,9 +85,36 @@ def _replace(graph: onnx.GraphProto, name: str, one: Array, two: Array) -> list[
         _constant(graph, f"{name}.tail", tail)
         target = helper.make_node("Concat", [_BATCH_LENGTH, f"{name}.tail"], [f"{name}.shape"], axis=0)
         return [target, helper.make_node("Expand", [f"{name}.one", f"{name}.shape"], [name])]
+    # Along another axis, or with several rows for each image, such as the probe of an attention pooling.
+    axis = _repeated_axis(one, two)
+    if axis is not None:
+        return _repeat(graph, name, one, axis)
     raise BundleError(
         f"tensor {name!r} depends on the batch in a way that is not understood ({one.shape}, {two.shape})."
     )
+
+
+def _repeated_axis(one: Array, two: Array) -> int | None:
+    """Return the axis along which the values for two images are those for one, twice."""
+    if one.ndim != two.ndim:
+        return None
+    axes = [axis for axis in range(one.ndim) if two.shape[axis] != one.shape[axis]]
+    same = len(axes) == 1 and _equal_but_for_rounding(np.concatenate([one, one], axes[0]), two)
+    return axes[0] if same else None
+
+
+def _equal_but_for_rounding(a: Array, b: Array) -> bool:
+    """Return whether values are equal; products may round otherwise with more rows."""
+    if not np.issubdtype(a.dtype, np.floating):
+        return np.array_equal(a, b)
+    return bool(np.allclose(a, b, rtol=1e-5, atol=1e-6 * float(np.abs(a).max(initial=0))))
+
+
+def _repeat(graph: onnx.GraphProto, name: str, one: Array, axis: int) -> list[onnx.NodeProto]:
+    """Make the nodes that repeat ``one`` along ``axis``, once for each image."""
+    _constant(graph, f"{name}.one", one)
+    repeats = _with_batch(graph, f"{name}.repeats", np.ones(one.ndim, np.int64), axis)
+    return [*repeats, helper.make_node("Tile", [f"{name}.one", f"{name}.repeats"], [name])]
 
 
 def _replace_shape(graph: onnx.GraphProto, name: str, one: Array, two: Array) -> list[onnx.NodeProto]:
@@ -118,12 +130,20 @@ def _replace_shape(graph: onnx.GraphProto, name: str, one: Array, two: Array) ->
         free[entry] = -1
         _constant(graph, name, free)
         return []
-    if one[entry] != 1:
-        raise BundleError(f"shape {name!r} holds {one[entry]} times the batch: not understood.")
+    return _with_batch(graph, name, one, entry)
+
+
+def _with_batch(graph: onnx.GraphProto, name: str, one: Array, entry: int) -> list[onnx.NodeProto]:
+    """Make the nodes of the vector ``name``: ``one``, with an entry multiplied by the batch."""
     parts = [(f"{name}.before", one[:entry]), (f"{name}.after", one[entry + 1 :])]
     for part, values in parts:
         _constant(graph, part, values)
-    return [helper.make_node("Concat", [parts[0][0], _BATCH_LENGTH, parts[1][0]], [name], axis=0)]
+    length, nodes = _BATCH_LENGTH, []
+    if one[entry] != 1:
+        length = f"{name}.length"
+        _constant(graph, f"{name}.times", one[entry : entry + 1])
+        nodes = [helper.make_node("Mul", [_BATCH_LENGTH, f"{name}.times"], [length])]
+    return [*nodes, helper.make_node("Concat", [parts[0][0], length, parts[1][0]], [name], axis=0)]
 
 
 def _batch_length(graph: onnx.GraphProto) -> list[onnx.NodeProto]:

@@ -10,7 +10,7 @@ H and W become constants and B stays free, so everything that the source compute
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from ..runtime.errors import BundleError
+from .dependence import inputs_of
 from .folding import fold_shapes
 from .naming import clean_names
 from .onnx_file import remove_unused
@@ -37,20 +38,35 @@ class BundleGraph:
     token_names: tuple[str, ...]
 
 
-def cut(model: onnx.ModelProto, taps: Taps, size: tuple[int, int]) -> onnx.ModelProto:
-    """Return the part of the source that the taps need, with input (batch, 3, H, W); outputs are the taps."""
-    source_input = _pixel_input(model)
+def at_size(model: onnx.ModelProto, size: tuple[int, int]) -> onnx.ModelProto:
+    """Return the source with its image as the first input, declared as (batch, 3, H, W)."""
+    source_input, *others = _inputs(model)
     result = onnx.ModelProto()
     result.CopyFrom(model)
     graph = result.graph
     del graph.value_info[:]  # the shapes stated there belong to the source's own size
-    del graph.output[:]
-    for name in dict.fromkeys([*taps.tokens, taps.cls]):
-        graph.output.append(onnx.ValueInfoProto(name=name))
     del graph.input[:]
     element = source_input.type.tensor_type.elem_type
     graph.input.append(helper.make_tensor_value_info(source_input.name, element, [BATCH, 3, *size]))
+    graph.input.extend(others)
+    return result
+
+
+def cut(model: onnx.ModelProto, taps: Taps, size: tuple[int, int]) -> onnx.ModelProto:
+    """Return the part of the source that the taps need, with input (batch, 3, H, W); outputs are the taps."""
+    result = at_size(model, size)
+    graph = result.graph
+    del graph.output[:]
+    for name in dict.fromkeys([*taps.tokens, taps.cls]):
+        graph.output.append(onnx.ValueInfoProto(name=name))
     remove_unused(graph)
+    used = {name for node in graph.node for name in inputs_of(node)}
+    if others := [value.name for value in graph.input[1:] if value.name in used]:
+        raise BundleError(
+            f"the graph needs the inputs {[graph.input[0].name, *others]} for the blocks or the embedding: "
+            "expected one, the image."
+        )
+    del graph.input[1:]
     return result
 
 
@@ -75,7 +91,7 @@ def make_graph(source: onnx.ModelProto, taps: Taps) -> BundleGraph:
     widths = {_append_tokens(heads, layer, name, shapes[name], grid) for layer, name in taps.blocks()}
     if len(widths) != 1:
         raise BundleError(f"the tapped layers differ in width: {sorted(widths)}.")
-    cls_width = _append_cls(heads, taps.cls, shapes[taps.cls])
+    cls_width = _append_cls(heads, taps, shapes[taps.cls], grid[0] * grid[1])
     clean_names(graph)
     token_names = tuple(token_name(layer) for layer in taps.layers)
     return BundleGraph(_checked(model), patch, grid, widths.pop(), cls_width, token_names)
@@ -161,12 +177,13 @@ def _append_tokens(heads: _Heads, layer: int, value: str, shape: list[int], grid
     return shape[2]
 
 
-def _append_cls(heads: _Heads, value: str, shape: list[int]) -> int:
-    """Append the output cls (B,D) for tensor ``value`` (B,T,D) or (B,D); returns D."""
-    if len(shape) not in (2, 3):
-        raise BundleError(f"tensor {value!r} for CLS has {len(shape)} axes: expected (B, T, D) or (B, D).")
-    value = heads.node("Cast", [value], f"{CLS}.float", to=TensorProto.FLOAT)
-    if len(shape) == 3:
+def _append_cls(heads: _Heads, taps: Taps, shape: list[int], patches: int) -> int:
+    """Append the output cls (B,D) for the tensor ``taps.cls``, (B,T,D) or (B,D); returns D."""
+    _check_embedding(taps, shape, patches)
+    value = heads.node("Cast", [taps.cls], f"{CLS}.float", to=TensorProto.FLOAT)
+    if taps.mean:
+        value = _mean_of_patches(heads, value, shape[1], patches)
+    elif len(shape) == 3:
         first = numpy_helper.from_array(np.array(0, np.int64), f"{CLS}.index")
         heads.graph.initializer.append(first)
         value = heads.node("Gather", [value, first.name], f"{CLS}.token", axis=1)
@@ -179,24 +196,64 @@ def _append_cls(heads: _Heads, value: str, shape: list[int]) -> int:
     return shape[-1]
 
 
+def _check_embedding(taps: Taps, shape: list[int], patches: int) -> None:
+    """Raise BundleError unless a tensor of this shape, (B,T,D) or (B,D), holds the embedding asked for."""
+    outputs = ", ".join(map(repr, taps.outputs))
+    if taps.mean and (len(shape) != 3 or shape[1] < patches):
+        raise BundleError(
+            f"tensor {taps.cls!r} has shape (B, {shape[1:]}): expected (B, T, D) with T >= {patches} for the "
+            f"mean of its patches. Name a tensor with --cls; the source's outputs are {outputs}."
+        )
+    if not taps.mean and len(shape) not in (2, 3):
+        raise BundleError(f"tensor {taps.cls!r} for CLS has {len(shape)} axes: expected (B, T, D) or (B, D).")
+    if not taps.mean and len(shape) == 3 and 1 != shape[1] <= patches:
+        raise BundleError(
+            f"tensor {taps.cls!r} has {shape[1]} tokens for {patches} patches: none of them is a class "
+            "token, and the first would be the top left patch. Take the mean of the patches with --cls mean, "
+            f"or name a pooled embedding (B, D) with --cls; the source's outputs are {outputs}."
+        )
+
+
+def _mean_of_patches(heads: _Heads, value: str, tokens: int, patches: int) -> str:
+    """Append the mean (B,D) of the last ``patches`` tokens of (B,T,D)."""
+    if tokens > patches:
+        bounds = [("start", tokens - patches), ("end", tokens), ("axis", 1)]
+        inputs = [heads.constant(f"{CLS}.{k}", [v], TensorProto.INT64) for k, v in bounds]
+        value = heads.node("Slice", [value, *inputs], f"{CLS}.patches")
+    mean = heads.reduce("ReduceMean", value, [1], f"{CLS}.mean")
+    return heads.node(
+        "Reshape", [mean, heads.constant(f"{CLS}.shape", [0, -1], TensorProto.INT64)], f"{CLS}.flat"
+    )
+
+
 # ---- small parts -----------------------------------------------------------------------------
 
 
-def _pixel_input(model: onnx.ModelProto) -> onnx.ValueInfoProto:
-    """Return the one real input of the source, which must be a float image (B,3,H,W)."""
+def _inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
+    """Return the real inputs of the source, first the one that is a float image (B,3,H,W)."""
     weights = {weight.name for weight in model.graph.initializer}
     inputs: list[onnx.ValueInfoProto] = [value for value in model.graph.input if value.name not in weights]
-    if len(inputs) != 1:
-        raise BundleError(f"the graph has inputs {[v.name for v in inputs]}: expected one, the image.")
-    tensor = inputs[0].type.tensor_type
-    shape = [d.dim_value or d.dim_param or "?" for d in tensor.shape.dim]
-    is_float = tensor.elem_type in (TensorProto.FLOAT, TensorProto.FLOAT16)
-    if len(shape) != 4 or (isinstance(shape[1], int) and shape[1] != 3) or not is_float:
-        kind = TensorProto.DataType.Name(tensor.elem_type)
+    images = [value for value in inputs if _is_image(value)]
+    if len(inputs) == 1 and not images:
         raise BundleError(
-            f"the input {inputs[0].name!r} is not a float image (B, 3, H, W): it is {kind} {shape}."
+            f"the input {inputs[0].name!r} is not a float image (B, 3, H, W): it is {_type_text(inputs[0])}."
         )
-    return inputs[0]
+    if len(images) != 1:
+        texts = ", ".join(f"{value.name!r} {_type_text(value)}" for value in inputs)
+        raise BundleError(f"the graph has inputs {texts}: expected one float image (B, 3, H, W).")
+    return [*images, *(value for value in inputs if value.name != images[0].name)]
+
+
+def _is_image(value: onnx.ValueInfoProto) -> bool:
+    tensor = value.type.tensor_type
+    channels = tensor.shape.dim[1].dim_value if len(tensor.shape.dim) == 4 else -1
+    return channels in (0, 3) and tensor.elem_type in (TensorProto.FLOAT, TensorProto.FLOAT16)
+
+
+def _type_text(value: onnx.ValueInfoProto) -> str:
+    tensor = value.type.tensor_type
+    shape = [d.dim_value or d.dim_param or "?" for d in tensor.shape.dim]
+    return f"{TensorProto.DataType.Name(tensor.elem_type)} {shape}"
 
 
 def _tap_shapes(model: onnx.ModelProto, taps: Taps) -> dict[str, list[int]]:
@@ -222,7 +279,8 @@ def _free_names(graph: onnx.GraphProto, taps: Taps) -> Taps:
         node.output[:] = [new.get(name, name) for name in node.output]
     for value in (*graph.input, *graph.initializer):
         value.name = new.get(value.name, value.name)
-    return Taps(taps.layers, tuple(new.get(name, name) for name in taps.tokens), new.get(taps.cls, taps.cls))
+    tokens = tuple(new.get(name, name) for name in taps.tokens)
+    return replace(taps, tokens=tokens, cls=new.get(taps.cls, taps.cls))
 
 
 def _take_float_pixels(graph: onnx.GraphProto) -> None:

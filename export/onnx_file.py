@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import onnx
+import onnx.inliner
 import onnx_ir as ir
 
 from .._json import shortly
@@ -16,6 +17,7 @@ from ..runtime.types import Array
 from ..runtime.vit.bundle import is_inside
 from ..runtime.vit.external_data import external_files
 from ..runtime.vit.onnx_backend import import_onnxruntime
+from .dependence import inputs_of
 
 EXTERNAL_DATA_BYTES = 1 << 30
 """From this size on the weights go to a file beside the graph; a protobuf file ends at 2 GB."""
@@ -37,7 +39,7 @@ def load_source(path: Path) -> onnx.ModelProto:
         raise BundleError(f"{path} is not an ONNX model that can be read: {error}") from error
     if not model.graph.node:
         raise BundleError(f"{path} is not an ONNX model: it has no nodes.")
-    return model
+    return onnx.inliner.inline_local_functions(model) if model.functions else model
 
 
 def _check_external_files(path: Path) -> None:
@@ -126,7 +128,7 @@ def remove_unused(graph: onnx.GraphProto) -> None:
     kept = []
     for node in reversed(graph.node):
         if needed.intersection(node.output):
-            needed.update(node.input)
+            needed.update(inputs_of(node))
             kept.append(node)
     kept.reverse()
     weights = [weight for weight in graph.initializer if weight.name in needed]

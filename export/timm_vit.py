@@ -112,7 +112,7 @@ class TimmSource:
         if not isinstance(vit, timm.models.vision_transformer.VisionTransformer):
             raise BundleError(
                 f"{self.model} is a {type(vit).__name__}: expected one of timm's VisionTransformer, such as "
-                "vit_small_patch14_dinov2.lvd142m. Export it with its own tools and use 'musc-export onnx'."
+                "vit_small_patch14_dinov2.lvd142m. Export it by torch.onnx.export and use 'musc-export onnx'."
             )
         return vit
 

@@ -23,8 +23,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # no test may wait for the network
 MakeOnce = Callable[[str, Callable[[Path], object]], Path]
 
 
-SLOW = {"commands", "real_vit", "nets", "built"}
-"""Fixtures of what takes long: the command line, the real ViT, programs that are compiled, wheel and sdist.
+SLOW = {"commands", "real_vit", "nets", "built", "exported"}
+"""Fixtures of what takes long: the command line, the real ViT, programs that are compiled, exports, wheel and sdist.
 
 What takes over a second without them, as anything that needs torch, is marked where it stands.
 """

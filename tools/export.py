@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -47,16 +48,24 @@ def _parser() -> Parser:
     adopt = commands.add_parser("onnx", help="an ONNX ViT that was exported elsewhere")
     adopt.add_argument("model", type=Path, metavar="MODEL.onnx")
     adopt.add_argument(
-        "--layers", type=cli.integers, required=True, metavar="L,L,...", help="blocks to tap, 0-based"
+        "--layers",
+        type=cli.integers,
+        metavar="L,L,...",
+        help="blocks to tap, 0-based (default: the last of each quarter, such as 2,5,8,11)",
     )
     _add_output(adopt)
     adopt.add_argument(
         "--taps",
-        metavar="PATTERN",
-        help="tensor name of a block's output with {layer} for its index (default: Hugging Face's names)",
+        type=_taps,
+        metavar="NAMES",
+        help="tensors of the blocks' outputs: one name with {layer} for the index, or 5=NAME,11=NAME "
+        "(default: found by the structure of the graph)",
     )
     adopt.add_argument(
-        "--cls", metavar="NAME", help="tensor of the CLS embedding, (B,T,D) or (B,D) (default: final norm)"
+        "--cls",
+        metavar="NAME",
+        help="tensor of the image's embedding: (B,D), or (B,T,D) whose first token is CLS; mean for the mean "
+        "of the patches, where there is no CLS (default: the norm behind the last block)",
     )
     adopt.add_argument(
         "--mean", type=cli.triple, default=_IMAGENET_MEAN, help="of R,G,B between 0 and 1 (default: ImageNet)"
@@ -124,6 +133,19 @@ def _dinov2_small(args: argparse.Namespace) -> int:
     from ..export.presets import dinov2_small
 
     return _make(args, dinov2_small(args.onnx, args.image_size, args.layers))
+
+
+def _taps(text: str) -> str | dict[int, str]:
+    """Read ``5=NAME,11=NAME``; anything else is a pattern."""
+    if not re.match(r"\d+=", text):
+        return text
+    pairs = [part.partition("=") for part in re.split(r",(?=\d+=)", text)]
+    names = {int(layer): name for layer, _, name in pairs}
+    if len(names) < len(pairs) or not all(names.values()):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} must name one tensor for each block, such as 5=NAME,11=NAME"
+        )
+    return names
 
 
 def _onnx(args: argparse.Namespace) -> int:

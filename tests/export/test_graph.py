@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, compose, helper, numpy_helper
 
 from musc_edge.export import onnx_file
+from musc_edge.export.branches import inline_branches
+from musc_edge.export.copies import merge_copies
 from musc_edge.export.folding import fold_shapes
-from musc_edge.export.graph import BundleGraph, cut, make_graph, patch_size
+from musc_edge.export.graph import BundleGraph, at_size, cut, make_graph, patch_size
 from musc_edge.export.naming import clean_names
 from musc_edge.export.onnx_file import load_source, run_model, save_model
 from musc_edge.export.taps import Taps, find_taps
@@ -287,10 +289,40 @@ def test_static_batch(opset: int) -> None:
         built(tiny_vit(opset=opset, static_batch=True), (16, 16))
 
 
-def test_second_input() -> None:
+def two_inputs(use: str) -> onnx.ModelProto:
+    """A tiny ViT with a second input, before the image, that the tensor ``use`` is multiplied by."""
     source = tiny_vit()
-    source.graph.input.append(helper.make_tensor_value_info("mask", TensorProto.BOOL, ["batch_size", 16]))
-    with pytest.raises(BundleError, match=r"inputs \['input_image', 'mask'\]: expected one"):
+    image = onnx.ValueInfoProto()
+    image.CopyFrom(source.graph.input[0])
+    del source.graph.input[:]
+    source.graph.input.extend(
+        [helper.make_tensor_value_info("ids", TensorProto.FLOAT, ["batch", 1, 1]), image]
+    )
+    (k,) = [k for k, node in enumerate(source.graph.node) if use in node.output]
+    source.graph.node[k].output[0] = "plain"
+    source.graph.node.insert(k + 1, helper.make_node("Mul", ["plain", "ids"], [use]))
+    return source
+
+
+def test_inputs_that_the_blocks_do_not_need() -> None:
+    """A whole CLIP takes words beside the image."""
+    source = at_size(two_inputs("output_importance"), (16, 16))
+    graph = built(source, (16, 16))
+    assert [value.name for value in graph.model.graph.input] == ["pixels"]
+    assert_same_numbers(tiny_vit(), graph, find_taps(source, LAYERS), pixels(2, (16, 16)))
+
+
+def test_input_that_the_blocks_need() -> None:
+    source = at_size(two_inputs(block(1)), (16, 16))
+    taps = find_taps(source, (1,), "/encoder/layer.{layer}/Add_1_output_0", CLS)
+    with pytest.raises(BundleError, match=r"needs the inputs \['input_image', 'ids'\] .*expected one"):
+        cut(source, taps, (16, 16))
+
+
+def test_two_images() -> None:
+    source = tiny_vit()
+    source.graph.input.append(helper.make_tensor_value_info("other", TensorProto.FLOAT, ["b", 3, 16, 16]))
+    with pytest.raises(BundleError, match=r"inputs 'input_image' FLOAT .*, 'other' FLOAT .*: expected one"):
         built(source, (16, 16))
 
 
@@ -345,7 +377,7 @@ def test_kernel_shape_left_to_the_weights() -> None:
     assert_same_numbers(source, built(source, (16, 16)), find_taps(source, LAYERS), pixels(1, (16, 16)))
 
 
-def control_flow(model: onnx.ModelProto, before: str) -> None:
+def control_flow(model: onnx.ModelProto, before: str, condition: str = "condition") -> None:
     """Put an If in front of the node that makes ``before``."""
     branches = {}
     for name in ("then_branch", "else_branch"):
@@ -355,14 +387,90 @@ def control_flow(model: onnx.ModelProto, before: str) -> None:
     (k,) = [k for k, node in enumerate(model.graph.node) if before in node.output]
     model.graph.node[k].output[0] = f"{before}.plain"
     model.graph.initializer.append(numpy_helper.from_array(np.array(True), "condition"))
-    model.graph.node.insert(k + 1, helper.make_node("If", ["condition"], [before], "/If", **branches))
+    model.graph.node.insert(k + 1, helper.make_node("If", [condition], [before], "/If", **branches))
 
 
-def test_control_flow() -> None:
+def test_control_flow_that_decides_by_the_image() -> None:
+    """It stays, and is refused where tokens depend on it."""
     source = tiny_vit()
+    brightest = [helper.make_node("ReduceMax", [INPUT], ["brightest"], keepdims=0)]
+    nodes = [*brightest, helper.make_node("Less", ["brightest", "brightest"], ["dark"]), *source.graph.node]
+    del source.graph.node[:]
+    source.graph.node.extend(nodes)
+    control_flow(source, block(1), "dark")
+    source = inline_branches(at_size(source, (16, 16)))
+    assert "If" in ops(source)
+    with pytest.raises(BundleError, match=r"no block \[2\].* control flow .*: '/If' \(If\)"):
+        find_taps(source, LAYERS)
+    taps = find_taps(source, LAYERS, "/encoder/layer.{layer}/Add_1_output_0", CLS)
+    with pytest.raises(BundleError, match=r"'/If' \(If\) is control flow that depends on the image"):
+        make_graph(cut(source, taps, (16, 16)), taps)
+    taps = find_taps(source, (0,), cls=block(0))
+    assert "If" not in ops(make_graph(cut(source, taps, (16, 16)), taps).model)
+
+
+def test_control_flow_that_is_always_the_same_is_folded() -> None:
+    source = tiny_vit()
+    taps = find_taps(source, LAYERS)
+    wanted = built(source, (16, 16)).model
     control_flow(source, block(1))
-    with pytest.raises(BundleError, match=r"'/If' \(If\) is control flow"):
-        built(source, (16, 16))
+    inlined = inline_branches(at_size(source, (16, 16)))
+    assert ops(inlined)["If"] == 0
+    assert find_taps(inlined, LAYERS) == taps
+    images = pixels(2, (16, 16))
+    found = run(make_graph(cut(inlined, taps, (16, 16)), taps).model, images)
+    for name, values in run(wanted, images).items():
+        np.testing.assert_array_equal(found[name], values)
+
+
+def test_branches_with_tensors_of_the_same_names() -> None:
+    """The branch that shapes decide for is taken, weights and nested branches included."""
+    big = numpy_helper.from_array(np.array([10], np.float32), "shift")
+    small_shift = numpy_helper.from_array(np.array([1], np.float32), "shift")
+
+    def branch(shift: onnx.TensorProto, inner: bool) -> onnx.GraphProto:
+        nodes = [helper.make_node("Add", ["x", "shift"], ["moved"])]
+        if inner:
+            same = helper.make_node("Mul", ["moved", "shift"], ["end"])
+            end = [onnx.ValueInfoProto(name="end")]
+            graph = helper.make_graph([same], "inner", [], end)
+            nodes.append(
+                helper.make_node("If", ["wide"], ["result"], "/inner", then_branch=graph, else_branch=graph)
+            )
+        output = onnx.ValueInfoProto(name="result" if inner else "moved")
+        return helper.make_graph(nodes, "branch", [], [output], [shift])
+
+    nodes = [
+        helper.make_node("Shape", ["x"], ["shape"]),
+        helper.make_node("Gather", ["shape", "width_axis"], ["width"]),
+        helper.make_node("Greater", ["width", "one"], ["wide"]),
+        helper.make_node("Not", ["wide"], ["narrow"]),
+    ]
+    for condition, output in (("wide", "a"), ("narrow", "b")):
+        both = {"then_branch": branch(big, True), "else_branch": branch(small_shift, False)}
+        nodes.append(helper.make_node("If", [condition], [output], f"/{output}", **both))
+    nodes.append(helper.make_node("Sub", ["a", "b"], ["y"]))
+    model = small(nodes, width_axis=np.array(3), one=np.array(1))
+    inlined = inline_branches(model)
+    assert ops(inlined)["If"] == 0
+    images = pixels(2, (2, 2))
+    np.testing.assert_allclose(run(inlined, images)["y"], (images + 10) * 10 - (images + 1), rtol=1e-5)
+
+
+def test_branches_that_the_batch_decides_for_stay() -> None:
+    body = helper.make_node("Identity", ["x"], ["same"])
+    graph = helper.make_graph([body], "branch", [], [onnx.ValueInfoProto(name="same")])
+    nodes = [
+        *batch_of_x(),
+        helper.make_node("Equal", ["b", "first"], ["alone"]),
+        helper.make_node("If", ["alone"], ["y"], "/If", then_branch=graph, else_branch=graph),
+    ]
+    model = inline_branches(small(nodes, zero=[0], first=[1]))
+    assert ops(model)["If"] == 1
+    with pytest.raises(
+        BundleError, match=r"'/If' \(If\) is control flow that depends on the image or the batch"
+    ):
+        fold_shapes(model)
 
 
 def test_control_flow_after_the_taps_does_not_matter() -> None:
@@ -515,6 +623,32 @@ def test_values_that_depend_on_the_batch() -> None:
         fold_shapes(small(nodes, zero=[0]))
 
 
+@pytest.mark.parametrize(("shape", "repeats"), [((4, 2), ["b", "one"]), ((2, 3), ["one", "b"])])
+def test_values_that_are_repeated_along_another_axis(shape: tuple[int, int], repeats: list[str]) -> None:
+    """A query of an attention pooling has a row for each image and head."""
+    nodes = [
+        *batch_of_x(),
+        helper.make_node("Concat", repeats, ["repeats"], axis=0),
+        helper.make_node("Tile", ["values", "repeats"], ["tiled"]),
+        helper.make_node("ReduceMean", ["x"], ["mean"], axes=[0, 1, 2, 3], keepdims=0),
+        helper.make_node("Mul", ["tiled", "mean"], ["y"]),
+    ]
+    folded = assert_folds(small(nodes, zero=[0], one=[1], values=pixels(1, shape)[0, 0]))
+    assert ops(folded)["Tile"] == 1
+
+
+def test_length_that_is_a_multiple_of_the_batch() -> None:
+    """An Expand to two rows for each image."""
+    nodes = [
+        *batch_of_x(),
+        helper.make_node("Mul", ["b", "two"], ["rows"]),
+        helper.make_node("Concat", ["rows", "one"], ["target"], axis=0),
+        helper.make_node("ReduceMean", ["x"], ["mean"], axes=[0, 1, 2, 3], keepdims=0),
+        helper.make_node("Expand", ["mean", "target"], ["y"]),
+    ]
+    assert_folds(small(nodes, zero=[0], two=[2], one=[1]))
+
+
 def test_rows_that_differ_are_not_taken_for_repeated() -> None:
     """A tensor with a row for each image that is not the same row (here a counter) is refused."""
     nodes = [
@@ -527,6 +661,51 @@ def test_rows_that_differ_are_not_taken_for_repeated() -> None:
     ]
     with pytest.raises(BundleError, match="'rows' depends on the batch in a way that is not understood"):
         fold_shapes(small(nodes, zero=[0], start=0, step=1, column=[-1, 1, 1, 1]))
+
+
+# ---- copies ----------------------------------------------------------------------------------
+
+
+def doubled(other: onnx.ModelProto) -> onnx.ModelProto:
+    """A graph with a tiny ViT and, under names of its own, another on the same image."""
+    source = tiny_vit()
+    second = compose.add_prefix(other, "second/")
+    for node in second.graph.node:
+        node.input[:] = [INPUT if name == f"second/{INPUT}" else name for name in node.input]
+    source.graph.node.extend(second.graph.node)
+    source.graph.initializer.extend(second.graph.initializer)
+    source.graph.output.append(onnx.ValueInfoProto(name=f"second/{CLS}"))
+    return source
+
+
+def test_copies_of_a_vit_become_one() -> None:
+    source = doubled(tiny_vit())
+    with pytest.raises(BundleError, match=r"several ViTs of 3 blocks.*'second/.*--taps"):
+        find_taps(source, LAYERS)
+    merged = merge_copies(source, ())
+    taps = find_taps(merged, LAYERS, cls=f"second/{CLS}")
+    assert taps.tokens == tuple(block(layer) for layer in LAYERS)
+    graph = make_graph(cut(merged, taps, (16, 16)), taps)
+    assert_same_numbers(source, graph, taps, pixels(2, (16, 16)))
+    assert ops(graph.model)["Softmax"] == 3
+
+
+def test_casts_that_change_nothing_make_no_difference() -> None:
+    second = tiny_vit()
+    cast = helper.make_node("Cast", [INPUT], ["as_float"], to=TensorProto.FLOAT)
+    for node in second.graph.node:
+        node.input[:] = ["as_float" if name == INPUT else name for name in node.input]
+    second.graph.node.insert(0, cast)
+    assert find_taps(merge_copies(doubled(second), ()), LAYERS).tokens == (block(0), block(2))
+
+
+def test_vits_that_differ_stay_two() -> None:
+    merged = merge_copies(doubled(tiny_vit(seed=1)), ())
+    with pytest.raises(BundleError, match="several ViTs of 3 blocks"):
+        find_taps(merged, LAYERS)
+    pattern = "second//encoder/layer.{layer}/Add_1_output_0"
+    taps = find_taps(merged, LAYERS, pattern, f"second/{CLS}")
+    assert taps.tokens == tuple(pattern.replace("{layer}", str(layer)) for layer in LAYERS)
 
 
 # ---- names -----------------------------------------------------------------------------------

@@ -66,6 +66,8 @@ def test_verify_refuses_a_flipped_bit(commands: Path, real_bundle: Path, tmp_pat
         (["--layers", "2", "--image-size", "225"], 4, "try 224"),
         (["--layers", "2", "--image-size", "big"], 2, "224x448"),
         (["--layers", "2", "--taps", "/nothing.{layer}"], 4, "no tensor matches"),
+        (["--taps", "2=nothing"], 4, "no tensor 'nothing'"),
+        (["--taps", "2=one,2=other"], 2, "one tensor for each block"),
         (["--layers", "2", "--cls", "nothing"], 4, "no tensor 'nothing'"),
         (["--layers", "2", "--mean", "1,2"], 2, "three numbers"),
     ],

@@ -65,6 +65,15 @@ def test_timm_options(made: list[Any]) -> None:
     ]
 
 
+def test_onnx_options(made: list[Any]) -> None:
+    assert export.main(["onnx", "m.onnx", "-o", "x"]) == 0
+    assert export.main(["onnx", "m.onnx", "-o", "x", "--taps", "5=a,b,1100=add_2", "--cls", "mean"]) == 0
+    assert export.main(["onnx", "m.onnx", "-o", "x", "--taps", "b.{layer}", "--layers", "1,2"]) == 0
+    chosen = [(source.layers, source.taps, source.cls) for source, _ in made]
+    names = {5: "a,b", 1100: "add_2"}
+    assert chosen == [(None, None, None), (None, names, "mean"), ((1, 2), "b.{layer}", None)]
+
+
 @pytest.mark.parametrize(
     ("command", "missing", "extra"),
     [
