@@ -24,7 +24,7 @@ MakeOnce = Callable[[str, Callable[[Path], object]], Path]
 
 
 SLOW = {"commands", "real_vit", "nets", "built", "exported"}
-"""Fixtures of what takes long: the command line, the real ViT, programs that are compiled, exports, wheel and sdist.
+"""Fixtures of what takes long: the command line, the real ViT, exports, what is compiled, wheel and sdist.
 
 What takes over a second without them, as anything that needs torch, is marked where it stands.
 """
