@@ -12,8 +12,10 @@ from unittest import mock
 import pytest
 
 from musc_edge import _extras
+from musc_edge.export import clip
 from musc_edge.export.clip import ClipSource
 from musc_edge.export.timm_vit import TimmSource
+from musc_edge.runtime.scoring.cautions import RANDOM
 from musc_edge.tools import export
 from support.command_line import run_here
 
@@ -134,6 +136,11 @@ def test_json_has_one_object_on_standard_output(
     said = capsys.readouterr()
     assert json.loads(said.out) == {"bundle": "x", "parity": {"images": 12}}
     assert "fp32 False" in said.err
+
+
+def test_random_weights_are_called_what_infer_warns_of() -> None:
+    assert ClipSource("ViT-B-32", "none")._pretrained_name() == RANDOM
+    assert clip.RANDOM == RANDOM
 
 
 def test_timm_needs_no_open_clip(tmp_path: Path) -> None:
