@@ -104,8 +104,8 @@ def list_lot(
     if search.by_content:
         first = min(search.by_content, key=natural_key)
         remarks.append(
-            f"images by their first bytes, not by their ending: {many(len(search.by_content), 'file')}, "
-            f"which belong to the lot (first: {shown(first)})"
+            "images by their first bytes, not by their ending: "
+            f"{many(len(search.by_content), 'file')} of the lot (first: {shown(first)})"
         )
     return Listing(tuple(LotImage(name, folder / name) for name in found), left_out, tuple(remarks))
 

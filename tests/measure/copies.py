@@ -1,10 +1,10 @@
 """Make docs/copies.md: how often copies in a lot are found, and how often good parts are taken for copies.
 
-    python tests/measure/copies.py BUNDLE ELPV TEXTILE TILES > docs/copies.md
+    python tests/measure/copies.py BUNDLE ELPV TEXTILE TILES [FEATURES] > docs/copies.md
 
 ELPV is the unpacked package elpv-dataset 1.0.0.post1, TEXTILE that of conformal-clip-data 0.1.4, TILES a
 folder of photographs of magnetic tiles in MVTec AD's layout.  Lots are drawn at random; into some one copy of
-an image is planted, changed in one way.
+an image is planted, changed in one way.  FEATURES is a folder in which features are kept for another run.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ from __future__ import annotations
 import io
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -26,7 +28,7 @@ from musc_edge.runtime.types import Array, Bundle, LotImage
 from musc_edge.runtime.vit.extract import extract, store_shape
 from musc_edge.runtime.vit.onnx_backend import OnnxBackend
 
-POOL, COPIED, LOTS, IMAGES = 80, 6, 100, 60
+POOL, COPIED, LOTS, IMAGES = 60, 12, 100, 40
 Shot = Image.Image
 
 
@@ -82,21 +84,19 @@ def features(bundle: Bundle, shots: Sequence[Shot]) -> Array:
 
 
 def products(elpv: Path, textile: Path, tiles: Path) -> dict[str, list[Shot]]:
-    """Images of each product, good and defective as they come."""
+    """Good images of each product."""
     data = elpv / "elpv_dataset/data"
     rows = [line.split() for line in (data / "labels.csv").read_text(encoding="ascii").splitlines()]
     simulated = textile / "conformal_clip_data/data/textile_images/simulated"
     paths = {
-        f"{kind}crystalline cells": [data / name for name, _, k in rows if k == kind]
+        f"{kind}crystalline cells": sorted(data / name for name, *what in rows if what == ["0.0", kind])
         for kind in ("mono", "poly")
     }
-    paths["textiles"] = sorted(simulated.glob("*/*.*"))
-    paths["magnetic tiles"] = sorted(tiles.glob("test/*/*.*"))
-    drawn = {}
-    for name, all_of in paths.items():
-        order = np.random.default_rng(0).permutation(len(all_of))[:POOL]
-        drawn[name] = [Image.open(all_of[i]).convert("RGB") for i in order]
-    return drawn
+    paths["textiles"] = sorted((simulated / "nominal").iterdir())
+    paths["magnetic tiles"] = sorted((tiles / "test/good").iterdir())
+    rng = np.random.default_rng(0)
+    drawn = {name: rng.permutation(len(all_of))[:POOL] for name, all_of in paths.items()}
+    return {name: [Image.open(paths[name][i]).convert("RGB") for i in rows] for name, rows in drawn.items()}
 
 
 def lot(*tokens: Array) -> HostStore:
@@ -127,22 +127,36 @@ def found(pool: Array, copies: Array) -> str:
     return f"{hits} of {5 * copies.shape[1]}"
 
 
-def measured(bundle: Bundle, shots: Sequence[Shot]) -> tuple[Array, dict[str, Array]]:
-    """Tokens of a product's images, and of the copies of the first ones by kind."""
+def measured(bundle: Bundle, shots: Sequence[Shot]) -> dict[str, Array]:
+    """Tokens of a product's images ("pool"), and of the copies of the first ones by kind."""
     rng = np.random.default_rng(3)
-    kinds: dict[str, list[int]] = {}
+    rows: dict[str, list[int]] = {"pool": list(range(len(shots)))}
     copies: list[Shot] = []
     for shot in shots[:COPIED]:
         for kind, copy in changed(shot, rng):
-            kinds.setdefault(kind, []).append(len(shots) + len(copies))
+            rows.setdefault(kind, []).append(len(shots) + len(copies))
             copies.append(copy)
     tokens = features(bundle, [*shots, *copies])
-    return tokens[:, : len(shots)], {kind: tokens[:, rows] for kind, rows in kinds.items()}
+    return {kind: tokens[:, of_kind] for kind, of_kind in rows.items()}
+
+
+def kept(folder: Path | None, name: str, measure: Callable[[], dict[str, Array]]) -> dict[str, Array]:
+    """Features from the folder where they are kept, if they are there; else they are measured, and kept."""
+    path = folder / f"{name}.npz" if folder else None
+    if path and path.exists():
+        with np.load(path) as saved:
+            return {kind: saved[kind].astype(np.float32) for kind in saved}
+    tokens = measure()
+    if path:
+        content: dict[str, Any] = {kind: each.astype(np.float16) for kind, each in tokens.items()}
+        np.savez(path, **content)
+    return tokens
 
 
 def main() -> None:
     """Print the page."""
     bundle = open_bundle(sys.argv[1])
+    folder = Path(sys.argv[5]) if len(sys.argv) > 5 else None
     shots = products(*map(Path, sys.argv[2:5]))
     rng = np.random.default_rng(4)
     for name in ("monocrystalline cells", "textiles"):
@@ -152,9 +166,10 @@ def main() -> None:
         ]
     alarms, tables = [], {}
     for name, images in shots.items():
-        pool, copies = measured(bundle, images)
+        tokens = kept(folder, name, partial(measured, bundle, images))
+        pool = tokens.pop("pool")
         alarms += [f"| {name}, {size} images | {false_alarms(pool, size)} |" for size in (20, IMAGES)]
-        tables[name] = {kind: found(pool, each) for kind, each in copies.items()}
+        tables[name] = {kind: found(pool, each) for kind, each in tokens.items()}
         print(alarms[-2:], tables[name], file=sys.stderr, flush=True)
     print((Path(__file__).parents[1] / "data" / "copies_head.md").read_text(encoding="utf-8").strip())
     print(
