@@ -45,7 +45,7 @@ def seconds_to_write(survey: Survey, bundle: Bundle, outputs: OutputOptions, scr
     grid = np.linspace(0, 1, manifest.patches, dtype=np.float32).reshape(manifest.grid)
     with tempfile.TemporaryDirectory(dir=scratch, prefix=".timing-") as folder:
         drawing = Drawing(survey, manifest.preprocess.size, outputs, Path(folder), _ANY_SCALE, _ANY_SCALE)
-        return _mean_seconds(survey, lambda image: drawing.write(image, grid, "one"))
+        return _mean_seconds(survey, lambda image: drawing.write(image, grid, "one", image.name))
 
 
 def _mean_seconds(survey: Survey, work: Callable[[LotImage], object]) -> float:

@@ -41,7 +41,8 @@ def embedding(numbers: Mapping[str, Array], cls: str | None) -> Array:
     value = numbers["norm" if cls in (None, "mean") else str(cls)]
     if value.ndim == 3:
         value = value[:, -PATCHES:].mean(axis=1) if cls == "mean" else value[:, 0]
-    return value / np.linalg.norm(value, axis=1, keepdims=True)
+    unit: Array = value / np.linalg.norm(value, axis=1, keepdims=True)
+    return unit
 
 
 def assert_numbers(folder: Path, loaded: Any, cls: str | None) -> onnx.ModelProto:

@@ -69,7 +69,7 @@ def test_bad_library_is_a_finding(commands: Path, tmp_path: Path, body: str, sta
     assert found["status"] == status
     assert word in found["detail"]
     assert not data["can_infer"]
-    text = report_text([Finding(**given) for given in data["findings"]])
+    text = report_text([Finding(**given) for given in data["findings"]], data["infer"])
     assert "cannot run musc-edge infer yet: see ONNX Runtime" in text
     assert "pip install 'musc-edge[cpu]'" in text
 

@@ -27,7 +27,7 @@ from PIL import Image
 
 from ..._files import read_regular
 from ...runtime.errors import LotError
-from ...runtime.images.listing import IMAGE_SUFFIXES
+from ...runtime.images.kinds import IMAGE_SUFFIXES
 from ...runtime.images.reading import ImageError, read_image
 from ...runtime.types import Array
 

@@ -271,7 +271,7 @@ def test_the_usual_table_is_as_ever(result: LotResult, out: Path, tmp_path: Path
 def test_groups_have_one_form(tmp_path: Path, out: Path) -> None:
     result = lot_result(tmp_path / "lot", ["=a/1.png", "=a/2.png"])
     about, rows = write_results(result, out, tmp_path / "lot", OutputOptions(csv="excel"))
-    combine(out, tmp_path / "lot", {"groups/01_=a": (rows, about)}, "excel")
+    combine(out, tmp_path / "lot", {"groups/01_=a": (rows, about)}, form="excel")
     with (out / "scores.csv").open(encoding="utf-8-sig", newline="") as file:
         assert [row["image"] for row in csv.DictReader(file)] == ["'=a/1.png", "'=a/2.png"]
 
