@@ -78,7 +78,7 @@ print(pycuda.VERSION_TEXT)
 """
 _COMPILERS = """
 from musc_edge.kernels.compiler import compilers, uncompilable
-from musc_edge.kernels.source import ARCHES
+from musc_edge.kernels.cuda_source import ARCHES
 names = [compiler.name for compiler in compilers()]
 if not names:
     raise ModuleNotFoundError("neither NVRTC nor nvcc is here")

@@ -9,6 +9,7 @@ from itertools import accumulate
 from typing import Any
 
 from ..._files import shown
+from ..._numbers import counted
 from .kinds import suffix
 
 OTHER, HIDDEN, SIDE, RESULTS = "not an image", "hidden", "of other programs", "results"
@@ -90,13 +91,8 @@ def _counts(entries: Sequence[LeftOut]) -> str:
     texts = []
     if folders:
         of_them = f", {images} of them images" if images else ""
-        text = f"{many(len(folders), 'folder')} with {many(inside, 'file')}{of_them}"
+        text = f"{counted(len(folders), 'folder')} with {counted(inside, 'file')}{of_them}"
         texts.append(f"{text} ({unread} could not be read)" if unread else text)
     if len(entries) > len(folders):
-        texts.append(many(len(entries) - len(folders), "file"))
+        texts.append(counted(len(entries) - len(folders), "file"))
     return " and ".join(texts)
-
-
-def many(count: int, what: str) -> str:
-    """Return a number with its noun: '1 file', '3 files'."""
-    return f"{count} {what}" + "s" * (count != 1)

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import overload
 
 from ..._files import shown
+from ..._numbers import counted
 from ..errors import LotError
 from ..types import LotImage
 from .kinds import IMAGE_SUFFIXES
-from .left_out import LeftOut, many, notes_on
+from .left_out import LeftOut, notes_on
 from .patterns import Patterns
 from .search import Search
 
@@ -105,7 +106,7 @@ def list_lot(
         first = min(search.by_content, key=natural_key)
         remarks.append(
             "images by their first bytes, not by their ending: "
-            f"{many(len(search.by_content), 'file')} of the lot (first: {shown(first)})"
+            f"{counted(len(search.by_content), 'file')} of the lot (first: {shown(first)})"
         )
     return Listing(tuple(LotImage(name, folder / name) for name in found), left_out, tuple(remarks))
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ..._files import open_regular, read_regular, shown
+from ..._numbers import counted
 from ..errors import LotError
 from .kinds import (
     START,
@@ -23,7 +24,7 @@ from .kinds import (
     may_be_image,
     suffix,
 )
-from .left_out import ASKED, HIDDEN, LINK, MASTER, OTHER, RESULTS, SIDE, UNFINISHED, LeftOut, many
+from .left_out import ASKED, HIDDEN, LINK, MASTER, OTHER, RESULTS, SIDE, UNFINISHED, LeftOut
 from .patterns import Patterns
 
 RESULT_MARKER = "lot.json"
@@ -56,11 +57,11 @@ class Search:
         counts = Counter(_inside(self._root, name) for name in names)
         repeated = [name for name, count in counts.items() if count > 1]
         self.remarks.append(
-            f"the lot is a list of {many(len(counts), 'name')}; what else is in the folder was not looked at"
+            f"the lot is a list of {counted(len(counts), 'name')}; what else is in the folder was not looked at"
         )
         if repeated:
             self.remarks.append(
-                f"more than once in the list, and taken once: {many(len(repeated), 'name')} "
+                f"more than once in the list, and taken once: {counted(len(repeated), 'name')} "
                 f"(first: {shown(repeated[0])})"
             )
         for name in counts:

@@ -16,7 +16,7 @@ from musc_edge.export.kernels import add_kernels
 from musc_edge.export.make import make_bundle
 from musc_edge.kernels import compiler
 from musc_edge.kernels.cubins import find_cubin
-from musc_edge.kernels.source import ARCHES
+from musc_edge.kernels.cuda_source import ARCHES
 from musc_edge.runtime.errors import DeviceError
 from musc_edge.tools.doctor import (
     CHECKS,
