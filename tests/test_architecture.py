@@ -34,17 +34,8 @@ FLOORS = (
 HEAVY = (
     *("torch", "onnx", "open_clip", "timm", "onnxruntime", "tensorrt", "pycuda"),
     *("tensorrt_rtx", "tensorrt_rtx_bindings"),
-    *(
-        "numba",
-        "llvmlite",
-        "matplotlib",
-        "scipy",
-        "torchvision",
-        "onnx_ir",
-        "onnxscript",
-        "safetensors",
-        "sklearn",
-    ),
+    *("imagecodecs", "pillow_heif", "tifffile", "sklearn"),
+    *("numba", "llvmlite", "matplotlib", "scipy", "torchvision", "onnx_ir", "onnxscript", "safetensors"),
 )
 
 

@@ -22,6 +22,7 @@ RUN_LENGTH_PIXELS = 10_000_000
 _HEADERS = (40, 52, 56, 64, 108, 124)
 _RUN_LENGTH, _FIELDS, _OTHERS = (1, 2), (3, 6), {4: "JPEG", 5: "PNG"}
 _FIVE_BITS = (0x7C00, 0x3E0, 0x1F, 0)
+_FIVE_SIX_FIVE = (0xF800, 0x7E0, 0x1F, 0)
 _EIGHT_BITS = (0xFF0000, 0xFF00, 0xFF, 0)
 _BY_PILLOW = (  # masks of red, green, blue and alpha in 32 bits
     (0xFF0000, 0xFF00, 0xFF, 0),
@@ -72,8 +73,9 @@ def bmp_header(file: BinaryIO, kind: str) -> FileHeader:
         raise ImageError("unreadable", f"a BMP of {info.bits} bits per pixel, which there is not")
     if info.bits == 2:
         raise ImageError("unsupported", "a BMP of 2 bits per pixel, which is not read")
-    pillow = info.bits == 24 or (info.bits == 32 and info.fields in ((), *_BY_PILLOW))
-    decoder = "pillow" if pillow or (info.bits < 16 and not info.fields) else "bmp"
+    known = {16: (_FIVE_BITS, _FIVE_SIX_FIVE), 24: (info.fields,), 32: _BY_PILLOW}.get(info.bits, ())
+    pillow = info.fields in ((), *known)
+    decoder = "pillow" if pillow else "bmp"
     return FileHeader(kind, info.width, info.height, info.stride * info.height, decoder=decoder)
 
 

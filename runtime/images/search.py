@@ -57,7 +57,8 @@ class Search:
         counts = Counter(_inside(self._root, name) for name in names)
         repeated = [name for name, count in counts.items() if count > 1]
         self.remarks.append(
-            f"the lot is a list of {counted(len(counts), 'name')}; what else is in the folder was not looked at"
+            f"the lot is a list of {counted(len(counts), 'name')}; what else is in the folder was not "
+            "looked at"
         )
         if repeated:
             self.remarks.append(

@@ -74,7 +74,10 @@ _BY_PILLOW = {
     **{(kind, bits, 1): _NONE for kind in (WHITE_IS_ZERO, BLACK_IS_ZERO, PALETTE) for bits in (1, 2, 4, 8)},
     (RGB, 8, 3): _NONE,
     (RGB, 8, 4): _ALPHA,
+    (RGB, 8, 5): ((1, 0), (2, 0)),
+    (RGB, 8, 6): ((1, 0, 0), (2, 0, 0)),
     (CMYK, 8, 4): _NONE,
+    (CIELAB, 8, 3): _NONE,
 }
 _PILLOW_PACKED = (1, 5, 8, 32773, 32946, 34925, 50000)
 
@@ -161,5 +164,7 @@ def _by_pillow(page: TiffPage) -> bool:
         return True
     if page.compression == JPEG and page.bits[0] == 8 and page.photometric in (BLACK_IS_ZERO, RGB, YCBCR):
         return page.samples == (1 if page.photometric == BLACK_IS_ZERO else 3)
+    if page.photometric == YCBCR and page.compression == 1 and page.fine_colours:
+        return (page.bits[0], page.samples) == (8, 3) and page.extra in _NONE
     extra = _BY_PILLOW.get((page.photometric, page.bits[0], page.samples), ())
     return page.compression in _PILLOW_PACKED and page.extra in extra

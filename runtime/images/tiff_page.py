@@ -43,7 +43,8 @@ class TiffPage:
 
     ``extra`` says what each sample beyond the colour's is (TIFF 6.0, ExtraSamples): 0 not said, 1 alpha by
     which the colour is multiplied, 2 alpha; None where the tag is missing.  ``tile`` is the width and height
-    of a tile, None with strips.  ``low_palette`` means a palette written with 8 bits where 16 belong.
+    of a tile, None with strips.  ``low_palette`` means a palette written with 8 bits where 16 belong,
+    ``fine_colours`` YCbCr in which every pixel has its own Cb and Cr.
     """
 
     directory: Directory
@@ -63,6 +64,7 @@ class TiffPage:
     ink_set: int
     subfile: int
     low_palette: bool
+    fine_colours: bool
 
     @property
     def samples(self) -> int:
@@ -143,6 +145,7 @@ def _page(file: BinaryIO, directory: Directory) -> TiffPage:
         whole(_INKS, 1),
         whole(_SUBFILE),
         bool((directory.array(file, COLOUR_MAP) < 256).all()),  # as libtiff tells it
+        directory.array(file, SUBSAMPLING).tolist() == [1, 1],
     )
 
 

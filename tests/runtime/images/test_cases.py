@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 import tifffile
 from PIL import Image
 
+from measure.decode_memory import measure
 from musc_edge.runtime.images.reading import ImageError, deepest_value, read_header, read_image
 from support import containers as raw
 from support.hostile_files import eps, wide_open
@@ -145,3 +147,25 @@ def test_10_eps_with_the_name_of_a_picture_starts_nothing(
     with pytest.raises(ImageError, match="a file of the kind EPS, which is not read"):
         read_image(tmp_path / "a.png")
     assert not (folder / "started").exists()
+
+
+@pytest.mark.parametrize(
+    ("group", "what"),
+    [("JPEG XL", "a JPEG XL file"), ("HEIC", "a HEIC file"), ("TIFF lerc", "a TIFF compressed by LERC")],
+)
+def test_format_whose_decoder_is_missing_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, group: str, what: str
+) -> None:
+    groups()[group][0].write(tmp_path / "x")
+    for module in ("imagecodecs", "pillow_heif"):
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ImageError) as caught:
+        read_image(tmp_path / "x")
+    assert caught.value.status == "unsupported"
+    assert str(caught.value).startswith(f"{what}: pip install 'musc-edge[formats]' to have it read")
+
+
+@pytest.mark.parametrize("kind", ["webp lossless", "tiff rgba deep lzw"])
+def test_reading_takes_no_more_memory_than_the_header_promises(tmp_path: Path, kind: str) -> None:
+    peak, promised, _ = measure(kind, 2_000_000, tmp_path, "read")
+    assert 1_000_000 < peak <= promised
