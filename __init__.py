@@ -23,6 +23,7 @@ _PUBLIC = {
     "ScoreSettings": "runtime.settings",
     "Resources": "runtime.settings",
     "ReadOptions": "runtime.images.survey",
+    "OutputOptions": "runtime.results.image_files",
     "Watch": "runtime.run",
     "Bundle": "runtime.types",
     "LotImage": "runtime.types",
@@ -45,6 +46,7 @@ __all__ = [  # noqa: RUF022 - in the order of the API page
     "ScoreSettings",
     "Resources",
     "ReadOptions",
+    "OutputOptions",
     "Watch",
     "Bundle",
     "LotImage",
@@ -72,6 +74,7 @@ if TYPE_CHECKING:
     )
     from .runtime.images.survey import ReadOptions
     from .runtime.pipeline import score_lot
+    from .runtime.results.image_files import OutputOptions
     from .runtime.results.lot_result import LotResult
     from .runtime.run import Watch
     from .runtime.scoring.anomaly_map import upsample
