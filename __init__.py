@@ -24,6 +24,7 @@ _PUBLIC = {
     "ScoreSettings": "runtime.settings",
     "Resources": "runtime.settings",
     "ReadOptions": "runtime.images.survey",
+    "OutputOptions": "runtime.results.image_files",
     "Watch": "runtime.run",
     "Bundle": "runtime.types",
     "LotImage": "runtime.types",
@@ -47,6 +48,7 @@ __all__ = [  # noqa: RUF022 - in the order of the API page
     "ScoreSettings",
     "Resources",
     "ReadOptions",
+    "OutputOptions",
     "Watch",
     "Bundle",
     "LotImage",
@@ -75,6 +77,7 @@ if TYPE_CHECKING:
     from .runtime.images.listing import list_lot
     from .runtime.images.survey import ReadOptions
     from .runtime.pipeline import score_lot
+    from .runtime.results.image_files import OutputOptions
     from .runtime.results.lot_result import LotResult
     from .runtime.run import Watch
     from .runtime.scoring.anomaly_map import upsample

@@ -13,7 +13,6 @@ from ..._files import shown
 from ..._numbers import counted
 from ..errors import LotError
 from ..types import LotImage
-from .kinds import IMAGE_SUFFIXES
 from .left_out import LeftOut, notes_on
 from .patterns import Patterns
 from .search import Search
@@ -136,6 +135,5 @@ def _require_use(folder: Path, search: Search) -> None:
 
 def _nothing(folder: Path, left_out: Sequence[LeftOut]) -> str:
     """The message for a folder without images."""
-    kinds = ", ".join(sorted(suffix[1:] for suffix in IMAGE_SUFFIXES))
     said = "".join(f"\n  {note}" for note in notes_on(left_out))
-    return f"no image was found below {folder}. Expected files ending in {kinds}.{said}"
+    return f"no image was found below {folder}. Expected files such as a.png, b.jpg, c.tif or d.webp.{said}"

@@ -53,13 +53,27 @@ _JPEG_QUALITY = 90
 
 @dataclass(frozen=True)
 class OutputOptions:
-    """Options for the files per image.
+    """The files per image that are written.
 
-    ``maps``: "grid" (Gh,Gw), "pixel" (model size), "original" (the image's own size) or "none".
-    ``map_format``: "npy" or "tiff" (float32 distances), "png8" or "png16" (one scale for the lot).
-    ``csv``: "plain", or "excel" for scores.csv as spreadsheets open it well.
-    ``top``: the most suspicious images on the contact sheet.
-    Raises OutputError for any other.
+    Attributes
+    ----------
+    maps : {"grid", "pixel", "original", "none"}
+        Maps of shape (Gh, Gw), at the model's size (H, W), at the image's own size, or no maps.
+    map_format : {"npy", "tiff", "png8", "png16"}
+        Distances in float32 (npy, tiff), or one scale for the whole lot (png8, png16).
+    overlays : bool, default False
+        Also each image with its heatmap over it, as JPEG.
+    threads : int, default 1
+        Threads that write them.
+    csv : {"plain", "excel"}
+        The form of scores.csv: excel as spreadsheets open it well.
+    top : int, default 8
+        The most suspicious images on the contact sheet.
+
+    Raises
+    ------
+    OutputError
+        If one of them is none of the above.
     """
 
     maps: str = "grid"
