@@ -21,8 +21,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # no test may wait for the network
 MakeOnce = Callable[[str, Callable[[Path], object]], Path]
 
 
-SLOW = {"commands", "real_vit", "nets"}
-"""Fixtures of what takes long: processes of the command line, the real ViT, programs that are compiled."""
+SLOW = {"commands", "real_vit", "nets", "exported"}
+"""Fixtures of what takes long: processes of the command line, the real ViT, what is compiled or exported."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

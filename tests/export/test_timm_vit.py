@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -114,8 +115,9 @@ def test_unusable(timm: Any, changes: dict[str, Any], message: str) -> None:
         dino(**changes).load(quiet)
 
 
-def test_bundle(timm: Any, tmp_path: Path) -> None:
-    """Through torch's exporter, with the tap and the resize that the authors use for DINO."""
+def test_bundle(timm: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Through torch's exporter without open_clip, with the tap and resize that the authors use for DINO."""
+    monkeypatch.setitem(sys.modules, "open_clip", None)  # cannot be imported
     make_bundle(dino(tap="norm", interpolation="bilinear"), tmp_path / "bundle", say=quiet)
     manifest = open_bundle(tmp_path / "bundle").manifest
     assert (manifest.tap, manifest.preprocess.interpolation) == ("norm", "bilinear")
