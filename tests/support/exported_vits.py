@@ -127,8 +127,8 @@ def export(name: str, exporter: str, folder: Path) -> None:
     torch.manual_seed(0)
     model = vit.make().eval()
     pixels = torch.randn(2, 3, SIDE, SIDE)
-    numbers: dict[str, Any] = _numbers(vit, model, pixels)
-    np.savez(folder / "numbers.npz", pixels=pixels.numpy(), **numbers)
+    numbers: dict[str, Any] = {"pixels": pixels.numpy(), **_numbers(vit, model, pixels)}
+    np.savez(folder / "numbers.npz", **numbers)
     twice = exporter == "twice"
     free: dict[str, Any] = {"dynamic_axes": {"pixel_values": {0: "batch"}}, "opset_version": 16}
     if exporter == "dynamo":

@@ -23,7 +23,7 @@ def export(
 def test_onnx_command_equals_the_preset(
     commands: Path, real_vit: Path, real_bundle: Path, tmp_path: Path
 ) -> None:
-    """The general command, with Hugging Face's names, gives the same graph; --default is what it says."""
+    """The general command, which finds the blocks itself, gives the same graph; --default is what it says."""
     out = tmp_path / "bundle"
     env = {"XDG_CONFIG_HOME": str(tmp_path / "config")}
     run = export(
