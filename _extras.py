@@ -12,6 +12,7 @@ from importlib.util import find_spec
 EXTRAS = {
     "cpu": "ONNX Runtime, which runs the ViT on the CPU",
     "gpu": "ONNX Runtime for NVIDIA GPUs, instead of [cpu]",
+    "formats": "imagecodecs and pillow-heif, for JPEG XL, HEIC and rare kinds of TIFF",
     "fast": "numba, which makes mutual scoring faster",
     "cuda": "pycuda, which compares images on an NVIDIA GPU and feeds TensorRT",
     "kernels": "NVIDIA's compilers of CUDA kernels, for musc-export kernels",
@@ -20,6 +21,7 @@ EXTRAS = {
     "onnx": "what musc-export dinov2-small and onnx need",
     "export": "what musc-export clip and timm need: torch, open_clip, timm",
     "bench": "matplotlib, for the picture of musc-bench ... -o DIR",
+    "eval": "scikit-learn and matplotlib, for musc-edge eval",
     "reference": "torch, for musc-bench scorer --against reference",
 }
 
@@ -30,6 +32,7 @@ NEEDS = {
     "musc-export onnx": _ADOPT,
     "musc-export clip": _TORCH | {"open_clip": "export"},
     "musc-export timm": _TORCH | {"timm": "export"},
+    "musc-edge eval": dict.fromkeys(("sklearn", "matplotlib"), "eval"),
 }
 """The modules that a command imports beside those of ``musc-edge``, each with the extra that brings it."""
 

@@ -14,7 +14,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from heapq import nlargest
 from pathlib import Path
 from types import TracebackType
@@ -226,17 +226,12 @@ class Run:
             threads=threads,
             program_bytes=program,
             vit_bytes=max(vit - _LEFT_BY_VIT, 0),
+            decoding_bytes=decoding,
+            writing_bytes=writing,
             keep=keep,
         )
         itemsize = np.dtype(self.bundle.manifest.tokens[0].dtype).itemsize
-        plan = self.scorer.plan(self.shape(images), itemsize, host)
-        plan = replace(plan, decoding_bytes=decoding, writing_bytes=writing)
-        if plan.memory_bytes > budget:
-            raise LotError(
-                f"a memory budget of {budget / 1e6:.0f} MB is too small to write what was asked for: the "
-                f"smallest that works is {plan.memory_bytes / 1e6 + 1:.0f} MB."
-            )
-        return plan
+        return self.scorer.plan(self.shape(images), itemsize, host)
 
     def forecast(self, images: int, plan: Plan, survey: Survey | None = None) -> Forecast:
         """What the work will take, while the ViT is open; ``survey`` says what its images are like.

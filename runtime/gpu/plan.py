@@ -98,6 +98,8 @@ def host_plan(size: LotSize, needs: HostNeeds, *, tokens_on_device: bool = False
             workspace_bytes=workspace,
             program_bytes=needs.program_bytes,
             vit_bytes=needs.vit_bytes,
+            decoding_bytes=needs.decoding_bytes,
+            writing_bytes=needs.writing_bytes,
         )
 
     for on_disk in (False, True):

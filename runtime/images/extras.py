@@ -5,9 +5,8 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from ..._extras import install
 from .image_bytes import ImageError
-
-INSTALL = "pip install 'musc-edge[formats]'"
 
 
 def codecs(what: str) -> Any:
@@ -24,4 +23,4 @@ def _optional(module: str, what: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise ImageError("unsupported", f"{what}: {INSTALL} to have it read ({error})") from error
+        raise ImageError("unsupported", f"{what}: {install('formats')} to have it read ({error})") from error

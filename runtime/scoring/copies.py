@@ -31,7 +31,8 @@ SAME = 1e-7
 
 _MOST = 32  # nearest images among which the gap is looked for
 _PLACES, _WIDTH, _SEED = 64, 16, 0  # patches of an image and numbers for each
-_READ, _ROWS = 64, 256  # images that are read, and compared with all, at once
+_READ = 16_000_000  # bytes of tokens that are read at once, at least one image's
+_ROWS = 256  # images that are compared with all at once
 
 
 def find_copies(store: FeatureStore) -> list[tuple[int, ...]]:
@@ -77,8 +78,9 @@ def sketch(store: FeatureStore) -> FloatArray:
     projection = np.random.default_rng(_SEED).standard_normal((width, _WIDTH), np.float32)
     projection /= np.float32(np.sqrt(_WIDTH * len(places)))
     sketches = np.empty((count, len(places) * _WIDTH), np.float32)
-    for i0 in range(0, count, _READ):
-        i1 = min(i0 + _READ, count)
+    at_once = max(1, _READ // (patches * width * store.dtype.itemsize))
+    for i0 in range(0, count, at_once):
+        i1 = min(i0 + at_once, count)
         tokens = store.block(0, i0, i1)[:, places].astype(np.float32)
         lengths = np.linalg.norm(tokens, axis=2, keepdims=True)
         units = np.divide(tokens, lengths, out=np.zeros_like(tokens), where=lengths > 0)

@@ -36,6 +36,8 @@ class HostNeeds:
     threads : threads that compare images.
     program_bytes : memory that the process holds besides.
     vit_bytes : memory that the ViT holds while it runs, before the images are compared.
+    decoding_bytes : the part of ``vit_bytes`` for images that are decoded at once.
+    writing_bytes : memory for maps and overlays, after the images were compared.
     keep : whether tokens and cosines go to files whatever the budget, so that a run can be resumed.
     """
 
@@ -43,6 +45,8 @@ class HostNeeds:
     threads: int = 1
     program_bytes: int = 0
     vit_bytes: int = 0
+    decoding_bytes: int = 0
+    writing_bytes: int = 0
     keep: bool = False
 
 
@@ -146,6 +150,8 @@ def _plan(
         + needs.threads * max(per_thread, _selecting(size)),
         program_bytes=needs.program_bytes,
         vit_bytes=needs.vit_bytes,
+        decoding_bytes=needs.decoding_bytes,
+        writing_bytes=needs.writing_bytes,
     )
 
 

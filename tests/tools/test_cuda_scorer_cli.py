@@ -88,9 +88,10 @@ def test_a_vit_on_the_gpu_writes_its_tokens_where_they_are_compared(
     code, direct, printed = infer("direct", "--backend", "cuda", "--scorer", "cuda", "--batch", "3")
     assert code == 0, printed
     assert (direct / "scores.csv").read_bytes() == (by_host / "scores.csv").read_bytes()
-    warm_up, *batches = (bound for bound in runtime.bound if bound[0] != "cls")
-    assert warm_up == ("tokens_8", "cpu")
-    assert batches == [("tokens_8", "cuda")] * 3
+    bound = [bound for bound in runtime.bound if bound[0] != "cls"]
+    warm_ups, batches = bound[:-3], bound[-3:]  # the ViT is also timed before the plan
+    assert set(warm_ups) == {("tokens_1", "cpu")}
+    assert batches == [("tokens_1", "cuda")] * 3
     assert json.loads((direct / "lot.json").read_text())["backend"] == "cuda"
 
 

@@ -404,7 +404,7 @@ def test_progress_on_a_terminal(lot: Path, commands: Path, real_bundle: Path, tm
 def test_plan_says_what_a_lot_would_take(commands: Path, real_bundle: Path) -> None:
     command = [str(commands / "musc-edge"), "plan", "-b", str(real_bundle), "--threads", "2"]
     few = [*command, "1000", "--group-size", "20", "--memory-budget", "1G", "--resume", "--json"]
-    data = json.loads(run_here(few).stdout)
+    data = json.loads(run_forked(few).stdout)
     assert (data["images"], data["judges"], data["pairs"], data["layers"]) == (1000, 20, 10_000, 4)
     assert data["total_seconds"] == pytest.approx(data["seconds"] + data["vit_seconds"])
     assert min(data["seconds"], data["vit_seconds"]) > 0

@@ -76,7 +76,7 @@ def test_full_disk_leaves_nothing_and_keeps_earlier_results(place: Place, comman
 def test_full_disk_for_the_scratch_file(place: Place, real_bundle: Path, commands: Path, kept: bool) -> None:
     place = Place(place.root, place.lot, real_bundle)
     tokens = 4 * 8 * 256 * 384 * 4
-    refused = infer(commands, place, "--memory-budget", "1M").stderr
+    refused = infer(commands, place, "--memory-budget", "1M", limit=10 * tokens).stderr
     (least,) = re.findall(r"smallest that works is (\d+) MB", refused)
     budget = f"{int(least) + 4}M"  # no room for the 13 MB of tokens
     options = ["--resume"] if kept else ["--memory-budget", budget]

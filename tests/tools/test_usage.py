@@ -43,14 +43,14 @@ def lines(run: Run) -> list[str]:
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        ("musc-edge infr LOT", "'infr': expected infer, plan, inspect or doctor; did you mean infer?"),
+        ("musc-edge infr LOT", "'infr': expected infer, plan, eval, inspect or doctor; did you mean infer?"),
         ("musc-edge Doctor", "did you mean doctor?"),
-        ("musc-edge zzz", "there is no command 'zzz': expected infer, plan, inspect or doctor"),
+        ("musc-edge zzz", "there is no command 'zzz': expected infer, plan, eval, inspect or doctor"),
         ("musc-export verfy B", "did you mean verify?"),
         ("musc-bench scorrer", "did you mean scorer?"),
         ("musc-edge", "required: COMMAND"),
         ("musc-edge infer", "required: LOT_DIR"),
-        ("musc-export onnx", "required: MODEL.onnx, --layers, -o/--out"),
+        ("musc-export onnx", "required: MODEL.onnx, -o/--out"),
         ("musc-edge infer LOT --map-format png", "tiff, png8 or png16; did you mean png8 or png16?"),
         ("musc-edge infer LOT --backend CPU", "did you mean cpu?"),
         ("musc-edge infer LOT --bit-depth 9", "'9': expected auto, 8, 10, 12, 14 or 16"),
@@ -83,7 +83,7 @@ def test_a_folder_in_place_of_a_command_is_a_lot(tmp_path: Path) -> None:
 
 def test_the_line_of_usage_has_the_commands() -> None:
     _, usage = lines(run_here(["musc-edge"]))
-    assert usage == "usage: musc-edge {infer,plan,inspect,doctor} [options]; more: musc-edge --help"
+    assert usage == "usage: musc-edge {infer,plan,eval,inspect,doctor} [options]; more: musc-edge --help"
 
 
 @pytest.mark.parametrize("option", ["--version", "--vers", "--help", "-h"])
@@ -94,10 +94,7 @@ def test_options_of_the_tool_stand_alone(option: str) -> None:
 
 def test_the_line_of_usage_has_what_must_be_given() -> None:
     _, usage = lines(run_here(["musc-export", "onnx", "--name"]))
-    assert usage == (
-        "usage: musc-export onnx MODEL.onnx --layers L,L,... -o BUNDLE [options]; "
-        "more: musc-export onnx --help"
-    )
+    assert usage == ("usage: musc-export onnx MODEL.onnx -o BUNDLE [options]; more: musc-export onnx --help")
 
 
 @pytest.mark.parametrize(
@@ -139,6 +136,7 @@ def test_readme_promises_the_same_codes() -> None:
 NOWHERE = {
     "musc-edge infer": (["nowhere"], 2),
     "musc-edge plan": (["nowhere"], 2),
+    "musc-edge eval": (["nowhere", "--truth", "nowhere"], 2),
     "musc-bench lot": (["nowhere"], 2),
     "musc-bench compare": (["nowhere", "nowhere"], 2),
     "musc-edge inspect": (["nowhere"], 4),

@@ -6,11 +6,11 @@ import argparse
 import json
 import sys
 from contextlib import nullcontext
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from .. import cli
+from ..usage import UsageError
 
 REPORT, TABLE, TEXT, CURVES = "evaluation.json", "evaluation.csv", "evaluation.txt", "curves.png"
 _LAYOUTS = ("folder", "mvtec", "mvtec2", "visa", "btad", "csv")
@@ -24,8 +24,6 @@ def add_parser(commands: Any) -> None:
         help="measure results against what is known of the images",
         description="Measure results against labels and masks, which never reach the scoring: results are "
         "read as musc-edge infer wrote them.",
-        epilog="exit codes: 0 done; 2 usage; 5 an extra is missing; 6 results or truth unusable; 7 output "
-        "not writable; 130 interrupted",
     )
     add = parser.add_argument
     add(
@@ -45,18 +43,23 @@ def add_parser(commands: Any) -> None:
         help=f"draws of the bootstrap intervals, 0 for none (default: {_RESAMPLES})")  # fmt: skip
     add("-o", "--out", type=Path, help=f"folder for {TEXT}, {TABLE}, {REPORT} and {CURVES}")
     add("--overwrite", action="store_true", help="replace an earlier evaluation")
-    cli.add_common(parser)
+    cli.add_common(parser, 5, 6, 7)
     parser.set_defaults(run=_eval)
 
 
 def _eval(args: argparse.Namespace) -> int:
-    _require_libraries()
+    from ...export.extras import need
+
+    need("musc-edge eval")
     from ...runtime.results.output import new_folder
     from ..progress import ProgressLine
     from .eval_text import evaluation_csv, evaluation_facts, evaluation_text
     from .evaluate import evaluate
     from .read_results import all_lots
 
+    for path in (*args.results, args.truth):
+        if not path.exists():
+            raise UsageError(f"{path} does not exist: give results of musc-edge infer, and their truth.")
     layout = args.layout or ("csv" if args.truth.is_file() else "folder")
     progress = ProgressLine(sys.stderr, {"evaluate": "evaluating"})
     cli.clean_up_on_sigterm()
@@ -80,16 +83,6 @@ def _eval(args: argparse.Namespace) -> int:
             draw_curves(categories, folder / CURVES)
     cli.show(json.dumps(facts, indent=1) if args.json else text)
     return 0
-
-
-def _require_libraries() -> None:
-    """Raise DeviceError unless the extra ``eval`` is installed."""
-    from ...runtime.errors import DeviceError
-
-    if missing := [name for name in ("sklearn", "matplotlib") if find_spec(name) is None]:
-        raise DeviceError(
-            f"not installed here: {', '.join(missing)}. musc-edge eval needs: pip install 'musc-edge[eval]'"
-        )
 
 
 def _draws(text: str) -> int:

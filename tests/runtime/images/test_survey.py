@@ -111,7 +111,7 @@ def test_note_on_files_that_say_what_white_is(tmp_path: Path) -> None:
     lot.append(deep_file(tmp_path, "deep.png", 4095))
     looked = survey_lot(lot, ReadOptions(), threads=1)
     assert looked.bit_depth == 12
-    assert "3 files say themselves which value is white, and are read on that scale" in looked.notes()
+    assert "3 files say which value is white: read on that scale" in looked.notes()
     np.testing.assert_array_equal(np.asarray(looked.read(lot[0]))[0, :, 0], [255, 0])
 
 
@@ -131,7 +131,7 @@ def test_note_on_mixed_colour_profiles(tmp_path: Path, suffix: str) -> None:
         lot.append(LotImage(f"{k}{suffix}", tmp_path / f"{k}{suffix}"))
     (note,) = survey_lot(lot, ReadOptions(), threads=1).notes()
     assert note.startswith(
-        "the files have 2 different colour profiles, and 1 files none: profiles are not applied"
+        "the files have 2 different colour profiles, and 1 file none: profiles are not applied"
     )
     assert survey_lot(lot[2:], ReadOptions(), threads=1).notes() == []
 

@@ -512,4 +512,4 @@ def test_writing_says_if_it_takes_more_than_the_budget(
     written = write_image_files(result, tmp_path / "out", OutputOptions(overlays=True, threads=3))
     assert len(list((tmp_path / "out" / "overlays").iterdir())) == 5
     assert (written.problems == ()) == room
-    assert room or "more than the memory budget of 1 bytes had left" in written.problems[0]
+    assert room or "more than the memory budget of 1 byte had left" in written.problems[0]

@@ -177,7 +177,7 @@ def test_a_lot_json_that_is_not_ours(content: bytes, truth: Path, tmp_path: Path
 
 
 def test_without_its_libraries(truth: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("musc_edge.tools.evaluation.eval_command.find_spec", lambda name: None)
+    monkeypatch.setattr("musc_edge._extras.find_spec", lambda name: None)
     run = evaluate(RESULTS, "--truth", truth)
     assert run.returncode == 5
     assert "pip install 'musc-edge[eval]'" in run.stderr
