@@ -51,12 +51,12 @@ def test_one_class_alone_defines_nothing(label: bool) -> None:
 def test_intervals_hold_the_true_value_about_as_often_as_they_say() -> None:
     # The AUROC of two normal distributions a standard deviation apart is 0.760.
     rng, held = np.random.default_rng(0), 0
-    for _ in range(12):
+    for _ in range(8):
         labels = np.arange(80) < 30
-        found = image_metrics(labels, rng.normal(size=80) + labels, 100).auroc
+        found = image_metrics(labels, rng.normal(size=80) + labels, 60).auroc
         assert found.low <= found.value <= found.high
         held += found.low <= 0.760 <= found.high
-    assert held >= 9
+    assert held >= 6
 
 
 def test_intervals_are_the_same_each_time() -> None:

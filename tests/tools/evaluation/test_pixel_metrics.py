@@ -22,9 +22,9 @@ def pairs(maps: Array, masks: Array) -> Iterator[tuple[Array, Array]]:
 
 
 def lot(seed: int, levels: int = 0) -> tuple[Array, Array]:
-    """Six maps with masks of several regions, some of which touch at corners; ``levels`` makes ties."""
+    """Four maps with masks of several regions, some of which touch at corners; ``levels`` makes ties."""
     rng = np.random.default_rng(seed)
-    masks = rng.random((6, 14, 17)) < 0.12
+    masks = rng.random((4, 9, 11)) < 0.12
     masks[0] = False
     maps = rng.normal(size=masks.shape) + masks
     if levels:
