@@ -211,7 +211,7 @@ def unshared() -> list[str]:
         mount = [*way, "mount", "-t", "tmpfs", "none", "/sys/fs/cgroup"]
         if shutil.which(way[0]) and subprocess.run(mount, capture_output=True, check=False).returncode == 0:
             return way
-    pytest.skip("no mount namespace can be had here, in which a tree of our own lies over /sys/fs/cgroup")
+    pytest.skip("this kernel does not allow a mount namespace, in which a tree of ours is at /sys/fs/cgroup")
 
 
 def test_in_a_mount_namespace() -> None:
