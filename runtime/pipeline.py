@@ -27,7 +27,7 @@ from .scoring.cautions import bundle_cautions, cautions, copy_caution
 from .scoring.copies import find_copies
 from .scoring.rescore import in_distance_units, rescore
 from .settings import ANYTHING, PAPER, Resources, ScoreSettings
-from .types import Bundle, Copies, LotImage
+from .types import Array, Bundle, Copies, LotImage
 
 
 def score_lot(
@@ -65,20 +65,13 @@ def score_lot(
     survey = _survey(lot, settings, resources, reading, watch)
     with Run(bundle, settings, resources, watch, outputs) as run:
         features = run.extract(survey, keep)  # 1 and 2
-        with watch.timer.stage("look for copies"):
-            copies = _copies(features)
         maps = run.score(features)  # 3 and 4
         with watch.timer.stage("map"):  # 5
             raw = raw_scores(maps, run.bundle.manifest.preprocess.size)
         with watch.timer.stage("rescore"):  # 6
             lot_scores = rescore(raw, features.cls, settings.neighbors)
             scores = in_distance_units(lot_scores, raw)
-        with watch.timer.stage("look for cautions"):
-            warnings = (
-                *bundle_cautions(run.bundle.manifest),
-                *cautions(raw, features.cls, len(features.skipped)),
-                *copy_caution(copies),
-            )
+        copies, warnings = _look_at(run, features, raw, watch)
         return LotResult(
             features.images, features.skipped, maps, raw, scores, lot_scores, features.cls, warnings, survey,
             run.facts(features), copies,
@@ -102,6 +95,17 @@ def _survey(
         survey = survey_lot(images, reading, resources.workers, watch.progress, room)
         require_enough(len(survey.images), survey.skipped, settings)
     return survey
+
+
+def _look_at(
+    run: Run, features: Features, raw: Array, watch: Watch
+) -> tuple[tuple[Copies, ...], tuple[str, ...]]:
+    """What the scores cannot say: copies in the lot, and warnings of it and of the bundle."""
+    with watch.timer.stage("look for copies"):
+        copies = _copies(features)
+    with watch.timer.stage("look for cautions"):
+        of_lot = cautions(raw, features.cls, len(features.skipped))
+        return copies, (*bundle_cautions(run.bundle.manifest), *of_lot, *copy_caution(copies))
 
 
 def _copies(features: Features) -> tuple[Copies, ...]:
