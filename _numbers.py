@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 
 def ceil_div(a: int, b: int) -> int:
     """Return a / b rounded up: how many blocks of b it takes to hold a."""
     return -(-a // b)
+
+
+def row_blocks(rows: int, width: int, most: int) -> Iterator[slice]:
+    """Cut an image into blocks of rows of at most ``most`` items, or of one row: to take little memory."""
+    step = max(1, most // max(1, width))
+    return (slice(top, min(top + step, rows)) for top in range(0, rows, step))
 
 
 def size_text(count: float) -> str:

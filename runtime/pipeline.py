@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from .images.listing import list_lot
 from .images.same_files import same_files
 from .images.survey import DEFAULT_READING, ReadOptions, Survey, survey_lot
-from .memory import default_budget, give_back_large_blocks, process_memory
+from .memory import give_back_large_blocks, process_memory
 from .results.image_files import NO_FILES, OutputOptions
 from .results.lot_result import LotResult
 from .run import Features, Run, Watch, require_enough
@@ -90,8 +90,7 @@ def _survey(
     with watch.timer.stage("survey"):
         images = list_lot(lot) if isinstance(lot, str | os.PathLike) else lot
         # Looking at files comes before any plan.  Of the same budget, it has what the program leaves.
-        budget = default_budget() if resources.memory_budget is None else resources.memory_budget
-        room = max(0, budget - process_memory())
+        room = max(0, resources.budget - process_memory())
         survey = survey_lot(images, reading, resources.workers, watch.progress, room)
         require_enough(len(survey.images), survey.skipped, settings)
     return survey

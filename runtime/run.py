@@ -26,7 +26,7 @@ from .._version import __version__
 from .errors import LotError, TooFewImagesError
 from .forecast import Forecast
 from .images.survey import Survey, needs
-from .memory import default_budget, process_memory, release_memory
+from .memory import process_memory, release_memory
 from .results.contact_sheet import sheet_images
 from .results.image_files import NO_FILES, OutputOptions, writing_bytes
 from .results.lot_scores import RunFacts
@@ -201,11 +201,11 @@ class Run:
             If the memory budget is too small even for one at a time.
         """
         release_memory()  # what loading the ViT took
-        threads = self.resources.workers
+        budget, threads = self.resources.budget, self.resources.workers
         fewer = [threads >> k for k in range(threads.bit_length())]  # halves, down to 1
         for lanes, comparing in [*((n, threads) for n in fewer), *((1, n) for n in fewer[1:])]:
             try:
-                return self._plan(images, survey, lanes, comparing, keep=keep)
+                return self._plan(images, survey, budget, lanes, comparing, keep=keep)
             except LotError as error:
                 last = error
         if survey is None:
@@ -213,13 +213,14 @@ class Run:
         largest = max(survey.images, key=lambda image: survey.headers[image.name].decode_bytes)
         raise LotError(f"{last} Of this, {needs(largest, survey.headers[largest.name])}") from last
 
-    def _plan(self, images: int, survey: Survey | None, lanes: int, threads: int, *, keep: bool) -> Plan:
+    def _plan(
+        self, images: int, survey: Survey | None, budget: int, lanes: int, threads: int, *, keep: bool
+    ) -> Plan:
         """The plan that decodes and writes ``lanes`` images at a time, and compares on ``threads``."""
         resources, headers = self.resources, list(survey.headers.values()) if survey else []
         decoding = sum(nlargest(lanes, [header.decode_bytes for header in headers]))
         writing = sum(nlargest(lanes, [writing_bytes(header, self.outputs) for header in headers]))
         vit = process_memory() - self._program_bytes + decoding + running_bytes(self.bundle, resources.batch)
-        budget = default_budget() if resources.memory_budget is None else resources.memory_budget
         program = self._program_bytes + _LEFT_BY_VIT + _LATER
         host = HostNeeds(
             budget=budget,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import LotError
+from .memory import default_budget
 from .parallel import cores
 
 AUTO = "auto"
@@ -96,6 +97,11 @@ class Resources:
     def workers(self) -> int:
         """The number of threads: what was asked for, or one for each core."""
         return self.threads or cores()
+
+    @property
+    def budget(self) -> int:
+        """Bytes for the whole process: what was asked for, or what the machine can give now."""
+        return default_budget() if self.memory_budget is None else self.memory_budget
 
 
 ANYTHING = Resources()

@@ -137,7 +137,9 @@ def test_what_export_does_on_the_device_needs_no_onnx() -> None:
 def test_adopting_an_onnx_file_needs_no_torch() -> None:
     """The extra [onnx] is enough for it."""
     torch = ("torch", "torchvision", "open_clip", "timm", "onnxscript", "safetensors")
-    import_with_blocked([f"musc_edge.export.{name}" for name in ("extras", "presets", "make")], torch)
+    import_with_blocked(
+        [f"musc_edge.{name}" for name in ("tools.extras", "export.presets", "export.make")], torch
+    )
 
 
 def test_the_package_itself_imports_nothing() -> None:

@@ -12,8 +12,8 @@ from unittest import mock
 import pytest
 
 from musc_edge import _extras
-from musc_edge.export.extras import need
 from musc_edge.runtime.errors import DeviceError
+from musc_edge.tools.extras import need
 from support.command_line import run_here
 from support.places import ROOT
 

@@ -127,7 +127,7 @@ def _add_output(parser: argparse.ArgumentParser, size: int | None = 224) -> None
 
 
 def _dinov2_small(args: argparse.Namespace) -> int:
-    from ..export.extras import need
+    from .extras import need
 
     need("musc-export dinov2-small")
     from ..export.presets import dinov2_small
@@ -149,7 +149,7 @@ def _taps(text: str) -> str | dict[int, str]:
 
 
 def _onnx(args: argparse.Namespace) -> int:
-    from ..export.extras import need
+    from .extras import need
 
     need("musc-export onnx")
     from ..export.adopt import OnnxSource

@@ -76,7 +76,7 @@ def _add_weights(parser: argparse.ArgumentParser) -> None:
 
 
 def _clip(args: argparse.Namespace) -> Source:
-    from ..export.extras import need
+    from .extras import need
 
     need("musc-export clip")
     from ..export.clip import ClipSource
@@ -94,7 +94,7 @@ def _clip(args: argparse.Namespace) -> Source:
 
 
 def _timm(args: argparse.Namespace) -> Source:
-    from ..export.extras import need
+    from .extras import need
 
     need("musc-export timm")
     from ..export.timm_vit import TimmSource

@@ -50,29 +50,24 @@ def _is_netpbm(start: bytes) -> bool:
     return start.startswith(KINDS) and start[2:3] in [_SPACE[k : k + 1] for k in range(len(_SPACE))]
 
 
-FORMATS: tuple[tuple[str, Callable[[bytes], bool], Callable[[BinaryIO, bytes], FileHeader]], ...] = (
-    ("png", lambda start: start.startswith(SIGNATURE), lambda file, _: png_header(file)),
-    ("jpeg", lambda start: start.startswith(b"\xff\xd8\xff"), lambda file, _: jpeg_header(file)),
-    ("tiff", lambda start: start.startswith(PREFIXES), tiff_header),
-    ("webp", _is_webp, webp_header),
-    ("bmp", lambda start: start.startswith(b"BM"), lambda file, _: bmp_header(file, "bmp")),
-    ("gif", lambda start: start.startswith((b"GIF87a", b"GIF89a")), lambda file, _: gif_header(file)),
-    ("netpbm", _is_netpbm, lambda file, _: netpbm_header(file)),
+FORMATS: tuple[tuple[Callable[[bytes], bool], Callable[[BinaryIO, bytes], FileHeader]], ...] = (
+    (lambda start: start.startswith(SIGNATURE), lambda file, _: png_header(file)),
+    (lambda start: start.startswith(b"\xff\xd8\xff"), lambda file, _: jpeg_header(file)),
+    (lambda start: start.startswith(PREFIXES), tiff_header),
+    (_is_webp, webp_header),
+    (lambda start: start.startswith(b"BM"), lambda file, _: bmp_header(file, "bmp")),
+    (lambda start: start.startswith((b"GIF87a", b"GIF89a")), lambda file, _: gif_header(file)),
+    (_is_netpbm, lambda file, _: netpbm_header(file)),
     (
-        "jpeg2000",
         lambda start: start.startswith((jp2_header.SIGNATURE, jp2_header.CODESTREAM)),
         lambda file, _: read_jp2_header(file),
     ),
-    (
-        "jpegxl",
-        lambda start: start.startswith((jxl_header.SIGNATURE, jxl_header.CODESTREAM)),
-        read_jxl_header,
-    ),
-    ("avif", lambda start: heif_kind(start) == "avif", lambda file, _: heif_header(file, "avif")),
-    ("heic", lambda start: heif_kind(start) == "heic", lambda file, _: heif_header(file, "heic")),
-    ("dib", is_dib, lambda file, _: bmp_header(file, "dib")),
+    (lambda start: start.startswith((jxl_header.SIGNATURE, jxl_header.CODESTREAM)), read_jxl_header),
+    (lambda start: heif_kind(start) == "avif", lambda file, _: heif_header(file, "avif")),
+    (lambda start: heif_kind(start) == "heic", lambda file, _: heif_header(file, "heic")),
+    (is_dib, lambda file, _: bmp_header(file, "dib")),
 )
-"""Kinds of files that are read: how they begin, and who reads the header."""
+"""How the files that are read begin, and who reads the header of each."""
 
 _OTHERS = {
     "BPG": (b"BPG\xfb",),
@@ -131,7 +126,7 @@ def read_file_header(file: BinaryIO, max_pixels: int) -> FileHeader:
 def _header(file: BinaryIO, start: bytes) -> FileHeader:
     if start[4:8] == b"ftyp":
         start = brands_of(file)
-    for _, begins, read in FORMATS:
+    for begins, read in FORMATS:
         if begins(start):
             return read(file, start)
     if not start:

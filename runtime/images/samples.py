@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from ..._numbers import row_blocks
 from ..types import Array
 from .image_bytes import ImageError
 
-_ROWS_AT_ONCE = 1 << 19  # values that are scaled at once
+_AT_ONCE = 1 << 19  # values that are scaled at once
 
 
 @dataclass(frozen=True)
@@ -57,15 +58,14 @@ def to_rgb(samples: Samples, bit_depth: int) -> Image.Image:
     height, width = samples.colour.shape[:2]
     levels = np.empty((height, width, 3), np.uint8)
     alpha = samples.alpha if samples.alpha is not None and samples.alpha.any() else None
-    for rows in row_blocks(samples.colour):
+    for rows in blocks_of(samples.colour):
         levels[rows] = _scaled(samples, rows, white, None if alpha is None else alpha[rows])
     return Image.fromarray(levels)
 
 
-def row_blocks(pixels: Array) -> Iterator[slice]:
+def blocks_of(pixels: Array) -> Iterator[slice]:
     """Cut an image into blocks of rows, so that what is made of them takes little memory."""
-    step = max(1, _ROWS_AT_ONCE // max(1, pixels[0].size))
-    return (slice(k, k + step) for k in range(0, len(pixels), step))
+    return row_blocks(len(pixels), pixels[0].size, _AT_ONCE)
 
 
 def _scaled(samples: Samples, rows: slice, white: int, alpha: Array | None) -> Array:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from .ifd import MOST_ENTRIES, ORIENTATION, Directory, Layout, next_directory, read_directory
+from .ifd import PREFIXES as SMALL_PREFIXES
 from .image_bytes import MOST_METADATA, ImageError, too_many, unpack_at
 
 MOST_BLOCKS = 1 << 19
@@ -23,8 +24,8 @@ LARGE_TILE = 1 << 24
 MOST_PAGES = 1000
 """Pages are counted up to here; the user is only told that there are several."""
 
-PREFIXES = (b"II*\0", b"MM\0*", b"II\0*", b"MM*\0", b"II+\0", b"MM\0+")
-"""The first bytes of a TIFF file; the third and fourth are wrong, but are written and read."""
+PREFIXES = (*SMALL_PREFIXES, b"II+\0", b"MM\0+")
+"""The first bytes of a TIFF file, the last two those of a BigTIFF."""
 
 COLOUR_MAP, JPEG_TABLES, SUBSAMPLING, REFERENCE, COEFFICIENTS, PROFILE = 320, 347, 530, 532, 529, 34675
 OLD_JPEG, OLD_JPEG_LENGTH = 513, 514

@@ -18,7 +18,7 @@ from . import tiff_kinds as kinds
 from .colours import rgb_of_cmyk, rgb_of_lab, rgb_of_ycbcr
 from .extras import codecs
 from .image_bytes import FAR_TOO_MUCH, FileHeader, ImageError, read_at
-from .samples import Samples, row_blocks
+from .samples import Samples, blocks_of
 from .tiff_codecs import UNPACKED_AT_ONCE, decode_picture, undo_differences, unpack, values
 from .tiff_page import COEFFICIENTS, COLOUR_MAP, JPEG_TABLES, REFERENCE, SUBSAMPLING, TiffPage
 
@@ -58,7 +58,7 @@ def tiff_samples(file: BinaryIO, page: TiffPage, header: FileHeader) -> Samples:
 
 def _in_rows(convert: Callable[[Array], Array], pixels: Array) -> Array:
     """Convert blocks of rows, so that what comes between takes little memory."""
-    return np.concatenate([convert(pixels[rows]) for rows in row_blocks(pixels)])
+    return np.concatenate([convert(pixels[rows]) for rows in blocks_of(pixels)])
 
 
 def _assemble(file: BinaryIO, page: TiffPage, header: FileHeader) -> Array:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 
 from ..._files import shown
+from ..._numbers import too_few
 from ..errors import LotError, TooFewImagesError
 from ..types import LotImage, SkippedImage
 from .image_files import fitting
@@ -41,7 +42,7 @@ def require_size(members: Sequence[LotImage], least: int) -> None:
     """Raise TooFewImagesError if a group has fewer than ``least`` images."""
     if len(members) < least:
         raise TooFewImagesError(
-            f"{len(members)} images are too few: a group needs at least {least} that can be read"
+            f"{too_few(len(members), 'image')}: a group needs at least {least} that can be read"
         )
 
 

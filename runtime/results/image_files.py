@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image
 
 from ..._files import make_folders
+from ..._numbers import row_blocks
 from ..errors import DeviceError, OutputError
 from ..images.reading import Header
 from ..images.survey import PATIENCE, Survey
@@ -43,7 +44,7 @@ _AHEAD = 8
 _DRAWING = 14
 """Bytes for a pixel of an image while its overlay, or its map at original size, is made and encoded."""
 _STRIP = 1 << 17
-"""Pixels of an overlay or a map that are coloured at once, at 80 bytes each."""
+"""Pixels of an overlay or a map that are coloured at once, at 80 bytes each, far more than the image has."""
 _STRIP_BYTES = 80 * _STRIP + (1 << 20)
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
 _JPEG_SIDE = 65_500  # pixels; libjpeg's limit
@@ -328,7 +329,7 @@ def save_map(path: Path, values: FloatArray, map_format: str, scale: Scale) -> N
     else:
         top, kind = (255, np.uint8) if map_format == "png8" else (65535, np.uint16)
         codes = np.empty(values.shape, kind)
-        for rows in _strips(*values.shape):
+        for rows in row_blocks(len(values), values.shape[1], _STRIP):
             codes[rows] = np.round(scale.unit(values[rows]).astype(np.float64) * top)
         save_picture(path, Image.fromarray(codes), "PNG")
 
@@ -338,7 +339,7 @@ def draw_overlay(image: Array, grid: FloatArray, scale: Scale, caption: str = ""
     height, width = image.shape[:2]
     values, below = upsample(grid[None], (height, width))[0], legend(width, scale, caption)
     drawn = np.empty((height + len(below), width, 3), np.uint8)
-    for rows in _strips(height, width):
+    for rows in row_blocks(height, width, _STRIP):
         drawn[rows] = overlay(image[rows], scale.unit(values[rows]))
     drawn[height:] = below
     return drawn
@@ -347,9 +348,3 @@ def draw_overlay(image: Array, grid: FloatArray, scale: Scale, caption: str = ""
 def _caption(result: LotScores, row: int) -> str:
     """Name and score of an image, below its overlay."""
     return f"{shown(result.images[row].name)}   score {result.scores[row]:.3f}"
-
-
-def _strips(height: int, width: int) -> Iterator[slice]:
-    """Yield the rows of an image a strip at a time: colouring takes many times the memory of the image."""
-    rows = max(1, _STRIP // width)
-    return (slice(top, min(top + rows, height)) for top in range(0, height, rows))

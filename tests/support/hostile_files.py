@@ -5,10 +5,12 @@ from __future__ import annotations
 import io
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from PIL import Image
+
+from musc_edge.runtime.images.reading import ImageError, read_image
 
 Entry = tuple[int, int, int, int]
 """Tag, type, count and value of a TIFF directory; the value is a place in the file where it is large."""
@@ -169,3 +171,18 @@ def wide_open(folder: Path) -> Path:
     script.write_text(f"#!/bin/sh\ntouch {folder}/started\nexit 1\n", encoding="utf-8")
     script.chmod(0o755)
     return folder
+
+
+def outcome(path: Path, read: Callable[[Path], object] = read_image) -> tuple[str, str]:
+    """Status and reason; 'ok' if the file is read."""
+    try:
+        read(path)
+    except ImageError as error:
+        return error.status, str(error)
+    return "ok", ""
+
+
+def outcome_of(folder: Path, content: bytes) -> tuple[str, str]:
+    """Status and reason of a file with this content."""
+    (folder / "x.png").write_bytes(content)
+    return outcome(folder / "x.png")

@@ -81,7 +81,7 @@ TURN: dict[int, Callable[[Array], Array]] = {
     7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
     8: lambda a: np.rot90(a, 1),
 }
-"""How stored pixels are turned for display (TIFF 6.0, tag 274)."""
+"""How stored pixels are turned for display (TIFF 6.0 and EXIF 2.3, tag 274)."""
 
 
 def cases() -> Iterator[Case]:

@@ -235,23 +235,11 @@ def netpbm() -> Iterator[Case]:
         data = values.astype(np.uint8 if white < 256 else ">u2").tobytes()
         suffix, expected = ".pgm" if channels == 1 else ".ppm", shown(values, white)
         start = head + b"%d\n" % white
-        kind = b"P5" if channels == 1 else b"P6"
-        yield Case(
-            "Netpbm",
-            f"{kind.decode()}, {white}",
-            content(kind + b"\n" + start + data),
-            expected,
-            suffix=suffix,
-        )
         text = b"\n".join(b" ".join(b"%d" % v for v in row) for row in values.reshape(HEIGHT, -1))
-        kind = b"P2" if channels == 1 else b"P3"
-        yield Case(
-            "Netpbm",
-            f"{kind.decode()}, {white}",
-            content(kind + b"\n" + start + text),
-            expected,
-            suffix=suffix,
-        )
+        for kinds, body in ((b"P5P6", data), (b"P2P3", text)):
+            kind = kinds[:2] if channels == 1 else kinds[2:]
+            file = content(kind + b"\n" + start + body)
+            yield Case("Netpbm", f"{kind.decode()}, {white}", file, expected, suffix=suffix)
         for alpha in (False, True):
             yield _pam(values, white, alpha, expected)
     yield Case(

@@ -11,10 +11,10 @@ from typing import Any
 
 from .. import cli
 from ..usage import UsageError
+from .choices import LAYOUTS, RESAMPLES
 
 REPORT, TABLE, TEXT, CURVES = "evaluation.json", "evaluation.csv", "evaluation.txt", "curves.png"
-_LAYOUTS = ("folder", "mvtec", "mvtec2", "visa", "btad", "csv")
-_RESAMPLES, _MOST_RESAMPLES = 1000, 100_000
+_MOST_RESAMPLES = 100_000
 
 
 def add_parser(commands: Any) -> None:
@@ -35,12 +35,12 @@ def add_parser(commands: Any) -> None:
     )
     add("--truth", required=True, type=Path, metavar="FOLDER|CSV",
         help="folder of the masks, or around it; or a table: image, label[, mask, kind]")  # fmt: skip
-    add("--layout", choices=_LAYOUTS,
+    add("--layout", choices=LAYOUTS,
         help="how the truth is laid out (default: csv for a file, else folder)")  # fmt: skip
     add("--threshold", type=float, metavar="T", help="score from which an image is rejected (default: the "
         "verdicts of the results, else the best for F1)")  # fmt: skip
-    add("--bootstrap", type=_draws, default=_RESAMPLES, metavar="N",
-        help=f"draws of the bootstrap intervals, 0 for none (default: {_RESAMPLES})")  # fmt: skip
+    add("--bootstrap", type=_draws, default=RESAMPLES, metavar="N",
+        help=f"draws of the bootstrap intervals, 0 for none (default: {RESAMPLES})")  # fmt: skip
     add("-o", "--out", type=Path, help=f"folder for {TEXT}, {TABLE}, {REPORT} and {CURVES}")
     add("--overwrite", action="store_true", help="replace an earlier evaluation")
     cli.add_common(parser, 5, 6, 7)
@@ -48,7 +48,7 @@ def add_parser(commands: Any) -> None:
 
 
 def _eval(args: argparse.Namespace) -> int:
-    from ...export.extras import need
+    from ..extras import need
 
     need("musc-edge eval")
     from ...runtime.results.output import new_folder

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...runtime.types import Array
+from .choices import RESAMPLES
 
-RESAMPLES = 1000
 _LEVEL = 0.95
 _SEED = 0
 

@@ -31,7 +31,6 @@ from ...runtime.images.kinds import IMAGE_SUFFIXES
 from ...runtime.images.reading import ImageError, read_image
 from ...runtime.types import Array
 
-LAYOUTS = ("folder", "mvtec", "mvtec2", "visa", "btad", "csv")
 _GOOD = {
     "mvtec": {"good"}, "mvtec2": {"good"}, "btad": {"ok"}, "visa": {"normal", "good"},
     "folder": {"good", "ok", "normal"},
@@ -99,7 +98,7 @@ def find_truth(source: Path, layout: str, lot: Path, names: Sequence[str]) -> Tr
     Parameters
     ----------
     source : the folder of masks, or a folder around it; with the layout "csv", the table.
-    layout : one of ``LAYOUTS``.
+    layout : one of ``choices.LAYOUTS``.
     lot : the lot's folder; the last parts of its path tell apart products with equal names inside.
 
     Raises

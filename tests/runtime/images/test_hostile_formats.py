@@ -17,20 +17,10 @@ from PIL import Image
 
 from musc_edge.runtime.images.reading import ImageError, read_header, read_image
 from support.containers import Tiff, Values
-from support.hostile_files import LIMITED, sparse
+from support.hostile_files import LIMITED, outcome_of, sparse
 from support.hostile_formats import box, gif, gif_of_blocks, heif, jpeg_2000, jpeg_xl
 from support.image_matrix import groups
 from support.lots import pixels
-
-
-def outcome(folder: Path, content: bytes) -> tuple[str, str]:
-    (folder / "x.png").write_bytes(content)
-    try:
-        read_image(folder / "x.png")
-    except ImageError as error:
-        return error.status, str(error)
-    return "ok", ""
-
 
 GIANTS: dict[str, bytes] = {
     "GIF": gif(60_000, 60_000),
@@ -46,7 +36,7 @@ GIANTS: dict[str, bytes] = {
 
 @pytest.mark.parametrize("kind", GIANTS)
 def test_giant_is_refused_by_its_header(tmp_path: Path, kind: str) -> None:
-    assert outcome(tmp_path, GIANTS[kind]) == ("too_large", "60000 x 60000 pixels; the limit is 178956970")
+    assert outcome_of(tmp_path, GIANTS[kind]) == ("too_large", "60000 x 60000 pixels; the limit is 178956970")
 
 
 MANY: dict[str, tuple[Callable[[], bytes], str]] = {
@@ -63,7 +53,7 @@ MANY: dict[str, tuple[Callable[[], bytes], str]] = {
 @pytest.mark.parametrize("given", MANY)
 def test_file_of_far_too_many_parts_is_unsupported(tmp_path: Path, given: str) -> None:
     make, reason = MANY[given]
-    status, found = outcome(tmp_path, make())
+    status, found = outcome_of(tmp_path, make())
     assert status == "unsupported"
     assert reason in found
 
@@ -74,7 +64,7 @@ def test_pictures_of_a_gif_are_counted_up_to_a_limit(tmp_path: Path) -> None:
 
 
 def test_picture_that_is_larger_than_its_canvas_is_not_decoded(tmp_path: Path) -> None:
-    status, reason = outcome(tmp_path, gif(10, 10, size=(100, 100)))
+    status, reason = outcome_of(tmp_path, gif(10, 10, size=(100, 100)))
     assert status == "unreadable"
     assert "10 x 10 pixels, but 100 x 100 inside" in reason
 
@@ -85,7 +75,7 @@ def test_strip_that_unpacks_to_more_than_its_pixels_makes_no_more(tmp_path: Path
     bomb = {8: zlib.compress(bytes(2 * 10**8), 9), 5: b"\x80\x00" * 1000, 32773: b"\x81\0" * 10**6}[packing]
     tags: dict[int, Values] = {258: [16] * 3, 259: packing, 262: 2, 277: 3, 284: 2}
     (tmp_path / "x.tif").write_bytes(Tiff((10, 10), [bomb] * 3, tags).content())
-    status, _ = outcome(tmp_path, (tmp_path / "x.tif").read_bytes())
+    status, _ = outcome_of(tmp_path, (tmp_path / "x.tif").read_bytes())
     assert status in ("ok", "unreadable")
 
 
@@ -94,7 +84,7 @@ def test_picture_in_a_strip_is_held_against_the_strip(tmp_path: Path) -> None:
     Image.new("RGB", (4000, 4000)).save(buffer, "WEBP", lossless=True)
     tags: dict[int, Values] = {258: [8] * 3, 259: 50001, 262: 2, 277: 3}
     content = Tiff((10, 10), [buffer.getvalue()], tags).content()
-    assert outcome(tmp_path, content) == (
+    assert outcome_of(tmp_path, content) == (
         "unreadable", "a part of 4000 x 4000 pixels where 10 x 10 belong"
     )  # fmt: skip
 
@@ -109,7 +99,7 @@ def test_strip_that_lies_outside_of_the_file(tmp_path: Path, value: int) -> None
         273: [8, value % (1 << 32), 8],
         279: [200, 200, 200],
     }
-    status, reason = outcome(tmp_path, Tiff((10, 10), [bytes(200)] * 3, tags).content())
+    status, reason = outcome_of(tmp_path, Tiff((10, 10), [bytes(200)] * 3, tags).content())
     assert (status, reason) == ("unreadable", "image file is truncated")
 
 
@@ -162,6 +152,6 @@ def test_damaged_file_is_refused_or_read_but_raises_nothing_else(tmp_path: Path,
 
 
 def test_dib_is_told_from_other_bytes(tmp_path: Path) -> None:
-    assert outcome(tmp_path, b"\x28\0\0\0" + bytes(100)) == ("unreadable", "not an image file")
+    assert outcome_of(tmp_path, b"\x28\0\0\0" + bytes(100)) == ("unreadable", "not an image file")
     Image.fromarray(pixels(5, 7)).save(tmp_path / "x.dib", "DIB")
     np.testing.assert_array_equal(np.asarray(read_image(tmp_path / "x.dib")), pixels(5, 7))

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from musc_edge.runtime.images.reading import ImageError, deepest_value, read_header, read_image
+from musc_edge.runtime.images.reading import deepest_value, read_header, read_image
 from support.hostile_files import (
     BYTES,
     LIMITED,
@@ -30,6 +30,8 @@ from support.hostile_files import (
     jpeg,
     jpeg_of_scans,
     many_entries,
+    outcome,
+    outcome_of,
     packed,
     page,
     png,
@@ -44,22 +46,8 @@ from support.hostile_files import (
 )
 
 
-def outcome(path: Path, read: Callable[[Path], object] = read_image) -> tuple[str, str]:
-    """Status and reason; 'ok' if the file is read."""
-    try:
-        read(path)
-    except ImageError as error:
-        return error.status, str(error)
-    return "ok", ""
-
-
 def not_read(kind: str) -> str:
     return f"a file of the kind {kind}, which is not read; save it as PNG"
-
-
-def outcome_of(folder: Path, content: bytes) -> tuple[str, str]:
-    (folder / "x.png").write_bytes(content)
-    return outcome(folder / "x.png")
 
 
 # ---- what a file is --------------------------------------------------------------------------

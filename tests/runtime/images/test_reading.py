@@ -9,7 +9,6 @@ import struct
 import subprocess
 import sys
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from musc_edge.runtime.images.reading import (
     read_image,
 )
 from musc_edge.runtime.types import PreprocessSpec
+from support.image_matrix import TURN
 from support.lots import MEAN, SPEC, STD, Array, pixels, write_png
 
 
@@ -169,37 +169,25 @@ def test_first_of_several_pages(tmp_path: Path, suffix: str) -> None:
 
 ORIENTATION = 0x0112
 
-UPRIGHT: dict[int, Callable[[Array], Array]] = {
-    1: lambda a: a,
-    2: lambda a: a[:, ::-1],
-    3: lambda a: a[::-1, ::-1],
-    4: lambda a: a[::-1],
-    5: lambda a: a.swapaxes(0, 1),
-    6: lambda a: np.rot90(a, -1),
-    7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
-    8: lambda a: np.rot90(a, 1),
-}
-"""How the stored pixels are turned for display (EXIF 2.3, tag 274)."""
-
 
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".webp"])
-@pytest.mark.parametrize("orientation", UPRIGHT)
+@pytest.mark.parametrize("orientation", TURN)
 def test_exif_orientation(tmp_path: Path, orientation: int, suffix: str) -> None:
     stored = pixels(4, 7)
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
     Image.fromarray(stored).save(tmp_path / f"x{suffix}", exif=exif, **lossless(suffix))
-    np.testing.assert_array_equal(read(tmp_path / f"x{suffix}"), UPRIGHT[orientation](stored))
+    np.testing.assert_array_equal(read(tmp_path / f"x{suffix}"), TURN[orientation](stored))
 
 
-@pytest.mark.parametrize("orientation", UPRIGHT)
+@pytest.mark.parametrize("orientation", TURN)
 def test_exif_orientation_of_jpeg(tmp_path: Path, orientation: int) -> None:
     stored = np.zeros((16, 32, 3), np.uint8)
     stored[:8, :16] = 255  # the corner that is stored first is white
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
     Image.fromarray(stored).save(tmp_path / "x.jpg", exif=exif, quality=95)
-    np.testing.assert_allclose(read(tmp_path / "x.jpg"), UPRIGHT[orientation](stored), atol=8)
+    np.testing.assert_allclose(read(tmp_path / "x.jpg"), TURN[orientation](stored), atol=8)
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 65535])
@@ -365,13 +353,13 @@ def test_truncated_deep_file_is_unreadable(tmp_path: Path, channels: int, part: 
 
 
 @pytest.mark.parametrize("suffix", [".tif", ".png"])
-@pytest.mark.parametrize("orientation", UPRIGHT)
+@pytest.mark.parametrize("orientation", TURN)
 def test_orientation_of_a_deep_file(tmp_path: Path, orientation: int, suffix: str) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     path = tmp_path / f"x{suffix}"
     Image.fromarray(deep(1)).save(path, exif=exif)
-    upright = UPRIGHT[orientation](deep(1))
+    upright = TURN[orientation](deep(1))
     header = read_header(path)
     assert (header.height, header.width) == upright.shape
     found = np.asarray(read_image(path, 12))
@@ -379,7 +367,7 @@ def test_orientation_of_a_deep_file(tmp_path: Path, orientation: int, suffix: st
 
 
 @pytest.mark.parametrize("suffix", [".tif", ".png"])
-@pytest.mark.parametrize("orientation", UPRIGHT)
+@pytest.mark.parametrize("orientation", TURN)
 def test_orientation_of_a_deep_file_in_colour(tmp_path: Path, orientation: int, suffix: str) -> None:
     path = tmp_path / f"x{suffix}"
     if suffix == ".tif":
@@ -387,7 +375,7 @@ def test_orientation_of_a_deep_file_in_colour(tmp_path: Path, orientation: int, 
     else:
         assert cv2.imwrite(str(path), deep(3))
         turn_png(path, orientation)
-    upright = UPRIGHT[orientation](deep(3))
+    upright = TURN[orientation](deep(3))
     header = read_header(path)
     assert (header.height, header.width) == upright.shape[:2]
     found = np.asarray(read_image(path, 12))
@@ -503,7 +491,7 @@ def test_header_of_an_8_bit_image(tmp_path: Path, suffix: str) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".webp"])
-@pytest.mark.parametrize("orientation", UPRIGHT)
+@pytest.mark.parametrize("orientation", TURN)
 def test_header_has_the_size_as_displayed(tmp_path: Path, suffix: str, orientation: int) -> None:
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
