@@ -52,10 +52,10 @@ def _eval(args: argparse.Namespace) -> int:
 
     need("musc-edge eval")
     from ...runtime.results.output import new_folder
+    from ...runtime.results.read_results import all_lots
     from ..progress import ProgressLine
     from .eval_text import evaluation_csv, evaluation_facts, evaluation_text
     from .evaluate import evaluate
-    from .read_results import all_lots
 
     for path in (*args.results, args.truth):
         if not path.exists():

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from ...runtime.errors import LotError
+from ...runtime.results.read_results import ScoredImage, ScoredLot
 from ...runtime.types import Array, FloatArray
 from .image_metrics import Confusion, ImageMetrics, confusion, f1_max, image_metrics
 from .pixel_metrics import PixelMetrics, pixel_metrics
-from .read_results import ScoredImage, ScoredLot
 from .truth import Truth, find_truth
 
 Progress = Callable[[str, int, int, str], None]

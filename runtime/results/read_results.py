@@ -15,11 +15,11 @@ from PIL import Image
 
 from ..._files import read_regular
 from ..._json import parse_json
-from ...runtime.errors import LotError
-from ...runtime.results.write import LOT, SCORES
-from ...runtime.scoring.anomaly_map import upsample
-from ...runtime.store.npy import read_data, read_header
-from ...runtime.types import FloatArray
+from ..errors import LotError
+from ..scoring.anomaly_map import upsample
+from ..store.npy import read_data, read_header
+from ..types import FloatArray
+from .write import LOT, SCORES
 
 _LARGEST = 1 << 28  # bytes of a table, a description or a map
 _PNG_TOP = {"png8": 255, "png16": 65535}
