@@ -73,9 +73,8 @@ def score_lot(
             scores = in_distance_units(lot_scores, raw)
         copies, warnings = _look_at(run, features, raw, watch)
         return LotResult(
-            features.images, features.skipped, maps, raw, scores, lot_scores, features.cls, warnings, survey,
-            run.facts(features), copies,
-        )  # fmt: skip
+            features.images, features.skipped, maps, raw, scores, lot_scores, features.cls,
+            warnings, survey, run.facts(features), copies)  # fmt: skip
 
 
 def _survey(

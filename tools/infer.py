@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._numbers import counted
 from ..runtime.settings import PAPER
-from . import cli
+from . import arguments, cli
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,13 +57,13 @@ def add_parser(commands: Any) -> None:
         help="score the files of this list instead of searching LOT_DIR: names relative to it, one a line "
         "(or each ended by a NUL, as by find -print0); - for standard input")  # fmt: skip
     method = cli.add_scoring(parser)
-    method.add_argument("--neighbors", type=cli.neighbors, default=PAPER.neighbors, metavar="K,K,...",
+    method.add_argument("--neighbors", type=arguments.neighbors, default=PAPER.neighbors, metavar="K,K,...",
         help="window sizes of the rescoring, the image itself counted (default: 1,2,3)")  # fmt: skip
     reading = parser.add_argument_group("images")
     add = reading.add_argument
     add("--bit-depth", choices=("auto", "8", "10", "12", "14", "16"), default="auto",
         help="full scale of files with more than 8 bits; auto: the smallest that holds the lot")  # fmt: skip
-    add("--max-pixels", type=cli.pixels, default=None, metavar="N",
+    add("--max-pixels", type=arguments.pixels, default=None, metavar="N",
         help="images with more pixels are not decoded, such as 400M (default: 179M)")  # fmt: skip
     output = parser.add_argument_group("output")
     add = output.add_argument
@@ -77,7 +77,7 @@ def add_parser(commands: Any) -> None:
     add("--csv", choices=("plain", "excel"), default="plain",
         help="excel: scores.csv as spreadsheets open it well, with a byte order mark and no cell that they "
         "would run as a formula (default: plain)")  # fmt: skip
-    add("--top", type=cli.top, metavar="N",
+    add("--top", type=arguments.top, metavar="N",
         help="images in the list on the terminal and on the contact sheet (default: 10 and 8)")  # fmt: skip
     cli.add_resources(parser).add_argument("--resume", action="store_true",
         help="keep finished work beside the results until they are complete; after an interruption of any "
@@ -98,7 +98,7 @@ def _infer(args: argparse.Namespace) -> int:
 
     if args.maps == "none" and args.map_format:
         args.usage_error("--map-format has no meaning with --maps none")
-    root = cli.lot_folder(args.lot)
+    root = arguments.lot_folder(args.lot)
     out = Path(args.out) if args.out else Path(f"{root.resolve().name}-musc")
     require_apart(out, root)
     names = _read_list(args) if args.list else None

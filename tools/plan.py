@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import cli
+from . import arguments, cli
 
 if TYPE_CHECKING:
     from ..runtime.settings import ScoreSettings
@@ -19,9 +19,14 @@ def add_parser(commands: Any) -> None:
     """Add the command to a parser's ``commands``."""
     parser = commands.add_parser("plan", help="say what scoring a lot of some size would take here")
     add = parser.add_argument
-    add("images", metavar="IMAGES", type=cli.images, help="number of images in the lot, or a folder of them")
+    add(
+        "images",
+        metavar="IMAGES",
+        type=arguments.images,
+        help="number of images in the lot, or a folder of them",
+    )
     add("-b", "--bundle", help="bundle folder (default: as for infer)")
-    add("--devices", type=cli.memories, metavar="SIZE,...",
+    add("--devices", type=arguments.memories, metavar="SIZE,...",
         help="show instead the plans for GPUs with this much free memory, such as 8G,24G")  # fmt: skip
     add("--resume", action="store_true", help="as for infer: work is kept in files")
     cli.add_scoring(parser)

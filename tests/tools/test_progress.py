@@ -14,6 +14,34 @@ class Terminal(io.StringIO):
         return True
 
 
+class Clock:
+    """Stands still until a test lets seconds pass."""
+
+    def __init__(self) -> None:
+        self.now = 50.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The clock that a progress line reads."""
+    clock = Clock()
+    monkeypatch.setattr("time.monotonic", clock)
+    return clock
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    """A terminal of 120 columns."""
+    monkeypatch.setenv("COLUMNS", "120")
+    return Terminal()
+
+
 def test_rate_is_that_of_the_whole_stage() -> None:
     text = progress_text("ViT", 30, 120, "images", 15.0)
     assert text == "  ViT              [###.........]  25%  30/120 images  2.0/s  45.0 s left"
@@ -39,23 +67,19 @@ def test_durations(seconds: float, text: str) -> None:
     assert duration(seconds) == text
 
 
-def test_a_stages_first_report_says_what_was_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = 50.0
-    monkeypatch.setattr("time.monotonic", lambda: clock)
-    monkeypatch.setenv("COLUMNS", "120")
-    stream = Terminal()
-    show = ProgressLine(stream, {"score": "mutual scoring"})
+def test_a_stages_first_report_says_what_was_kept(clock: Clock, terminal: Terminal) -> None:
+    show = ProgressLine(terminal, {"score": "mutual scoring"})
     show("score", 600, 1000, "pairs")
-    clock += 10
+    clock.wait(10)
     show("score", 700, 1000, "pairs")
-    clock += 20
+    clock.wait(20)
     show("score", 1000, 1000, "pairs")
-    clock += 5
+    clock.wait(5)
     show("extract", 0, 10, "images")  # another stage begins anew
-    clock += 5
+    clock.wait(5)
     show("extract", 5, 10, "images")
     show.close()
-    lines = stream.getvalue().replace("\r\x1b[K", "\n").splitlines()
+    lines = terminal.getvalue().replace("\r\x1b[K", "\n").splitlines()
     assert [line.partition("]")[2].rstrip() for line in lines if line] == [
         "  60%  600/1,000 pairs  0.0/s",
         "  70%  700/1,000 pairs  10.0/s  30.0 s left",
@@ -65,16 +89,12 @@ def test_a_stages_first_report_says_what_was_kept(monkeypatch: pytest.MonkeyPatc
     ]
 
 
-def test_work_that_turns_out_damaged_shows_less_done(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = 50.0
-    monkeypatch.setattr("time.monotonic", lambda: clock)
-    monkeypatch.setenv("COLUMNS", "120")
-    stream = Terminal()
-    show = ProgressLine(stream, {})
+def test_work_that_turns_out_damaged_shows_less_done(clock: Clock, terminal: Terminal) -> None:
+    show = ProgressLine(terminal, {})
     show("score", 600, 1000, "pairs")
-    clock += 10
+    clock.wait(10)
     show("score", 500, 1000, "pairs")
-    shown = stream.getvalue()
+    shown = terminal.getvalue()
     assert "500/1,000 pairs" in shown
     assert "-" not in shown.partition("500/1,000")[2]  # neither a rate nor a time below zero
 
@@ -87,31 +107,26 @@ def test_silent_where_nobody_watches() -> None:
     assert stream.getvalue() == ""
 
 
-def test_a_line_also_says_what_all_stages_take(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = 50.0
-    monkeypatch.setattr("time.monotonic", lambda: clock)
-    monkeypatch.setenv("COLUMNS", "120")
-    stream = Terminal()
-    show = ProgressLine(stream, {})
+def test_a_line_also_says_what_all_stages_take(clock: Clock, terminal: Terminal) -> None:
+    show = ProgressLine(terminal, {})
     show.expect({"extract": 100.0, "score": 60.0})
     show("extract", 0, 100, "images")
-    clock += 40
+    clock.wait(40)
     show("extract", 20, 100, "images")
-    assert stream.getvalue().rstrip().endswith("2 min 40 s left, 3 min 40 s for all")
+    assert terminal.getvalue().rstrip().endswith("2 min 40 s left, 3 min 40 s for all")
 
 
-def test_elsewhere_a_new_time_is_told_where_it_is_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock, told = 50.0, list[str]()
-    monkeypatch.setattr("time.monotonic", lambda: clock)
+def test_elsewhere_a_new_time_is_told_where_it_is_another(clock: Clock) -> None:
+    told: list[str] = []
     show = ProgressLine(io.StringIO(), {}, told.append)
     show.expect({"extract": 100.0, "score": 60.0})
     show("extract", 0, 100, "images")
-    clock += 20
+    clock.wait(20)
     show("extract", 10, 100, "images")  # 200 s, not 100
     assert told == ["      time about 4 min 20 s from the plan on, by what is done; 4 min 0 s left"]
-    clock += 180
+    clock.wait(180)
     show("extract", 100, 100, "images")
     show("score", 0, 1000, "pairs")
-    clock += 6
+    clock.wait(6)
     show("score", 100, 1000, "pairs")  # as was forecast
     assert len(told) == 1

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from musc_edge.tools import cli, edge, export
+from musc_edge.tools import arguments, cli, edge, export
 from musc_edge.tools.bench import cli as bench
 from support.command_line import Run, run_here
 from support.lots import make_bundle, write_png
@@ -103,7 +103,7 @@ def test_the_line_of_usage_has_what_must_be_given() -> None:
      ("500MB", 5 * 10**8), ("1e9", 10**9), ("2000000000", 2 * 10**9), ("1T", 10**12)],
 )  # fmt: skip
 def test_sizes_are_understood_as_people_write_them(text: str, amount: int) -> None:
-    assert cli.memory(text) == amount
+    assert arguments.memory(text) == amount
 
 
 # ---- help ------------------------------------------------------------------------------------

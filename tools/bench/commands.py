@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..._extras import install
 from ...runtime.settings import PAPER
-from .. import cli
+from .. import arguments, cli
 
 if TYPE_CHECKING:
     from .report import Report
@@ -45,11 +45,11 @@ def all_threads(args: argparse.Namespace) -> int:
 def _lot_options(parser: Any) -> None:
     add = parser.add_argument
     add("lot", metavar="LOT_DIR", nargs="?", help="folder of images")
-    add("--synthetic", type=cli.positive, metavar="N", help="N made-up images instead of a folder")
+    add("--synthetic", type=arguments.positive, metavar="N", help="N made-up images instead of a folder")
     add("-b", "--bundle", help="bundle folder (default: as for musc-edge infer)")
     cli.add_scoring(parser)
     cli.add_resources(parser)
-    add("--cold-rounds", type=cli.positive, default=3, help="processes started anew (default: 3)")
+    add("--cold-rounds", type=arguments.positive, default=3, help="processes started anew (default: 3)")
     _add_rounds(parser)
     parser.set_defaults(usage_error=parser.error)
 
@@ -57,7 +57,7 @@ def _lot_options(parser: Any) -> None:
 def _measure_lot(args: argparse.Namespace, report: Report) -> None:
     if (args.lot is None) == (args.synthetic is None):
         args.usage_error("give either LOT_DIR or --synthetic N")
-    given = cli.lot_folder(args.lot) if args.lot is not None else None
+    given = arguments.lot_folder(args.lot) if args.lot is not None else None
     import tempfile
     from pathlib import Path
 
@@ -101,12 +101,12 @@ def _backbone_options(parser: Any) -> None:
         help="images in a run (default: 1,2,4,8,16)")  # fmt: skip
     add("--backend", choices=("cpu", "cuda", "tensorrt"), default="cpu",
         help="cpu and cuda are ONNX Runtime (default: cpu)")  # fmt: skip
-    add("--threads", type=cli.threads, help="threads of the ViT (default: all cores)")
+    add("--threads", type=arguments.threads, help="threads of the ViT (default: all cores)")
     _add_rounds(parser, 10)
 
 
 def _batches(text: str) -> tuple[int, ...]:
-    return tuple(cli.batch(part) for part in text.split(","))
+    return tuple(arguments.batch(part) for part in text.split(","))
 
 
 def _measure_backbone(args: argparse.Namespace, report: Report) -> None:
@@ -132,13 +132,19 @@ def _measure_backbone(args: argparse.Namespace, report: Report) -> None:
 def _scorer_options(parser: Any) -> None:
     add = parser.add_argument
     add(
-        "--images", type=cli.integers, default=(90,), metavar="N,N,...", help="lots of N images (default: 90)"
+        "--images",
+        type=arguments.integers,
+        default=(90,),
+        metavar="N,N,...",
+        help="lots of N images (default: 90)",
     )
-    add("--layers", type=cli.positive, default=1, help="S (default: 1)")
-    add("--grid", type=cli.image_size, default=(16, 16), metavar="G|GhxGw", help="patches (default: 16)")
-    add("--width", type=cli.positive, default=384, help="C (default: 384)")
-    add("--degrees", type=cli.degrees, default=PAPER.degrees, help="r (default: 1,3,5)")
-    add("--threads", type=cli.threads, help="of every case (default: all cores)")
+    add("--layers", type=arguments.positive, default=1, help="S (default: 1)")
+    add(
+        "--grid", type=arguments.image_size, default=(16, 16), metavar="G|GhxGw", help="patches (default: 16)"
+    )
+    add("--width", type=arguments.positive, default=384, help="C (default: 384)")
+    add("--degrees", type=arguments.degrees, default=PAPER.degrees, help="r (default: 1,3,5)")
+    add("--threads", type=arguments.threads, help="of every case (default: all cores)")
     add("--scorers", type=_scorers, default=("numpy", "numba"), help="what to time (default: numpy,numba)")
     add("--against", choices=("reference",), help="in turn with the authors' form in torch")
     add("--no-warm-up", action="store_true", help="count the first round: for sizes that take minutes")
@@ -175,7 +181,7 @@ def _measure_scorer(args: argparse.Namespace, report: Report) -> None:
 
 
 def _peak_options(parser: Any) -> None:
-    parser.add_argument("--threads", type=cli.threads, help="threads (default: all cores)")
+    parser.add_argument("--threads", type=arguments.threads, help="threads (default: all cores)")
     _add_rounds(parser, 10)
 
 
@@ -203,7 +209,7 @@ def _measure_startup(args: argparse.Namespace, report: Report) -> None:
 def _add_rounds(parser: Any, default: int | None = None) -> None:
     shown = default or "until the median is sure to 2 %%, or two minutes"
     parser.add_argument(
-        "--rounds", type=cli.positive, default=default, help=f"counted rounds (default: {shown})"
+        "--rounds", type=arguments.positive, default=default, help=f"counted rounds (default: {shown})"
     )
 
 

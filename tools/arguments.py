@@ -1,0 +1,186 @@
+"""Types of command-line arguments: the text that was given as a value, or an error on what was expected."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from contextlib import suppress
+from pathlib import Path
+
+from .._numbers import counted
+from ..runtime.settings import MAX_DEGREE
+from .usage import UsageError
+
+MAX_THREADS, MAX_BATCH, MAX_IMAGES = 256, 1024, 10**7
+_AMOUNT = re.compile(
+    r"(?P<number>(\d+\.?\d*|\.\d+)(e\d+)?) *(?P<unit>[kmgt]?)(?P<binary>i(?=b))?b?", re.IGNORECASE | re.ASCII
+)
+_LEAST_MEMORY, _FEW_GIGABYTES, _LEAST_PIXELS = 100_000, 64, 1000
+
+
+def lot_folder(text: str) -> Path:
+    """The folder of a lot; UsageError if there is none."""
+    give = "give the folder that holds the lot's images"
+    if not text:
+        raise UsageError(f"LOT_DIR is empty: {give}.")
+    if not Path(text).is_dir():
+        problem = "is a file" if Path(text).exists() else "does not exist"
+        raise UsageError(f"{text} {problem}: {give}.")
+    return Path(text)
+
+
+def integers(text: str) -> tuple[int, ...]:
+    """Parse '1,3,5' -> (1, 3, 5)."""
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected whole numbers such as 1,3,5") from error
+
+
+def arches(text: str) -> tuple[str, ...]:
+    """Parse 'sm_87,sm_86' -> ("sm_87", "sm_86"), each once."""
+    from ..kernels.cuda_source import arch_number
+
+    names = tuple(dict.fromkeys(text.split(",")))
+    try:
+        for name in names:
+            arch_number(name)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return names
+
+
+def degrees(text: str) -> tuple[int, ...]:
+    """Parse aggregation degrees: positive odd numbers, each once."""
+    values = integers(text)
+    if any(value % 2 == 0 or not 1 <= value <= MAX_DEGREE for value in values) or len(set(values)) != len(
+        values
+    ):
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: expected different odd numbers from 1 to {MAX_DEGREE} such as 1,3,5"
+        )
+    return values
+
+
+def neighbors(text: str) -> tuple[int, ...]:
+    """Parse window sizes of RsCIN: 1 or more."""
+    values = integers(text)
+    if min(values) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected numbers of 1 or more such as 1,2,3")
+    return values
+
+
+def interval(text: str) -> tuple[float, float]:
+    """Parse '0,0.3' -> (0.0, 0.3), with 0 <= lo < hi <= 1."""
+    try:
+        lo, hi = (float(part) for part in text.split(","))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected two numbers such as 0,0.3") from error
+    if not 0 <= lo < hi <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected 0 <= lo < hi <= 1")
+    return lo, hi
+
+
+def positive(text: str) -> int:
+    """Parse a whole number of 1 or more."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number of 1 or more")
+    return int(text)
+
+
+def threads(text: str) -> int:
+    """Parse a number of threads."""
+    return _at_most(positive(text), MAX_THREADS, "threads")
+
+
+def batch(text: str) -> int:
+    """Parse the images in one run of the ViT."""
+    return _at_most(positive(text), MAX_BATCH, "images")
+
+
+def images(text: str) -> int | Path:
+    """Parse the number of images of a lot, or a folder of them."""
+    if text.isdecimal():
+        return _at_most(positive(text), MAX_IMAGES, "images")
+    if not Path(text or "-").is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number of images, or a folder of them")
+    return Path(text)
+
+
+def top(text: str) -> int:
+    """Parse how many of the most suspicious images are shown."""
+    from ..runtime.results.image_files import MOST_TOP
+
+    return _at_most(positive(text), MOST_TOP, "images")
+
+
+def _at_most(value: int, limit: int, what: str) -> int:
+    if value > limit:
+        raise argparse.ArgumentTypeError(f"{value}: expected at most {limit} {what}")
+    return value
+
+
+def image_size(text: str) -> tuple[int, int]:
+    """Parse '224' -> (224, 224); '224x448' -> height 224, width 448."""
+    parts = text.lower().split("x")
+    if len(parts) > 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: expected pixels such as 224, or HEIGHTxWIDTH such as 224x448"
+        )
+    return int(parts[0]), int(parts[-1])
+
+
+def triple(text: str) -> tuple[float, float, float]:
+    """Parse three numbers such as '0.485,0.456,0.406'."""
+    try:
+        r, g, b = (float(part) for part in text.split(","))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected three numbers, for R, G and B") from error
+    return r, g, b
+
+
+def spread(text: str) -> tuple[float, float, float]:
+    """Parse three numbers above 0."""
+    values = triple(text)
+    if not all(0 < value < float("inf") for value in values):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected three numbers above 0, for R, G and B")
+    return values
+
+
+def memory(text: str) -> int:
+    """Parse '2G', '500M', '1.5 GiB' or a number of bytes."""
+    value = _amount(text, "an amount of memory such as 500M or 2G")
+    if value < _LEAST_MEMORY:
+        unit = "G" if value < _FEW_GIGABYTES else "M"
+        meant = f"; did you mean {text}{unit}?" if text.isdecimal() else ""
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is {counted(value, 'byte')}, too little for anything{meant}"
+        )
+    return value
+
+
+def memories(text: str) -> tuple[int, ...]:
+    """Parse amounts of memory such as '8G,24G'."""
+    return tuple(memory(part) for part in text.split(","))
+
+
+def pixels(text: str) -> int:
+    """Parse '400M' or a number of pixels."""
+    value = _amount(text, "a number of pixels such as 400M")
+    if value < _LEAST_PIXELS and text.isdecimal():
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: no photograph has so few pixels in all; did you mean {text}M?"
+        )
+    return value
+
+
+def _amount(text: str, expected: str) -> int:
+    parts = _AMOUNT.fullmatch(text.strip())
+    value = 0
+    if parts:
+        unit, binary = parts["unit"].upper(), parts["binary"]
+        with suppress(OverflowError):
+            value = int(float(parts["number"]) * (1024 if binary else 1000) ** " KMGT".index(unit or " "))
+    if value <= 0:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected {expected}")
+    return value
