@@ -52,6 +52,11 @@ class _Info:
         return (self.width * self.bits + 31) // 32 * 4
 
 
+def is_bmp(start: bytes) -> bool:
+    """Return whether a file begins like a BMP with a header of a kind that is read."""
+    return start.startswith(b"BM") and int.from_bytes(start[14:18], "little") in (12, *_HEADERS)
+
+
 def is_dib(start: bytes) -> bool:
     """Return whether a file begins like a DIB."""
     if len(start) < 16:

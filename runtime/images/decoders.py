@@ -25,7 +25,8 @@ from PIL.WebPImagePlugin import WebPImageFile
 from ..types import Array
 from .bmp import bmp_samples
 from .extras import codecs, heif
-from .image_bytes import START, FileHeader, ImageError, ImageInput, read_at
+from .first_bytes import read_start
+from .image_bytes import FileHeader, ImageError, ImageInput, read_at, wrong_size
 from .jpeg_header import check_jpeg, jpeg_header
 from .netpbm import netpbm_samples
 from .png_header import transparent_gray
@@ -88,10 +89,7 @@ def open_pillow(file: ImageInput, header: FileHeader) -> ImageFile.ImageFile:
             "unreadable", f"damaged, or a kind of {header.kind} that is not read ({error})"
         ) from error
     if not _same_size(image.size, header):
-        found = f"{image.width} x {image.height}"
-        raise ImageError(
-            "unreadable", f"a header of {header.width} x {header.height} pixels, but {found} inside"
-        )
+        raise wrong_size(header, *image.size)
     return image
 
 
@@ -138,7 +136,7 @@ def read_samples(file: ImageInput, header: FileHeader) -> Samples:
         return bmp_samples(file, header)
     if header.decoder == "jpegxl":
         return _jpeg_xl(file, header)
-    page, _ = read_page(file, read_at(file, 0, START))
+    page, _ = read_page(file, read_start(file))
     if header.decoder == "old jpeg":
         if OLD_JPEG not in page.directory.entries:
             raise ImageError("unsupported", "a TIFF of an old-style JPEG in parts; save it as PNG")
@@ -155,7 +153,7 @@ def _by_opencv(file: ImageInput, header: FileHeader) -> Samples:
     if pixels is None or pixels.dtype not in (np.uint8, np.uint16):
         raise ImageError("unreadable", f"damaged, or a kind of {header.kind} that is not read")
     if pixels.shape[:2] != (header.height, header.width):
-        raise ImageError("unreadable", "OpenCV finds another size than the header")
+        raise wrong_size(header, pixels.shape[1], pixels.shape[0])
     opaque = header.white or 65535
     if pixels.ndim == 2:
         key = transparent_gray(file) if header.kind == "png" else None
@@ -189,10 +187,10 @@ def _jpeg_xl(file: ImageInput, header: FileHeader) -> Samples:
     file.allow(header)
     file.seek(0)
     pixels: Array = library.jpegxl_decode(file.read(), index=0)
-    if pixels.shape[:2] != (header.height, header.width) or pixels.dtype.kind != "u":
-        raise ImageError(
-            "unreadable", f"a header of {header.width} x {header.height} pixels, but others inside"
-        )
+    if pixels.shape[:2] != (header.height, header.width):
+        raise wrong_size(header, pixels.shape[1], pixels.shape[0])
+    if pixels.dtype.kind != "u":
+        raise ImageError("unreadable", f"a JPEG XL file of whole numbers, but {pixels.dtype} inside")
     pixels = pixels.reshape(*pixels.shape[:2], -1)
     has_alpha = pixels.shape[2] in (2, 4)
     colours = min(pixels.shape[2] - has_alpha, 3)
@@ -206,7 +204,7 @@ def _whole_jpeg(content: bytes, header: FileHeader) -> Samples:
     source = io.BytesIO(content)
     inside = jpeg_header(source)
     if (inside.width, inside.height) != (header.width, header.height):
-        raise ImageError("unreadable", "the JPEG inside has another size than the header")
+        raise wrong_size(header, inside.width, inside.height)
     check_jpeg(source, inside)
     source.seek(0)
     return Samples(np.asarray(_Jpeg(source).convert("RGB")), None, 255)

@@ -6,10 +6,9 @@ import struct
 from typing import BinaryIO
 
 from .boxes import boxes, find_box
-from .image_bytes import FileHeader, ImageError, read_at, unpack_at
+from .image_bytes import FileHeader, ImageError, unpack_at
 
 _AVIF, _HEIC = (b"avif", b"avis"), (b"heic", b"heix", b"heim", b"heis", b"mif1", b"hevc", b"hevx", b"msf1")
-_MOST_BRANDS = 4096  # bytes
 
 
 def heif_kind(start: bytes) -> str | None:
@@ -44,8 +43,3 @@ def heif_header(file: BinaryIO, kind: str) -> FileHeader:
         raise ImageError("unreadable", f"a {kind.upper()} file without its picture")
     width, height = max(sizes, key=lambda size: size[0] * size[1])
     return FileHeader(kind, width, height, 4 * width * height, decoder="pillow")
-
-
-def brands_of(file: BinaryIO) -> bytes:
-    """Return the beginning of a file with all the brands that it names."""
-    return read_at(file, 0, _MOST_BRANDS)

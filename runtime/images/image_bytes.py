@@ -26,9 +26,6 @@ FAR_TOO_MUCH = "its data is far more, or in far more parts, than its pixels need
 
 BLOCK = 1 << 16
 
-START = 512
-"""Bytes from which a file's kind is told."""
-
 
 class ImageError(Exception):
     """The reason why an image cannot be scored; ``status`` is the word for it in scores.csv."""
@@ -124,3 +121,9 @@ def unpack_at(file: BinaryIO, offset: int, form: str) -> tuple[Any, ...]:
 def too_many(what: str, most: int) -> ImageError:
     """Make the error for a file that has more of something than any decoder should be given."""
     return ImageError("unsupported", f"more than {most:,} {what}, which no decoder here is given")
+
+
+def wrong_size(header: FileHeader, width: int, height: int) -> ImageError:
+    """Make the error for a decoder that finds another size than the header's."""
+    said = f"a header of {header.width} x {header.height} pixels"
+    return ImageError("unreadable", f"{said}, but {width} x {height} inside")

@@ -1,7 +1,7 @@
 """Decide from the first bytes of a file what it is and who decodes it.
 
 Pillow has fifty plugins, and its own search gives a file to any that claims it, whatever the name: one starts
-Ghostscript, others decode what is packed inside.  Here the formats of ``FORMATS`` are known.  Our own code
+Ghostscript, others decode what is packed inside.  Here the kinds of ``first_bytes`` are known.  Our own code
 reads the header of each (:func:`read_file_header`), which names the decoder, and only then does the file go
 there (``decoders``).
 
@@ -25,84 +25,33 @@ import io
 from collections.abc import Callable
 from typing import BinaryIO
 
-from . import jp2_header, jxl_header
-from .bmp import bmp_header, is_dib
-from .heif_header import brands_of, heif_header, heif_kind
-from .image_bytes import START, FileHeader, ImageError, read_at
-from .jp2_header import jp2_header as read_jp2_header
+from .bmp import bmp_header
+from .first_bytes import kind_of, other_kind, read_start
+from .heif_header import heif_header
+from .image_bytes import FileHeader, ImageError, read_at
+from .jp2_header import jp2_header
 from .jpeg_header import jpeg_header
-from .jxl_header import jxl_header as read_jxl_header
-from .netpbm import KINDS, netpbm_header
-from .png_header import SIGNATURE, png_header
+from .jxl_header import jxl_header
+from .netpbm import netpbm_header
+from .png_header import png_header
 from .small_headers import gif_header, webp_header
 from .tiff_header import tiff_header
-from .tiff_page import PREFIXES
 
-_WEBP = (b"VP8 ", b"VP8L", b"VP8X")
-_SPACE = b" \t\r\n\f\v#"
-
-
-def _is_webp(start: bytes) -> bool:
-    return start.startswith(b"RIFF") and start[8:12] == b"WEBP" and start[12:16] in _WEBP
-
-
-def _is_netpbm(start: bytes) -> bool:
-    return start.startswith(KINDS) and start[2:3] in [_SPACE[k : k + 1] for k in range(len(_SPACE))]
-
-
-FORMATS: tuple[tuple[Callable[[bytes], bool], Callable[[BinaryIO, bytes], FileHeader]], ...] = (
-    (lambda start: start.startswith(SIGNATURE), lambda file, _: png_header(file)),
-    (lambda start: start.startswith(b"\xff\xd8\xff"), lambda file, _: jpeg_header(file)),
-    (lambda start: start.startswith(PREFIXES), tiff_header),
-    (_is_webp, webp_header),
-    (lambda start: start.startswith(b"BM"), lambda file, _: bmp_header(file, "bmp")),
-    (lambda start: start.startswith((b"GIF87a", b"GIF89a")), lambda file, _: gif_header(file)),
-    (_is_netpbm, lambda file, _: netpbm_header(file)),
-    (
-        lambda start: start.startswith((jp2_header.SIGNATURE, jp2_header.CODESTREAM)),
-        lambda file, _: read_jp2_header(file),
-    ),
-    (lambda start: start.startswith((jxl_header.SIGNATURE, jxl_header.CODESTREAM)), read_jxl_header),
-    (lambda start: heif_kind(start) == "avif", lambda file, _: heif_header(file, "avif")),
-    (lambda start: heif_kind(start) == "heic", lambda file, _: heif_header(file, "heic")),
-    (is_dib, lambda file, _: bmp_header(file, "dib")),
-)
-"""How the files that are read begin, and who reads the header of each."""
-
-_OTHERS = {
-    "BPG": (b"BPG\xfb",),
-    "CUR": (b"\0\0\2\0",),
-    "DDS": (b"DDS ",),
-    "DjVu": (b"AT&TFORM",),
-    "EPS": (b"%!PS", b"\xc5\xd0\xd3\xc6"),
-    "FITS": (b"SIMPLE  =",),
-    "FLIF": (b"FLIF",),
-    "HDF5": (b"\x89HDF",),
-    "ICNS": (b"icns",),
-    "ICO": (b"\0\0\1\0",),
-    "JNG": (b"\x8bJNG",),
-    "JPEG XR": (b"II\xbc",),
-    "MNG": (b"\x8aMNG",),
-    "OpenEXR": (b"\x76\x2f\x31\x01",),
-    "PCX": (b"\x0a\x05\x01",),
-    "PDF": (b"%PDF",),
-    "PFM (floating-point)": (b"PF\n", b"Pf\n"),
-    "PSD": (b"8BPS",),
-    "QOI": (b"qoif",),
-    "Radiance": (b"#?RADIANCE", b"#?RGBE"),
-    "raw camera": (b"FUJIFILMCCD", b"IIRO", b"IIU\0"),
-    "SGI": (b"\x01\xda",),
-    "Sun raster": (b"\x59\xa6\x6a\x95",),
-    "SVG": (b"<svg",),
-    "WMF": (b"\xd7\xcd\xc6\x9a",),
-    "XBM": (b"#define ",),
-    "XCF": (b"gimp xcf",),
-    "XPM": (b"/* XPM",),
-    "ZIP": (b"PK\3\4",),
-    "gzip": (b"\x1f\x8b",),
-    "numpy": (b"\x93NUMPY",),
+READERS: dict[str, Callable[[BinaryIO, bytes], FileHeader]] = {
+    "png": lambda file, _: png_header(file),
+    "jpeg": lambda file, _: jpeg_header(file),
+    "tiff": tiff_header,
+    "webp": webp_header,
+    "bmp": lambda file, _: bmp_header(file, "bmp"),
+    "gif": lambda file, _: gif_header(file),
+    "netpbm": lambda file, _: netpbm_header(file),
+    "jpeg2000": lambda file, _: jp2_header(file),
+    "jpegxl": jxl_header,
+    "avif": lambda file, _: heif_header(file, "avif"),
+    "heic": lambda file, _: heif_header(file, "heic"),
+    "dib": lambda file, _: bmp_header(file, "dib"),
 }
-"""Kinds that are told by name, and how they begin."""
+"""Who reads the header of each kind that ``first_bytes`` tells."""
 
 _TGA_END = b"TRUEVISION-XFILE.\0"
 
@@ -115,7 +64,7 @@ def read_file_header(file: BinaryIO, max_pixels: int) -> FileHeader:
     ImageError
         If it is of no kind that is read, has no size or one above ``max_pixels``, or would cost too much.
     """
-    header = _header(file, read_at(file, 0, START))
+    header = _header(file, read_start(file))
     if header.width <= 0 or header.height <= 0:
         raise ImageError("unreadable", f"a {header.kind} file without a size")
     if header.width * header.height > max_pixels:
@@ -124,11 +73,8 @@ def read_file_header(file: BinaryIO, max_pixels: int) -> FileHeader:
 
 
 def _header(file: BinaryIO, start: bytes) -> FileHeader:
-    if start[4:8] == b"ftyp":
-        start = brands_of(file)
-    for begins, read in FORMATS:
-        if begins(start):
-            return read(file, start)
+    if kind := kind_of(start):
+        return READERS[kind](file, start)
     if not start:
         raise ImageError("unreadable", "the file is empty")
     raise _refusal(file, start)
@@ -136,7 +82,7 @@ def _header(file: BinaryIO, start: bytes) -> FileHeader:
 
 def _refusal(file: BinaryIO, start: bytes) -> ImageError:
     """Make the error for a file of a kind that is not read."""
-    name = next((name for name, begins in _OTHERS.items() if start.startswith(begins)), None)
+    name = other_kind(start)
     end = max(0, file.seek(0, io.SEEK_END) - len(_TGA_END))
     if read_at(file, end, len(_TGA_END)) == _TGA_END:
         name = "TGA"

@@ -1,4 +1,4 @@
-"""What a file or folder is by its name, or by its first bytes: an image of the lot, or something else.
+"""What a file or folder is by its name: an image of the lot, or something else.
 
 A product that is not scored must not go unsaid, and what other programs keep beside the images (thumbnails,
 bins, backups) is not a product.  Folders are told by their exact names alone, so that no product's folder is
@@ -50,14 +50,6 @@ SIDE_FOLDERS = frozenset(
 
 _NUMBERED = re.compile(r"\.Trash-[0-9]+|FOUND\.[0-9]{3}")  # of a user, of a check of the disk
 
-_SIGNATURES = (
-    b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+",
-    b"\0\0\0\x0cjP  \r\n", b"\xff\x4f\xff\x51", b"\0\0\0\x0cJXL \r\n",
-)  # fmt: skip
-_BRANDS = (b"avif", b"avis", b"heic", b"heix", b"hevc", b"mif1", b"msf1")
-START = 32
-"""First bytes of a file by which ``is_image`` tells an image."""
-
 
 def suffix(name: str) -> str:
     """Ending of a file's name in lower case, with its dot; that of ``.png``, a hidden file, is empty."""
@@ -97,20 +89,6 @@ def is_master(name: str) -> bool:
 def may_be_image(name: str) -> bool:
     """Return whether a file without an image's ending is worth opening."""
     return suffix(name) not in _NEVER_IMAGES
-
-
-def is_image(start: bytes) -> bool:
-    """Return whether a file with these first ``START`` bytes is an image, whatever it is called.
-
-    Only signatures that no text begins with count.
-    """
-    if start.startswith(_SIGNATURES):
-        return True
-    if start[4:8] == b"ftyp":
-        return start[8:12] in _BRANDS
-    if start.startswith(b"BM"):  # and the length of a header that is in use
-        return start[14:18] in (b"\x0c\0\0\0", b"(\0\0\0", b"l\0\0\0", b"|\0\0\0")
-    return start.startswith(b"RIFF") and start[8:12] == b"WEBP"
 
 
 def refusal(name: str) -> tuple[str, str] | None:

@@ -10,7 +10,7 @@ from typing import BinaryIO
 import numpy as np
 
 from ..types import Array
-from .image_bytes import START, FileHeader, ImageError, read_at
+from .image_bytes import FileHeader, ImageError, read_at
 from .samples import Samples
 
 KINDS = tuple(b"P%d" % number for number in range(1, 8))
@@ -136,9 +136,7 @@ def _pam(start: bytes) -> _Info:
 
 def _whole(text: bytes) -> int:
     if not text.isdigit() or len(text) > 9:
-        raise ImageError(
-            "unreadable", f"a Netpbm file with {text[:START].decode('latin-1')[:20]!r} for a number"
-        )
+        raise ImageError("unreadable", f"a Netpbm file with {text[:20].decode('latin-1')!r} for a number")
     return int(text)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import struct
 
-from .image_bytes import START, ImageError
+from .image_bytes import ImageError
 from .jp2_header import codestream_header
 from .jpeg_header import jpeg_header
 from .jxl_header import jxl_header
@@ -24,9 +24,9 @@ def picture_size(content: bytes, kind: str) -> tuple[int, int]:
     if kind == "jpeg":
         header = jpeg_header(file)
     elif kind == "webp":
-        header = webp_header(file, content[:START])
+        header = webp_header(file, content)
     elif kind == "jpegxl":
-        header = jxl_header(file, content[:START])
+        header = jxl_header(file, content)
     elif kind == "jpeg2000":
         header = codestream_header(file, max(0, content[:4096].find(b"\xff\x4f\xff\x51")))
     else:

@@ -12,9 +12,8 @@ from pathlib import Path
 from ..._files import open_regular, read_regular, shown
 from ..._numbers import counted
 from ..errors import LotError
+from .first_bytes import is_image, read_start
 from .kinds import (
-    START,
-    is_image,
     is_master,
     is_placeholder,
     is_side_file,
@@ -201,7 +200,7 @@ def _starts_like_image(entry: os.DirEntry[str]) -> bool:
         if not entry.is_file():
             return False
         with open_regular(Path(entry.path)) as file:
-            return is_image(file.read(START))
+            return is_image(read_start(file))
     except OSError:
         return False
 

@@ -35,7 +35,7 @@ def webp_header(file: BinaryIO, start: bytes) -> FileHeader:
     Raises
     ------
     ImageError
-        If it has no header, or is far larger than its pixels can be: Pillow reads all of it to open it.
+        If it has no picture, or is far larger than its pixels can be: Pillow reads all of it to open it.
     """
     width, height = _webp_size(start)
     size = 4 * width * height
@@ -62,6 +62,8 @@ def webp_content(file: BinaryIO) -> bytes:
 
 def _webp_size(start: bytes) -> tuple[int, int]:
     kind, data = start[12:16], start[20:30].ljust(10, b"\0")
+    if kind not in (b"VP8 ", b"VP8L", b"VP8X"):
+        raise ImageError("unreadable", "a WebP file without its picture")
     if kind == b"VP8X":
         width, height = (int.from_bytes(data[k : k + 3], "little") + 1 for k in (4, 7))
         return width, height

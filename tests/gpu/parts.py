@@ -182,9 +182,9 @@ def compare_paths(options: Options, bundle: str, backend: str) -> dict[str, floa
             choice = ("--backend", backend, "--scorer", scorer)
             run(options, "edge", "infer", lot, "-b", bundle, "-o", out, *choice)
             scores[scorer] = read_scores(Path(out) / "scores.csv", "raw_score")
-            plan = json.loads((Path(out) / "lot.json").read_text())["plan"]["device"]
-            if scorer == "cuda" and not plan["holds_tokens"]:
-                raise AssertionError(f"the tokens did not stay on the GPU: {plan}")
+        plan = json.loads((Path(folder) / "cuda" / "lot.json").read_text())["plan"]["device"]
+    if not plan["holds_tokens"]:
+        raise AssertionError(f"the tokens did not stay on the GPU: {plan}")
     difference = max(abs(scores["cuda"][name] - value) for name, value in scores["numpy"].items())
     if not difference < 1e-3:
         raise AssertionError(f"tokens that stayed on the GPU score {difference:.1e} from those of the host")

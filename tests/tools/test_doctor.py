@@ -199,15 +199,20 @@ def test_backends_that_work(names: list[str], works: list[str]) -> None:
     findings = [finding("numpy", required=True), *runtime, *map(finding, names)]
     assert backends(findings) == works
     assert can_infer(findings) == bool(works)
-    never = "never run on a GPU" in report_text(findings, {})
-    assert never == ("tensorrt" in works)
+    text = report_text(findings, {})
+    assert ("tensorrt has never run on a GPU" in text) == ("tensorrt" in works)
+    assert "run on one H100" not in text
 
 
 def test_onnxruntime_with_cuda_needs_the_driver_and_one_package() -> None:
     runtime = finding("ONNX Runtime", detail="1.31 with TensorRT, CUDA, CPU")
     assert backends([runtime]) == ["cpu"]
     assert backends([runtime, finding("NVIDIA GPU")]) == ["cpu"]
-    assert backends([runtime, finding("NVIDIA GPU"), finding("its packages")]) == ["cuda", "cpu"]
+    findings = [runtime, finding("NVIDIA GPU"), finding("its packages")]
+    assert backends(findings) == ["cuda", "cpu"]
+    text = report_text(findings, {})
+    assert "cuda has run on one H100 so far" in text
+    assert "tensorrt has never" not in text
 
 
 def test_both_packages_of_onnxruntime(commands: Path, tmp_path: Path) -> None:
