@@ -29,7 +29,7 @@ HEAD = """# Benchmarks
 
 Made by one command, `python tests/measure/benchmarks.py DOWNLOADS WORK docs`, which runs `musc-bench` for
 each table. {machine}. Two of the ViTs have random weights: they are as fast as the real ones, and
-their scores are worth nothing. No GPU was at hand for these; figures of an H100 are in [gpu.md](gpu.md#on-an-h100).
+their scores are worth nothing. No GPU was at hand: for an H100 see [gpu.md](gpu.md#on-an-h100).
 
 How to read it: *busy* is added over threads; *limit* is what this machine needs at its measured peaks of
 matrix products or copies for the least that a stage must do; *of limit* is how near the stage comes to it. A

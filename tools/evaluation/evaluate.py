@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,9 +10,10 @@ import numpy as np
 
 from ...runtime.errors import LotError
 from ...runtime.results.read_results import ScoredImage, ScoredLot
-from ...runtime.types import Array, FloatArray
+from ...runtime.types import Array
 from .image_metrics import Confusion, ImageMetrics, confusion, f1_max, image_metrics
-from .pixel_metrics import PixelMetrics, pixel_metrics
+from .pixel_metrics import PixelMetrics, metrics_of
+from .sorted_pixels import SortedPixels
 from .truth import Truth, find_truth
 
 Progress = Callable[[str, int, int, str], None]
@@ -85,16 +86,14 @@ def evaluate(
     missing = "good" if labels.all() else "defective" if not labels.any() else ""
     if missing:
         remarks.append(f"no image is {missing}: most metrics are not defined")
-    pixel = _pixels(lot, truth, images, progress, remarks)
     kinds = sorted({truth.images[image.name].kind for image in images} - {""})
+    kinds = kinds if len(kinds) > 1 else []
+    pixel, pixel_by_kind = _pixels(lot, truth, images, kinds, progress, remarks)
     by_kind = {}
-    for kind in kinds if len(kinds) > 1 else ():
+    for kind in kinds:
         chosen = [image for image in images if truth.images[image.name].kind in ("", kind)]
         of_kind = np.array([truth.images[image.name].defective for image in chosen])
-        by_kind[kind] = (
-            image_metrics(of_kind, _scores(chosen), 0),
-            _pixels(lot, truth, chosen, progress, []) if pixel else None,
-        )
+        by_kind[kind] = (image_metrics(of_kind, _scores(chosen), 0), pixel_by_kind.get(kind))
     counts, verdict = _confusion(images, labels, threshold)
     scores, raw = _scores(images), np.array([image.raw_score for image in images])
     return Category(
@@ -124,13 +123,21 @@ def _confusion(
 
 
 def _pixels(
-    lot: ScoredLot, truth: Truth, images: list[ScoredImage], progress: Progress, remarks: list[str]
-) -> PixelMetrics | None:
-    """Pixel metrics over the good images and those with a mask; None without maps or masks."""
+    lot: ScoredLot,
+    truth: Truth,
+    images: list[ScoredImage],
+    kinds: list[str],
+    progress: Progress,
+    remarks: list[str],
+) -> tuple[PixelMetrics | None, dict[str, PixelMetrics]]:
+    """Pixel metrics over the good images and those with a mask, and of each kind of defect against the good.
+
+    None and none without maps or masks.  Each map is read and sorted once.
+    """
     if not truth.has_masks or not lot.has_maps:
         what = "maps: score the lot with --maps grid" if truth.has_masks else "masks"
         remarks.append(f"no pixel metrics: there are no {what}")
-        return None
+        return None, {}
     chosen = [
         image
         for image in images
@@ -143,10 +150,11 @@ def _pixels(
     if lot.settings["map_format"] == "png8":
         remarks.append("maps of 256 levels: ties between pixels make pixel metrics inexact")
 
-    def pairs() -> Iterator[tuple[FloatArray, Array]]:
+    with SortedPixels() as pixels:
         for done, image in enumerate(chosen, 1):
             values = lot.pixels(image)
-            yield values, truth.mask(image.name, (values.shape[0], values.shape[1]))
+            pixels.add(values, truth.mask(image.name, (values.shape[0], values.shape[1])))
             progress("evaluate", done, len(chosen), "maps")
-
-    return pixel_metrics(pairs())
+        of = [truth.images[image.name].kind for image in chosen]
+        rows = {kind: [k for k, each in enumerate(of) if each in ("", kind)] for kind in kinds}
+        return metrics_of(pixels.of()), {kind: metrics_of(pixels.of(some)) for kind, some in rows.items()}

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ...runtime.types import Array, FloatArray
-from .sorted_pixels import MOST_PIXELS, Range, SortedPixels
+from .sorted_pixels import MOST_PIXELS, Pixels, Range, SortedPixels
 
 STEPS, LIMIT = 200, 0.3
 """The authors' number of thresholds, and the share of false positives up to which they go."""
@@ -69,12 +69,19 @@ def pixel_metrics(
     with SortedPixels() as pixels:
         for values, mask in maps_and_masks:
             pixels.add(values, mask)
-        sums = _Sums(pixels.defect, pixels.normal, pixels.regions, limits)
-        if sums.defect and sums.normal:
-            for part in pixels.ranges(most_pixels):
-                sums.add(part)
-        pro = _pro_200(pixels) if sums.defect and sums.normal else float("nan")
-    return sums.metrics(pro)
+        return metrics_of(pixels.of(), limits, most_pixels)
+
+
+def metrics_of(
+    pixels: Pixels, limits: tuple[float, ...] = LIMITS, most_pixels: int = MOST_PIXELS
+) -> PixelMetrics:
+    """Compute the same of pixels that are sorted already."""
+    sums = _Sums(pixels.defect, pixels.normal, pixels.regions, limits)
+    if not sums.defect or not sums.normal:
+        return sums.metrics(float("nan"))
+    for part in pixels.ranges(most_pixels):
+        sums.add(part)
+    return sums.metrics(_pro_200(pixels))
 
 
 @dataclass
@@ -151,7 +158,7 @@ def _area_up_to(limit: float, x: Array, y: Array) -> float:
     return float(np.diff(xs) @ (ys[1:] + ys[:-1])) / 2
 
 
-def _pro_200(pixels: SortedPixels) -> float:
+def _pro_200(pixels: Pixels) -> float:
     """The authors' PRO; NaN where it has no meaning: maps without a range, or no room below the limit."""
     # In float32, as theirs: the thresholds' last bits decide on which side a pixel lies.
     low, high = np.float32(pixels.lowest), np.float32(pixels.highest)

@@ -1,16 +1,17 @@
-"""All pixels of a lot's maps in descending order of their values, in little memory.
+"""All pixels of a lot's maps, or of some, in descending order of their values, in little memory.
 
 200 maps of 1024 x 1024 are 210 million numbers.  Each map is sorted by itself and laid down in a scratch
-file; then ranges of values, from the highest down, are gathered from all maps.  Equal values fall into one
-range, so the order is that of one sort, whatever the size of a range.
+file; then ranges of values, from the highest down, are gathered from the maps that are asked for.  Equal
+values fall into one range, so the order is that of one sort, whatever the size of a range.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
+from typing import IO
 
 import cv2
 import numpy as np
@@ -46,22 +47,38 @@ class _Stored:
     bins: Array
     firsts: Array
 
+    @property
+    def count(self) -> int:
+        """Number of its pixels."""
+        return int(self.firsts[-1])
+
     def items(self, low: int, high: int) -> tuple[int, int]:
         """Return the items whose bins are in [low, high)."""
         start, stop = np.searchsorted(self.bins, (low, high))
         return int(self.firsts[start]), int(self.firsts[stop])
 
 
+@dataclass(frozen=True)
+class _Map:
+    """A map's sorted pixels outside of its mask and inside; ``sizes`` are the pixels of its regions.
+
+    ``regions`` is the offset of the regions, counted from 0, of the pixels inside.
+    """
+
+    lowest: float
+    highest: float
+    normal: _Stored
+    defect: _Stored
+    regions: int
+    sizes: Array
+
+
 class SortedPixels:
-    """A context manager; maps are added, and then asked for again by ranges."""
+    """A context manager; maps are added, and then asked for by ``of``."""
 
     def __init__(self) -> None:
         self._file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115  # closed by __exit__
-        self._normal: list[_Stored] = []
-        self._defect: list[tuple[_Stored, int]] = []  # with the offset of the pixels' regions
-        self._counts = np.zeros(_BINS, np.int64)
-        self._sizes: list[Array] = []
-        self.lowest, self.highest = float("inf"), float("-inf")
+        self._maps: list[_Map] = []
 
     def __enter__(self) -> SortedPixels:
         return self
@@ -84,53 +101,76 @@ class SortedPixels:
         if not np.isfinite(values).all():
             raise LotError("a map holds values that are not finite.")
         keys = _keys(values)
-        self._normal.append(self._lay_down(np.sort(keys[~mask])))
         count, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
-        if count > 1:
-            order = np.argsort(keys[mask], kind="stable")
-            stored = self._lay_down(keys[mask][order])
-            regions = (labels[mask] - 1 + self.regions).astype(np.uint32)
-            self._defect.append((stored, self._write(regions[order])))
-            self._sizes.append(np.bincount(labels[mask])[1:])
-        self.lowest = min(self.lowest, float(values.min()))
-        self.highest = max(self.highest, float(values.max()))
+        inside = labels[mask] - 1
+        order = np.argsort(keys[mask], kind="stable")
+        normal, defect = self._lay_down(np.sort(keys[~mask])), self._lay_down(keys[mask][order])
+        regions, sizes = self._write(inside[order]), np.bincount(inside, minlength=count - 1)
+        self._maps.append(_Map(float(values.min()), float(values.max()), normal, defect, regions, sizes))
+
+    def of(self, chosen: Sequence[int] | None = None) -> Pixels:
+        """Return the pixels of some maps, numbered as they were added, or of all."""
+        return Pixels(self._file, [self._maps[k] for k in chosen] if chosen is not None else self._maps)
+
+    # ---- parts -----------------------------------------------------------------------------------
+
+    def _lay_down(self, keys: Array) -> _Stored:
+        bins, firsts = _runs(keys >> 16)
+        return _Stored(self._write(keys), bins, firsts)
+
+    def _write(self, items: Array) -> int:
+        offset = self._file.seek(0, 2)
+        self._file.write(items.astype(np.uint32).tobytes())
+        return offset
+
+
+class Pixels:
+    """Sorted pixels of some maps, while the ``SortedPixels`` that they are of is open."""
+
+    def __init__(self, file: IO[bytes], maps: Sequence[_Map]) -> None:
+        self._file, self._maps = file, maps
+        self._sizes = np.concatenate([np.empty(0, np.int64), *(each.sizes for each in maps)])
+        before = np.cumsum([0, *(len(each.sizes) for each in maps)])
+        self._first_regions = [int(first) for first in before[:-1]]
+        self.lowest = min((each.lowest for each in maps), default=float("inf"))
+        self.highest = max((each.highest for each in maps), default=float("-inf"))
 
     @property
     def regions(self) -> int:
         """Number of regions: 8-connected parts of masks."""
-        return sum(map(len, self._sizes))
+        return len(self._sizes)
 
     @property
     def normal(self) -> int:
         """Number of pixels outside of all masks."""
-        return sum(int(stored.firsts[-1]) for stored in self._normal)
+        return sum(each.normal.count for each in self._maps)
 
     @property
     def defect(self) -> int:
         """Number of pixels inside of masks."""
-        return sum(int(stored.firsts[-1]) for stored, _ in self._defect)
+        return sum(each.defect.count for each in self._maps)
 
     def ranges(self, most_pixels: int = MOST_PIXELS) -> Iterator[Range]:
         """Yield the pixels in descending order, up to ``most_pixels`` at a time unless they are alike."""
+        counts = self._counts()
         high, count = _BINS, 0
-        for low in np.flatnonzero(self._counts)[::-1].tolist():
-            if count and count + self._counts[low] > most_pixels:
+        for low in np.flatnonzero(counts)[::-1].tolist():
+            if count and count + counts[low] > most_pixels:
                 yield self._range(low + 1, high)
                 high, count = low + 1, 0
-            count += int(self._counts[low])
+            count += int(counts[low])
         yield self._range(0, high)
 
     def above(self, thresholds: FloatArray) -> tuple[Array, Array]:
         """Return what is above each of ``thresholds``: normal pixels (T,), shares of the regions (R,T)."""
         size = len(thresholds) + 1
         normal, defect = np.zeros(size, np.int64), np.zeros(self.regions * size, np.int64)
-        for stored in self._normal:
-            values = _values(self._read(stored.offset, 0, int(stored.firsts[-1])))
+        for each, first in zip(self._maps, self._first_regions, strict=True):
+            values = _values(self._read(each.normal.offset, 0, each.normal.count))
             normal += np.bincount(np.searchsorted(thresholds, values, "left"), minlength=size)
-        for stored, offset in self._defect:
-            count = int(stored.firsts[-1])
-            values, regions = _values(self._read(stored.offset, 0, count)), self._read(offset, 0, count)
-            cells = regions.astype(np.int64) * size + np.searchsorted(thresholds, values, "left")
+            values = _values(self._read(each.defect.offset, 0, each.defect.count))
+            regions = self._read(each.regions, 0, each.defect.count).astype(np.int64) + first
+            cells = regions * size + np.searchsorted(thresholds, values, "left")
             defect += np.bincount(cells, minlength=len(defect))
         # A pixel in cell k is above the first k thresholds.
         pixels = [np.cumsum(table.reshape(-1, size)[:, ::-1], axis=1)[:, ::-1] for table in (normal, defect)]
@@ -138,37 +178,34 @@ class SortedPixels:
 
     # ---- parts -----------------------------------------------------------------------------------
 
+    def _counts(self) -> Array:
+        """Number of pixels in each bin."""
+        counts = np.zeros(_BINS, np.int64)
+        for each in self._maps:
+            for stored in (each.normal, each.defect):
+                counts[stored.bins] += np.diff(stored.firsts)
+        return counts
+
     def _range(self, low: int, high: int) -> Range:
         normal_parts, defect_parts = [], []
-        for stored in self._normal:
+        for each, first in zip(self._maps, self._first_regions, strict=True):
             # Each map's equal values become one before all are joined: a lot of even maps stays small.
-            different, firsts = _runs(self._slice(stored, low, high)[0])
+            different, firsts = _runs(self._slice(each.normal, low, high)[0])
             normal_parts.append((different, np.diff(firsts)))
-        for stored, offset in self._defect:
-            keys, (start, stop) = self._slice(stored, low, high)
-            defect_parts.append((keys, self._read(offset, start, stop)))
+            keys, (start, stop) = self._slice(each.defect, low, high)
+            defect_parts.append((keys, self._read(each.regions, start, stop).astype(np.int64) + first))
         normal_keys, counts = _join(normal_parts)
         defect_keys, regions = _join(defect_parts)
         keys, _ = _runs(np.sort(np.concatenate([normal_keys, defect_keys])))
         normal = np.bincount(np.searchsorted(keys, normal_keys), counts, len(keys))
         place = np.searchsorted(keys, defect_keys)
-        share = 1 / np.concatenate(self._sizes)[regions] if len(regions) else np.empty(0)
+        share = 1 / self._sizes[regions]
         defect, shares = (np.bincount(place, weights, len(keys)) for weights in (None, share))
         return Range(_values(keys[::-1]), defect[::-1], normal[::-1], shares[::-1])
-
-    def _lay_down(self, keys: Array) -> _Stored:
-        bins, firsts = _runs(keys >> 16)
-        self._counts[bins] += np.diff(firsts)
-        return _Stored(self._write(keys), bins, firsts)
 
     def _slice(self, stored: _Stored, low: int, high: int) -> tuple[Array, tuple[int, int]]:
         start, stop = stored.items(low, high)
         return self._read(stored.offset, start, stop), (start, stop)
-
-    def _write(self, items: Array) -> int:
-        offset = self._file.seek(0, 2)
-        self._file.write(items.astype(np.uint32).tobytes())
-        return offset
 
     def _read(self, offset: int, start: int, stop: int) -> Array:
         self._file.seek(offset + 4 * start)

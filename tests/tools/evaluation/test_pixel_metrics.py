@@ -10,7 +10,8 @@ import numpy.typing as npt
 import pytest
 
 from musc_edge.runtime.errors import LotError
-from musc_edge.tools.evaluation.pixel_metrics import pixel_metrics
+from musc_edge.tools.evaluation.pixel_metrics import metrics_of, pixel_metrics
+from musc_edge.tools.evaluation.sorted_pixels import SortedPixels
 from support.places import golden_folder
 
 Array = npt.NDArray[Any]
@@ -162,3 +163,24 @@ def test_curves_begin_low_and_end_at_one() -> None:
 def test_what_is_no_pair(value: float, shape: tuple[int, int], says: str) -> None:
     with pytest.raises(LotError, match=says):
         pixel_metrics([(np.full((4, 4), value, np.float32), np.zeros(shape, bool))])
+
+
+@pytest.mark.parametrize("chosen", [[0, 1, 2, 3, 4, 5], [0, 2, 3, 5], [4, 1], [0, 2], [1], []])
+def test_some_of_the_sorted_maps_give_what_they_give_alone(chosen: list[int]) -> None:
+    """Maps 0 and 2 are good; each other one has regions of its own."""
+    rng = np.random.default_rng(5)
+    maps = rng.integers(0, 40, (6, 12, 10)).astype(np.float32) / 7  # with ties between and within maps
+    masks = rng.random(maps.shape) < 0.1
+    masks[[0, 2]] = False
+    with SortedPixels() as pixels:
+        for values, mask in zip(maps, masks, strict=True):
+            pixels.add(values, mask)
+        part = pixels.of(chosen)
+        assert part.regions == metrics_of(part).regions
+        found = metrics_of(part, most_pixels=50)
+    alone = pixel_metrics(pairs(maps[chosen], masks[chosen]), most_pixels=50)
+    for name in ("auroc", "ap", "f1_max", "threshold", "pro_200"):
+        assert getattr(found, name) == pytest.approx(getattr(alone, name), abs=1e-12, nan_ok=True), name
+    assert found.aupro == pytest.approx(alone.aupro, abs=1e-12, nan_ok=True)
+    assert (found.defect_pixels, found.normal_pixels) == (alone.defect_pixels, alone.normal_pixels)
+    assert np.isnan(found.auroc) == (chosen in ([0, 2], []))
