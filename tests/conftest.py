@@ -178,4 +178,4 @@ def kernel_library(host_compiler: None, make_once: MakeOnce) -> Path:
 @pytest.fixture(scope="session")
 def nets(host_compiler: None, make_once: MakeOnce) -> Nets:
     """Programs that drive the kernels on the CPU, with and without sanitizers."""
-    return Nets(make_once("nets", compile_shared))
+    return Nets(make_once("nets", compile_shared), make_once)

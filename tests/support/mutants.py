@@ -7,7 +7,9 @@ threads would show it, or AddressSanitizer where only what lies beyond an array 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+from typing import Any, NamedTuple
 
 VALUES, RACES, BOUNDS = NETS = "values", "races", "bounds"
 
@@ -29,6 +31,18 @@ class Mutant(NamedTuple):
     def __str__(self) -> str:
         old, new = (" ".join(text.split()) for text in (self.old, self.new))
         return f"{self.file}: {old} -> {new or '(nothing)'}"
+
+
+def plant(mutant: Mutant, package: Path) -> None:
+    """Let this process import the mutant's file of ``package``, which it has not yet, with the fault."""
+    file = package / mutant.file
+    code = compile(mutant.apply(file.read_text(encoding="utf-8")), file, "exec")
+    import_code = SourceFileLoader.get_code
+
+    def get_code(loader: SourceFileLoader, name: str) -> Any:
+        return code if Path(loader.path) == file else import_code(loader, name)
+
+    SourceFileLoader.get_code = get_code  # type: ignore[method-assign]
 
 
 def _of(file: str, *patches: tuple[str, ...]) -> list[Mutant]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from musc_edge.runtime.parallel import cores
-from support.mutants import BOUNDS, NETS, RACES, VALUES
+from support.mutants import BOUNDS, MUTANTS, NETS, RACES, VALUES, Mutant
 from support.places import ROOT
 
 CUDA = Path(__file__).parent / "cuda"
@@ -27,6 +30,14 @@ _ENV = {
     "TSAN_OPTIONS": "halt_on_error=1:report_bugs=1",
     "ASAN_OPTIONS": "detect_stack_use_after_return=0:detect_leaks=0",  # the stacks are fibers'
 }
+_INCLUDED_BEFORE = "#pragma once", '#include "device_ops.cuh"'
+_CHOICE = """
+extern "C" int run_{kernel}(const unsigned* grid, const unsigned* block, unsigned shared, uint64_t seed,
+                            void** arguments) {{
+  static constexpr decltype(&run_{kernel}) versions[] = {{{all}}};
+  return versions[atoi(getenv("MUSC_VERSION"))](grid, block, shared, seed, arguments);
+}}
+"""
 
 
 def compile_shared(folder: Path) -> None:
@@ -41,19 +52,54 @@ def compile_shared(folder: Path) -> None:
 
 @dataclass(frozen=True)
 class Nets:
-    """Builds programs from ``folder``, which ``compile_shared`` has filled."""
+    """Programs that drive the kernels, each made once; ``make`` gives the folder that a function has filled.
 
-    folder: Path
+    ``shared`` is the folder that ``compile_shared`` has filled.
+    """
 
-    def build(self, name: str, net: str, target: Path, kernels: Path = KERNELS) -> Path:
-        """The battery called ``name`` with the kernels of the folder ``kernels``."""
-        header = self.folder if net == VALUES else CUDA
-        objects = self.folder / f"{name}.o", self.folder / f"{net}.o"
-        _compile(
-            *_OPTIONS[net], "-include", header / "cuda_cpu.h", f"-I{kernels}",
-            CUDA / f"{name}_cpu.cpp", *objects, "-o", target,
-        )  # fmt: skip
-        return target
+    shared: Path
+    make: Callable[[str, Callable[[Path], object]], Path]
+
+    def find(self, name: str, net: str, mutant: Mutant | None = None) -> str:
+        """What the battery ``name`` finds in its kernels, as shipped or with a fault; empty for nothing."""
+        program = self.make(f"battery_{name}_{net}", partial(self._build, name, net)) / "battery"
+        return _findings(program, net, _versions(name, net).index(mutant))
+
+    def _build(self, name: str, net: str, folder: Path) -> None:
+        # All versions in one program: parsing the headers and linking takes longer than a kernel.
+        source = folder / f"{name}_versions.cpp"
+        source.write_text(_program(name, _versions(name, net)), encoding="ascii")
+        header = (self.shared if net == VALUES else CUDA) / "cuda_cpu.h"
+        objects = self.shared / f"{name}.o", self.shared / f"{net}.o"
+        headers = "-include", header, f"-I{KERNELS}"
+        _compile(*_OPTIONS[net], *headers, source, *objects, "-o", folder / "battery")
+
+
+def _versions(name: str, net: str) -> list[Mutant | None]:
+    """The kernels of a battery: as shipped, and with each fault that ``net`` is to catch."""
+    return [None, *(m for m in MUTANTS if (Path(m.file).stem, m.net) == (name, net))]
+
+
+def _program(name: str, versions: Sequence[Mutant | None]) -> str:
+    """All versions of the kernels in ``name``.cuh; $MUSC_VERSION chooses one when the program runs."""
+    runs = (CUDA / f"{name}_cpu.cpp").read_text(encoding="ascii")
+    kernels = re.findall(r"^RUN\((\w+)\)$", runs, re.MULTILINE)
+    shipped = (KERNELS / f"{name}.cuh").read_text(encoding="ascii")
+    parts = ['#include "device_ops.cuh"', '#include "run_kernel.h"']
+    for number, mutant in enumerate(versions):
+        code = mutant.apply(shipped) if mutant else shipped
+        names = [f"{prefix}{kernel}" for kernel in kernels for prefix in ("", "run_")]
+        # A kernel is extern "C", which no namespace keeps apart.
+        parts += [f"#define {own} {own}_{number}" for own in names]
+        parts += [f"namespace version_{number} {{", f'#line 1 "{name}.cuh: {number}"']
+        parts += [line for line in code.splitlines() if not line.startswith(_INCLUDED_BEFORE)]
+        parts += [*(f"RUN({kernel})" for kernel in kernels), "}", *(f"#undef {own}" for own in names)]
+    parts += [_CHOICE.format(kernel=kernel, all=_all(kernel, len(versions))) for kernel in kernels]
+    return "\n".join(parts) + "\n"
+
+
+def _all(kernel: str, count: int) -> str:
+    return ", ".join(f"version_{number}::run_{kernel}_{number}" for number in range(count))
 
 
 def _compile(*options: str | Path) -> None:
@@ -62,14 +108,14 @@ def _compile(*options: str | Path) -> None:
     assert run.returncode == 0, run.stderr
 
 
-def findings(program: Path, net: str) -> str:
+def _findings(program: Path, net: str, version: int) -> str:
     """What a battery finds, in a line; empty if all is right."""
     sizes = "values" if net == VALUES else "watched"
     seeds = SEEDS if net == VALUES else SEEDS[2:]
     try:
         run = subprocess.run(
-            [str(program), sizes, *seeds], env={**os.environ, **_ENV}, capture_output=True, text=True,
-            timeout=SECONDS, check=False,
+            [str(program), sizes, *seeds], env={**os.environ, **_ENV, "MUSC_VERSION": str(version)},
+            capture_output=True, text=True, timeout=SECONDS, check=False,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         return f"no end within {SECONDS} s"
