@@ -16,6 +16,8 @@ TEST := $(WORK)/test-venv
 SOURCES := $(wildcard *.py) $(shell find export kernels runtime tools -type f -not -path '*/__pycache__/*')
 
 export PYTHONPYCACHEPREFIX := $(CURDIR)/$(WORK)/pycache
+# Or every process compiles all of its libraries anew: 2 s with ONNX Runtime and numba, 5 s with torch.
+unexport PYTHONDONTWRITEBYTECODE
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: demo test test-quick check api bench clean

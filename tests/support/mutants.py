@@ -42,7 +42,7 @@ def plant(mutant: Mutant, package: Path) -> None:
     def get_code(loader: SourceFileLoader, name: str) -> Any:
         return code if Path(loader.path) == file else import_code(loader, name)
 
-    SourceFileLoader.get_code = get_code  # type: ignore[method-assign]
+    SourceFileLoader.get_code = get_code  # type: ignore[assignment,method-assign]
 
 
 def _of(file: str, *patches: tuple[str, ...]) -> list[Mutant]:
