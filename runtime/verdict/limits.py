@@ -16,7 +16,8 @@ from ..errors import LotError
 from ..types import Array
 
 REJECT, REVIEW, NOT_FLAGGED = "reject", "review", "not flagged"
-VERDICTS = (REJECT, REVIEW, NOT_FLAGGED)
+FLAGGED = (REJECT, REVIEW)
+VERDICTS = (*FLAGGED, NOT_FLAGGED)
 """The words for an image, the worst first.  None says that an image is good."""
 
 SCORE, RAW_SCORE = "score", "raw_score"
