@@ -18,6 +18,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cache
 from multiprocessing import forkserver, get_context
 from multiprocessing.connection import Connection
@@ -88,8 +89,10 @@ class Forked:
         return self.returncode
 
     def send_signal(self, number: int) -> None:
+        """Send it, or do nothing if the command has ended, as ``subprocess`` does."""
         assert self._process.pid is not None
-        os.kill(self._process.pid, number)
+        with suppress(ProcessLookupError):
+            os.kill(self._process.pid, number)
 
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:
         """What it printed and complained of, once it has ended."""
