@@ -9,6 +9,7 @@ import shutil
 import sys
 import zipfile
 from collections.abc import Callable, Generator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -139,16 +140,23 @@ def commands() -> Path:
 @pytest.fixture(scope="session")
 def quick_bundle(make_once: MakeOnce) -> Path:
     """A small ViT of random weights at 112 pixels: for tests that are about everything but the scores."""
+    return make_once("quick_bundle", partial(_random_bundle, Shape(128, 2, 2, 14, 112), "1")) / "bundle"
+
+
+@pytest.fixture(scope="session")
+def wide_bundle(make_once: MakeOnce) -> Path:
+    """A ViT with a third of the real one's blocks and random weights, whose tokens take as much memory."""
+    return make_once("wide_bundle", partial(_random_bundle, Shape(384, 4, 6, 14, 224), "0,1,2,3")) / "bundle"
+
+
+def _random_bundle(shape: Shape, layers: str, folder: Path) -> None:
+    import onnx
+
     from musc_edge.tools.export import main
 
-    def fill(folder: Path) -> None:
-        import onnx
-
-        onnx.save(random_vit(Shape(width=128, blocks=2, heads=2, patch=14, side=112)), folder / "vit.onnx")
-        layer = ["--layers", "1", "--taps", "block_{layer}", "--cls", "cls", "--image-size", "112"]
-        assert main(["onnx", str(folder / "vit.onnx"), *layer, "-o", str(folder / "quick")]) == 0
-
-    return make_once("quick_bundle", fill) / "quick"
+    onnx.save(random_vit(shape), folder / "vit.onnx")
+    options = ["--layers", layers, "--taps", "block_{layer}", "--cls", "cls", "--image-size", str(shape.side)]
+    assert main(["onnx", str(folder / "vit.onnx"), *options, "-o", str(folder / "bundle")]) == 0
 
 
 @pytest.fixture

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from support.forks import run_forked, start_forked
+from support.forks import Forked, run_forked, start_forked
+from support.places import listen_to_interrupts
 
 pytestmark = pytest.mark.slow
 
@@ -66,3 +68,19 @@ def test_signals_and_limits(tmp_path: Path) -> None:
     assert limited.returncode == 1
     assert "File too large" in limited.stderr
     assert (tmp_path / "file").read_bytes() == b""
+
+
+def test_interrupt_ends_a_process_as_it_ends_python(tmp_path: Path) -> None:
+    wait = "import time; print('up', flush=True); time.sleep(60)"
+    out = tmp_path / "printed"
+    with (
+        out.open("wb") as printed,
+        Forked([sys.executable, "-c", wait], out=printed.fileno(), prepare=listen_to_interrupts) as process,
+    ):
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.communicate(0)
+        while not out.read_text():
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(60)[0] == ""  # ``out`` has it
+        assert process.returncode == -signal.SIGINT

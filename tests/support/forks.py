@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import os
 import runpy
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cache
 from multiprocessing import forkserver, get_context
 from multiprocessing.connection import Connection
@@ -40,20 +42,65 @@ def run_forked(
 
     ``prepare``, which can be pickled, is called in the process before the command.
     """
-    (read_out, out), (read_err, err) = os.pipe(), os.pipe()
-    process = start_forked(command, out, err, cwd=cwd, env=env, prepare=prepare)
-    for end in (out, err):
-        os.close(end)
-    with ThreadPoolExecutor(2) as pool:
-        printed, complained = (pool.submit(_read, end) for end in (read_out, read_err))
-        process.join(timeout)
-        code = process.exitcode
-        process.kill()  # what has not ended in time
-        process.join()
-        process.close()
-    if code is None:
-        raise subprocess.TimeoutExpired(list(command), timeout or 0)
-    return subprocess.CompletedProcess(list(command), code, printed.result(), complained.result())
+    with Forked(command, cwd=cwd, env=env, prepare=prepare) as process:
+        printed, complained = process.communicate(timeout)
+        code = process.returncode
+    assert code is not None
+    return subprocess.CompletedProcess(list(command), code, printed, complained)
+
+
+class Forked:
+    """As ``subprocess.Popen``: a command that can be watched and sent signals, killed at the end of ``with``.
+
+    Its text is captured, but for what ``out``, an open file, takes.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        out: int | None = None,
+        cwd: Path | None = None,
+        env: Mapping[str, str] | None = None,
+        prepare: Prepare | None = None,
+    ) -> None:
+        (read_out, write_out), (read_err, write_err) = os.pipe(), os.pipe()
+        shown = write_out if out is None else out
+        self._process = start_forked(command, shown, write_err, cwd=cwd, env=env, prepare=prepare)
+        for end in (write_out, write_err):
+            os.close(end)
+        self._command = list(command)
+        self._readers = ThreadPoolExecutor(2)
+        self._texts = [self._readers.submit(_read, end) for end in (read_out, read_err)]
+
+    def __enter__(self) -> Forked:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()  # what has not ended
+        self._process.join()
+        self._readers.shutdown()
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        """Send it, or do nothing if the command has ended, as ``subprocess`` does."""
+        assert self._process.pid is not None
+        with suppress(ProcessLookupError):
+            os.kill(self._process.pid, number)
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """What it printed and complained of, once it has ended."""
+        self._process.join(timeout)
+        if self.returncode is None:
+            raise subprocess.TimeoutExpired(self._command, timeout or 0)
+        printed, complained = (text.result() for text in self._texts)
+        return printed, complained
 
 
 def start_forked(
@@ -107,6 +154,17 @@ def _become(
     sys.path[:0] = filter(None, env.get("PYTHONPATH", "").split(os.pathsep))
     if prepare:
         prepare()
+    try:
+        _run(arguments)
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.raise_signal(signal.SIGINT)  # as Python ends by it
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):  # nor does Python, at its end, call the command's own
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _run(arguments: list[str]) -> None:
     if arguments[0] == "-c":
         sys.argv = ["-c", *arguments[2:]]
         exec(arguments[1], {"__name__": "__main__"})

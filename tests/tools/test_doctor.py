@@ -7,6 +7,7 @@ import json
 import os
 import re
 import subprocess
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,22 +30,33 @@ from musc_edge.tools.doctor import (
     report_text,
 )
 from musc_edge.tools.rehearsal import rehearsal_text, rehearse
+from support.command_line import run_here
 from support.sources import quiet, tiny_source
 
-
-def doctor(commands: Path, *options: str, path: Path | None = None) -> subprocess.CompletedProcess[str]:
-    env = {**os.environ, **({"PYTHONPATH": str(path)} if path else {})}
-    command = [str(commands / "musc-edge"), "doctor", *options]
-    return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+ONNXRUNTIME = ("numpy", "Pillow", "OpenCV", "ONNX Runtime", "its packages")
+"""Checks that what is wrong with ONNX Runtime could change the verdict of."""
 
 
-def test_healthy_machine(commands: Path) -> None:
-    run = doctor(commands, "--json")
+def only(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """Let doctor examine these alone: each is a process."""
+    checks = tuple(check for check in CHECKS if check.name in names)
+    assert len(checks) == len(names)
+    monkeypatch.setattr("musc_edge.tools.doctor.examine", partial(examine, checks))
+
+
+def test_healthy_machine(commands: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = [str(commands / "musc-edge"), "doctor"]
+    run = subprocess.run([*command, "--json"], capture_output=True, text=True, check=False)
     assert run.returncode == 0
     data = json.loads(run.stdout)
     assert data["can_infer"]
     assert {f["status"] for f in data["findings"] if f["required"]} == {"ok"}
-    text = doctor(commands).stdout
+    findings = [Finding(**given) for given in data["findings"]]
+    monkeypatch.setattr("musc_edge.tools.doctor.examine", lambda: findings)
+    monkeypatch.setattr("musc_edge.tools.doctor.rehearsed", lambda: data["infer"])
+    shown = run_here(command)
+    assert shown.returncode == 0
+    text = shown.stdout
     assert "can run musc-edge infer" in text
     assert all(check.name in text for check in CHECKS)
     assert "'musc-edge infer LOT_DIR' would now\n" in text
@@ -60,9 +72,12 @@ def test_healthy_machine(commands: Path) -> None:
         ("raise ModuleNotFoundError(\"No module named 'onnxruntime'\")", "missing", "No module named"),
     ],
 )
-def test_bad_library_is_a_finding(commands: Path, tmp_path: Path, body: str, status: str, word: str) -> None:
+def test_bad_library_is_a_finding(
+    commands: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, status: str, word: str
+) -> None:
     (tmp_path / "onnxruntime.py").write_text(body, encoding="ascii")
-    run = doctor(commands, "--json", path=tmp_path)
+    only(monkeypatch, *ONNXRUNTIME)
+    run = run_here([str(commands / "musc-edge"), "doctor", "--json"], env={"PYTHONPATH": str(tmp_path)})
     assert run.returncode == 5
     data = json.loads(run.stdout)
     (found,) = (f for f in data["findings"] if f["name"] == "ONNX Runtime")
@@ -215,15 +230,15 @@ def test_onnxruntime_with_cuda_needs_the_driver_and_one_package() -> None:
     assert "tensorrt has never" not in text
 
 
-def test_both_packages_of_onnxruntime(commands: Path, tmp_path: Path) -> None:
+def test_both_packages_of_onnxruntime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """They overwrite each other's files; which of the two works is chance."""
     info = tmp_path / "onnxruntime_gpu-1.31.1.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: onnxruntime-gpu\nVersion: 1.31.1\n")
-    data = json.loads(doctor(commands, "--json", path=tmp_path).stdout)
-    (found,) = (f for f in data["findings"] if f["name"] == "its packages")
-    assert (found["status"], "overwrite each other" in found["detail"]) == ("broken", True)
-    assert "pip uninstall -y onnxruntime onnxruntime-gpu" in found["install"]
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
+    (found,) = examine(tuple(c for c in CHECKS if c.name == "its packages"))
+    assert (found.status, "overwrite each other" in found.detail) == ("broken", True)
+    assert "pip uninstall -y onnxruntime onnxruntime-gpu" in found.install
 
 
 # ---- what infer would do ---------------------------------------------------------------------

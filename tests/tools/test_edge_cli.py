@@ -20,7 +20,7 @@ import pytest
 
 from musc_edge.tools.demo import auroc, read_scores
 from support.command_line import run_here
-from support.forks import run_forked, start_forked
+from support.forks import Forked, run_forked, start_forked
 from support.places import golden_folder, listen_to_interrupts
 
 Run = subprocess.CompletedProcess[str]
@@ -49,13 +49,13 @@ def infer(commands: Path, real_bundle: Path) -> Any:
 
 
 @pytest.fixture(scope="module")
-def infer_forked(commands: Path, real_bundle: Path) -> Any:
-    """As ``infer``, for tests that are not about how the process starts."""
+def infer_forked(commands: Path, wide_bundle: Path) -> Any:
+    """In a process of its own, for tests that are about neither its start nor the real scores."""
     start = [str(commands / "musc-edge"), "infer"]
 
     def run(lot: Path | str, out: Path, *options: str) -> Run:
         return run_forked(
-            [*start, str(lot), "-b", str(real_bundle), "-o", str(out), *options], cwd=out.parent
+            [*start, str(lot), "-b", str(wide_bundle), "-o", str(out), *options], cwd=out.parent
         )
 
     return run
@@ -68,9 +68,9 @@ def quick(commands: Path, quick_bundle: Path) -> Any:
 
 
 @pytest.fixture(scope="module")
-def infer_here(commands: Path, real_bundle: Path) -> Any:
-    """As ``infer``, for tests that are not about the process."""
-    return runner_here(commands, real_bundle)
+def infer_here(commands: Path, wide_bundle: Path) -> Any:
+    """As ``infer_forked``, for tests that are not about the process."""
+    return runner_here(commands, wide_bundle)
 
 
 def runner(commands: Path, bundle: Path, *always: str) -> Any:
@@ -249,9 +249,9 @@ def test_damaged_images_are_listed_and_never_scored(lot: Path, quick: Any, tmp_p
     ],
 )
 def test_unusable_options(
-    lot: Path, infer_here: Any, tmp_path: Path, options: list[str], code: int, message: str
+    lot: Path, quick: Any, tmp_path: Path, options: list[str], code: int, message: str
 ) -> None:
-    run = infer_here(lot, tmp_path / "out", *options)
+    run = quick(lot, tmp_path / "out", *options)
     assert run.returncode == code, run.stderr
     assert message in run.stderr
     assert "Traceback" not in run.stderr
@@ -330,6 +330,15 @@ MOMENTS: dict[str, Callable[[str, Path], bool]] = {
 """What can be seen from outside when a run has come so far: a line that it prints, a folder that it makes."""
 
 
+def start_watched(command: list[str], printed: int, *, new: bool) -> subprocess.Popen[str] | Forked:
+    """Start a command that prints to a file and listens to interrupts, as a ``new`` Python or forked."""
+    if not new:
+        return Forked(command, out=printed, prepare=listen_to_interrupts)
+    return subprocess.Popen(
+        command, stdout=printed, stderr=subprocess.PIPE, text=True, preexec_fn=listen_to_interrupts
+    )
+
+
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_interrupt_leaves_nothing(
@@ -342,15 +351,10 @@ def test_interrupt_leaves_nothing(
     moment: str,
 ) -> None:
     command = [str(commands / "musc-edge"), "infer", str(lot), "-b", str(real_bundle)]
+    command += ["-o", str(tmp_path / "out")]
     with (
         (tmp_path / "printed").open("w+", encoding="utf-8") as printed,
-        subprocess.Popen(
-            [*command, "-o", str(tmp_path / "out")],
-            stdout=printed,
-            stderr=subprocess.PIPE,
-            text=True,
-            preexec_fn=listen_to_interrupts,
-        ) as process,
+        start_watched(command, printed.fileno(), new=moment == "imports") as process,
     ):
         reached = MOMENTS[moment]
         while process.poll() is None:
@@ -370,14 +374,14 @@ def test_interrupt_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_progress_on_a_terminal(lot: Path, commands: Path, real_bundle: Path, tmp_path: Path) -> None:
+def test_progress_on_a_terminal(lot: Path, commands: Path, wide_bundle: Path, tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
     command = [
         str(commands / "musc-edge"),
         "infer",
         str(lot),
         "-b",
-        str(real_bundle),
+        str(wide_bundle),
         "-o",
         str(tmp_path / "out"),
     ]
@@ -401,8 +405,8 @@ def test_progress_on_a_terminal(lot: Path, commands: Path, real_bundle: Path, tm
     assert " left" in text
 
 
-def test_plan_says_what_a_lot_would_take(commands: Path, real_bundle: Path) -> None:
-    command = [str(commands / "musc-edge"), "plan", "-b", str(real_bundle), "--threads", "2"]
+def test_plan_says_what_a_lot_would_take(commands: Path, wide_bundle: Path) -> None:
+    command = [str(commands / "musc-edge"), "plan", "-b", str(wide_bundle), "--threads", "2"]
     few = [*command, "1000", "--group-size", "20", "--memory-budget", "1G", "--resume", "--json"]
     data = json.loads(run_forked(few).stdout)
     assert (data["images"], data["judges"], data["pairs"], data["layers"]) == (1000, 20, 10_000, 4)

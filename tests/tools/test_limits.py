@@ -11,7 +11,7 @@ import resource
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -23,27 +23,26 @@ from musc_edge.runtime.limits import address_room, limit_reached, require_files,
 from musc_edge.runtime.parallel import in_order
 from musc_edge.runtime.results.image_files import optional
 from support.bad_input import Place
+from support.forks import run_forked
 from support.lots import write_png
 
 NOBODY = 65534
-Run = subprocess.CompletedProcess[str]
 
 
-def infer(commands: Path, place: Place, limit: Callable[[], None], *options: str) -> Run:
+def infer(place: Place, commands: Path) -> list[str]:
     command = [str(commands / "musc-edge"), "infer", str(place.lot), "-b", str(place.bundle)]
-    return subprocess.run(
-        [*command, "--scorer", "numpy", "-o", "out", *options],
-        cwd=place.root, preexec_fn=limit, capture_output=True, text=True, check=False, timeout=120,
-    )  # fmt: skip
+    return [*command, "--scorer", "numpy", "-o", "out"]
 
 
-def few(kind: int, most: int) -> Callable[[], None]:
-    return lambda: resource.setrlimit(kind, (most, most))
+def few_files(soft: int, hard: int | None = None) -> None:
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1] if hard is None else hard
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, most))
 
 
 @pytest.mark.parametrize("most", [24, 40])
 def test_too_few_files(place: Place, commands: Path, most: int) -> None:
-    run = infer(commands, place, few(resource.RLIMIT_NOFILE, most))
+    limit = partial(few_files, most, most)
+    run = run_forked(infer(place, commands), cwd=place.root, prepare=limit, timeout=120)
     assert run.returncode == 5, run.stdout + run.stderr
     assert f"which is {most} (hard limit {most})" in run.stderr
     assert "ulimit -n" in run.stderr
@@ -51,10 +50,8 @@ def test_too_few_files(place: Place, commands: Path, most: int) -> None:
 
 
 def test_a_low_soft_limit_is_raised(place: Place, commands: Path) -> None:
-    def low() -> None:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (24, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
-
-    assert infer(commands, place, low).returncode == 0
+    limit = partial(few_files, 24)
+    assert run_forked(infer(place, commands), cwd=place.root, prepare=limit, timeout=120).returncode == 0
 
 
 NO_THREADS = """
@@ -108,7 +105,10 @@ def test_too_few_processes_of_a_user() -> None:
 
 def test_little_address_space(place: Place, commands: Path) -> None:
     """Too little even for the libraries."""
-    run = infer(commands, place, few(resource.RLIMIT_AS, 300_000_000))
+    run = subprocess.run(
+        infer(place, commands), cwd=place.root, capture_output=True, text=True, check=False, timeout=120,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (300_000_000, 300_000_000)),
+    )  # fmt: skip
     assert run.returncode == 5, run.stdout + run.stderr
     assert "ulimit -v" in run.stderr
     assert not (place.root / "out").exists()

@@ -24,7 +24,7 @@ from musc_edge.runtime.results.output import new_folder
 from musc_edge.runtime.run import Watch
 from support.bad_input import Place
 from support.command_line import run_here
-from support.forks import run_forked
+from support.forks import Forked, run_forked
 from support.places import listen_to_interrupts
 
 Run = subprocess.CompletedProcess[str]
@@ -73,8 +73,8 @@ def test_full_disk_leaves_nothing_and_keeps_earlier_results(place: Place, comman
 
 
 @pytest.mark.parametrize("kept", [False, True])
-def test_full_disk_for_the_scratch_file(place: Place, real_bundle: Path, commands: Path, kept: bool) -> None:
-    place = Place(place.root, place.lot, real_bundle)
+def test_full_disk_for_the_scratch_file(place: Place, wide_bundle: Path, commands: Path, kept: bool) -> None:
+    place = Place(place.root, place.lot, wide_bundle)
     tokens = 4 * 8 * 256 * 384 * 4
     refused = infer(commands, place, "--memory-budget", "1M", limit=10 * tokens).stderr
     (least,) = re.findall(r"smallest that works is (\d+) MB", refused)
@@ -119,18 +119,15 @@ def test_interrupts_at_many_moments(place: Place, commands: Path) -> None:
     """Whatever the moment: exit 130 and nothing left, or a whole result."""
     codes = []
     for delay in (0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5):
-        with subprocess.Popen(
-            command(commands, place, "--overlays"),
-            cwd=place.root,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            preexec_fn=listen_to_interrupts,
+        with Forked(
+            command(commands, place, "--overlays"), cwd=place.root, prepare=listen_to_interrupts
         ) as process:
             while process.poll() is None and not (place.root / ".out.partial").exists():
                 time.sleep(0.001)
             time.sleep(delay)  # the output folder is being made: from here on there is something to clean up
             process.send_signal(signal.SIGINT)
             _, stderr = process.communicate(timeout=60)
+        assert process.returncode is not None
         codes.append(process.returncode)
         # A signal before or after our own code runs ends Python by itself; a shell calls that 130 too.
         assert process.returncode in (0, 130, -signal.SIGINT), stderr
@@ -142,7 +139,7 @@ def test_interrupts_at_many_moments(place: Place, commands: Path) -> None:
             assert left == ["lot"]
             assert process.returncode != 0
         if process.returncode == 130:
-            assert b"Traceback" not in stderr
+            assert "Traceback" not in stderr
     assert 130 in codes
 
 

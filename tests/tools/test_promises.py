@@ -20,6 +20,7 @@ from PIL import Image
 
 from support.bad_input import Place
 from support.command_line import run_here
+from support.forks import run_forked
 
 MB = 10**6
 SIDE = 1000, 1300  # pixels
@@ -90,7 +91,7 @@ def peak(run: list[str]) -> int:
 
 def least_budget(run: list[str]) -> int:
     """MB of the smallest budget that works, as a run with a tiny one names it."""
-    refused = subprocess.run([*run, "--memory-budget", "1M"], capture_output=True, text=True, check=False)
+    refused = run_forked([*run, "--memory-budget", "1M"])
     (megabytes,) = re.findall(r"smallest that works is (\d+) MB", refused.stderr)
     return int(megabytes)
 

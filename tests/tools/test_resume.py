@@ -20,7 +20,7 @@ from musc_edge.runtime.settings import Resources, ScoreSettings
 from musc_edge.tools.demo import read_scores
 from support.bad_input import Place
 from support.command_line import run_here
-from support.forks import run_forked
+from support.forks import Forked, run_forked
 from support.places import listen_to_interrupts
 
 Run = subprocess.CompletedProcess[str]
@@ -140,10 +140,11 @@ def test_killed_from_outside(
     (kept / "groups" / "1").mkdir(parents=True)  # as of a run with --group-by folder
     command = [str(commands / "musc-edge"), "infer", str(lot), "-b", str(quick_bundle), "-o", str(out)]
     command += ["--batch", "4", "--resume"]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    with Forked(command) as process:
         while process.poll() is None and not (kept / "lot" / "cosines.bin").exists():
             time.sleep(0.001)
-        process.kill()
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
     if process.returncode == 0:  # a fast machine was done before the kill
         return
     assert not out.exists()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -13,6 +12,7 @@ import pytest
 
 from musc_edge.runtime.parallel import has_abandoned, in_order
 from support.bad_input import Place
+from support.forks import Forked
 from support.places import listen_to_interrupts
 
 STUCK = 120  # seconds that the decoder takes; a run that waits for it fails its test
@@ -37,7 +37,7 @@ sys.exit(main())
 """
 
 
-def start(place: Place, image: Path, reads: int = 1) -> subprocess.Popen[str]:
+def start(place: Place, image: Path, reads: int = 1) -> Forked:
     """``musc-edge infer`` as its console script runs it, with a decoder that gets stuck on one image.
 
     It does so when the image is read for the ``reads``-th time: for the ViT, then for its overlay.
@@ -55,17 +55,11 @@ def start(place: Place, image: Path, reads: int = 1) -> subprocess.Popen[str]:
         "out",
         "--overlays",
     ]
-    return subprocess.Popen(
-        [sys.executable, str(place.root / "program.py"), *arguments],
-        cwd=place.root,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=listen_to_interrupts,
-    )
+    command = [sys.executable, str(place.root / "program.py"), *arguments]
+    return Forked(command, cwd=place.root, prepare=listen_to_interrupts)
 
 
-def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
+def wait_for(path: Path, process: Forked) -> None:
     while not path.exists():
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)
