@@ -158,4 +158,5 @@ def _batch_length(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
 
 
 def _constant(graph: onnx.GraphProto, name: str, value: Any) -> None:
-    graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+    # Not numpy's ascontiguousarray, which makes a row of a single number: an index would keep an axis then.
+    graph.initializer.append(numpy_helper.from_array(np.asarray(value, order="C"), name))

@@ -258,7 +258,10 @@ def _type_text(value: onnx.ValueInfoProto) -> str:
 
 def _tap_shapes(model: onnx.ModelProto, taps: Taps) -> dict[str, list[int]]:
     """Infer the shapes of the tapped tensors; the batch is 0."""
-    inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
+    try:
+        inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
+    except onnx.shape_inference.InferenceError as error:
+        raise BundleError(f"the shapes in the graph contradict each other: {error}") from error
     values = [*inferred.graph.value_info, *inferred.graph.output]
     shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in values}
     for name in (*taps.tokens, taps.cls):
