@@ -41,7 +41,7 @@ class SameShot:
 
         True if a picture cannot be read.
         """
-        left = self._left(a, b)
+        left = self.left(a, b)
         if left is None:
             return True
         return left <= SHARE * min(self._usually(row, near) for row, near in zip((a, b), others, strict=True))
@@ -53,11 +53,12 @@ class SameShot:
     def _usually(self, row: int, others: Sequence[int]) -> float:
         """What usually is left of a row: the median over others."""
         if row not in self._usual:
-            found = [left for other in others if (left := self._left(other, row)) is not None]
+            found = [left for other in others if (left := self.left(other, row)) is not None]
             self._usual[row] = float(np.median(found)) if found else float("inf")
         return self._usual[row]
 
-    def _left(self, a: int, b: int) -> float | None:
+    def left(self, a: int, b: int) -> float | None:
+        """What is left of row ``b`` after ``a`` was moved onto it; None if one cannot be read."""
         first, second = self._picture(a), self._picture(b)
         return None if first is None or second is None else remainder(first, second)
 
