@@ -17,7 +17,7 @@ from collections.abc import Sequence
 
 from .images.listing import list_lot
 from .images.same_files import same_files
-from .images.survey import DEFAULT_READING, ReadOptions, Survey, survey_lot
+from .images.survey import DEFAULT_READING, ReadOptions, Survey, gray, survey_lot
 from .memory import give_back_large_blocks, process_memory
 from .results.image_files import NO_FILES, OutputOptions
 from .results.lot_result import LotResult
@@ -26,8 +26,9 @@ from .scoring.anomaly_map import raw_scores
 from .scoring.cautions import bundle_cautions, cautions, copy_caution
 from .scoring.copies import find_copies
 from .scoring.rescore import in_distance_units, rescore
+from .scoring.same_shot import SameShot
 from .settings import ANYTHING, PAPER, Resources, ScoreSettings
-from .types import Array, Bundle, Copies, LotImage
+from .types import Array, Bundle, Copies, LotImage, PreprocessSpec
 
 
 def score_lot(
@@ -71,7 +72,7 @@ def score_lot(
         with watch.timer.stage("rescore"):  # 6
             lot_scores = rescore(raw, features.cls, settings.neighbors)
             scores = in_distance_units(lot_scores, raw)
-        copies, warnings = _look_at(run, features, raw, watch)
+        copies, warnings = _look_at(run, features, raw, survey, watch)
         return LotResult(
             features.images, features.skipped, maps, raw, scores, lot_scores, features.cls,
             warnings, survey, run.facts(features), copies)  # fmt: skip
@@ -96,20 +97,21 @@ def _survey(
 
 
 def _look_at(
-    run: Run, features: Features, raw: Array, watch: Watch
+    run: Run, features: Features, raw: Array, survey: Survey, watch: Watch
 ) -> tuple[tuple[Copies, ...], tuple[str, ...]]:
     """What the scores cannot say: copies in the lot, and warnings of it and of the bundle."""
     with watch.timer.stage("look for copies"):
-        copies = _copies(features)
+        copies = _copies(features, survey, run.bundle.manifest.preprocess)
     with watch.timer.stage("look for cautions"):
         of_lot = cautions(raw, features.cls, len(features.skipped))
         return copies, (*bundle_cautions(run.bundle.manifest), *of_lot, *copy_caution(copies))
 
 
-def _copies(features: Features) -> tuple[Copies, ...]:
+def _copies(features: Features, survey: Survey, spec: PreprocessSpec) -> tuple[Copies, ...]:
     """The images of a lot that are copies of each other; files are read only where the pictures are alike."""
     groups = []
-    for rows in find_copies(features.store):
+    confirm = SameShot(lambda row: gray(survey, features.images[row], spec))
+    for rows in find_copies(features.store, confirm):
         images = [features.images[row] for row in rows]
         same = same_files([image.path for image in images])
         groups.append(

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from PIL import Image
 
 from ..._numbers import counted
@@ -31,6 +32,7 @@ from .reading import (
     preprocess,
     read_header,
     read_image,
+    resize,
 )
 
 PATIENCE = 2.0
@@ -183,6 +185,15 @@ def decode_ahead(
                 raise image_error(error) from error
 
     return run_ahead(survey.images[first:], decode, threads, ahead)
+
+
+def gray(survey: Survey, image: LotImage, spec: PreprocessSpec) -> FloatArray | None:
+    """Read an image once more, as gray values (H,W) at the model's size; None if that is not possible now."""
+    try:
+        pixels = np.asarray(resize(survey.read(image), spec))
+        return np.asarray(pixels.mean(axis=-1, dtype=np.float32))
+    except ImageError:
+        return None
 
 
 def needs(image: LotImage, header: Header) -> str:

@@ -2,8 +2,9 @@
 
 Copies judge each other, so that a defect on them looks normal.  Parts in a fixture all look alike and are
 no copies, so no fixed distance will do: an image's copies are those of its nearest images that lie apart from
-all the others, by a gap, and far nearer than the others usually are.  How often that is right was measured on
-real images and planted copies (docs/copies.md).
+all the others, by a gap, and far nearer than the others usually are.  Where one and the same surface is taken
+over and over, some happen to lie almost alike: whether they are one shot is then told by their pixels
+(``same_shot``).  How often that is right was measured on real images and planted copies (docs/copies.md).
 
 Images are compared by the tokens of the shallowest layer, each patch with the patch at its own place: these
 say how the surface looks in detail, where CLS embeddings say what is in the picture.
@@ -11,7 +12,7 @@ say how the surface looks in detail, where CLS embeddings say what is in the pic
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -29,14 +30,20 @@ APART = 1 / 3
 SAME = 1e-7
 """Distance up to which images are copies whatever the others are: that of equal pixels is rounding alone."""
 
+Confirm = Callable[[int, int, tuple[Sequence[int], Sequence[int]]], bool]
+"""Whether two rows are one shot, by the rows of some others near to each (``same_shot.SameShot``)."""
+
+_OTHERS = 5  # of those
 _MOST = 32  # nearest images among which the gap is looked for
 _PLACES, _WIDTH, _SEED = 64, 16, 0  # patches of an image and numbers for each
 _READ = 16_000_000  # bytes of tokens that are read at once, at least one image's
 _ROWS = 256  # images that are compared with all at once
 
 
-def find_copies(store: FeatureStore) -> list[tuple[int, ...]]:
+def find_copies(store: FeatureStore, confirm: Confirm | None = None) -> list[tuple[int, ...]]:
     """Return the groups of copies in a lot: row numbers, in order; most lots have none.
+
+    ``confirm`` is asked about pairs that are not the same to the last bit; None takes them by tokens alone.
 
     Takes the time of N*N products of 1,024 numbers, far less than scoring, and 4 KB for each image.
     """
@@ -48,7 +55,8 @@ def find_copies(store: FeatureStore) -> list[tuple[int, ...]]:
     pairs: list[tuple[int, int]] = []
     reach = np.zeros(count)  # distance up to which an image's neighbors are its copies
     other = np.full(count, np.inf)  # distance to the nearest that is none
-    near: list[tuple[int, int, float]] = []
+    near: list[tuple[float, int, int]] = []
+    others: dict[int, Sequence[int]] = {}
     squares = np.einsum("nd,nd->n", sketches, sketches)
     for i0 in range(0, count, _ROWS):
         rows = np.arange(i0, min(i0 + _ROWS, count))
@@ -60,11 +68,12 @@ def find_copies(store: FeatureStore) -> list[tuple[int, ...]]:
         reach[rows], other[rows] = _reach(distances)
         for k in np.flatnonzero(reach[rows] > 0):
             found = np.flatnonzero(distances[k] <= reach[rows[k]])
-            near += [(int(rows[k]), int(j), float(distances[k, j])) for j in found]
+            near += [(float(distances[k, j]), int(rows[k]), int(j)) for j in found]
+            others[int(rows[k])] = _nearest(distances[k], beyond=reach[rows[k]])
     reach[reach > APART * np.median(other)] = 0
     # Rounding may differ between the two directions of a pair.
-    pairs += [(i, j) for i, j, distance in near if distance <= min(reach[i], reach[j]) * (1 + 1e-4)]
-    return _joined(count, pairs)
+    likely = [(i, j) for d, i, j in sorted(near) if d <= min(reach[i], reach[j]) * (1 + 1e-4)]
+    return _joined(count, pairs, likely, confirm and (lambda i, j: confirm(i, j, (others[i], others[j]))))
 
 
 def sketch(store: FeatureStore) -> FloatArray:
@@ -74,7 +83,7 @@ def sketch(store: FeatureStore) -> FloatArray:
     distances on average (Johnson and Lindenstrauss).
     """
     _, count, patches, width = store.shape
-    places = np.unique(np.linspace(0, patches - 1, _PLACES).round().astype(int))
+    places = looked_at(patches)
     projection = np.random.default_rng(_SEED).standard_normal((width, _WIDTH), np.float32)
     projection /= np.float32(np.sqrt(_WIDTH * len(places)))
     sketches = np.empty((count, len(places) * _WIDTH), np.float32)
@@ -86,6 +95,11 @@ def sketch(store: FeatureStore) -> FloatArray:
         units = np.divide(tokens, lengths, out=np.zeros_like(tokens), where=lengths > 0)
         sketches[i0:i1] = (units @ projection).reshape(i1 - i0, -1)
     return sketches
+
+
+def looked_at(patches: int) -> Array:
+    """Indices of the patches of an image by which copies are told, evenly spread."""
+    return np.unique(np.linspace(0, patches - 1, _PLACES).round().astype(int))
 
 
 def _reach(distances: Array) -> tuple[Array, Array]:
@@ -105,8 +119,22 @@ def _reach(distances: Array) -> tuple[Array, Array]:
     return reach, np.where(found, outer[rows, last], inner[:, 0])
 
 
-def _joined(count: int, pairs: Iterable[tuple[int, int]]) -> list[tuple[int, ...]]:
-    """Groups of at least two that the pairs connect."""
+def _nearest(distances: Array, beyond: float) -> list[int]:
+    """Columns of a few of the smallest distances beyond a limit."""
+    outside = np.flatnonzero((distances > beyond) & np.isfinite(distances))
+    return [int(j) for j in outside[np.argsort(distances[outside], kind="stable")[:_OTHERS]]]
+
+
+def _joined(
+    count: int,
+    pairs: Iterable[tuple[int, int]],
+    likely: Iterable[tuple[int, int]],
+    confirm: Callable[[int, int], bool] | None,
+) -> list[tuple[int, ...]]:
+    """Groups of at least two that the pairs connect, and those of the likely ones that are confirmed.
+
+    Asks about no pair that is connected already.
+    """
     group = list(range(count))
 
     def root(i: int) -> int:
@@ -115,9 +143,15 @@ def _joined(count: int, pairs: Iterable[tuple[int, int]]) -> list[tuple[int, ...
             i = group[i]
         return i
 
-    for a, b in pairs:
+    def join(a: int, b: int) -> None:
         first, second = sorted((root(a), root(b)))
         group[second] = first
+
+    for a, b in pairs:
+        join(a, b)
+    for a, b in likely:
+        if root(a) != root(b) and (confirm is None or confirm(a, b)):
+            join(a, b)
     members: dict[int, list[int]] = {}
     for i in range(count):
         members.setdefault(root(i), []).append(i)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
@@ -94,3 +96,20 @@ def test_sketches_keep_distances() -> None:
     for i, j in ((0, 1), (2, 3), (4, 39)):
         exact = ((units[i] - units[j]) ** 2).sum(axis=1).mean()
         assert ((sketches[i] - sketches[j]) ** 2).sum() == pytest.approx(exact, rel=0.35)
+
+
+def test_pixels_are_asked_about_pairs_that_only_look_alike() -> None:
+    lot = random_tokens(40)
+    lot[7], lot[20], lot[30] = noisy(lot[3], 0.05, seed=1), noisy(lot[3], 0.05, seed=2), lot[5]
+    asked: list[tuple[int, int]] = []
+
+    def confirm(a: int, b: int, others: tuple[Sequence[int], Sequence[int]]) -> bool:
+        asked.append((min(a, b), max(a, b)))
+        for near in others:
+            assert len(set(near)) == 5
+            assert not {3, 7, 20} & set(near)
+        return 20 not in (a, b)
+
+    assert find_copies(store_of(lot), confirm) == [(3, 7), (5, 30)]
+    assert set(asked) <= {(3, 7), (3, 20), (7, 20)}
+    assert find_copies(store_of(lot), lambda *_: False) == [(5, 30)]
