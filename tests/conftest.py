@@ -24,10 +24,11 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # no test may wait for the network
 MakeOnce = Callable[[str, Callable[[Path], object]], Path]
 
 
-SLOW = {"commands", "real_vit", "nets", "built", "exported"}
+SLOW = {"commands", "real_vit", "wide_bundle", "nets", "built", "exported"}
 """Fixtures of what takes long: the command line, the real ViT, exports, what is compiled, wheel and sdist.
 
-What takes over a second without them, as anything that needs torch, is marked where it stands.
+What takes seconds without them, as anything that needs torch, is marked where it stands: ``make test-quick``
+ends with a list of what took more than one.
 """
 
 
