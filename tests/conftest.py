@@ -36,6 +36,13 @@ FORBIDDEN = "this kernel does not allow"
 """Words in the reason of a skip that stands even where nothing may be skipped."""
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Do not import for ``make test-quick`` what is slow as a whole: torch alone takes seconds."""
+    if config.option.markexpr == "not slow" and collection_path.suffix == ".py":
+        return b"\npytestmark = pytest.mark.slow\n" in collection_path.read_bytes() or None
+    return None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark as slow what uses a fixture of ``SLOW``, itself or through others."""
     for item in items:
