@@ -195,7 +195,6 @@ def test_two_constant_images_are_at_distance_0_of_each_other() -> None:
 
 
 @pytest.mark.parametrize("interval", [(0.0, 0.3), (0.0, 1.0), (0.4, 0.9)])
-@pytest.mark.slow
 def test_mutual_scores_match_where_images_are_constant_in_some_layers(interval: Interval) -> None:
     tokens = random_tokens(8, (3, 4), S=3, seed=11)
     tokens[0, 3] = 1.3
