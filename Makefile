@@ -1,6 +1,7 @@
 # make demo   set everything up and score 90 real images
 # make test   set everything up and run the tests, in WORKERS processes
-# make test-quick  the same without what is marked slow
+# make test-quick  for daily work: without the command lines, the real ViT, torch's exports, compiled
+#                  programs, wheel and sdist, and what takes seconds by itself; lists what took over a second
 # make check  what CI runs after the tests: lint, types and the API page
 # make api    the page of the Python API: .work/api/musc_edge.html
 # make bench  measure this machine
@@ -29,7 +30,7 @@ test: $(TEST)/.installed $(DATA)
 	$(TEST)/bin/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 test-quick: $(TEST)/.installed $(DATA)
-	$(TEST)/bin/python -m pytest -n $(WORKERS) --dist worksteal -m 'not slow' $(ARGS)
+	$(TEST)/bin/python -m pytest -n $(WORKERS) --dist worksteal -m 'not slow' --durations=20 --durations-min=1 $(ARGS)
 
 check: $(TEST)/.installed api
 	$(TEST)/bin/ruff check .

@@ -152,6 +152,7 @@ def _named(names: BlockNames, tensors: Sequence[str]) -> dict[int, str]:
     before, *after = names.split("{layer}")
     if not after:
         raise BundleError(f"the pattern {names!r} has no {{layer}} in it.")
+    # Wherever {layer} stands it is the same number, without zeros before it: 01 would be block 1 as well.
     pattern = re.compile(re.escape(before) + "(0|[1-9][0-9]*)" + r"\1".join(map(re.escape, after)))
     matches = [match for name in tensors if (match := pattern.fullmatch(name))]
     if not matches:

@@ -24,15 +24,23 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # no test may wait for the network
 MakeOnce = Callable[[str, Callable[[Path], object]], Path]
 
 
-SLOW = {"commands", "real_vit", "nets", "built", "exported"}
+SLOW = {"commands", "real_vit", "wide_bundle", "nets", "built", "exported"}
 """Fixtures of what takes long: the command line, the real ViT, exports, what is compiled, wheel and sdist.
 
-What takes over a second without them, as anything that needs torch, is marked where it stands.
+What takes seconds without them, as anything that needs torch, is marked where it stands: ``make test-quick``
+ends with a list of what took more than one.
 """
 
 
 FORBIDDEN = "this kernel does not allow"
 """Words in the reason of a skip that stands even where nothing may be skipped."""
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Do not import for ``make test-quick`` what is slow as a whole: torch alone takes seconds."""
+    if config.option.markexpr == "not slow" and collection_path.suffix == ".py":
+        return b"\npytestmark = pytest.mark.slow\n" in collection_path.read_bytes() or None
+    return None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -6,15 +6,15 @@ import json
 import subprocess
 import sys
 
-import pytest
+from support.places import DATA
 
 
-@pytest.mark.slow
 def test_the_package_runs_as_the_command_line() -> None:
-    command = [sys.executable, "-m", "musc_edge", "doctor", "--json"]
+    bundle = str(DATA / "schema1" / "bundle")
+    command = [sys.executable, "-m", "musc_edge", "inspect", bundle, "--json"]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
-    assert json.loads(run.stdout)["can_infer"]
+    assert json.loads(run.stdout)["path"] == bundle
 
 
 def test_it_calls_itself_by_the_commands_name() -> None:

@@ -340,6 +340,7 @@ def perturb(monkeypatch: pytest.MonkeyPatch, change: Change) -> None:
         (make_nan, r"layer 0: lowest token cosine nan"),
     ],
 )
+@pytest.mark.slow
 def test_a_wrong_graph_is_no_bundle(
     source: OnnxSource, out: Path, monkeypatch: pytest.MonkeyPatch, change: Change, message: str
 ) -> None:

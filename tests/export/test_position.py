@@ -10,6 +10,8 @@ from musc_edge.export.position import AUTHORS, AUTHORS_DINO, UPSTREAM, Resamplin
 from musc_edge.runtime.errors import BundleError
 from support.sources import Array
 
+pytestmark = pytest.mark.slow
+
 
 def cubic(distance: float, a: float = -0.75) -> float:
     """Keys' kernel."""

@@ -296,6 +296,7 @@ def members_of(bundle: Path) -> list[tuple[str, bytes]]:
     ],
     ids=["one more", "one twice", "suffix", "path", "many", "longer", "shorter", "empty"],
 )
+@pytest.mark.slow
 def test_probe_of_other_members(bundle: Path, change: Callable[[Any], Any]) -> None:
     zipped(bundle, change(members_of(bundle)))
     with pytest.raises(BundleError, match=r"probe\.npz is not a probe that can be read: .*Export"):

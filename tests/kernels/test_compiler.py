@@ -83,6 +83,7 @@ def test_what_the_cubin_says_of_itself(made: dict[str, Compiled], arch: str, tmp
 
 
 @pytest.mark.parametrize("arch", ARCHES)
+@pytest.mark.slow
 def test_instructions(made: dict[str, Compiled], arch: str, tmp_path: Path) -> None:
     """Products run on tensor cores, fed by ldmatrix and asynchronous copies, and nothing lies in memory."""
     (tmp_path / "cubin").write_bytes(made[arch].code)

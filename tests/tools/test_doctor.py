@@ -261,6 +261,7 @@ def test_without_a_bundle_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert "would now\n  end with exit code 4: no bundle given" in text
 
 
+@pytest.mark.slow
 def test_what_infer_would_take(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MUSC_EDGE_BUNDLE", str(tiny_bundle))
     facts = rehearsed()

@@ -21,6 +21,7 @@ def rows(out: Path) -> list[dict[str, str]]:
 
 
 @pytest.mark.parametrize("seed", range(20))
+@pytest.mark.slow
 def test_every_file_is_accounted_for(tmp_path: Path, seed: int) -> None:
     lot, out = tmp_path / "lot", tmp_path / "out"
     random_tree(lot, seed)

@@ -133,6 +133,7 @@ def test_raw_files_of_cameras_are_never_scored_by_their_preview(tiny: Infer, tmp
 
 
 @pytest.mark.parametrize("bin_name", ["#recycle", "$RECYCLE.BIN", "__MACOSX", "lost+found", ".Trash-1000"])
+@pytest.mark.slow
 def test_thumbnails_and_bins_change_no_score(
     cells: list[Path], infer: Infer, tmp_path: Path, bin_name: str
 ) -> None:
@@ -201,6 +202,7 @@ def closed(name: str) -> Callable[[Path], Any]:
 
 
 @pytest.mark.parametrize(("images", "copies"), [(10, 1), (60, 4), (24, 7)])
+@pytest.mark.slow
 def test_copies_of_the_worst_image_are_named(
     cells: list[Path], infer: Infer, tmp_path: Path, images: int, copies: int
 ) -> None:
@@ -309,6 +311,7 @@ def test_nothing_is_written_where_no_folder_can_be_scored(tiny: Infer, tmp_path:
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_each_group_has_a_list_of_its_own(tiny: Infer, tmp_path: Path) -> None:
     groups = [f"product {k}" for k in range(22)]
     lot = small_lot(tmp_path / "lot", *(f"{group}/{k}.png" for group in groups[:2] for k in range(8)))
@@ -414,6 +417,7 @@ def test_a_list_of_files(tiny: Infer, tmp_path: Path) -> None:
     assert "more than once in the list, and taken once: 1 name (first: 1.png)" in run.stdout
 
 
+@pytest.mark.slow
 def test_a_list_on_standard_input(tiny: Infer, tmp_path: Path) -> None:
     lot = small_lot(tmp_path / "lot", *(f"{k}\n.png" for k in range(8)))
     command = [sys.executable, "-m", "musc_edge", "infer", str(lot), "-b", str(DATA / "schema1/bundle")]

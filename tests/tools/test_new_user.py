@@ -53,6 +53,7 @@ def about(lot: Path) -> dict[str, list[str]]:
 @pytest.mark.parametrize(
     ("pretrained", "warned"), [("none", True), ("openai", False), ("as in the source file", False)]
 )
+@pytest.mark.slow
 def test_random_weights_are_said(bundle: Path, lot: Path, pretrained: str, warned: bool) -> None:
     edit_manifest(bundle, pretrained=pretrained)
     run = infer(lot, bundle)

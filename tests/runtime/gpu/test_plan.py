@@ -90,6 +90,7 @@ def test_features_are_wider_than_tokens_by_what_fills_up_to_32() -> None:
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.slow
 def test_smaller_plans_compare_more_and_all_fit(size: LotSize) -> None:
     plans = plans_of(size)
     assert plans[0].comparisons == 1

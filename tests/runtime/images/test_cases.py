@@ -166,6 +166,7 @@ def test_format_whose_decoder_is_missing_says_what_to_install(
 
 
 @pytest.mark.parametrize("kind", ["webp lossless", "tiff rgba deep lzw"])
+@pytest.mark.slow
 def test_reading_takes_no_more_memory_than_the_header_promises(tmp_path: Path, kind: str) -> None:
     peak, promised, _ = measure(kind, 2_000_000, tmp_path, "read")
     assert 1_000_000 < peak <= promised

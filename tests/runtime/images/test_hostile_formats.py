@@ -70,6 +70,7 @@ def test_picture_that_is_larger_than_its_canvas_is_not_decoded(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("packing", [5, 8, 32773])
+@pytest.mark.slow
 def test_strip_that_unpacks_to_more_than_its_pixels_makes_no_more(tmp_path: Path, packing: int) -> None:
     """Planes apart, which our own code puts together; a bomb of 200 MB in each."""
     bomb = {8: zlib.compress(bytes(2 * 10**8), 9), 5: b"\x80\x00" * 1000, 32773: b"\x81\0" * 10**6}[packing]
@@ -103,6 +104,7 @@ def test_strip_that_lies_outside_of_the_file(tmp_path: Path, value: int) -> None
     assert (status, reason) == ("unreadable", "image file is truncated")
 
 
+@pytest.mark.slow
 def test_files_of_gigabytes_take_no_more_memory_than_their_pixels_need(tmp_path: Path) -> None:
     """In a process that may not have as much: what was asked for would be a MemoryError."""
     names = [

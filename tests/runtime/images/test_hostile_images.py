@@ -155,6 +155,7 @@ MANY: dict[str, tuple[Callable[[], bytes], str]] = {
 
 
 @pytest.mark.parametrize("given", MANY)
+@pytest.mark.slow
 def test_file_of_far_too_many_parts_is_unsupported(tmp_path: Path, given: str) -> None:
     make, reason = MANY[given]
     status, found = outcome_of(tmp_path, make())

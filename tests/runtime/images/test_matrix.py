@@ -10,6 +10,7 @@ from support.image_matrix import groups, outcome
 
 
 @pytest.mark.parametrize("group", sorted(groups()))
+@pytest.mark.slow
 def test_every_container_gives_the_picture_or_the_reason(tmp_path: Path, group: str) -> None:
     found = {case.name: outcome(case, tmp_path) for case in groups()[group]}
     wrong = [f"{name}: {each.said}" for name, each in found.items() if not each.right]

@@ -47,6 +47,7 @@ def scores() -> dict[str, float]:
         return {row["image"]: float(row["score"]) for row in csv.DictReader(file)}
 
 
+@pytest.mark.slow
 def test_numbers_and_files(truth: Path, tmp_path: Path) -> None:
     out = tmp_path / "evaluation"
     run = evaluate(RESULTS, "--truth", truth, "--bootstrap", "20", "-o", out, "--json")

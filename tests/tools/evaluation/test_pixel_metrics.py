@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -52,9 +52,11 @@ def regions(mask: Array) -> list[Array]:
     return found
 
 
-def overlaps(maps: Array, masks: Array, above: Array) -> float:
-    """Mean share of the regions that is ``above``."""
-    shares = [above[i][region].mean() for i in range(len(maps)) for region in regions(masks[i])]
+def overlaps(parts: Sequence[Sequence[Array]], above: Array) -> float:
+    """Mean share of the regions, those of each mask, that is ``above``."""
+    shares = [
+        of_image[region].mean() for of_image, found in zip(above, parts, strict=True) for region in found
+    ]
     return float(np.mean(shares))
 
 
@@ -94,12 +96,13 @@ def test_against_scikit_learn(seed: int, levels: int, most_pixels: int) -> None:
 @pytest.mark.parametrize("levels", [0, 2])
 def test_pro_against_plain_loops(levels: int, most_pixels: int) -> None:
     maps, masks = lot(3, levels)
+    parts = [regions(mask) for mask in masks]
     found = pixel_metrics(pairs(maps, masks), limits=(0.05, 0.3, 1.0), most_pixels=most_pixels)
-    assert found.regions == sum(len(regions(mask)) for mask in masks)
+    assert found.regions == sum(map(len, parts))
     points = [(0.0, 0.0)]
     for threshold in np.unique(maps)[::-1]:
         above = maps >= threshold
-        points.append((above[~masks].mean(), overlaps(maps, masks, above)))
+        points.append((above[~masks].mean(), overlaps(parts, above)))
     x, y = np.array(points).T
     for limit, value in found.aupro.items():
         inside = x <= limit
@@ -110,11 +113,12 @@ def test_pro_against_plain_loops(levels: int, most_pixels: int) -> None:
 
 def test_the_authors_pro_against_plain_loops() -> None:
     maps, masks = lot(4)
+    parts = [regions(mask) for mask in masks]
     low, high = maps.min(), maps.max()
     points = []
     for threshold in np.arange(low, high, (high - low) / 200):
         above = maps > threshold
-        points.append((above[~masks].mean(), overlaps(maps, masks, above)))
+        points.append((above[~masks].mean(), overlaps(parts, above)))
     x, y = np.array([point for point in points if point[0] < 0.3]).T
     x = (x - x.min()) / (x.max() - x.min())
     area = sum((x[k] - x[k + 1]) * (y[k] + y[k + 1]) / 2 for k in range(len(x) - 1))
