@@ -16,10 +16,10 @@ import pytest
 from musc_edge import Auto, LotResult, RejectCount, Threshold, ThresholdFrom, read_reference
 from musc_edge.runtime.errors import LotError, OutputError
 from musc_edge.runtime.results import rejudge as module
-from musc_edge.runtime.results.image_files import MAP_FORMATS
+from musc_edge.runtime.results.image_files import MAP_FORMATS, OutputOptions
 from musc_edge.runtime.results.read_results import read_results
 from musc_edge.runtime.results.rejudge import Request, judged_results, rejudge
-from musc_edge.runtime.results.write import COLUMNS, OutputOptions, combine, write_results
+from musc_edge.runtime.results.write import COLUMNS, combine, write_results
 from musc_edge.runtime.types import SkippedImage
 from musc_edge.runtime.verdict.marks import Mark, Marks
 from support.lots import lot_result
