@@ -27,7 +27,7 @@ def verdict_lines(judgement: Judgement) -> list[str]:
 def _limits(judgement: Judgement) -> str:
     limits = judgement.limits
     parts = [
-        f"{word} from {limit:.6g}" if limit is not None else f"no limit to {word}"
+        f"{word} from {limit:.6g}" if limit is not None else f"no {word} limit"
         for word, limit in (("reject", limits.reject_from), ("review", limits.review_from))
         if limit is not None or word == "reject"
     ]
