@@ -59,7 +59,9 @@ class SizedMap:
         weights = [self._weights(axis) for axis in (0, 1)]
         top, bottom = self._reach(weights[0], self.values.max(axis=1) >= least)
         left, right = self._reach(weights[1], self.values.max(axis=0) >= least)
-        step = max(1, _STRIP // max(1, bottom - top))
+        if top == bottom:  # at this size no pixel takes a part of such a value
+            return
+        step = max(1, _STRIP // (bottom - top))
         rows = weights[0][top:bottom] @ self.values if weights[0] is not None else self.values[top:bottom]
         for start in range(left, right, step):
             end = min(start + step, right)

@@ -40,12 +40,15 @@ def lines(run: Run) -> list[str]:
 # ---- words -----------------------------------------------------------------------------------
 
 
+EDGE = "infer, plan, verdict, eval, inspect or doctor"
+
+
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        ("musc-edge infr LOT", "'infr': expected infer, plan, eval, inspect or doctor; did you mean infer?"),
+        ("musc-edge infr LOT", f"'infr': expected {EDGE}; did you mean infer?"),
         ("musc-edge Doctor", "did you mean doctor?"),
-        ("musc-edge zzz", "there is no command 'zzz': expected infer, plan, eval, inspect or doctor"),
+        ("musc-edge zzz", f"there is no command 'zzz': expected {EDGE}"),
         ("musc-export verfy B", "did you mean verify?"),
         ("musc-bench scorrer", "did you mean scorer?"),
         ("musc-edge", "required: COMMAND"),
@@ -83,7 +86,9 @@ def test_a_folder_in_place_of_a_command_is_a_lot(tmp_path: Path) -> None:
 
 def test_the_line_of_usage_has_the_commands() -> None:
     _, usage = lines(run_here(["musc-edge"]))
-    assert usage == "usage: musc-edge {infer,plan,eval,inspect,doctor} [options]; more: musc-edge --help"
+    assert (
+        usage == "usage: musc-edge {infer,plan,verdict,eval,inspect,doctor} [options]; more: musc-edge --help"
+    )
 
 
 @pytest.mark.parametrize("option", ["--version", "--vers", "--help", "-h"])
@@ -136,6 +141,7 @@ def test_readme_promises_the_same_codes() -> None:
 NOWHERE = {
     "musc-edge infer": (["nowhere"], 2),
     "musc-edge plan": (["nowhere"], 2),
+    "musc-edge verdict": (["nowhere"], 2),
     "musc-edge eval": (["nowhere", "--truth", "nowhere"], 2),
     "musc-bench lot": (["nowhere"], 2),
     "musc-bench compare": (["nowhere", "nowhere"], 2),
