@@ -81,15 +81,30 @@ class ScoredLot:
         LotError
             If the map is missing or damaged.
         """
-        path = self.folder / image.map
+        values = self.stored_map(image.map)
+        if self.settings["maps"] != "grid":
+            return values
         try:
-            values = self._read_map(path)
-            if self.settings["maps"] == "grid":
-                height, width = self.about["bundle"]["image_size"]
-                values = upsample(values[None], (int(height), int(width)))[0]
+            height, width = self.about["bundle"]["image_size"]
+            return upsample(values[None], (int(height), int(width)))[0]
+        except (ValueError, KeyError, TypeError) as error:
+            raise LotError(f"{self.folder / LOT} is damaged: {error!r}. Score the lot again.") from error
+
+    def stored_map(self, name: str) -> FloatArray:
+        """Read a map as it was written: (Gh,Gw) for maps on the grid, else (H,W).
+
+        ``name`` is that of its file, as in the column ``map``.
+
+        Raises
+        ------
+        LotError
+            If the map is missing or damaged.
+        """
+        path = self.folder / name
+        try:
+            return self._read_map(path)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise LotError(f"the map {path} cannot be read: {error}. Score the lot again.") from error
-        return values
 
     def _read_map(self, path: Path) -> FloatArray:
         kind = self.settings["map_format"]
@@ -153,13 +168,24 @@ def _parts(about: Any) -> Any:
 def _lot(folder: Path, about: dict[str, Any]) -> ScoredLot:
     path = folder / SCORES
     try:
-        text = read_regular(path, _LARGEST).decode("utf-8-sig", "surrogateescape")
-        rows = list(csv.DictReader(io.StringIO(text, newline="")))
+        rows = read_rows(folder)
         images = tuple(_image(row) for row in rows if row["status"] == "ok")
         skipped = tuple(row["image"] for row in rows if row["status"] != "ok")
     except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
         raise LotError(f"{path} cannot be read: {error!r}. Score the lot again.") from error
     return ScoredLot(folder, about, images, skipped)
+
+
+def read_rows(folder: Path) -> list[dict[str, str]]:
+    """Read scores.csv of a folder of results, as text.
+
+    Raises
+    ------
+    OSError, ValueError, csv.Error
+        If it cannot be read.
+    """
+    text = read_regular(folder / SCORES, _LARGEST).decode("utf-8-sig", "surrogateescape")
+    return list(csv.DictReader(io.StringIO(text, newline="")))
 
 
 def _image(row: dict[str, str]) -> ScoredImage:

@@ -46,7 +46,8 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", 
 them."""
 LOT = "lot.json"
 GROUPS = "groups"
-NAMES = frozenset({SCORES, LOT, CONTACT_SHEET, MAPS, OVERLAYS, GROUPS})
+REPORT, REPORT_FILES = "report.html", "report-files"
+NAMES = frozenset({SCORES, LOT, CONTACT_SHEET, MAPS, OVERLAYS, GROUPS, REPORT, REPORT_FILES})
 """Everything that a folder of results holds."""
 
 
@@ -160,6 +161,7 @@ def describe(result: LotScores, root: Path, options: OutputOptions) -> dict[str,
             "precision": manifest.precision,
             "image_size": list(manifest.preprocess.size),
             "layers": list(manifest.layers),
+            "grid": list(manifest.grid),
         },
         "plan": plan_facts(result.run.plan),
         "timings_s": {stage: round(seconds, 4) for stage, seconds in result.run.timings.items()},

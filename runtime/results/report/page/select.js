@@ -1,0 +1,77 @@
+/** Which images are shown, and in which order. */
+
+/** @typedef {import("./data.js").Row} Row */
+/** @typedef {import("./judge.js").Verdict} Verdict */
+
+/**
+ * @typedef {object} Choice
+ * @property {string} text part of the name
+ * @property {Set<Verdict>} verdicts none for all
+ * @property {string | null} folder null for all
+ * @property {string} marked "", "good", "bad", "any" or "none"
+ * @property {string} sort "worst", "best", "limit" or "name"
+ */
+
+const names = new Intl.Collator("en", { numeric: true });
+
+/**
+ * @param {Row[]} rows
+ * @param {Verdict[]} verdicts of the rows
+ * @param {(row: Row) => string} markOf
+ * @param {Choice} choice
+ * @param {number | null} limit
+ */
+export function selected(rows, verdicts, markOf, choice, limit) {
+  const text = choice.text.trim().toLowerCase();
+  const found = rows.filter(
+    (row) =>
+      (!text || row.search.includes(text)) &&
+      (!choice.verdicts.size || choice.verdicts.has(verdicts[row.index])) &&
+      (choice.folder === null || isIn(row.folder, choice.folder)) &&
+      (!choice.marked || isMarked(markOf(row), choice.marked)),
+  );
+  return found.sort(ordering(choice.sort, limit));
+}
+
+/**
+ * @param {string} folder
+ * @param {string} around
+ */
+function isIn(folder, around) {
+  return folder === around || (around !== "" && folder.startsWith(`${around}/`));
+}
+
+/**
+ * @param {string} mark
+ * @param {string} wanted
+ */
+function isMarked(mark, wanted) {
+  if (wanted === "any") return mark !== "";
+  return wanted === "none" ? mark === "" : mark === wanted;
+}
+
+/**
+ * What was not scored comes last, except by name.
+ * @param {string} sort
+ * @param {number | null} limit
+ * @returns {(a: Row, b: Row) => number}
+ */
+function ordering(sort, limit) {
+  if (sort === "name") return (a, b) => names.compare(a.shown, b.shown) || a.index - b.index;
+  const near = limit ?? 0;
+  const key =
+    sort === "best"
+      ? (/** @type {Row} */ row) => row.score
+      : sort === "limit" && limit !== null
+        ? (/** @type {Row} */ row) => Math.abs(row.value - near)
+        : (/** @type {Row} */ row) => -row.score;
+  return (a, b) => Number(b.scored) - Number(a.scored) || key(a) - key(b) || a.index - b.index;
+}
+
+/**
+ * The folders that images lie in.
+ * @param {Row[]} rows
+ */
+export function foldersOf(rows) {
+  return [...new Set(rows.map((row) => row.folder))].sort(names.compare);
+}
