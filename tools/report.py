@@ -41,7 +41,9 @@ def _report(args: argparse.Namespace) -> int:
         if path is not None and not path.is_dir():
             raise UsageError(f"{path} is no folder: give results of musc-edge infer, and their images.")
     if args.out is not None and args.out.is_dir():
-        raise UsageError(f"-o {args.out} is a folder: give the page's file, such as {args.out / 'report.html'}.")
+        raise UsageError(
+            f"-o {args.out} is a folder: give the page's file, such as {args.out / 'report.html'}."
+        )
     cli.clean_up_on_sigterm()
     room = args.memory_budget and max(0, args.memory_budget - process_memory())
     progress = ProgressLine(sys.stderr, {"report": "pictures"})

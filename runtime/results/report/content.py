@@ -50,18 +50,15 @@ def parts_of(lots: list[ScoredLot], out: Path) -> list[Part]:
     return parts
 
 
-def part_content(part: Part, grids: Grids | None) -> dict[str, Any]:
-    """Return what the page is told of a lot."""
+def part_content(part: Part, grids: Grids | None) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Return what the page is told of a lot, and of each of its images."""
     about, lot = part.lot.about, part.lot
     regions = read_regions(lot.folder)
     facts = {name: about[name] for name in (*_FACTS, *_MORE_FACTS) if name in about}
-    return {
-        "name": part.name,
-        "lot": str(about["lot"]),
-        "scale": about["heatmap_scale"],
-        **facts,
-        "images": [_row_content(lot, row, grids, regions) for row in part.rows],
-    }
+    return (
+        {"name": part.name, "lot": str(about["lot"]), "scale": about["heatmap_scale"], **facts},
+        [_row_content(lot, row, grids, regions) for row in part.rows],
+    )
 
 
 def _row_content(

@@ -9,8 +9,12 @@ import base64
 import hashlib
 import json
 import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
+
+LotData = tuple[dict[str, Any], Iterable[dict[str, Any]]]
+"""What the page is told of a lot, and of each of its images."""
 
 PARTS = Path(__file__).parent / "page"
 SCRIPTS = (
@@ -36,17 +40,26 @@ _IMPORT = re.compile(r"^import (\{[^}]*\}) from \"\./(\w+)\.js\";", re.MULTILINE
 _EXPORT = re.compile(r"^export ((?:async )?function|class|const) (\w+)", re.MULTILINE)
 
 
-def page(content: dict[str, Any]) -> bytes:
-    """Return the page that shows ``content``."""
+def page(head: dict[str, Any], lots: Iterable[LotData]) -> Iterator[bytes]:
+    """Yield the page that shows ``lots``, a piece for each image: all of it may not fit into memory."""
     style, script = (PARTS / "page.css").read_text(encoding="utf-8"), joined(SCRIPTS)
-    pieces = {
-        "POLICY": policy(style, script),
-        "STYLE": style,
-        "SCRIPT": script,
-        "DATA": block(content),
-    }
-    html = (PARTS / "page.html").read_text(encoding="utf-8")
-    return re.sub("|".join(f"@{name}@" for name in pieces), lambda m: pieces[m[0].strip("@")], html).encode()
+    pieces = {"@POLICY@": policy(style, script), "@STYLE@": style, "@SCRIPT@": script}
+    for text in re.split("(@[A-Z]+@)", (PARTS / "page.html").read_text(encoding="utf-8")):
+        if text == "@DATA@":
+            yield from (json_text.encode("ascii") for json_text in data(head, lots))
+        else:
+            yield pieces.get(text, text).encode("utf-8")
+
+
+def data(head: dict[str, Any], lots: Iterable[LotData]) -> Iterator[str]:
+    """Yield the data of the page as one JSON object: ``head``, and ``lots`` with their ``images``."""
+    yield f'{block(head)[:-1]},"lots":['
+    for i, (facts, images) in enumerate(lots):
+        yield f'{"," * (i > 0)}{block(facts)[:-1]},"images":['
+        for k, image in enumerate(images):
+            yield "," * (k > 0) + block(image)
+        yield "]}"
+    yield "]}"
 
 
 def joined(names: tuple[str, ...]) -> str:

@@ -16,7 +16,7 @@ def find_root(lot: str, out: Path, names: Iterable[str]) -> Path | None:
     """
     first = next((name for name in names if inside(name)), None)
     for folder in _candidates(lot, out):
-        if folder.is_dir() and (first is None or _is_file(folder / first)):
+        if folder.is_dir() and (first is None or is_file(folder / first)):
             return folder
     return None
 
@@ -28,9 +28,11 @@ def inside(name: str) -> bool:
 
 
 def link(path: Path, page: Path) -> str:
-    """Return the address of a file, relative to the folder of ``page``, with the bytes of its name quoted."""
-    relative = os.path.relpath(path.absolute(), page.absolute().parent)
-    return quote(os.fsencode(relative))
+    """Return the address of a file, relative to the folder ``page``, with the bytes of its name quoted.
+
+    Both without links in them, for a browser takes each .. for the folder before it in the address.
+    """
+    return quote(os.fsencode(os.path.relpath(path, page)))
 
 
 def _candidates(lot: str, out: Path) -> Iterator[Path]:
@@ -40,7 +42,8 @@ def _candidates(lot: str, out: Path) -> Iterator[Path]:
             yield parent / lot
 
 
-def _is_file(path: Path) -> bool:
+def is_file(path: Path) -> bool:
+    """Whether there is a file that can be seen from here."""
     try:
         return path.is_file()
     except OSError:  # a part of it may not be entered, or is too long

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,20 +9,28 @@ from typing import Any
 from ...images.image_bytes import ImageError
 from ...images.survey import run_ahead
 from ...types import LotImage, Progress
-from .originals import inside, link
+from .originals import inside, is_file, link
 from .thumbnails import Reading, Shelf, Thumbnail, make_thumbnail
 
 SHOWN = frozenset({".png", ".jpg", ".jpeg", ".jfif", ".webp", ".gif", ".bmp", ".dib", ".avif"})
 """Endings of files that browsers show."""
 _GONE = "the lot's folder was not found"
-Place = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Where on the shelf a thumbnail is, and in which format."""
+
+    place: tuple[int, int]
+    form: str
 
 
 @dataclass(frozen=True)
 class Pictures:
     """Where the pictures of a lot come from: its folder, None if it is gone, and how its files were read.
 
-    ``longest`` is the longer side of thumbnails in pixels, ``room`` the memory in bytes for decoding one.
+    ``longest`` is the longer side of thumbnails in pixels, ``room`` the memory in bytes for decoding one,
+    ``page`` the folder that the page will be in.
     """
 
     root: Path | None
@@ -32,25 +39,25 @@ class Pictures:
     room: int | None
     page: Path
 
-    def add(
-        self, images: list[dict[str, Any]], kept: Shelf, progress: Progress
-    ) -> Iterator[tuple[dict[str, Any], Place, str]]:
-        """Complete ``images``; yields each that has a thumbnail with its place on the shelf and its format.
+    def add(self, images: list[dict[str, Any]], shelf: Shelf, progress: Progress) -> list[Kept | None]:
+        """Complete what the page is told of ``images``; returns where each thumbnail is, if there is one.
 
         Memory is taken for one image at a time.
         """
-        wanted = [LotImage(image["name"], self._path(image["name"])) for image in images]
-        by_name = {image["name"]: image for image in images}
-        for done, (source, found) in enumerate(run_ahead(wanted, self._thumbnail, threads=1, ahead=1), 1):
-            image = by_name[source.name]
-            if self.root and inside(source.name) and source.path.is_file():
+        sources = [LotImage(image["name"], self._path(image["name"])) for image in images]
+        kept: list[Kept | None] = []
+        for source, found in run_ahead(sources, self._thumbnail, threads=1, ahead=1):
+            image = images[len(kept)]
+            if self.root and inside(source.name) and is_file(source.path):
                 image["file"] = link(source.path, self.page)
             if isinstance(found, ImageError):
                 image["no_picture"] = str(found)
-            elif found is not None:
+                kept.append(None)
+            else:
                 image |= _facts(found, source.path)
-                yield image, kept.put(found.content), found.form
-            progress("report", done, len(images), "images")
+                kept.append(Kept(shelf.put(found.content), found.form))
+            progress("report", len(kept), len(images), "images")
+        return kept
 
     def _path(self, name: str) -> Path:
         return (self.root or Path()) / name

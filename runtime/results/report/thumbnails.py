@@ -1,4 +1,4 @@
-"""Small copies of the images of a lot, made one after the other and kept in a file until the page is written."""
+"""Small copies of the images of a lot, made one by one and kept in a file until the page is written."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class Shelf:
 
 
 @contextmanager
-def shelf(folder: Path) -> Iterator[Shelf]:
+def shelf_in(folder: Path) -> Iterator[Shelf]:
     """Yield an empty shelf in a file of ``folder`` without a name, gone when the block ends."""
     with tempfile.TemporaryFile(dir=folder) as file:
         yield Shelf(file)

@@ -4,24 +4,32 @@ from __future__ import annotations
 
 import base64
 import csv
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
-from ...._files import remove_folder, write_whole
+from ...._files import remove_folder, write_pieces
+from ...._json import parse_json
 from ...._version import __version__
 from ...errors import LotError, OutputError
 from ...types import Progress, no_progress
+from ..image_files import Missing, optional
 from ..output import new_folder
-from ..read_results import ScoredLot, read_results
-from ..write import REPORT
+from ..read_results import read_results
+from ..write import LOT, REPORT, write_json
 from .content import Grids, Part, colour_maps, part_content, parts_of
 from .html import page
 from .originals import find_root
-from .pictures import Pictures, Place
-from .thumbnails import SUFFIXES, Reading, Shelf, shelf, side
+from .pictures import Kept, Pictures
+from .thumbnails import SUFFIXES, Reading, Shelf, shelf_in, side
+
+Image = dict[str, Any]
+Address = Callable[[Kept], str]
 
 INLINE = 18_000_000
-"""Bytes of thumbnails up to which they are in the page itself; a report beyond has them in a folder beside it."""
+"""Bytes of thumbnails up to which they are in the page itself; those of larger lots are in a folder beside it."""
 MARKER = "report.txt"
 _MARK = "The pictures of {}, beside this folder. Written by musc-edge, which replaces it as a whole.\n"
 
@@ -55,68 +63,107 @@ def write_report(
     OutputError
         If the report cannot be written.
     """
-    lots, target = read_results(out), target or out / REPORT
+    target = target or out / REPORT
     try:
-        parts = parts_of(lots, out)
-        contents = [part_content(part, grids) for part in parts]
-    except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
-        raise LotError(f"the results in {out} are damaged: {error!r}. Score the lot again.") from error
-    try:
-        return _write(target, out, parts, contents, images, room, progress)
+        return _write(out, target, images, grids, room, progress)
     except OSError as error:
         raise OutputError(f"{target} cannot be written: {error.strerror}. Choose another with -o.") from error
 
 
+def add_report(
+    folder: Path, images: Path, grids: Grids, room: int | None, progress: Progress = no_progress
+) -> list[str]:
+    """Write the report into a new folder of results; a failure is one of the warnings in its lot.json.
+
+    Parameters as for ``write_report``; returns that warning, if there is one.
+
+    Raises
+    ------
+    OSError
+        If the disk is full or fails.
+    """
+    failed: list[Missing] = []
+    with optional("report", folder / REPORT, failed) as target:
+        _write(folder, target, images, grids, room, progress)
+    warnings = [str(each) for each in failed]
+    if warnings:
+        about = parse_json((folder / LOT).read_bytes())
+        about["warnings"] += warnings
+        write_json(folder / LOT, about)
+    return warnings
+
+
 def _write(
-    target: Path,
-    out: Path,
-    parts: list[Part],
-    contents: list[dict[str, Any]],
-    folder: Path | None,
-    room: int | None,
-    progress: Progress,
+    out: Path, target: Path, folder: Path | None, grids: Grids | None, room: int | None, progress: Progress
 ) -> list[Path]:
-    total = sum(len(part.rows) for part in parts)
-    with shelf(target.parent) as kept:
-        placed = []
-        for part, content in zip(parts, contents, strict=True):
-            root = folder or find_root(content["lot"], out, (row["image"] for row in part.rows))
-            content["found"] = root is not None
-            pictures = Pictures(root, _reading(part.lot), side(total), room, target)
-            placed += list(pictures.add(content["images"], kept, progress))
-        files = target.with_name(f"{target.stem}-files")
-        if kept.size > INLINE:
-            with new_folder(files, True, MARKER) as staged:
-                (staged / MARKER).write_text(_MARK.format(target.name), encoding="utf-8")
-                _store(placed, kept, staged, files.name)
-        else:
-            _embed(placed, kept)
-        write_whole(target, page({**_head(), "lots": contents}))
-    if kept.size > INLINE:
-        return [target, files]
-    if (files / MARKER).is_file():  # of an earlier report, of more pictures
-        remove_folder(files)
+    parts, lots = _content(out, grids)
+    total, beside = sum(len(images) for _, images in lots), target.with_name(f"{target.stem}-files")
+    page_folder = target.parent.resolve()
+    with shelf_in(target.parent) as shelf:
+        kept = []
+        for part, (facts, images) in zip(parts, lots, strict=True):
+            root = folder or find_root(facts["lot"], out, (image["name"] for image in images))
+            facts["found"] = root is not None
+            reading = Reading(int(part.lot.settings["bit_depth"]), int(part.lot.settings["max_pixels"]))
+            pictures = Pictures(root and root.resolve(), reading, side(total), room, page_folder)
+            kept.append(pictures.add(images, shelf, progress))
+        if outside := shelf.size > INLINE:
+            kept_in_order = [each for of_lot in kept for each in of_lot]
+            _store(kept_in_order, shelf, beside, target.name)
+        address = _file_names(beside.name) if outside else _inline(shelf)
+        named = (
+            (facts, _with_pictures(images, each, address))
+            for (facts, images), each in zip(lots, kept, strict=True)
+        )
+        write_pieces(target, page(_head(), named))
+    if outside:
+        return [target, beside]
+    if (beside / MARKER).is_file():  # of an earlier report, of more pictures
+        remove_folder(beside)
     return [target]
+
+
+def _content(out: Path, grids: Grids | None) -> tuple[list[Part], list[tuple[dict[str, Any], list[Image]]]]:
+    lots = read_results(out)
+    try:
+        parts = parts_of(lots, out)
+        return parts, [part_content(part, grids) for part in parts]
+    except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
+        raise LotError(f"the results in {out} are damaged: {error!r}. Score the lot again.") from error
 
 
 def _head() -> dict[str, Any]:
     return {"format": "musc-edge report", "schema": 1, "version": __version__, "colours": colour_maps()}
 
 
-def _reading(lot: ScoredLot) -> Reading:
-    return Reading(int(lot.settings["bit_depth"]), int(lot.settings["max_pixels"]))
+def _with_pictures(images: list[Image], kept: list[Kept | None], address: Address) -> Iterator[Image]:
+    """Yield what the page is told of each image, with the address of its thumbnail."""
+    for image, thumbnail in zip(images, kept, strict=True):
+        yield {**image, "picture": address(thumbnail)} if thumbnail else image
 
 
-def _embed(placed: list[tuple[dict[str, Any], Place, str]], kept: Shelf) -> None:
-    """Put the thumbnails into the page as addresses of their own."""
-    for image, place, form in placed:
-        content = base64.b64encode(kept.get(place)).decode("ascii")
-        image["picture"] = f"data:image/{form.lower()};base64,{content}"
+def _inline(shelf: Shelf) -> Address:
+    """Addresses that are the thumbnails themselves."""
+
+    def address(kept: Kept) -> str:
+        content = base64.b64encode(shelf.get(kept.place)).decode("ascii")
+        return f"data:image/{kept.form.lower()};base64,{content}"
+
+    return address
 
 
-def _store(placed: list[tuple[dict[str, Any], Place, str]], kept: Shelf, folder: Path, name: str) -> None:
-    """Put the thumbnails into ``folder``, which will be called ``name``."""
-    for number, (image, place, form) in enumerate(placed, 1):
-        file = f"{number:05d}{SUFFIXES[form]}"
-        (folder / file).write_bytes(kept.get(place))
-        image["picture"] = f"{name}/{file}"
+def _file_names(folder: str) -> Address:
+    """Addresses of thumbnails in a folder beside the page."""
+    return lambda kept: f"{quote(os.fsencode(folder))}/{_file_name(kept)}"
+
+
+def _file_name(kept: Kept) -> str:
+    return f"{kept.place[0]:010d}{SUFFIXES[kept.form]}"
+
+
+def _store(kept: list[Kept | None], shelf: Shelf, folder: Path, page_name: str) -> None:
+    """Write the thumbnails as files of ``folder``, in place of those of an earlier report."""
+    with new_folder(folder, True, MARKER) as staged:
+        (staged / MARKER).write_text(_MARK.format(page_name), encoding="utf-8", errors="surrogateescape")
+        for each in filter(None, kept):
+            (staged / _file_name(each)).write_bytes(shelf.get(each.place))

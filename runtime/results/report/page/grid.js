@@ -107,19 +107,20 @@ export class Grid {
     const top = this.list.getBoundingClientRect().top;
     const first = Math.max(0, Math.floor(-top / (height + gap))) * columns;
     const end = Math.min(this.rows.length, Math.max(0, Math.ceil((innerHeight - top) / (height + gap))) * columns);
-    const focused = this.list.contains(document.activeElement) ? this.current : -1;
+    // That of the tab key stays, wherever it is: it may have the focus, and without it the key would miss the list.
+    const wanted = (/** @type {number} */ place) => (place >= first && place < end) || (place === this.current && place < this.rows.length);
     for (const [place, { item }] of this.cards) {
-      if ((place < first || place >= end) && place !== focused) {
-        item.remove();
-        this.cards.delete(place);
-      }
+      if (wanted(place)) continue;
+      item.remove();
+      this.cards.delete(place);
     }
     for (let place = first; place < end; place++) if (!this.cards.has(place)) this.#add(place);
+    if (wanted(this.current) && !this.cards.has(this.current)) this.#add(this.current);
+    this.#tabStop();
+  }
+
+  #tabStop() {
     for (const [place, { link }] of this.cards) link.tabIndex = place === this.current ? 0 : -1;
-    if (!this.cards.has(this.current)) {
-      const [any] = this.cards.values();
-      if (any) any.link.tabIndex = 0;
-    }
   }
 
   /** @param {number} place */
@@ -210,7 +211,7 @@ export class Grid {
     const card = this.#cardOf(event.target);
     if (!card) return;
     this.current = Number(card.item.dataset.place);
-    for (const [place, { link }] of this.cards) link.tabIndex = place === this.current ? 0 : -1;
+    this.#tabStop();
     this.#heat(card);
   }
 

@@ -187,10 +187,11 @@ export class Histogram {
 
   /** @param {number} width */
   #drawAxis(width) {
-    this.axis.setAttribute("viewBox", `0 0 ${width} 22`);
-    const marks = ticksOf(this.span, Math.max(3, width / 110)).map(({ value, text }) => {
+    const rem = parseFloat(getComputedStyle(document.documentElement).fontSize);
+    this.axis.setAttribute("viewBox", `0 0 ${width} ${1.5 * rem}`);
+    const marks = ticksOf(this.span, Math.max(3, width / (7 * rem))).map(({ value, text }) => {
       const x = ((value - this.span.low) / (this.span.high - this.span.low)) * width;
-      return makeSvg("g", { transform: `translate(${x.toFixed(1)} 0)` }, makeSvg("line", { y2: 5 }), makeSvg("text", { y: 18, "text-anchor": x < 15 ? "start" : x > width - 15 ? "end" : "middle" }, text));
+      return makeSvg("g", { transform: `translate(${x.toFixed(1)} 0)` }, makeSvg("line", { y2: 5 }), makeSvg("text", { y: 1.2 * rem, "text-anchor": x < 15 ? "start" : x > width - 15 ? "end" : "middle" }, text));
     });
     this.axis.replaceChildren(...marks);
   }

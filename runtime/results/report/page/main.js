@@ -97,7 +97,7 @@ class Page {
     const folders = foldersOf(lot.rows);
     byId("folder-choice", HTMLElement).hidden = folders.length < 2;
     this.choice.folder = null;
-    byId("folder", HTMLSelectElement).replaceChildren(make("option", { value: "" }, "all"), ...folders.map((name, i) => make("option", { value: String(i + 1) }, shownName(name) || "(none)")));
+    byId("folder", HTMLSelectElement).replaceChildren(make("option", { value: "" }, "all folders"), ...folders.map((name, i) => make("option", { value: String(i + 1) }, shownName(name) || "in no folder")));
     this.folders = folders;
     this.histogram.open(lot.rows.filter((row) => row.scored));
     this.#ramp();
@@ -136,11 +136,21 @@ class Page {
       /** @type {HTMLElement} */
       const own = place.querySelector(`[data-name="${name}"]`) ?? this.#counter(place, verdict, name);
       const count = counts.get(verdict) ?? 0;
-      own.hidden = !count && (verdict === "" || verdict === "not scored" || (verdict === "review" && this.lot.part.verdicts?.review_from == null));
+      own.hidden = !count && !this.#isUsed(verdict);
       own.setAttribute("aria-pressed", String(this.choice.verdicts.has(verdict)));
       const number = own.querySelector(".number-of");
       if (number) number.textContent = count.toLocaleString("en");
     }
+  }
+
+  /**
+   * Whether a verdict is possible with the limits that are set.
+   * @param {Verdict} verdict
+   */
+  #isUsed(verdict) {
+    const { limits, lot } = this;
+    if (verdict === "review") return limits.review !== null;
+    return (verdict === "reject" || verdict === "not flagged") && (lot.part.verdicts != null || limits.reject !== null);
   }
 
   /**
@@ -165,12 +175,12 @@ class Page {
     const { limits, lot } = this;
     const asked = lot.part.verdicts;
     const what = lot.judgedBy === "score" ? "score" : "raw score";
-    const sentence = limits.reject === null ? "No image is rejected by a limit." : `${rejected}: those with a ${what} of ${distance(limits.reject, 4)} or more.`;
+    const sentence = limits.reject === null ? (asked ? "No limit rejects an image." : "No limit is set.") : `${rejected}: those with a ${what} of ${distance(limits.reject, 4)} or more.`;
     const where = limits.moved
       ? "This limit is yours: save it with the marks to use it on the results."
       : asked
         ? shownName(asked.promise)
-        : "No verdicts were asked for when the lot was scored. Move the line, or type a limit, to see what it would reject.";
+        : "No verdicts were asked for. Move the line, or type a limit, to see what it would reject.";
     byId("meaning", HTMLElement).replaceChildren(make("strong", {}, sentence), ` ${where}`);
     const field = byId("limit", HTMLInputElement);
     if (document.activeElement !== field) field.value = limits.reject === null ? "" : distance(limits.reject, 4);
@@ -210,7 +220,7 @@ class Page {
     drawRamp(ramp, this.colourMaps[this.colours]);
     const text = `${distance(low, 2)} usual for this lot, to ${distance(high, 2)}`;
     ramp.setAttribute("aria-label", `Scale of the heatmaps, as distances: ${text}`);
-    byId("ramp-text", HTMLElement).replaceChildren(make("span", {}, distance(low, 2)), make("span", {}, distance(high, 2)));
+    byId("ramp-text", HTMLElement).replaceChildren(make("span", {}, `${distance(low, 2)} usual`), make("span", {}, distance(high, 2)));
   }
 
   /**
@@ -228,7 +238,7 @@ class Page {
 
   #kept() {
     const { size, kept } = this.marks;
-    byId("save-json", HTMLElement).textContent = size ? `Save ${counted(size, "mark")} (JSON)` : "Save marks (JSON)";
+    byId("saving", HTMLElement).textContent = size ? `Save ${counted(size, "mark")} as` : "Save marks as";
     document.body.classList.toggle("not-kept", !kept);
     byId("not-kept", HTMLElement).hidden = kept;
   }
@@ -284,6 +294,7 @@ class Page {
     group.append(...this.lots.map((lot, i) => make("option", { value: String(i) }, lot.label)));
     byId("group-choice", HTMLElement).hidden = this.lots.length < 2;
     on("group", HTMLSelectElement, "change", (field) => this.open(Number(field.value)));
+    on("help", HTMLAnchorElement, "click", () => byId("facts", HTMLElement).querySelector("details")?.setAttribute("open", ""));
     on("search", HTMLInputElement, "input", (field) => this.#set({ text: field.value }));
     on("folder", HTMLSelectElement, "change", (field) => this.#set({ folder: field.value ? (this.folders ?? [])[Number(field.value) - 1] : null }));
     on("marked", HTMLSelectElement, "change", (field) => this.#set({ marked: field.value }));

@@ -1,6 +1,6 @@
 /** The large view of one image: its map, where that reaches the limit, what is known of it, and a mark. */
 
-import { drawMap, fitted } from "./colour.js";
+import { drawMap, drawRamp, fitted } from "./colour.js";
 import { fieldOf, outline, regionsFrom, regionsOf } from "./contours.js";
 import { gridOf } from "./data.js";
 import { button, isolated, make, makeSvg } from "./dom.js";
@@ -113,6 +113,8 @@ export class View {
     // A place in which the parts that change are drawn anew, while the remark is being written.
     this.verdict = make("div", { class: "view-verdict" });
     this.facts = make("dl", { class: "pairs" });
+    this.ramp = make("canvas", { width: "256", height: "1", role: "img" });
+    this.rampText = make("figcaption");
     this.layers = make("div", { class: "switches", role: "group", "aria-label": "Over the picture" });
     this.good = button("Good", () => this.#mark("good"), { class: "mark good", title: "Key G" });
     this.bad = button("Bad", () => this.#mark("bad"), { class: "mark bad", title: "Key B" });
@@ -124,6 +126,7 @@ export class View {
       make("label", { class: "label", for: "remark" }, "Remark"),
       this.remark,
       this.layers,
+      make("figure", { class: "legend" }, this.ramp, this.rampText),
       this.facts,
       this.table,
       this.links,
@@ -166,6 +169,7 @@ export class View {
       const canvas = make("canvas", { width: String(size.width), height: String(size.height), class: "heat" });
       const { scale, colours } = this.host.colours();
       drawMap(canvas, grid, scale, colours, !row.entry.picture);
+      this.#drawLegend(scale, colours);
       parts.push(canvas);
     }
     const drawing = makeSvg("svg", { viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none", class: "drawing", "aria-hidden": "true" });
@@ -182,12 +186,23 @@ export class View {
   }
 
   /**
+   * @param {import("./colour.js").Scale} scale
+   * @param {Uint8Array} colours
+   */
+  #drawLegend({ low, high }, colours) {
+    if (!this.ramp || !this.rampText) return;
+    drawRamp(this.ramp, colours);
+    this.ramp.setAttribute("aria-label", `Scale of the heatmap: ${distance(low, 2)} to ${distance(high, 2)}`);
+    this.rampText.replaceChildren(make("span", {}, `${distance(low, 2)} usual for this lot`), make("span", {}, distance(high, 2)));
+  }
+
+  /**
    * @param {Region} region
    * @param {number} number
    * @param {Row} row
    */
   #number(region, number, row) {
-    const label = make("span", { class: "number" }, String(number));
+    const label = make("span", { class: region.x > 0.9 * row.width ? "number at-end" : "number" }, String(number));
     label.style.left = `${(100 * region.x) / row.width}%`;
     label.style.top = `${(100 * region.y) / row.height}%`;
     return label;
