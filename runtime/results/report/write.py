@@ -29,7 +29,7 @@ Image = dict[str, Any]
 Address = Callable[[Kept], str]
 
 INLINE = 18_000_000
-"""Bytes of thumbnails up to which they are in the page itself; those of larger lots are in a folder beside it."""
+"""Bytes of thumbnails up to which they are in the page itself; more of them are in a folder beside it."""
 MARKER = "report.txt"
 _MARK = "The pictures of {}, beside this folder. Written by musc-edge, which replaces it as a whole.\n"
 
