@@ -14,14 +14,20 @@ import numpy as np
 from PIL import Image
 
 from ..._files import read_regular
-from ..._json import parse_json
+from ..._json import from_json, parse_json
 from ..errors import LotError
+from ..images.image_bytes import ImageError
+from ..images.reading import read_header as read_image_header
 from ..scoring.anomaly_map import upsample
 from ..store.npy import read_data, read_header
 from ..types import FloatArray
+from ..verdict.reference import MadeBy
+from ..verdict.regions import SizedMap
+from .tables import read_table
 from .write import LOT, SCORES
 
 _LARGEST = 1 << 28  # bytes of a table, a description or a map
+_LONGEST_SIDE = 1 << 20  # pixels
 _PNG_TOP = {"png8": 255, "png16": 65535}
 _OBJECTS = ("settings", "bundle", "png_map_scale")
 _SPLITS = ("test", "test_public")
@@ -30,13 +36,14 @@ _SPLITS = ("test", "test_public")
 
 @dataclass(frozen=True)
 class ScoredImage:
-    """A row of scores.csv with status ok; ``verdict`` and ``map`` are empty where there is none."""
+    """A row of scores.csv with status ok; ``verdict`` and ``map`` are empty, and ``p`` None, without one."""
 
     name: str
     raw_score: float
     score: float
     verdict: str
     map: str
+    p: float | None = None
 
 
 @dataclass(frozen=True)
@@ -106,6 +113,60 @@ class ScoredLot:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise LotError(f"the map {path} cannot be read: {error}. Score the lot again.") from error
 
+    @property
+    def made_by(self) -> MadeBy:
+        """How the raw scores came about.
+
+        Raises
+        ------
+        LotError
+            If lot.json does not say it.
+        """
+        try:
+            made_by: MadeBy = from_json(
+                MadeBy,
+                {
+                    "bundle": self.about["bundle"]["sha256"],
+                    "judges": self.about["judges_per_image"],
+                    **{name: self.settings[name] for name in ("degrees", "interval", "bit_depth")},
+                },
+                LOT,
+            )
+            return made_by
+        except (KeyError, ValueError) as error:
+            raise LotError(f"{self.folder / LOT} is damaged: {error!r}. Score the lot again.") from error
+
+    def sized_map(self, image: ScoredImage) -> SizedMap | None:
+        """Read the map of an image, for the image's own size; None if there is no map or no known size.
+
+        Raises
+        ------
+        LotError
+            If the map is missing or damaged.
+        """
+        if not image.map:
+            return None
+        path, values = self.folder / image.map, self.stored_map(image.map)
+        try:
+            size = values.shape if self.settings["maps"] == "original" else self._size(image)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise LotError(f"the map {path} cannot be read: {error}. Score the lot again.") from error
+        return SizedMap(values, (size[0], size[1])) if size else None
+
+    def _size(self, image: ScoredImage) -> tuple[int, int] | None:
+        """Height and width of an image as it was scored: as lot.json says, or an older one's, its file."""
+        sizes = self.about.get("image_sizes")
+        if isinstance(sizes, dict) and image.name in sizes:
+            width, height = map(int, str(sizes[image.name]).split("x"))
+            if not (0 < width <= _LONGEST_SIDE and 0 < height <= _LONGEST_SIDE):
+                raise ValueError(f"{width} x {height} pixels is no size of an image")
+            return height, width
+        try:
+            header = read_image_header(self.root / image.name)
+        except ImageError:
+            return None
+        return header.height, header.width
+
     def _read_map(self, path: Path) -> FloatArray:
         kind = self.settings["map_format"]
         content = read_regular(path, _LARGEST)
@@ -136,13 +197,14 @@ def read_results(out: Path) -> list[ScoredLot]:
     LotError
         If the folder holds no results, or they are damaged.
     """
-    about = _about(out)
+    about = read_about(out)
     if "groups" not in about:
         return [_lot(out, about)]
-    return [_lot(out / name, _about(out / name)) for name in about["groups"]]
+    return [_lot(out / name, read_about(out / name)) for name in about["groups"]]
 
 
-def _about(folder: Path) -> dict[str, Any]:
+def read_about(folder: Path) -> dict[str, Any]:
+    """Read the lot.json of a folder of results; LotError if there is none, or it is damaged."""
     path = folder / LOT
     try:
         about = parse_json(read_regular(path, _LARGEST))
@@ -168,7 +230,7 @@ def _parts(about: Any) -> Any:
 def _lot(folder: Path, about: dict[str, Any]) -> ScoredLot:
     path = folder / SCORES
     try:
-        rows = read_rows(folder)
+        rows = read_rows(folder, about)
         images = tuple(_image(row) for row in rows if row["status"] == "ok")
         skipped = tuple(row["image"] for row in rows if row["status"] != "ok")
     except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
@@ -176,23 +238,23 @@ def _lot(folder: Path, about: dict[str, Any]) -> ScoredLot:
     return ScoredLot(folder, about, images, skipped)
 
 
-def read_rows(folder: Path) -> list[dict[str, str]]:
-    """Read scores.csv of a folder of results, as text.
+def read_rows(folder: Path, about: dict[str, Any]) -> list[dict[str, str]]:
+    """Read scores.csv of a folder of results, as text; ``about`` is the lot.json of it, or of a group.
 
     Raises
     ------
     OSError, ValueError, csv.Error
         If it cannot be read.
     """
-    text = read_regular(folder / SCORES, _LARGEST).decode("utf-8-sig", "surrogateescape")
-    return list(csv.DictReader(io.StringIO(text, newline="")))
+    return read_table(folder / SCORES, about["settings"].get("csv", "plain"))[1]
 
 
 def _image(row: dict[str, str]) -> ScoredImage:
     raw, score = float(row["raw_score"]), float(row["score"])
     if not (math.isfinite(raw) and math.isfinite(score)):
         raise ValueError(f"the score of {row['image']} is not finite")
-    return ScoredImage(row["image"], raw, score, row.get("verdict") or "", row["map"])
+    p = float(row["p"]) if row.get("p") else None
+    return ScoredImage(row["image"], raw, score, row.get("verdict") or "", row["map"], p)
 
 
 def all_lots(folders: list[Path]) -> Iterator[ScoredLot]:

@@ -41,7 +41,7 @@ def upsample(maps: Array, size: tuple[int, int]) -> FloatArray:
         raise LotError(
             f"maps of shape {maps.shape} to size {size}: expected (N, Gh, Gw) and a positive size."
         )
-    rows, columns = (_weights(cells, pixels) for cells, pixels in zip(maps.shape[1:], size, strict=True))
+    rows, columns = (interpolation(cells, pixels) for cells, pixels in zip(maps.shape[1:], size, strict=True))
     half = rows @ maps.astype(np.float64)  # (N,H,Gw)
     pixels = np.empty((len(maps), *size), np.float32)
     for top in range(0, size[0], _ROWS):  # in strips, so that a large map never exists in float64
@@ -63,10 +63,10 @@ def to_grid(pixels: Array, grid: tuple[int, int]) -> FloatArray:
 @lru_cache(16)
 def _inverse(cells: int, pixels: int) -> Array:
     """The least-squares inverse (cells, pixels) of the interpolation matrix."""
-    return np.linalg.pinv(_weights(cells, pixels))
+    return np.linalg.pinv(interpolation(cells, pixels))
 
 
-def _weights(cells: int, pixels: int) -> Array:
+def interpolation(cells: int, pixels: int) -> Array:
     """Linear interpolation matrix (pixels, cells) with align_corners: at most two weights in a row."""
     position = np.linspace(0.0, cells - 1, pixels) if pixels > 1 else np.zeros(1)
     # The last pixel lies on the last cell: it takes the interval before it, with weight 1 at its end.

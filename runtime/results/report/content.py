@@ -42,10 +42,12 @@ class Part:
 def parts_of(lots: list[ScoredLot], out: Path) -> list[Part]:
     """Return the lots of one folder of results, with the rows of images in groups that were not scored."""
     grouped = lots[0].folder != out
-    parts = [Part(lot, lot.folder.name if grouped else "", tuple(read_rows(lot.folder))) for lot in lots]
+    parts = [
+        Part(lot, lot.folder.name if grouped else "", tuple(read_rows(lot.folder, lot.about))) for lot in lots
+    ]
     if grouped:
         known = {row["image"] for part in parts for row in part.rows}
-        rest = [row for row in read_rows(out) if row["image"] not in known]
+        rest = [row for row in read_rows(out, lots[0].about) if row["image"] not in known]
         parts[0] = Part(parts[0].lot, parts[0].name, (*parts[0].rows, *rest))
     return parts
 
@@ -53,7 +55,7 @@ def parts_of(lots: list[ScoredLot], out: Path) -> list[Part]:
 def part_content(part: Part, grids: Grids | None) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Return what the page is told of a lot, and of each of its images."""
     about, lot = part.lot.about, part.lot
-    regions = read_regions(lot.folder)
+    regions = read_regions(lot.folder, lot.settings.get("csv", "plain"))
     facts = {name: about[name] for name in (*_FACTS, *_MORE_FACTS) if name in about}
     return (
         {"name": part.name, "lot": str(about["lot"]), "scale": about["heatmap_scale"], **facts},
@@ -73,6 +75,8 @@ def _row_content(
     if row["status"] != "ok":
         return content
     content |= {"raw": float(row["raw_score"]), "score": float(row["score"])}
+    if size := _size(lot, row["image"]):
+        content["size"] = size
     if p := row.get("p"):
         content["p"] = float(p)
     if regions is not None:
@@ -85,6 +89,12 @@ def _row_content(
         if grid is not None:
             content |= {"grid": list(grid.shape), "map": encoded(grid)}
     return content
+
+
+def _size(lot: ScoredLot, image: str) -> list[int] | None:
+    """Width and height of an image as lot.json has them, or None; its file may say it too."""
+    sizes = lot.about.get("image_sizes")
+    return [int(side) for side in str(sizes[image]).split("x")] if sizes and image in sizes else None
 
 
 def grid_of(lot: ScoredLot, image: str, file: str, grids: Grids | None) -> FloatArray | None:

@@ -71,9 +71,13 @@ def write_report(
 
 
 def add_report(
-    folder: Path, images: Path, grids: Grids, room: int | None, progress: Progress = no_progress
+    folder: Path,
+    images: Path | None = None,
+    grids: Grids | None = None,
+    room: int | None = None,
+    progress: Progress = no_progress,
 ) -> list[str]:
-    """Write the report into a new folder of results; a failure is one of the warnings in its lot.json.
+    """Write the report into a folder of results that is being made; a failure is one of the warnings in its lot.json.
 
     Parameters as for ``write_report``; returns that warning, if there is one.
 

@@ -35,6 +35,8 @@ import { shownName } from "./text.js";
  * @property {number | null} review_from
  * @property {number | null} pixel_limit
  * @property {string} promise
+ * @property {string[]} [notes]
+ * @property {string | null} [refused]
  * @property {Record<string, {mark: string, remark: string}>} [marks]
  */
 

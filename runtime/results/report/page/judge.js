@@ -68,13 +68,18 @@ export function verdictOf(row, limits, mark) {
 }
 
 /**
- * The limit on the map's values that belongs to a limit on images.
+ * The limit on the maps' values that belongs to the lower limit on images, as musc-edge verdict has it: judged by
+ * raw scores it is that limit, else the raw score of the same rank.
  * @param {Lot} lot
  * @param {Limits} limits
  */
 export function pixelLimit(lot, limits) {
-  const own = lot.part.verdicts?.pixel_limit ?? null;
-  return limits.moved ? limits.reject : own ?? limits.reject;
+  if (!limits.moved) return lot.part.verdicts?.pixel_limit ?? null;
+  const flag = limits.review ?? limits.reject;
+  if (flag === null || lot.judgedBy === "raw_score") return flag;
+  const scored = lot.rows.filter((row) => row.scored);
+  const flagged = scored.filter((row) => row.value >= flag).length;
+  return flagged ? scored.map((row) => row.raw).sort((a, b) => b - a)[flagged - 1] : flag;
 }
 
 /**

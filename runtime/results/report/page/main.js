@@ -179,7 +179,7 @@ class Page {
     const where = limits.moved
       ? "This limit is yours: save it with the marks to use it on the results."
       : asked
-        ? shownName(asked.promise)
+        ? shownName([asked.refused && `${asked.refused}.`, asked.promise, ...(asked.notes ?? [])].filter(Boolean).join(" "))
         : "No verdicts were asked for. Move the line, or type a limit, to see what it would reject.";
     byId("meaning", HTMLElement).replaceChildren(make("strong", {}, sentence), ` ${where}`);
     const field = byId("limit", HTMLInputElement);

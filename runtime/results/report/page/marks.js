@@ -10,6 +10,8 @@ export class Marks {
   /** @param {Content} content */
   constructor(content) {
     const [first] = content.lots;
+    /** Images of the results that have a score: others cannot be marked. */
+    this.names = new Set(content.lots.flatMap((part) => part.images.filter(({ status }) => status === "ok").map(({ name }) => name)));
     this.key = `musc-edge marks 1 ${String(first.bundle.sha256)} ${first.lot}`;
     /** @type {Map<string, Mark>} */
     this.known = new Map();
@@ -57,7 +59,7 @@ export class Marks {
     try {
       const text = localStorage.getItem(this.key);
       for (const [name, { mark, remark }] of text ? JSON.parse(text) : []) {
-        this.known.set(String(name), { mark: String(mark), remark: String(remark) });
+        if (this.names.has(name)) this.known.set(name, { mark: String(mark), remark: String(remark) });
       }
       localStorage.setItem(`${this.key} try`, "");
       localStorage.removeItem(`${this.key} try`);

@@ -29,6 +29,7 @@ import { Zoom } from "./zoom.js";
  * @property {() => void} closed
  */
 
+const UNIT = 1e-6; // in which limits and peaks are written
 const LONGEST = 384; // points of a drawn map
 const MOST_REGIONS = 12; // in the table
 
@@ -150,7 +151,7 @@ export class View {
     if (!this.row || limit === null) return [];
     const known = this.row.entry.regions;
     if (known && !this.host.limits().moved) return regionsFrom(known);
-    return field ? regionsOf(field, limit, this.row.width, this.row.height) : [];
+    return field ? regionsOf(field, limit - UNIT / 2, this.row.width, this.row.height) : [];
   }
 
   /**
@@ -174,7 +175,7 @@ export class View {
     }
     const drawing = makeSvg("svg", { viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none", class: "drawing", "aria-hidden": "true" });
     if (field && limit !== null) {
-      const path = outline(field, limit, width, height);
+      const path = outline(field, limit - UNIT / 2, width, height);
       drawing.append(makeSvg("path", { d: path, class: "outline under" }), makeSvg("path", { d: path, class: "outline" }));
     }
     drawing.append(...regions.slice(0, MOST_REGIONS).map((r) => makeSvg("rect", { x: r.x, y: r.y, width: r.width, height: r.height, class: "region" })));
