@@ -93,9 +93,10 @@ class ScoredLot:
             return values
         try:
             height, width = self.about["bundle"]["image_size"]
-            return upsample(values[None], (int(height), int(width)))[0]
+            pixels: FloatArray = upsample(values[None], (int(height), int(width)))[0]
         except (ValueError, KeyError, TypeError) as error:
             raise LotError(f"{self.folder / LOT} is damaged: {error!r}. Score the lot again.") from error
+        return pixels
 
     def stored_map(self, name: str) -> FloatArray:
         """Read a map as it was written: (Gh,Gw) for maps on the grid, else (H,W).

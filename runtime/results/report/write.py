@@ -77,7 +77,7 @@ def add_report(
     room: int | None = None,
     progress: Progress = no_progress,
 ) -> list[str]:
-    """Write the report into a folder of results that is being made; a failure is one of the warnings in its lot.json.
+    """Write the report into results that are being made; a failure is one of the warnings in lot.json.
 
     Parameters as for ``write_report``; returns that warning, if there is one.
 

@@ -12,13 +12,16 @@ const STEPS = 200; // of a limit moved by the arrow keys, from end to end
 const LARGE_STEPS = 20;
 
 /**
- * The values that the axis shows.
+ * The values that the axis shows: the images', and a limit that is not far from them.
  * @param {number[]} values
+ * @param {(number | null)[]} limits
  * @returns {Span}
  */
-export function spanOf(values) {
-  const low = Math.min(...values);
-  const high = Math.max(...values);
+export function spanOf(values, limits = []) {
+  const low = values.reduce((a, b) => Math.min(a, b), Infinity);
+  const most = values.reduce((a, b) => Math.max(a, b), -Infinity);
+  const near = limits.filter((limit) => limit !== null && limit < most + (most - low) / 2);
+  const high = near.reduce((a, b) => Math.max(/** @type {number} */ (a), /** @type {number} */ (b)), most) ?? most;
   const margin = Math.max((high - low) * 0.04, 0.005);
   return { low: Math.max(0, low - margin), high: high + margin };
 }
@@ -166,10 +169,13 @@ export class Histogram {
     this.size = { width: 0, height: 0 };
   }
 
-  /** @param {Row[]} rows of a lot, those without a score left out */
-  open(rows) {
+  /**
+   * @param {Row[]} rows of a lot, those without a score left out
+   * @param {(number | null)[]} limits of the results
+   */
+  open(rows, limits) {
     this.rows = rows;
-    this.span = spanOf(rows.map((row) => row.value));
+    this.span = spanOf(rows.map((row) => row.value), limits);
     this.size = { width: 0, height: 0 };
   }
 

@@ -99,7 +99,8 @@ class Page {
     this.choice.folder = null;
     byId("folder", HTMLSelectElement).replaceChildren(make("option", { value: "" }, "all folders"), ...folders.map((name, i) => make("option", { value: String(i + 1) }, shownName(name) || "in no folder")));
     this.folders = folders;
-    this.histogram.open(lot.rows.filter((row) => row.scored));
+    const { reject, review } = limitsOf(lot);
+    this.histogram.open(lot.rows.filter((row) => row.scored), [reject, review]);
     this.#ramp();
     this.#judge();
     this.grid.redraw();
