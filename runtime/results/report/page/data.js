@@ -108,7 +108,7 @@ export function readColours(content) {
 export function readLot(part) {
   const judgedBy = part.verdicts?.judged_by ?? "score";
   const rows = part.images.map((entry, index) => readRow(entry, index, judgedBy));
-  const scored = rows.filter((row) => row.scored).sort((a, b) => b.score - a.score || a.index - b.index);
+  const scored = rows.filter((row) => row.scored).sort((a, b) => b.value - a.value || a.index - b.index);
   scored.forEach((row, place) => {
     row.rank = place + 1;
   });

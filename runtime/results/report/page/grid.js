@@ -160,7 +160,7 @@ export class Grid {
     const link = make("a", { class: "card", href: this.painter.address(row), draggable: "false" }, this.#picture(row), name);
     if (row.scored) {
       link.dataset.rank = String(row.rank);
-      link.append(make("span", { class: "score" }, distance(row.score)));
+      link.append(make("span", { class: "score" }, distance(row.value)));
     }
     link.append(verdict);
     return { item: make("li", {}, link), link, verdict, heat: null };
@@ -185,7 +185,7 @@ export class Grid {
     card.link.dataset.verdict = verdict;
     card.link.dataset.mark = mark;
     card.verdict.textContent = word;
-    const parts = [row.shown, row.scored && `rank ${row.rank}`, row.scored && `score ${distance(row.score)}`, word, mark && `marked ${mark}`];
+    const parts = [row.shown, row.scored && `rank ${row.rank}`, row.scored && `score ${distance(row.value)}`, word, mark && `marked ${mark}`];
     card.link.setAttribute("aria-label", parts.filter(Boolean).join(", "));
   }
 

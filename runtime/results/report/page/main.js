@@ -101,6 +101,7 @@ class Page {
     this.folders = folders;
     const { reject, review } = limitsOf(lot);
     this.histogram.open(lot.rows.filter((row) => row.scored), [reject, review]);
+    byId("scores-title", HTMLElement).textContent = lot.judgedBy === "score" ? "Scores" : "Raw scores";
     this.#ramp();
     this.#judge();
     this.grid.redraw();

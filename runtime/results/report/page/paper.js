@@ -37,6 +37,6 @@ function line(row, sheet) {
   const { mark, remark } = sheet.mark(row);
   const picture = row.entry.picture ? [make("img", { src: row.entry.picture, alt: "" })] : [];
   const name = [isolated(row.shown), ...(row.scored ? [] : [make("p", {}, row.entry.error)])];
-  const cells = [[row.scored ? String(row.rank) : ""], picture, name, [row.scored ? distance(row.score) : ""], [sheet.word(row)], [[mark, remark].filter(Boolean).join(": ")]];
+  const cells = [[row.scored ? String(row.rank) : ""], picture, name, [row.scored ? distance(row.value) : ""], [sheet.word(row)], [[mark, remark].filter(Boolean).join(": ")]];
   return make("tr", {}, ...cells.map((cell) => make("td", {}, ...cell)));
 }

@@ -61,10 +61,10 @@ function ordering(sort, limit) {
   const near = limit ?? 0;
   const key =
     sort === "best"
-      ? (/** @type {Row} */ row) => row.score
+      ? (/** @type {Row} */ row) => row.value
       : sort === "limit" && limit !== null
         ? (/** @type {Row} */ row) => Math.abs(row.value - near)
-        : (/** @type {Row} */ row) => -row.score;
+        : (/** @type {Row} */ row) => -row.value;
   return (a, b) => Number(b.scored) - Number(a.scored) || key(a) - key(b) || a.index - b.index;
 }
 

@@ -203,9 +203,9 @@ export class View {
    * @param {Row} row
    */
   #number(region, number, row) {
-    const label = make("span", { class: region.x > 0.9 * row.width ? "number at-end" : "number" }, String(number));
-    label.style.left = `${(100 * region.x) / row.width}%`;
-    label.style.top = `${(100 * region.y) / row.height}%`;
+    const label = make("span", { class: "number" }, String(number));
+    label.style.left = `${(100 * region.peakX) / row.width}%`;
+    label.style.top = `${(100 * region.peakY) / row.height}%`;
     return label;
   }
 
