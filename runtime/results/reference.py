@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from ..errors import LotError
@@ -11,17 +12,23 @@ from ..verdict.reference import Reference
 from .read_results import ScoredImage, ScoredLot, read_results
 
 
-def read_reference(out: Path) -> Reference:
-    """Read results as a reference for limits on raw scores of other lots.
+def read_reference(results: str | os.PathLike[str]) -> Reference:
+    """Read results as a reference for limits on raw scores of other lots (``ThresholdFrom``).
 
     Where a person marked images good, those count as good; where a person marked bad ones alone, all others
     do.  Else the images that were judged ``not flagged``, or, in a lot without verdicts, all.
+
+    Parameters
+    ----------
+    results : str or path
+        A folder that ``musc-edge infer`` or ``LotResult.save`` wrote, of one lot or one group.
 
     Raises
     ------
     LotError
         If there are no results of one lot, they are damaged, or no image counts as good.
     """
+    out = Path(results)
     lots = read_results(out)
     if len(lots) > 1 or lots[0].folder != out:
         raise LotError(

@@ -37,8 +37,10 @@ class Limits:
 
     Attributes
     ----------
-    reject_from, review_from : float or None
-        Value from which an image is a reject, or at least a review; None: no image is.
+    reject_from : float or None
+        Value from which an image is a reject; None: none is.
+    review_from : float or None
+        Value from which an image is at least a review; None: none is.
     promise : str
         One sentence on what the rule promises, and what it does not.
     options : dict

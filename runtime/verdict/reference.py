@@ -48,9 +48,20 @@ class MadeBy:
 
 @dataclass(frozen=True)
 class Reference:
-    """Another lot: the raw scores of its images that count as good (G,) and as bad (B,).
+    """Another lot, as ``read_reference`` reads it: what limits are taken from.
 
-    ``name`` is its folder of results, ``known`` says in words why the good ones count as good.
+    Attributes
+    ----------
+    name : str
+        Its folder of results.
+    known : str
+        Why its good images count as good, in words.
+    good : tuple of float
+        Raw scores of its images that count as good.
+    bad : tuple of float
+        Raw scores of those that count as bad.
+    made_by : MadeBy
+        Bundle, settings and judges per image, which must be those of the lot that is judged.
     """
 
     name: str
