@@ -297,7 +297,7 @@ export class View {
     if (!this.row.entry.map && !this.row.entry.regions) return [make("p", { class: "quiet" }, "No map was written for this image.")];
     const title = `${counted(regions.length, "region")} at ${distance(limit)} or more`;
     if (!regions.length) return [make("p", { class: "quiet" }, title)];
-    const head = make("tr", {}, ...["", "Peak", "Area, px", "Place, px"].map((text) => make("th", { scope: "col" }, text)));
+    const head = make("tr", {}, ...["No.", "Peak", "Area, px", "Place, px"].map((text) => make("th", { scope: "col" }, text)));
     const rows = regions.slice(0, MOST_REGIONS).map((r, i) =>
       make("tr", {}, make("th", { scope: "row" }, String(i + 1)), make("td", {}, distance(r.peak)), make("td", {}, Math.round(r.area).toLocaleString("en")), make("td", {}, `${r.x}, ${r.y}`)),
     );
