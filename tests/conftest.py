@@ -29,7 +29,7 @@ MakeOnce = Callable[[str, Callable[[Path], object]], Path]
 
 
 SLOW = {"commands", "real_vit", "nets", "built", "exported", "browser"}
-"""Fixtures of what takes long: the command line, the real ViT, exports, what is compiled, wheel and sdist, a browser.
+"""Fixtures of what takes long: command line, real ViT, exports, what is compiled, wheel and sdist, browser.
 
 What takes over a second without them, as anything that needs torch, is marked where it stands.
 """

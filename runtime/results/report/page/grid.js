@@ -16,7 +16,7 @@ import { distance, shortened } from "./text.js";
  * @property {(row: Row, verdict: Verdict) => string} word of a verdict
  */
 
-/** @typedef {{item: HTMLLIElement, link: HTMLAnchorElement, verdict: HTMLElement, heat: HTMLCanvasElement | null}} Card */
+/** @typedef {{item: HTMLLIElement, link: HTMLAnchorElement, verdict: HTMLElement, heat: HTMLCanvasElement | null, shown: string}} Card */
 
 const NAME_LETTERS = 28;
 
@@ -46,9 +46,18 @@ export class Grid {
 
   /** @param {Row[]} rows */
   show(rows) {
+    for (const [place, { item }] of this.cards) {
+      if (rows[place] === this.rows[place]) {
+        item.setAttribute("aria-setsize", String(rows.length));
+        continue;
+      }
+      item.remove();
+      this.cards.delete(place);
+    }
     this.rows = rows;
     this.current = Math.min(this.current, Math.max(0, rows.length - 1));
-    this.redraw();
+    this.#stretch();
+    this.#fill();
   }
 
   /** Make all cards anew. */
@@ -95,10 +104,16 @@ export class Grid {
     const columns = Math.max(1, Math.floor((room + gap) / (least + gap)));
     const width = (room - gap * (columns - 1)) / columns;
     this.layout = { columns, width, height: width + 3.4 * rem, gap };
-    const lines = Math.ceil(this.rows.length / columns);
-    this.list.style.height = `${Math.max(0, lines * (this.layout.height + gap) - gap)}px`;
+    this.#stretch();
     for (const [place, { item }] of this.cards) this.#place(item, place);
     this.#fill();
+  }
+
+  /** Make the list as tall as all cards would be. */
+  #stretch() {
+    const { columns, height, gap } = this.layout;
+    const lines = Math.ceil(this.rows.length / columns);
+    this.list.style.height = `${Math.max(0, lines * (height + gap) - gap)}px`;
   }
 
   /** Put the cards in sight into the page, and take the others out. */
@@ -163,7 +178,7 @@ export class Grid {
       link.append(make("span", { class: "score" }, distance(row.value)));
     }
     link.append(verdict);
-    return { item: make("li", {}, link), link, verdict, heat: null };
+    return { item: make("li", {}, link), link, verdict, heat: null, shown: "" };
   }
 
   /** @param {Row} row */
@@ -182,6 +197,8 @@ export class Grid {
     const verdict = this.painter.verdict(row);
     const mark = this.painter.mark(row);
     const word = this.painter.word(row, verdict);
+    if (card.shown === `${verdict} ${word} ${mark}`) return;
+    card.shown = `${verdict} ${word} ${mark}`;
     card.link.dataset.verdict = verdict;
     card.link.dataset.mark = mark;
     card.verdict.textContent = word;

@@ -167,6 +167,7 @@ export class Histogram {
     /** @type {Span} */
     this.span = { low: 0, high: 1 };
     this.size = { width: 0, height: 0 };
+    this.drawn = new Float64Array(); // where each bar begins and how tall it is
   }
 
   /**
@@ -179,14 +180,22 @@ export class Histogram {
     this.size = { width: 0, height: 0 };
   }
 
-  /** Take the size that the page gives, and draw what depends on it. */
+  /** Take the size that the page gives anew, the next time. */
+  resized() {
+    this.size = { width: 0, height: 0 };
+  }
+
   #fit() {
     const { width, height } = this.track.getBoundingClientRect();
-    if (width === this.size.width && height === this.size.height) return;
     this.size = { width, height };
     const bins = Math.max(12, Math.min(80, Math.floor(width / 9), 3 * Math.ceil(Math.sqrt(this.rows.length))));
     this.plot.setAttribute("viewBox", `0 0 ${width} ${height}`);
     this.bars = KINDS.map((kind) => Array.from({ length: bins }, () => makeSvg("rect", { class: kind ? kind.replace(" ", "-") : "unjudged" })));
+    this.bars.flat().forEach((bar, i) => {
+      bar.setAttribute("x", ((i % bins) * (width / bins) + 0.75).toFixed(2));
+      bar.setAttribute("width", Math.max(1, width / bins - 1.5).toFixed(2));
+    });
+    this.drawn = new Float64Array(2 * this.bars.length * bins).fill(-1);
     this.plot.replaceChildren(...this.bars.flat());
     this.#drawAxis(width);
   }
@@ -203,28 +212,38 @@ export class Histogram {
   }
 
   /**
+   * Draw a bar, if it changed: most do not while a limit moves.
+   * @param {number} kind
+   * @param {number} bin
+   * @param {number} bottom
+   * @param {number} tall
+   */
+  #draw(kind, bin, bottom, tall) {
+    const at = 2 * (kind * this.bars[0].length + bin);
+    if (this.drawn[at] === bottom && this.drawn[at + 1] === tall) return;
+    this.drawn.set([bottom, tall], at);
+    this.bars[kind][bin].setAttribute("y", bottom.toFixed(2));
+    this.bars[kind][bin].setAttribute("height", tall.toFixed(2));
+  }
+
+  /**
    * @param {Verdict[]} verdicts
    * @param {{reject: number | null, review: number | null}} limits
    * @param {{reject: string, review: string}} effects
    * @param {boolean} reviewed whether there is a limit for review at all
    */
   show(verdicts, limits, effects, reviewed) {
-    this.#fit();
+    if (!this.size.width) this.#fit();
     const bins = this.bars[0].length;
     const counts = countsOf(this.rows, verdicts, this.span, bins);
     const most = Math.max(1, ...counts[0].map((_, bin) => counts.reduce((sum, kind) => sum + kind[bin], 0)));
-    const { width, height } = this.size;
-    const each = width / bins;
+    const { height } = this.size;
     for (let bin = 0; bin < bins; bin++) {
       let bottom = height;
       counts.forEach((kind, k) => {
-        const bar = this.bars[k][bin];
         const tall = kind[bin] && Math.max(2, (kind[bin] / most) * (height - 24));
         bottom -= tall;
-        bar.setAttribute("x", (bin * each + 0.75).toFixed(2));
-        bar.setAttribute("y", bottom.toFixed(2));
-        bar.setAttribute("width", Math.max(1, each - 1.5).toFixed(2));
-        bar.setAttribute("height", tall.toFixed(2));
+        this.#draw(k, bin, bottom, tall);
       });
     }
     this.reject.show(limits.reject, this.span, effects.reject);

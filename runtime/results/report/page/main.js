@@ -10,7 +10,7 @@ import { Histogram } from "./histogram.js";
 import { countVerdicts, limitsOf, pixelLimit, VERDICTS, verdictOf, withReject, withReview, WORDS } from "./judge.js";
 import { Marks } from "./marks.js";
 import { layOut } from "./paper.js";
-import { foldersOf, selected } from "./select.js";
+import { foldersOf, ordered, selected } from "./select.js";
 import { counted, distance, percent, shownName } from "./text.js";
 import { View } from "./view.js";
 
@@ -36,6 +36,8 @@ class Page {
     this.verdicts = [];
     /** @type {Row[]} */
     this.chosen = [];
+    /** @type {{key: string, rows: Row[]}} */
+    this.order = { key: "", rows: [] };
     /** @type {import("./select.js").Choice} */
     this.choice = { text: "", verdicts: new Set(), folder: null, marked: "", sort: "worst" };
     this.cameFromPage = false; // to the large view: the browser's history goes back from it
@@ -190,11 +192,19 @@ class Page {
     byId("reset", HTMLElement).textContent = asked ? "Back to the verdicts of the results" : "Back to no limit";
   }
 
+  /** All images of the lot in the order that is wanted; sorted anew only if that changes. */
+  #ordered() {
+    const { sort } = this.choice;
+    const limit = sort === "limit" ? this.limits.reject ?? this.limits.review : null;
+    const key = `${this.number} ${sort} ${limit}`;
+    if (this.order.key !== key) this.order = { key, rows: ordered(this.lot.rows, sort, limit) };
+    return this.order.rows;
+  }
+
   /** Choose the images that are shown. */
   #choose() {
     const before = this.chosen;
-    const limit = this.limits.reject ?? this.limits.review;
-    this.chosen = selected(this.lot.rows, this.verdicts, (row) => this.marks.get(row.entry.name).mark, this.choice, limit);
+    this.chosen = selected(this.#ordered(), this.verdicts, (row) => this.marks.get(row.entry.name).mark, this.choice);
     const same = before.length === this.chosen.length && before.every((row, i) => row === this.chosen[i]);
     if (!same) this.grid.show(this.chosen);
     const all = this.lot.rows.length;
@@ -310,7 +320,10 @@ class Page {
     addEventListener("beforeprint", () => void this.#layOut());
     byId("colours", HTMLSelectElement).append(...Object.keys(this.colourMaps).map((name) => make("option", {}, name)));
     on("colours", HTMLSelectElement, "change", (field) => this.#recolour(field.value));
-    addEventListener("resize", () => this.judgeSoon());
+    addEventListener("resize", () => {
+      this.histogram.resized();
+      this.judgeSoon();
+    });
     document.addEventListener("keydown", (event) => this.#key(event));
     if (matchMedia("(hover: none)").matches) this.#heatForAll(true);
     this.#kept();

@@ -15,22 +15,30 @@
 const names = new Intl.Collator("en", { numeric: true });
 
 /**
+ * The rows that are chosen, in the order given.
  * @param {Row[]} rows
- * @param {Verdict[]} verdicts of the rows
+ * @param {Verdict[]} verdicts by the rows' index
  * @param {(row: Row) => string} markOf
  * @param {Choice} choice
- * @param {number | null} limit
  */
-export function selected(rows, verdicts, markOf, choice, limit) {
+export function selected(rows, verdicts, markOf, choice) {
   const text = choice.text.trim().toLowerCase();
-  const found = rows.filter(
+  return rows.filter(
     (row) =>
       (!text || row.search.includes(text)) &&
       (!choice.verdicts.size || choice.verdicts.has(verdicts[row.index])) &&
       (choice.folder === null || isIn(row.folder, choice.folder)) &&
       (!choice.marked || isMarked(markOf(row), choice.marked)),
   );
-  return found.sort(ordering(choice.sort, limit));
+}
+
+/**
+ * @param {Row[]} rows
+ * @param {string} sort
+ * @param {number | null} limit
+ */
+export function ordered(rows, sort, limit) {
+  return [...rows].sort(ordering(sort, limit));
 }
 
 /**

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from musc_edge.runtime.results.rejudge import Request, rejudge
-from musc_edge.runtime.results.report.html import page as html_page
 from musc_edge.runtime.results.report.content import colour_maps
+from musc_edge.runtime.results.report.html import page as html_page
 from musc_edge.runtime.results.report.write import write_report
 from musc_edge.runtime.types import SkippedImage
 from musc_edge.runtime.verdict.marks import Mark, read_marks
@@ -117,7 +117,7 @@ def test_names_are_shown_and_never_run(browser: Browser, lot: Path) -> None:
             """async () => {
                 const names = [];
                 for (const card of [...document.querySelectorAll(".card")]) {
-                    const changed = new Promise((done) => addEventListener("hashchange", done, { once: true }));
+                    const changed = new Promise((done) => addEventListener("hashchange", done));
                     location.hash = card.hash;
                     await changed;
                     names.push(document.querySelector("#view-name").textContent);
@@ -223,7 +223,8 @@ def test_a_limit_is_dragged(browser: Browser, judged: Path) -> None:
     with opened(browser, judged / "report.html") as page:
         box = slider(page).bounding_box()
         track = page.locator(".track").bounding_box()
-        assert box and track
+        assert box
+        assert track
         y = box["y"] + box["height"] / 2
         page.mouse.move(box["x"] + box["width"] / 2, y)
         page.mouse.down()
@@ -473,7 +474,7 @@ def many(images: int) -> tuple[dict[str, Any], list[tuple[dict[str, Any], list[d
         for i, score in enumerate(scores.tolist())
     ]
     facts = {
-        "name": "", "lot": "lot", "found": False, "scale": {"low": 0.3, "high": 0.9}, "warnings": [], "notes": [],
-        "settings": {}, "bundle": {"sha256": "0", "backbone": "a ViT"},
+        "name": "", "lot": "lot", "found": False, "scale": {"low": 0.3, "high": 0.9},
+        "warnings": [], "notes": [], "settings": {}, "bundle": {"sha256": "0", "backbone": "a ViT"},
     }  # fmt: skip
     return {"version": "1", "colours": colour_maps()}, [(facts, entries)]
