@@ -115,20 +115,22 @@ function flooded(field, limit, start, seen) {
 function measured(points, field, width, height) {
   const right = (width - 1) / Math.max(1, field.width - 1);
   const down = (height - 1) / Math.max(1, field.height - 1);
-  let [left, top, last, bottom, peak] = [Infinity, Infinity, 0, 0, points[0]];
+  let [left, top, last, bottom, peak, cells] = [Infinity, Infinity, 0, 0, points[0], 0];
   for (const at of points) {
     const x = at % field.width;
     const y = Math.floor(at / field.width);
     [left, last] = [Math.min(left, x), Math.max(last, x)];
     [top, bottom] = [Math.min(top, y), Math.max(bottom, y)];
     if (field.values[at] > field.values[peak]) peak = at;
+    // A point stands for what is around it, which ends with the image.
+    cells += (x % (field.width - 1) ? 1 : 0.5) * (y % (field.height - 1) ? 1 : 0.5);
   }
   return {
     x: Math.round(left * right),
     y: Math.round(top * down),
     width: Math.max(1, Math.round((last - left) * right)),
     height: Math.max(1, Math.round((bottom - top) * down)),
-    area: Math.max(1, Math.round((points.length * width * height) / (field.width * field.height))),
+    area: Math.max(1, Math.round((cells * width * height) / ((field.width - 1) * (field.height - 1)))),
     peak: field.values[peak],
     peakX: Math.round((peak % field.width) * right),
     peakY: Math.round(Math.floor(peak / field.width) * down),
