@@ -35,12 +35,17 @@ def add_parser(commands: Any) -> None:
         "bad), remark; goes before the rule, replaces earlier marks, and stays until --clear")  # fmt: skip
     add("--threshold-of-marks", action="store_true",
         help="take the threshold that the person chose in the report for the rule")  # fmt: skip
+    add("--coco", type=Path, metavar="FILE", help="also write the regions as COCO annotations")
+    add("--label-studio", type=Path, metavar="FILE",
+        help="also write tasks with the regions as predictions, for Label Studio")  # fmt: skip
+    add("--overwrite", action="store_true", help="replace the files of --coco and --label-studio")
     add("--clear", action="store_true", help="take verdicts, marks and regions away")
     cli.add_common(parser, 6, 7, FLAGGED_EXIT)
     parser.set_defaults(run=_verdict)
 
 
 def _verdict(args: argparse.Namespace) -> int:
+    from ..runtime.results.annotations import require_free
     from ..runtime.results.rejudge import judged_results, rejudge
 
     if not args.results.is_dir():
@@ -48,9 +53,21 @@ def _verdict(args: argparse.Namespace) -> int:
     request = _request(args)
     changes = request != type(request)()
     cli.clean_up_on_sigterm()
+    exports = [path for path in (args.coco, args.label_studio) if path is not None]
+    for path in exports:
+        require_free(path, args.overwrite)
     judged = (rejudge if changes else judged_results)(args.results, request)
+    _export(args, judged)
     cli.show(verdict_json(judged, args.results) if args.json else verdict_text(judged, args.results))
     return FLAGGED_EXIT if failed([each.judgement for each in judged], args.fail_on) else 0
+
+
+def _export(args: argparse.Namespace, judged: list[Rejudged]) -> None:
+    from ..runtime.results.annotations import coco, label_studio, write_annotations
+
+    for path, make in ((args.coco, coco), (args.label_studio, label_studio)):
+        if path is not None:
+            write_annotations(path, make(judged))
 
 
 def _request(args: argparse.Namespace) -> Request:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from ..._files import read_regular
-from ..._json import from_json, parse_json
+from ..._json import from_json, parse_json, shortly
 from ..errors import LotError
 from ..images.image_bytes import ImageError
 from ..images.reading import read_header as read_image_header
@@ -147,20 +148,26 @@ class ScoredLot:
         """
         if not image.map:
             return None
-        path, values = self.folder / image.map, self.stored_map(image.map)
-        try:
-            size = values.shape if self.settings["maps"] == "original" else self._size(image)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise LotError(f"the map {path} cannot be read: {error}. Score the lot again.") from error
+        values = self.stored_map(image.map)
+        size = values.shape if self.settings.get("maps") == "original" else self.size_of(image)
         return SizedMap(values, (size[0], size[1])) if size else None
 
-    def _size(self, image: ScoredImage) -> tuple[int, int] | None:
-        """Height and width of an image as it was scored: as lot.json says, or an older one's, its file."""
+    def size_of(self, image: ScoredImage) -> tuple[int, int] | None:
+        """Return height and width of an image as it was scored, or None if they are not known.
+
+        lot.json has them; for one that an earlier version wrote, the image's file is asked.
+
+        Raises
+        ------
+        LotError
+            If lot.json gives a size that none can be.
+        """
         sizes = self.about.get("image_sizes")
         if isinstance(sizes, dict) and image.name in sizes:
-            width, height = map(int, str(sizes[image.name]).split("x"))
+            found = re.fullmatch(r"(\d{1,7})x(\d{1,7})", str(sizes[image.name]))
+            width, height = map(int, found.groups()) if found else (0, 0)
             if not (0 < width <= _LONGEST_SIDE and 0 < height <= _LONGEST_SIDE):
-                raise ValueError(f"{width} x {height} pixels is no size of an image")
+                raise LotError(f"{self.folder / LOT} is damaged: {shortly(sizes[image.name])} is no size.")
             return height, width
         try:
             header = read_image_header(self.root / image.name)

@@ -99,7 +99,7 @@ def test_a_grid_is_brought_to_the_images_size(monkeypatch: pytest.MonkeyPatch, s
     whole = upsample(grid[None], size)[0]
     assert values.highest() == pytest.approx(whole.max())
     np.testing.assert_allclose(
-        np.concatenate([strip for _, strip in values.strips()], axis=1), whole, rtol=1e-6
+        np.concatenate([strip for _, _, strip in values.strips()], axis=1), whole, rtol=1e-6
     )
     limit = float(np.quantile(whole, 0.8)) - 1e-4  # on no value
     assert (mask_of(find_regions(values, limit), size) > 0).tolist() == (whole >= limit).tolist()

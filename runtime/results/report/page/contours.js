@@ -130,7 +130,7 @@ function measured(points, field, width, height) {
     y: Math.round(top * down),
     width: Math.max(1, Math.round((last - left) * right)),
     height: Math.max(1, Math.round((bottom - top) * down)),
-    area: Math.max(1, Math.round((cells * width * height) / ((field.width - 1) * (field.height - 1)))),
+    area: Math.max(1, Math.round((cells * width * height) / (Math.max(1, field.width - 1) * Math.max(1, field.height - 1)))),
     peak: field.values[peak],
     peakX: Math.round((peak % field.width) * right),
     peakY: Math.round(Math.floor(peak / field.width) * down),
