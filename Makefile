@@ -14,6 +14,8 @@ DATA := $(WORK)/downloads/.ready
 PACKAGES := tools/demo_packages.txt
 DEMO := $(WORK)/demo-venv
 TEST := $(WORK)/test-venv
+TYPESCRIPT := 5.9.3
+TSC := $(WORK)/tsc-$(TYPESCRIPT)/node_modules/.bin/tsc
 SOURCES := $(wildcard *.py) $(shell find export kernels runtime tools -type f -not -path '*/__pycache__/*')
 
 export PYTHONPYCACHEPREFIX := $(CURDIR)/$(WORK)/pycache
@@ -32,12 +34,18 @@ test: $(TEST)/.installed $(DATA)
 test-quick: $(TEST)/.installed $(DATA)
 	$(TEST)/bin/python -m pytest -n $(WORKERS) --dist worksteal -m 'not slow' --durations=20 --durations-min=1 $(ARGS)
 
-check: $(TEST)/.installed api
+check: $(TEST)/.installed api $(TSC)
 	$(TEST)/bin/ruff check .
 	$(TEST)/bin/ruff format --check .
 	$(TEST)/bin/mypy -p musc_edge
 	$(TEST)/bin/mypy tests
 	$(TEST)/bin/mypy docs
+	$(TSC) -p runtime/results/report/page
+
+# TypeScript checks the types of the report's scripts; it is no part of the package.
+$(TSC):
+	@command -v npm > /dev/null || { echo "make check needs npm (Debian's package npm), to check the types of the report's scripts"; exit 1; }
+	npm install --silent --no-audit --no-fund --prefix $(WORK)/tsc-$(TYPESCRIPT) typescript@$(TYPESCRIPT)
 
 api: $(TEST)/.installed
 	rm -rf $(WORK)/api

@@ -13,6 +13,7 @@ import os
 import secrets
 import stat
 import tempfile
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -82,7 +83,12 @@ def open_own(path: str | os.PathLike[str], parent: int | None = None, mode: int 
 
 
 def write_whole(path: Path, content: bytes | memoryview, mode: int = 0o666) -> None:
-    """Write a file that is there as a whole or not at all, even after a loss of power.
+    """Write a file that is there as a whole or not at all: ``write_pieces`` with one piece."""
+    write_pieces(path, (content,), mode)
+
+
+def write_pieces(path: Path, pieces: Iterable[bytes | memoryview], mode: int = 0o666) -> None:
+    """Write a file piece by piece that is there as a whole or not at all, even after a loss of power.
 
     Replaces what is called ``path``; a link is replaced itself, not its target.
 
@@ -95,7 +101,8 @@ def write_whole(path: Path, content: bytes | memoryview, mode: int = 0o666) -> N
     descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
+            for piece in pieces:
+                file.write(piece)
             # The content must be on the disk before the name is, or the name could come to stand for an
             # empty file.
             file.flush()

@@ -11,21 +11,26 @@ import zipfile
 from collections.abc import Callable, Generator
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from support.bad_input import Place
+from support.browser import chromium, launched
 from support.emulated_gpu import build_library
 from support.nets import Nets, compile_shared
 from support.places import downloads
 from support.random_vit import Shape, random_vit
 
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test may wait for the network
 MakeOnce = Callable[[str, Callable[[Path], object]], Path]
 
 
-SLOW = {"commands", "real_vit", "wide_bundle", "nets", "built", "exported"}
-"""Fixtures of what takes long: the command line, the real ViT, exports, what is compiled, wheel and sdist.
+SLOW = {"commands", "real_vit", "wide_bundle", "nets", "built", "exported", "browser"}
+"""Fixtures of what takes long: command line, real ViT, exports, what is compiled, wheel and sdist, browser.
 
 What takes seconds without them, as anything that needs torch, is marked where it stands: ``make test-quick``
 ends with a list of what took more than one.
@@ -195,3 +200,12 @@ def kernel_library(host_compiler: None, make_once: MakeOnce) -> Path:
 def nets(host_compiler: None, make_once: MakeOnce) -> Nets:
     """Programs that drive the kernels on the CPU, with and without sanitizers."""
     return Nets(make_once("nets", compile_shared), make_once)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Generator[Browser, None, None]:
+    """One browser for all tests of a process."""
+    if chromium() is None:
+        pytest.skip("Chromium, a package of Debian, is not installed: the report cannot be opened")
+    with launched() as browser:
+        yield browser

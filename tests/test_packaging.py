@@ -41,7 +41,8 @@ def wheel_names(built: Path) -> set[str]:
 def test_wheel_holds_every_module_and_data_file(wheel_names: set[str]) -> None:
     modules = [p for part in PARTS for p in (ROOT / part).rglob("*.py")]
     images = list((ROOT / "export" / "probe_images").iterdir())
-    expected = TOP | {f"musc_edge/{p.relative_to(ROOT)}" for p in [*modules, *images]}
+    page = list((ROOT / "runtime" / "results" / "report" / "page").iterdir())
+    expected = TOP | {f"musc_edge/{p.relative_to(ROOT)}" for p in [*modules, *images, *page]}
     assert expected <= wheel_names
 
 

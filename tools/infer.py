@@ -37,6 +37,7 @@ _STAGES = {
     "describe": "describing",
     "score": "mutual scoring",
     "write": "writing",
+    "report": "pictures of the report",
 }
 
 
@@ -76,6 +77,9 @@ def add_parser(commands: Any) -> None:
     add("--map-format", choices=("npy", "tiff", "png8", "png16"),
         help="npy and tiff hold float32 distances, png one scale for the lot (default: npy)")  # fmt: skip
     add("--overlays", action="store_true", help="also write each image with its heatmap over it")
+    add("--report", action="store_true",
+        help="also write report.html: a page with all images, heatmaps and scores, to look at and to try "
+        "limits, from disk and without network")  # fmt: skip
     add("--csv", choices=("plain", "excel"), default="plain",
         help="excel: scores.csv as spreadsheets open it well, with a byte order mark and no cell that they "
         "would run as a formula (default: plain)")  # fmt: skip
@@ -125,6 +129,8 @@ def _infer(args: argparse.Namespace) -> int:
             with cli.without_interrupts():
                 folder = output.enter_context(new_folder(out, args.overwrite, marker=LOT, ours=NAMES))
             scored, unscored = _score(args, root, images, bundle, folder, kept, rule)
+            if args.report:
+                _add_report(root, folder, scored)
     except BaseException as error:
         if kept and kept.is_dir():
             cli.show_error(f"What was done is kept in {kept}; the same command goes on from there.")
@@ -189,6 +195,23 @@ def _score(
     about = {part.folder: (part.rows, part.about) for part in scored}
     combine(folder, root, about, failed, images, args.csv)
     return scored, failed
+
+
+def _add_report(root: Path, folder: Path, scored: list[Scored]) -> None:
+    """Write the report into the results; that it failed is a warning of the last lot."""
+    from ..runtime.memory import process_memory
+    from ..runtime.results.report.write import add_report
+    from .progress import ProgressLine
+
+    budget = scored[0].result.run.plan.budget
+    room = None if budget is None else max(0, budget - process_memory())
+    grids = {
+        image.name: grid
+        for part in scored
+        for image, grid in zip(part.result.images, part.result.maps, strict=True)
+    }
+    progress = ProgressLine(sys.stderr, _STAGES)
+    scored[-1].about["warnings"] += add_report(folder, root, grids, room, progress)
 
 
 def _require_alike(rule: Rule | None, bundle: Bundle, args: argparse.Namespace) -> None:

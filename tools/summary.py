@@ -18,7 +18,7 @@ from ..runtime.results.lot_result import LotResult
 from ..runtime.results.lot_scores import Unscored
 from ..runtime.results.text import printable, ranking
 from ..runtime.results.verdict_text import verdict_lines
-from ..runtime.results.write import CONTACT_SHEET, SCORES, plan_facts
+from ..runtime.results.write import CONTACT_SHEET, REPORT, SCORES, plan_facts
 from ..runtime.scoring.cautions import RANDOM
 from ..runtime.types import Bundle, DevicePlan
 from ..runtime.vit.bundle import open_kernels
@@ -64,7 +64,10 @@ def summary_text(
     if unscored or notes:
         lines += ["", *(f"warning: {group}" for group in unscored), *(f"note: {text}" for text in notes)]
     sheet = CONTACT_SHEET if not grouped else f"{scored[0].folder}/{CONTACT_SHEET}, and so on"
-    lines += ["", f"scores         {out / SCORES}", f"contact sheet  {out / sheet}", _time_line(scored)]
+    lines += ["", f"scores         {out / SCORES}", f"contact sheet  {out / sheet}"]
+    if (out / REPORT).exists():
+        lines.append(f"report         {out / REPORT}")
+    lines.append(_time_line(scored))
     return "\n".join(lines)
 
 

@@ -9,11 +9,13 @@ from pathlib import Path, PurePosixPath
 
 from ..._numbers import counted
 from ..errors import LotError
+from ..memory import process_memory
 from ..parallel import cores
 from ..verdict.rules import Rule
 from .image_files import TOP, OutputOptions
 from .lot_scores import LotScores
 from .output import new_folder, require_apart
+from .report.write import add_report
 from .text import printable, ranking
 from .verdict_text import verdict_lines
 from .write import LOT, NAMES, write_results
@@ -97,6 +99,7 @@ class LotResult(LotScores):
         overlays: bool = False,
         csv: str = "plain",
         top: int = TOP,
+        report: bool = False,
     ) -> None:
         """Write the folder of results that ``musc-edge infer`` writes, all at once or not at all.
 
@@ -121,6 +124,8 @@ class LotResult(LotScores):
             before cells that would be run as a formula.
         top : int, default 8
             The most suspicious images on the contact sheet, at most 400.
+        report : bool, default False
+            Also write report.html, a page with all images, to look at and to try limits, without network.
 
         Raises
         ------
@@ -132,6 +137,11 @@ class LotResult(LotScores):
         require_apart(out, self.root, _INSTEAD)
         with new_folder(out, overwrite, LOT, NAMES, _INSTEAD, replace="overwrite=True") as target:
             write_results(self, target, self.root, options)
+            if report:
+                budget = self.run.plan.budget
+                room = None if budget is None else max(0, budget - process_memory())
+                grids = {image.name: grid for image, grid in zip(self.images, self.maps, strict=True)}
+                add_report(target, self.root, grids, room)
 
     def __repr__(self) -> str:
         return (

@@ -89,15 +89,31 @@ class ScoredLot:
         LotError
             If the map is missing or damaged.
         """
-        path = self.folder / image.map
+        values = self.stored_map(image.map)
+        if self.settings["maps"] != "grid":
+            return values
         try:
-            values = self._read_map(path)
-            if self.settings["maps"] == "grid":
-                height, width = self.about["bundle"]["image_size"]
-                values = upsample(values[None], (int(height), int(width)))[0]
+            height, width = self.about["bundle"]["image_size"]
+            pixels: FloatArray = upsample(values[None], (int(height), int(width)))[0]
+        except (ValueError, KeyError, TypeError) as error:
+            raise LotError(f"{self.folder / LOT} is damaged: {error!r}. Score the lot again.") from error
+        return pixels
+
+    def stored_map(self, name: str) -> FloatArray:
+        """Read a map as it was written: (Gh,Gw) for maps on the grid, else (H,W).
+
+        ``name`` is that of its file, as in the column ``map``.
+
+        Raises
+        ------
+        LotError
+            If the map is missing or damaged.
+        """
+        path = self.folder / name
+        try:
+            return self._read_map(path)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise LotError(f"the map {path} cannot be read: {error}. Score the lot again.") from error
-        return values
 
     @property
     def made_by(self) -> MadeBy:
@@ -132,11 +148,7 @@ class ScoredLot:
         """
         if not image.map:
             return None
-        path = self.folder / image.map
-        try:
-            values = self._read_map(path)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise LotError(f"the map {path} cannot be read: {error}. Score the lot again.") from error
+        values = self.stored_map(image.map)
         size = values.shape if self.settings.get("maps") == "original" else self.size_of(image)
         return SizedMap(values, (size[0], size[1])) if size else None
 
@@ -226,12 +238,23 @@ def _parts(about: Any) -> Any:
 def _lot(folder: Path, about: dict[str, Any]) -> ScoredLot:
     path = folder / SCORES
     try:
-        _, rows = read_table(path, about["settings"].get("csv", "plain"))
+        rows = read_rows(folder, about)
         images = tuple(_image(row) for row in rows if row["status"] == "ok")
         skipped = tuple(row["image"] for row in rows if row["status"] != "ok")
     except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
         raise LotError(f"{path} cannot be read: {error!r}. Score the lot again.") from error
     return ScoredLot(folder, about, images, skipped)
+
+
+def read_rows(folder: Path, about: dict[str, Any]) -> list[dict[str, str]]:
+    """Read scores.csv of a folder of results, as text; ``about`` is the lot.json of it, or of a group.
+
+    Raises
+    ------
+    OSError, ValueError, csv.Error
+        If it cannot be read.
+    """
+    return read_table(folder / SCORES, about["settings"].get("csv", "plain"))[1]
 
 
 def _image(row: dict[str, str]) -> ScoredImage:

@@ -28,8 +28,9 @@ from .output import new_folder, resolve
 from .read_results import ScoredLot, read_about, read_results
 from .region_files import COLUMNS as REGION_COLUMNS
 from .region_files import REGIONS, region_rows
+from .report.write import add_report
 from .tables import read_table, write_table
-from .write import LOT, NAMES, SCORES, write_json
+from .write import LOT, NAMES, REPORT, REPORT_FILES, SCORES, write_json
 
 _INSTEAD = "Give a folder that musc-edge infer wrote."
 _JUDGED = ("verdict", "p")
@@ -90,12 +91,14 @@ def rejudge(out: Path, request: Request) -> list[Rejudged]:
     with new_folder(out, True, LOT, NAMES, _INSTEAD) as folder:
         judged = judged_results(target, request)  # nobody else writes it from here on
         inner = [each.lot.folder.relative_to(target) for each in judged]
-        changed = {name for place in (Path(), *inner) for name in _files(place)}
+        changed = {name for place in (Path(), *inner) for name in _files(place)} | {REPORT, REPORT_FILES}
         _link(target, folder, changed)
         for each, place in zip(judged, inner, strict=True):
             _write(each, folder / place)
         if inner != [Path()]:
             _combine(target, folder, judged)
+        if (target / REPORT).exists():  # it shows the verdicts
+            add_report(folder)
     return judged
 
 
@@ -142,6 +145,7 @@ def _link(source: Path, target: Path, changed: set[str]) -> None:
     """Give every file of a folder but those that change a second name in another; links stay links."""
     for place, folders, files in os.walk(source):
         relative = Path(place).relative_to(source)
+        folders[:] = [name for name in folders if str(relative / name) not in changed]
         inner = [name for name in folders if not (Path(place) / name).is_symlink()]
         for name in inner:
             (target / relative / name).mkdir()

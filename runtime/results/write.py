@@ -46,7 +46,8 @@ SCORES = "scores.csv"
 _NAMED = 10  # missing files that a warning of its own names
 LOT = "lot.json"
 GROUPS = "groups"
-NAMES = frozenset({SCORES, LOT, CONTACT_SHEET, MAPS, OVERLAYS, GROUPS, REGIONS})
+REPORT, REPORT_FILES = "report.html", "report-files"
+NAMES = frozenset({SCORES, LOT, CONTACT_SHEET, MAPS, OVERLAYS, GROUPS, REGIONS, REPORT, REPORT_FILES})
 """Everything that a folder of results holds."""
 
 
@@ -177,6 +178,7 @@ def describe(result: LotScores, root: Path, options: OutputOptions) -> dict[str,
             "precision": manifest.precision,
             "image_size": list(manifest.preprocess.size),
             "layers": list(manifest.layers),
+            "grid": list(manifest.grid),
         },
         "plan": plan_facts(result.run.plan),
         "timings_s": {stage: round(seconds, 4) for stage, seconds in result.run.timings.items()},

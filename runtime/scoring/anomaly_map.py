@@ -6,6 +6,8 @@ raw score of an image is the maximum of its pixel map, not of the grid.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 from ..errors import LotError
@@ -50,6 +52,18 @@ def upsample(maps: Array, size: tuple[int, int]) -> FloatArray:
 def raw_scores(maps: Array, size: tuple[int, int]) -> Array:
     """Return the maximum of each pixel map, (N,) float64; only one map in pixels exists at a time."""
     return np.array([upsample(one[None], size).max() for one in maps], np.float64)
+
+
+def to_grid(pixels: Array, grid: tuple[int, int]) -> FloatArray:
+    """Return the map on the grid (Gh,Gw) whose upsampling comes nearest to ``pixels`` (H,W): its inverse."""
+    rows, columns = (_inverse(*pair) for pair in zip(grid, pixels.shape, strict=True))
+    return np.asarray(rows @ pixels.astype(np.float64) @ columns.T, np.float32)
+
+
+@lru_cache(16)
+def _inverse(cells: int, pixels: int) -> Array:
+    """The least-squares inverse (cells, pixels) of the interpolation matrix."""
+    return np.linalg.pinv(interpolation(cells, pixels))
 
 
 def interpolation(cells: int, pixels: int) -> Array:

@@ -1,0 +1,161 @@
+/** The data of the page: lots, and a row for each of their images. */
+
+import { decoded, decodedGrid } from "./colour.js";
+import { shownName } from "./text.js";
+
+/** @typedef {import("./colour.js").Grid} Grid */
+/** @typedef {import("./colour.js").Scale} Scale */
+
+/**
+ * An image as the page's data has it.
+ * @typedef {object} Entry
+ * @property {string} name
+ * @property {string} status
+ * @property {string} verdict
+ * @property {string} error
+ * @property {number} [raw]
+ * @property {number} [score]
+ * @property {number} [p]
+ * @property {[number, number]} [grid]
+ * @property {string} [map]
+ * @property {number[][]} [regions]
+ * @property {[number, number]} [size]
+ * @property {string} [picture]
+ * @property {string} [file]
+ * @property {boolean} [shown]
+ * @property {string} [no_picture]
+ */
+
+/**
+ * What lot.json says of verdicts.
+ * @typedef {object} Verdicts
+ * @property {string} rule
+ * @property {"score" | "raw_score"} judged_by
+ * @property {number | null} reject_from
+ * @property {number | null} review_from
+ * @property {number | null} pixel_limit
+ * @property {string} promise
+ * @property {string[]} [notes]
+ * @property {string | null} [refused]
+ * @property {Record<string, {mark: string, remark: string}>} [marks]
+ */
+
+/**
+ * A lot as the page's data has it.
+ * @typedef {object} Part
+ * @property {string} name
+ * @property {string} lot
+ * @property {boolean} found
+ * @property {Scale} scale
+ * @property {Verdicts | null} [verdicts]
+ * @property {string[]} warnings
+ * @property {string[]} notes
+ * @property {{images: string[], same_bytes: string[]}[]} [copies]
+ * @property {Record<string, unknown>} settings
+ * @property {Record<string, unknown>} bundle
+ * @property {Record<string, number>} [timings_s]
+ * @property {Record<string, unknown>} [versions]
+ * @property {string} [backend]
+ * @property {string} [scorer]
+ * @property {number} [judges_per_image]
+ * @property {unknown} [left_out]
+ * @property {Entry[]} images
+ */
+
+/** @typedef {{version: string, colours: Record<string, string>, lots: Part[]}} Content */
+
+/**
+ * An image of the page. `value` is what it is judged by, `rank` 1 for the most suspicious; both are 0 where
+ * there is no score.
+ * @typedef {object} Row
+ * @property {number} index
+ * @property {Entry} entry
+ * @property {boolean} scored
+ * @property {string} shown
+ * @property {string} base
+ * @property {string} folder
+ * @property {string} search
+ * @property {number} value
+ * @property {number} score
+ * @property {number} raw
+ * @property {number} rank
+ * @property {number} width
+ * @property {number} height
+ */
+
+/** @typedef {{part: Part, rows: Row[], judgedBy: "score" | "raw_score", label: string}} Lot */
+
+/**
+ * The data in the page.
+ * @returns {Content}
+ */
+export function readContent() {
+  return JSON.parse(document.getElementById("data")?.textContent ?? "");
+}
+
+/**
+ * @param {Content} content
+ * @returns {Record<string, Uint8Array>}
+ */
+export function readColours(content) {
+  return Object.fromEntries(Object.entries(content.colours).map(([name, text]) => [name, decoded(text)]));
+}
+
+/**
+ * @param {Part} part
+ * @returns {Lot}
+ */
+export function readLot(part) {
+  const judgedBy = part.verdicts?.judged_by ?? "score";
+  const rows = part.images.map((entry, index) => readRow(entry, index, judgedBy));
+  const scored = rows.filter((row) => row.scored).sort((a, b) => b.value - a.value || a.index - b.index);
+  scored.forEach((row, place) => {
+    row.rank = place + 1;
+  });
+  return { part, rows, judgedBy, label: shownName(part.name || lastPart(part.lot)) };
+}
+
+/**
+ * @param {Entry} entry
+ * @param {number} index
+ * @param {"score" | "raw_score"} judgedBy
+ * @returns {Row}
+ */
+function readRow(entry, index, judgedBy) {
+  const shown = shownName(entry.name);
+  const score = entry.score ?? 0;
+  const raw = entry.raw ?? 0;
+  const [width, height] = entry.size ?? (entry.grid ? [entry.grid[1], entry.grid[0]] : [1, 1]);
+  return {
+    index,
+    entry,
+    scored: entry.status === "ok",
+    shown,
+    base: shownName(lastPart(entry.name)),
+    folder: entry.name.includes("/") ? entry.name.slice(0, entry.name.lastIndexOf("/")) : "",
+    search: shown.toLowerCase(),
+    value: judgedBy === "score" ? score : raw,
+    score,
+    raw,
+    rank: 0,
+    width,
+    height,
+  };
+}
+
+/**
+ * The map of an image on the grid, or null.
+ * @param {Row} row
+ * @returns {Grid | null}
+ */
+export function gridOf(row) {
+  const { map, grid } = row.entry;
+  return map && grid ? decodedGrid(map, grid[0], grid[1]) : null;
+}
+
+/**
+ * @param {string} path
+ */
+export function lastPart(path) {
+  return path.replace(/\/+$/, "").split("/").pop() || path;
+}

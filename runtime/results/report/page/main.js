@@ -1,0 +1,444 @@
+/** The page: what is chosen, and who is told when that changes. */
+
+import { drawMap, drawRamp, fitted } from "./colour.js";
+import { gridOf, lastPart, readColours, readContent, readLot } from "./data.js";
+import { byId, make, oncePerFrame, say } from "./dom.js";
+import { showFacts, showWarnings } from "./facts.js";
+import { marksCsv, marksJson, save } from "./files.js";
+import { Grid } from "./grid.js";
+import { Histogram } from "./histogram.js";
+import { countVerdicts, limitsOf, pixelLimit, VERDICTS, verdictOf, withReject, withReview, WORDS } from "./judge.js";
+import { Marks } from "./marks.js";
+import { layOut } from "./paper.js";
+import { foldersOf, ordered, selected } from "./select.js";
+import { counted, distance, percent, shownName } from "./text.js";
+import { View } from "./view.js";
+
+/** @typedef {import("./data.js").Lot} Lot */
+/** @typedef {import("./data.js").Row} Row */
+/** @typedef {import("./judge.js").Limits} Limits */
+/** @typedef {import("./judge.js").Verdict} Verdict */
+
+const CARD_POINTS = 128; // longer side of a card's heatmap
+
+class Page {
+  constructor() {
+    const content = readContent();
+    this.version = content.version;
+    this.colourMaps = readColours(content);
+    this.colours = Object.keys(this.colourMaps)[0];
+    this.marks = new Marks(content);
+    this.lots = content.lots.map(readLot);
+    /** @type {Limits[]} */
+    this.allLimits = this.lots.map(limitsOf);
+    this.number = 0;
+    /** @type {Verdict[]} */
+    this.verdicts = [];
+    /** @type {Row[]} */
+    this.chosen = [];
+    /** @type {{key: string, rows: Row[]}} */
+    this.order = { key: "", rows: [] };
+    /** @type {import("./select.js").Choice} */
+    this.choice = { text: "", verdicts: new Set(), folder: null, marked: "", sort: "worst" };
+    this.cameFromPage = false; // to the large view: the browser's history goes back from it
+    this.grid = new Grid(byId("images", HTMLUListElement), {
+      verdict: (row) => this.verdicts[row.index],
+      mark: (row) => this.marks.get(row.entry.name).mark,
+      address: (row) => address(row),
+      heat: (row) => this.#heat(row),
+      word: (row, verdict) => wordOf(row, verdict),
+    });
+    this.histogram = new Histogram(byId("histogram", HTMLElement), {
+      reject: (value) => this.setLimits(withReject(this.limits, value)),
+      review: (value) => this.setLimits(withReview(this.limits, value)),
+    });
+    this.view = new View(byId("view", HTMLDialogElement), {
+      verdict: (row) => this.verdicts[row.index],
+      word: wordOf,
+      limits: () => this.limits,
+      pixelLimit: () => pixelLimit(this.lot, this.limits),
+      colours: () => ({ scale: this.lot.part.scale, colours: this.colourMaps[this.colours] }),
+      scored: () => this.lot.rows.filter((row) => row.scored).length,
+      marks: this.marks,
+      marked: (row, change) => this.#marked(row, change),
+      go: (step) => this.#go(step),
+      closed: () => this.#closed(),
+    });
+    this.judgeSoon = oncePerFrame(() => this.#judge());
+  }
+
+  get lot() {
+    return this.lots[this.number];
+  }
+
+  get limits() {
+    return this.allLimits[this.number];
+  }
+
+  start() {
+    this.#connect();
+    this.#theme();
+    this.open(0);
+    this.#toHash();
+  }
+
+  /**
+   * Show a lot of several.
+   * @param {number} number
+   */
+  open(number) {
+    this.number = number;
+    byId("group", HTMLSelectElement).value = String(number);
+    const { lot } = this;
+    const title = this.lots.length > 1 ? `${lot.label} of ${lastPart(lot.part.lot)}` : lot.label;
+    byId("title", HTMLElement).textContent = title;
+    document.title = `${title} – musc-edge report`;
+    byId("subtitle", HTMLElement).textContent = subtitle(lot);
+    showWarnings(byId("warnings", HTMLElement), lot);
+    showFacts(byId("facts", HTMLElement), lot, this.version);
+    const folders = foldersOf(lot.rows);
+    byId("folder-choice", HTMLElement).hidden = folders.length < 2;
+    this.choice.folder = null;
+    byId("folder", HTMLSelectElement).replaceChildren(make("option", { value: "" }, "all folders"), ...folders.map((name, i) => make("option", { value: String(i + 1) }, shownName(name) || "in no folder")));
+    this.folders = folders;
+    const { reject, review } = limitsOf(lot);
+    this.histogram.open(lot.rows.filter((row) => row.scored), [reject, review]);
+    byId("scores-title", HTMLElement).textContent = lot.judgedBy === "score" ? "Scores" : "Raw scores";
+    this.#ramp();
+    this.#judge();
+    this.grid.redraw();
+  }
+
+  /** @param {Limits} limits */
+  setLimits(limits) {
+    this.allLimits[this.number] = limits;
+    this.judgeSoon();
+  }
+
+  /** Judge all images, and show what follows. */
+  #judge() {
+    const { lot, limits } = this;
+    this.verdicts = lot.rows.map((row) => verdictOf(row, limits, this.marks.get(row.entry.name).mark));
+    const counts = countVerdicts(this.verdicts);
+    this.#counts(counts);
+    const scored = lot.rows.length - (counts.get("not scored") ?? 0);
+    const rejected = `${counts.get("reject")} of ${scored} rejected`;
+    const looked = `${counts.get("review")} of ${scored} to review`;
+    this.histogram.show(this.verdicts, limits, { reject: rejected, review: looked }, lot.part.verdicts?.review_from != null);
+    this.#meaning(rejected);
+    this.#choose();
+    this.grid.refresh();
+    this.view.refresh();
+    if (limits.moved) say(rejected);
+  }
+
+  /** @param {Map<Verdict, number>} counts */
+  #counts(counts) {
+    const place = byId("counts", HTMLElement);
+    for (const verdict of VERDICTS) {
+      const name = verdict || "unjudged";
+      /** @type {HTMLElement} */
+      const own = place.querySelector(`[data-name="${name}"]`) ?? this.#counter(place, verdict, name);
+      const count = counts.get(verdict) ?? 0;
+      own.hidden = !count && !this.#isUsed(verdict);
+      own.setAttribute("aria-pressed", String(this.choice.verdicts.has(verdict)));
+      const number = own.querySelector(".number-of");
+      if (number) number.textContent = count.toLocaleString("en");
+    }
+  }
+
+  /**
+   * Whether a verdict is possible with the limits that are set.
+   * @param {Verdict} verdict
+   */
+  #isUsed(verdict) {
+    const { limits, lot } = this;
+    if (verdict === "review") return limits.review !== null;
+    return (verdict === "reject" || verdict === "not flagged") && (lot.part.verdicts != null || limits.reject !== null);
+  }
+
+  /**
+   * @param {HTMLElement} place
+   * @param {Verdict} verdict
+   * @param {string} name
+   */
+  #counter(place, verdict, name) {
+    const own = make("button", { type: "button", class: "count", "data-name": name, "data-verdict": verdict }, make("span", { class: "verdict" }, WORDS[verdict]), make("span", { class: "number-of" }));
+    own.addEventListener("click", () => {
+      const { verdicts } = this.choice;
+      if (!verdicts.delete(verdict)) verdicts.add(verdict);
+      own.setAttribute("aria-pressed", String(verdicts.has(verdict)));
+      this.#choose();
+    });
+    place.append(own);
+    return own;
+  }
+
+  /** @param {string} rejected */
+  #meaning(rejected) {
+    const { limits, lot } = this;
+    const asked = lot.part.verdicts;
+    const what = lot.judgedBy === "score" ? "score" : "raw score";
+    const sentence = limits.reject === null ? (asked ? "No limit rejects an image." : "No limit is set.") : `${rejected}: those with a ${what} of ${distance(limits.reject, 4)} or more.`;
+    const where = limits.moved
+      ? "This limit is yours: save it with the marks to use it on the results."
+      : asked
+        ? shownName([asked.refused && `${asked.refused}.`, asked.promise, ...(asked.notes ?? [])].filter(Boolean).join(" "))
+        : "No verdicts were asked for. Move the line, or type a limit, to see what it would reject.";
+    byId("meaning", HTMLElement).replaceChildren(make("strong", {}, sentence), ` ${where}`);
+    const field = byId("limit", HTMLInputElement);
+    if (document.activeElement !== field) field.value = limits.reject === null ? "" : distance(limits.reject, 4);
+    byId("reset", HTMLElement).hidden = !limits.moved;
+    byId("reset", HTMLElement).textContent = asked ? "Back to the verdicts of the results" : "Back to no limit";
+  }
+
+  /** All images of the lot in the order that is wanted; sorted anew only if that changes. */
+  #ordered() {
+    const { sort } = this.choice;
+    const limit = sort === "limit" ? this.limits.reject ?? this.limits.review : null;
+    const key = `${this.number} ${sort} ${limit}`;
+    if (this.order.key !== key) this.order = { key, rows: ordered(this.lot.rows, sort, limit) };
+    return this.order.rows;
+  }
+
+  /** Choose the images that are shown. */
+  #choose() {
+    const before = this.chosen;
+    this.chosen = selected(this.#ordered(), this.verdicts, (row) => this.marks.get(row.entry.name).mark, this.choice);
+    const same = before.length === this.chosen.length && before.every((row, i) => row === this.chosen[i]);
+    if (!same) this.grid.show(this.chosen);
+    const all = this.lot.rows.length;
+    const text = this.chosen.length === all ? all.toLocaleString("en") : `${this.chosen.length.toLocaleString("en")} of ${all.toLocaleString("en")}`;
+    byId("shown-count", HTMLElement).textContent = text;
+    const nothing = byId("nothing", HTMLElement);
+    nothing.hidden = this.chosen.length > 0;
+    nothing.textContent = "No image of this lot is like that.";
+    if (!same && before.length) say(`${text} images shown`);
+  }
+
+  /** @param {Row} row */
+  #heat(row) {
+    const grid = gridOf(row);
+    if (!grid) return null;
+    const { width, height } = fitted(row.width, row.height, CARD_POINTS);
+    const canvas = make("canvas", { class: "tile heat", width: String(width), height: String(height) });
+    drawMap(canvas, grid, this.lot.part.scale, this.colourMaps[this.colours], !row.entry.picture);
+    return canvas;
+  }
+
+  #ramp() {
+    const { low, high } = this.lot.part.scale;
+    const ramp = byId("ramp", HTMLCanvasElement);
+    drawRamp(ramp, this.colourMaps[this.colours]);
+    const text = `${distance(low, 2)} usual for this lot, to ${distance(high, 2)}`;
+    ramp.setAttribute("aria-label", `Scale of the heatmaps, as distances: ${text}`);
+    byId("ramp-text", HTMLElement).replaceChildren(make("span", {}, `${distance(low, 2)} usual`), make("span", {}, distance(high, 2)));
+  }
+
+  /**
+   * @param {Row} row
+   * @param {{mark?: string, remark?: string}} change
+   */
+  #marked(row, change) {
+    this.marks.set(row.entry.name, change);
+    this.#kept();
+    if (change.mark !== undefined) {
+      this.#judge();
+      say(change.mark ? `marked ${change.mark}` : "mark taken back");
+    }
+  }
+
+  #kept() {
+    const { size, kept } = this.marks;
+    byId("saving", HTMLElement).textContent = size ? `Save ${counted(size, "mark")} as` : "Save marks as";
+    document.body.classList.toggle("not-kept", !kept);
+    byId("not-kept", HTMLElement).hidden = kept;
+  }
+
+  // ---- the large view -----------------------------------------------------------------------
+
+  #toHash() {
+    const wanted = location.hash;
+    for (const [number, lot] of this.lots.entries()) {
+      const row = wanted.startsWith("#image=") ? lot.rows.find((each) => address(each) === wanted) : undefined;
+      if (!row) continue;
+      if (number !== this.number) this.open(number);
+      this.#open(row);
+      return;
+    }
+    if (this.view.isOpen) this.view.close();
+  }
+
+  /** @param {Row} row */
+  #open(row) {
+    const place = this.chosen.indexOf(row);
+    this.view.open(row, place < 0 ? "" : `${(place + 1).toLocaleString("en")} of ${this.chosen.length.toLocaleString("en")}`);
+  }
+
+  /** @param {number} step */
+  #go(step) {
+    const { row } = this.view;
+    if (!row) return;
+    const list = this.chosen.includes(row) ? this.chosen : this.lot.rows;
+    const next = list[list.indexOf(row) + step];
+    if (!next) return;
+    history.replaceState(history.state, "", address(next));
+    this.#open(next);
+    say(`${next.shown}, ${wordOf(next, this.verdicts[next.index])}`);
+  }
+
+  #closed() {
+    const at = this.chosen.findIndex((each) => address(each) === location.hash);
+    if (this.cameFromPage && location.hash.startsWith("#image=")) history.back();
+    else if (location.hash) history.replaceState(history.state, "", location.pathname + location.search);
+    this.cameFromPage = false;
+    if (at >= 0) this.grid.focus(at);
+  }
+
+  // ---- what a person does -------------------------------------------------------------------
+
+  #connect() {
+    addEventListener("hashchange", () => this.#toHash());
+    byId("images", HTMLElement).addEventListener("click", (event) => {
+      if (event.target instanceof Element && event.target.closest("a")) this.cameFromPage = true;
+    });
+    const group = byId("group", HTMLSelectElement);
+    group.append(...this.lots.map((lot, i) => make("option", { value: String(i) }, lot.label)));
+    byId("group-choice", HTMLElement).hidden = this.lots.length < 2;
+    on("group", HTMLSelectElement, "change", (field) => this.open(Number(field.value)));
+    on("help", HTMLAnchorElement, "click", () => byId("facts", HTMLElement).querySelector("details")?.setAttribute("open", ""));
+    on("search", HTMLInputElement, "input", (field) => this.#set({ text: field.value }));
+    on("folder", HTMLSelectElement, "change", (field) => this.#set({ folder: field.value ? (this.folders ?? [])[Number(field.value) - 1] : null }));
+    on("marked", HTMLSelectElement, "change", (field) => this.#set({ marked: field.value }));
+    on("sort", HTMLSelectElement, "change", (field) => this.#set({ sort: field.value }));
+    on("limit", HTMLInputElement, "change", (field) => this.#typed(field));
+    on("reset", HTMLButtonElement, "click", () => this.setLimits(limitsOf(this.lot)));
+    on("heat", HTMLButtonElement, "click", () => this.#heatForAll(!this.grid.heatForAll));
+    on("save-json", HTMLButtonElement, "click", () => this.#save());
+    on("save-csv", HTMLButtonElement, "click", () => save(`${fileName(this.lot)}-marks.csv`, marksCsv(this.marks), "text/csv"));
+    on("print", HTMLButtonElement, "click", () => void this.#layOut().then(() => print()));
+    addEventListener("beforeprint", () => void this.#layOut());
+    byId("colours", HTMLSelectElement).append(...Object.keys(this.colourMaps).map((name) => make("option", {}, name)));
+    on("colours", HTMLSelectElement, "change", (field) => this.#recolour(field.value));
+    addEventListener("resize", () => {
+      this.histogram.resized();
+      this.judgeSoon();
+    });
+    document.addEventListener("keydown", (event) => this.#key(event));
+    if (matchMedia("(hover: none)").matches) this.#heatForAll(true);
+    this.#kept();
+  }
+
+  /** @param {Partial<import("./select.js").Choice>} change */
+  #set(change) {
+    Object.assign(this.choice, change);
+    this.#choose();
+  }
+
+  /** @param {HTMLInputElement} field */
+  #typed(field) {
+    const text = field.value.trim().replace(",", ".");
+    const value = text === "" ? null : Number(text);
+    const wrong = value !== null && !Number.isFinite(value);
+    field.setAttribute("aria-invalid", String(wrong));
+    field.setCustomValidity(wrong ? "a distance such as 0.6" : "");
+    if (!wrong) this.setLimits(withReject(this.limits, value));
+  }
+
+  /** @param {boolean} all */
+  #heatForAll(all) {
+    this.grid.setHeat(all);
+    byId("heat", HTMLElement).setAttribute("aria-pressed", String(all));
+  }
+
+  /** @param {string} name */
+  #recolour(name) {
+    this.colours = name;
+    this.#ramp();
+    this.grid.redraw();
+    this.view.refresh();
+  }
+
+  #save() {
+    // A limit is one lot's; of several groups it is that of the one that is open, which the marks do not tell.
+    const threshold = this.lots.length === 1 ? this.limits.reject : null;
+    save(`${fileName(this.lot)}-marks.json`, marksJson(this.lot, this.marks, threshold), "application/json");
+  }
+
+  #layOut() {
+    const { lot } = this;
+    return layOut(byId("paper", HTMLElement), {
+      title: byId("title", HTMLElement).textContent ?? "",
+      summary: `${subtitle(lot)}. ${byId("meaning", HTMLElement).textContent}`,
+      rows: this.chosen,
+      word: (row) => wordOf(row, this.verdicts[row.index]),
+      mark: (row) => this.marks.get(row.entry.name),
+    });
+  }
+
+  #theme() {
+    const button = byId("theme", HTMLButtonElement);
+    const dark = matchMedia("(prefers-color-scheme: dark)");
+    const show = (/** @type {boolean} */ isDark) => {
+      document.documentElement.dataset.theme = isDark ? "dark" : "light";
+      button.setAttribute("aria-pressed", String(isDark));
+    };
+    show(dark.matches);
+    dark.addEventListener("change", () => show(dark.matches));
+    button.addEventListener("click", () => show(document.documentElement.dataset.theme !== "dark"));
+  }
+
+  /** @param {KeyboardEvent} event */
+  #key(event) {
+    const { target } = event;
+    const writing = target instanceof HTMLInputElement || target instanceof HTMLTextAreaElement || target instanceof HTMLSelectElement;
+    if (writing || this.view.isOpen || event.altKey || event.ctrlKey || event.metaKey) return;
+    const card = target instanceof HTMLAnchorElement && target.classList.contains("card") ? this.chosen[this.grid.current] : undefined;
+    const mark = { g: "good", b: "bad" }[event.key.toLowerCase()];
+    if (event.key === "/") byId("search", HTMLElement).focus();
+    else if (event.key.toLowerCase() === "h") this.#heatForAll(!this.grid.heatForAll);
+    else if (card?.scored && mark) this.#marked(card, { mark: this.marks.get(card.entry.name).mark === mark ? "" : mark });
+    else return;
+    event.preventDefault();
+  }
+}
+
+/**
+ * @template {HTMLElement} T
+ * @param {string} id
+ * @param {new () => T} kind
+ * @param {string} event
+ * @param {(element: T) => void} act
+ */
+function on(id, kind, event, act) {
+  const element = byId(id, kind);
+  element.addEventListener(event, () => act(element));
+}
+
+/** @param {Row} row */
+function address(row) {
+  return `#image=${percent(row.entry.name)}`;
+}
+
+/**
+ * @param {Row} row
+ * @param {Verdict} verdict
+ */
+function wordOf(row, verdict) {
+  return verdict === "not scored" ? row.entry.status.replaceAll("_", " ") : verdict === "" ? "" : WORDS[verdict];
+}
+
+/** @param {Lot} lot */
+function subtitle({ rows, part }) {
+  const scored = rows.filter((row) => row.scored).length;
+  const rest = rows.length - scored;
+  const others = part.judges_per_image === scored - 1 ? "all others" : `${part.judges_per_image} others`;
+  return [`${counted(scored, "image")}, each compared with ${others}`, rest && `${rest} not scored`, String(part.bundle.backbone)].filter(Boolean).join(" · ");
+}
+
+/** @param {Lot} lot */
+function fileName(lot) {
+  return lastPart(lot.part.lot).replace(/[^\p{L}\p{N}._-]+/gu, "_") || "lot";
+}
+
+new Page().start();

@@ -1,0 +1,65 @@
+"""A browser without a screen, for tests of the report."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+"""Names of the program, as Debian and others have it."""
+
+PATIENCE = 10_000
+"""Milliseconds that a test waits for what must come: far more than it takes."""
+
+
+def chromium() -> str | None:
+    """Path of the browser, None without one."""
+    return next((path for name in CHROMIUM if (path := shutil.which(name))), None)
+
+
+@contextmanager
+def launched() -> Iterator[Browser]:
+    """A browser that ends with the block."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        # Without its sandbox, which containers do not allow: it opens pages that the tests made.
+        browser = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def opened(
+    browser: Browser, file: Path, address: str = "", before: str = "", **options: Any
+) -> Iterator[Page]:
+    """A page from disk in a context of its own, on which nothing may go wrong until the block ends.
+
+    ``address`` is the part from # on, ``before`` a script that runs before those of the page.
+    """
+    context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **options})
+    context.set_default_timeout(PATIENCE)
+    page = context.new_page()
+    troubles: list[str] = []
+    page.on("console", lambda message: troubles.append(f"{message.type}: {message.text}"))
+    page.on("pageerror", lambda error: troubles.append(f"error: {error}"))
+    page.on("dialog", lambda dialog: troubles.append(f"dialog: {dialog.message}"))
+    page.on("request", lambda request: troubles.extend([request.url] * (not _is_local(request.url))))
+    if before:
+        page.add_init_script(before)
+    try:
+        page.goto(f"file://{file}{address}")
+        yield page
+        assert troubles == []
+    finally:
+        context.close()
+
+
+def _is_local(url: str) -> bool:
+    return url.startswith(("file:", "data:", "blob:"))
