@@ -179,7 +179,7 @@ class Page {
     const { limits, lot } = this;
     const asked = lot.part.verdicts;
     const what = lot.judgedBy === "score" ? "score" : "raw score";
-    const sentence = limits.reject === null ? (asked ? "No limit rejects an image." : "No limit is set.") : `${rejected}: those with a ${what} of ${distance(limits.reject, 4)} or more.`;
+    const sentence = limits.reject === null ? (asked ? "No limit rejects an image." : "No limit is set.") : `${rejected}: those with a ${what} of ${distance(limits.reject, 4)} or more${this.marks.size ? ", and as you marked them" : ""}.`;
     const where = limits.moved
       ? "This limit is yours: save it with the marks to use it on the results."
       : asked
