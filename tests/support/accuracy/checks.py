@@ -1,0 +1,97 @@
+"""What the figures are held against: `infer` on the same files, the authors' code on the same features."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from musc_edge import score_lot
+from musc_edge.runtime.types import Array, LotImage
+from musc_edge.tools.evaluation.image_metrics import image_metrics
+
+from .authors import authors_scores
+from .drawn import DrawnLot, score_drawn
+from .measured import MAIN, PAPER_DEGREES, Case, lots
+from .pool import Pool, features
+from .products import GOOD
+from .setup import Setup
+
+_GOLDEN = Path(__file__).parents[2] / "data" / "elpv_mono_60.json"
+_IMAGES = 40
+"""Images of a lot that the authors' code scores, which takes minutes."""
+_FEW = {224: 40, 294: 20, 392: 12, 518: 8}
+"""Images of a lot that is scored from its files again, by image size."""
+
+
+def auroc(labels: Array, scores: Array) -> float:
+    """AUROC of a lot, to which a shift or scale of the scores makes no difference."""
+    return float(image_metrics(labels, np.asarray(scores), 0).auroc.value)
+
+
+def golden_line() -> str:
+    """AUROC of the golden lot, whose scores the authors' code gave."""
+    golden = json.loads(_GOLDEN.read_text(encoding="ascii"))
+    labels = np.array(golden["labels"]).astype(bool)
+    raw, rescored = (auroc(labels, np.array(golden[name])) for name in ("image_scores", "rescored"))
+    return f"\nThe golden lot of 60 mono cells (tests/data/elpv_mono_60.json): {raw:.3f} → {rescored:.3f}."
+
+
+def authors_table(at: Setup, checkout: Path) -> list[str]:
+    """Lines of a table: a lot of each case by the authors' code and by this one, on the same features."""
+    lines = [
+        "| lot | AUROC, theirs raw → rescored | ours "
+        "| largest difference: patch scores | raw | rescored (0 to 1) |",
+        "|---|---|---|---|---|---|",
+    ]
+    bundle = at.bundle(224)
+    for case in MAIN:
+        pool = at.pool(case.product)
+        lot = _lot(pool, case, _IMAGES)
+        store = features(bundle, [pool.samples[i] for i in lot.rows], threads=2)
+        theirs = authors_scores(checkout, store, pool.size)
+        raw = lot.raw(PAPER_DEGREES)
+        scores = lot.rescored(raw)
+        lot_scores = (scores - raw.min()) / np.ptp(raw)
+        ours = lot.maps(PAPER_DEGREES).reshape(len(raw), -1)
+        lines.append(
+            f"| {case.name}, {len(raw)} images "
+            f"| {auroc(lot.labels, theirs.raw):.3f} → {auroc(lot.labels, theirs.lot_scores):.3f} "
+            f"| {auroc(lot.labels, raw):.3f} → {auroc(lot.labels, scores):.3f} "
+            f"| {np.abs(ours - theirs.patches).max():.1e} | {np.abs(raw - theirs.raw).max():.1e} "
+            f"| {np.abs(lot_scores - theirs.lot_scores).max():.1e} |"
+        )
+    return lines
+
+
+def infer_table(at: Setup, sizes: Sequence[int]) -> list[str]:
+    """Lines of a table: the largest difference from scores of the same files by ``score_lot``."""
+    lines = ["| lot | image size | raw scores | scores | maps |", "|---|---|---|---|---|"]
+    for size in sizes:
+        for case in MAIN:
+            pool = at.pool(case.product, size)
+            lot = _lot(pool, case, _FEW[size])
+            raw, scores, maps = from_files(at, lot, size)
+            ours = lot.raw(PAPER_DEGREES)
+            lines.append(
+                f"| {case.name}, {len(ours)} images | {size} | {np.abs(ours - raw).max():.1e} "
+                f"| {np.abs(lot.rescored(ours) - scores).max():.1e} "
+                f"| {np.abs(lot.maps(PAPER_DEGREES) - maps).max():.1e} |"
+            )
+    return lines
+
+
+def from_files(at: Setup, lot: DrawnLot, size: int) -> tuple[Array, Array, Array]:
+    """Raw scores, scores and maps of a lot's files, as `musc-edge infer` computes them."""
+    names = [LotImage(f"{place:04}", lot.pool.samples[row].path) for place, row in enumerate(lot.rows)]
+    result = score_lot(names, at.bundle(size))
+    return result.raw_scores, result.scores, result.maps
+
+
+def _lot(pool: Pool, case: Case, images: int) -> DrawnLot:
+    """A small lot of a case, a fifth of it defective."""
+    bad = min(images // 5, len(pool.of(*case.kinds)))
+    good = min(images - bad, len(pool.of(GOOD)))
+    return score_drawn(pool, next(lots(pool, Case(case.name, case.product, case.kinds, good, bad), 1)))
