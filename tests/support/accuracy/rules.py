@@ -14,11 +14,13 @@ import cv2
 import numpy as np
 
 from musc_edge.runtime.types import Array, FloatArray
+from musc_edge.runtime.verdict.auto import Auto, benjamini_hochberg, fit_gumbel
+from musc_edge.runtime.verdict.limits import NOT_FLAGGED, REJECT
 
 Rule = Callable[[Array], Array]
 
-FITTED = 0.6
-"""Share of the lowest scores that the Gumbel distribution is fitted to: the rest may be defective."""
+SHIPPED = Auto()
+"""The product's own rule."""
 _SIGMA = 1.4826  # standard deviations of a normal distribution in one median absolute deviation
 
 
@@ -43,19 +45,9 @@ def largest_gap(scores: Array, least: float = 1.0) -> Array:
     return rejected
 
 
-def gumbel_p(scores: Array, fitted: float = FITTED) -> Array:
-    """Probability of a score as large or larger by a Gumbel distribution fitted to the lowest scores.
-
-    Its quantiles are a straight line in -log(-log(rank)): least squares over the lowest ``fitted`` of the
-    lot, without the first 3 %.
-    """
-    ranks = (np.arange(1, len(scores) + 1) - 0.5) / len(scores)
-    used = (ranks >= 0.03) & (ranks <= fitted)
-    width, place = np.polyfit(-np.log(-np.log(ranks[used])), np.sort(scores)[used], 1)
-    if width <= 0:  # equal scores
-        return np.ones(len(scores))
-    p: Array = -np.expm1(-np.exp(-(scores - place) / width))
-    return p
+def gumbel_p(scores: Array) -> Array:
+    """Probability of a score as large or larger, as the product's own rule fits it to the lowest scores."""
+    return fit_gumbel(scores, SHIPPED.fit_from, SHIPPED.fit_to).p(scores)
 
 
 def family_wise(p: Array, level: float) -> Array:
@@ -65,16 +57,6 @@ def family_wise(p: Array, level: float) -> Array:
     first = len(p) if passed.all() else int(passed.argmin())
     rejected = np.zeros(len(p), bool)
     rejected[order[:first]] = True
-    return rejected
-
-
-def benjamini_hochberg(p: Array, level: float) -> Array:
-    """Reject so many of the smallest p that at most ``level`` of them are expected to be false."""
-    ordered = np.sort(p)
-    below = np.flatnonzero(ordered <= level * np.arange(1, len(p) + 1) / len(p))
-    if not len(below):
-        return np.zeros(len(p), bool)
-    rejected: Array = p <= ordered[below[-1]]
     return rejected
 
 
@@ -116,20 +98,47 @@ def either(first: Rule, second: Rule) -> Rule:
     return lambda scores: first(scores) | second(scores)
 
 
-def gumbel(scores: Array, test: Callable[[Array, float], Array], level: float) -> Array:
-    """Reject by the probabilities of ``gumbel_p``."""
-    return test(gumbel_p(scores), level)
+def gumbel_family_wise(scores: Array, level: float = 0.05) -> Array:
+    """Reject by the probabilities of ``gumbel_p`` so that rarely any rejection is false."""
+    return family_wise(gumbel_p(scores), level)
 
 
-BH = partial(gumbel, test=benjamini_hochberg, level=0.2)
+def gumbel_false_share(scores: Array, level: float = 0.2) -> Array:
+    """Reject by the probabilities of ``gumbel_p`` so that few of the rejections are false."""
+    p = gumbel_p(scores)
+    rejected: Array = p <= benjamini_hochberg(p, level)
+    return rejected
+
+
+def verdicts(scores: Array, rule: Auto = SHIPPED) -> Array:
+    """The words of the product's own rule (N,)."""
+    return np.array(rule.judge(scores).verdicts(scores))
+
+
+def shipped_reject(scores: Array) -> Array:
+    """What the product's own rule rejects."""
+    rejected: Array = verdicts(scores) == REJECT
+    return rejected
+
+
+def shipped_flagged(scores: Array) -> Array:
+    """What the product's own rule rejects or wants reviewed."""
+    flagged: Array = verdicts(scores) != NOT_FLAGGED
+    return flagged
+
+
 RULES: Mapping[str, Rule] = {
+    "**auto: reject**": shipped_reject,
+    "**auto: reject or review**": shipped_flagged,
     "median + 3 MAD": partial(median_mad, k=3.0),
     "median + 3.5 MAD": partial(median_mad, k=3.5),
     "largest gap > 1 MAD": largest_gap,
-    "Gumbel, family-wise 5 %": partial(gumbel, test=family_wise, level=0.05),
-    "Gumbel, Benjamini-Hochberg 20 %": BH,
+    "Gumbel, family-wise 5 %": gumbel_family_wise,
+    "Gumbel, Benjamini-Hochberg 20 %": gumbel_false_share,
     "two Gaussians on log s, BIC gain > 10": partial(mixture, gain=10.0),
-    "Gumbel BH 20 %, or BIC gain > 6 with weight < 0.4": either(BH, partial(mixture, gain=6.0, most=0.4)),
+    "Gumbel BH 20 %, or BIC gain > 6 with weight < 0.4": either(
+        gumbel_false_share, partial(mixture, gain=6.0, most=0.4)
+    ),
     "Otsu": otsu,
 }
 

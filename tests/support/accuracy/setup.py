@@ -6,6 +6,8 @@ import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
+from threadpoolctl import threadpool_limits
+
 from musc_edge import open_bundle
 from musc_edge.runtime.types import Bundle
 
@@ -50,7 +52,9 @@ def parser(description: str | None) -> argparse.ArgumentParser:
 
 
 def setup(options: argparse.Namespace) -> Setup:
-    """Return the setup that the options name."""
+    """Return the setup that the options name; from then on BLAS uses one thread."""
+    # Maps are products of small matrices: on several threads each takes up to fifty times the processor time.
+    threadpool_limits(1, "blas")
     sources = Sources(options.elpv, options.textile, options.tiles)
     options.work.mkdir(parents=True, exist_ok=True)
     return Setup(options.work, options.bundles, sources)
