@@ -25,7 +25,7 @@ from support.accuracy.drawn import score_drawn
 from support.accuracy.measured import LARGE_LOTS, MAIN, PAPER_DEGREES, SMALL_LOTS, Row, kept, name_of
 from support.accuracy.pictures import highest_good, missed, sheet
 from support.accuracy.pool import Pool
-from support.accuracy.products import PRODUCTS, SMALL
+from support.accuracy.products import PRODUCTS, SIZES, SMALL
 from support.accuracy.setup import Setup, parser, setup
 from support.accuracy.tables import pairs, table
 
@@ -76,7 +76,7 @@ def at_224(at: Setup, pool: Pool) -> dict[str, list[Row]]:
 def over_sizes(at: Setup, size: int) -> dict[str, list[Row]]:
     """Image and pixel rows of the small lots at one size."""
     found: dict[str, list[Row]] = {"image": [], "pixel": []}
-    for product in PRODUCTS:
+    for product in (product for product in PRODUCTS if size in SIZES[product]):
         pool, within = at.pool(product, size), SMALL[product]
         stem = f"{product.replace(' ', '-')}-{size}-small"
         image = partial(measured.image_table, pool, SMALL_LOTS, DRAWS, within)

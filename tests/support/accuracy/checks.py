@@ -16,7 +16,7 @@ from .authors import authors_scores
 from .drawn import DrawnLot, score_drawn
 from .measured import MAIN, PAPER_DEGREES, Case, lots
 from .pool import Pool, features
-from .products import GOOD
+from .products import GOOD, SIZES
 from .setup import Setup
 
 _GOLDEN = Path(__file__).parents[2] / "data" / "elpv_mono_60.json"
@@ -70,7 +70,7 @@ def infer_table(at: Setup, sizes: Sequence[int]) -> list[str]:
     """Lines of a table: the largest difference from scores of the same files by ``score_lot``."""
     lines = ["| lot | image size | raw scores | scores | maps |", "|---|---|---|---|---|"]
     for size in sizes:
-        for case in MAIN:
+        for case in (case for case in MAIN if size in SIZES[case.product]):
             pool = at.pool(case.product, size)
             lot = _lot(pool, case, _FEW[size])
             raw, scores, maps = from_files(at, lot, size)

@@ -78,6 +78,15 @@ SMALL = {
 """Images of each pool at larger sizes, the first of those at 224: a pair takes up to 30 times as long."""
 
 
+SIZES = {
+    "mono cells": (224, 294, 392),
+    "poly cells": (224, 294, 392),
+    "textiles": (224, 294, 392),
+    "magnetic tiles": (224, 294, 392, 518),
+}
+"""Image sizes at which each product is measured."""
+
+
 def counts(product: str, size: int) -> dict[str, int]:
     """How many images of each kind a pool has."""
     return (LARGE if size == 224 else SMALL)[product]
