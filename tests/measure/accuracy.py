@@ -11,7 +11,7 @@ most of the time and is kept in WORK; lots are then drawn from them.  Labels are
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from support.accuracy.drawn import score_drawn
 from support.accuracy.measured import LARGE_LOTS, MAIN, PAPER_DEGREES, SMALL_LOTS, Row, kept, name_of
 from support.accuracy.pictures import highest_good, missed, sheet
 from support.accuracy.pool import Pool
-from support.accuracy.products import PRODUCTS, SIZES, SMALL
+from support.accuracy.products import LARGE, PRODUCTS, SIZES, SMALL
 from support.accuracy.setup import Setup, parser, setup
 from support.accuracy.tables import pairs, table
 
@@ -103,6 +103,23 @@ def draw_pictures(at: Setup, folder: Path) -> None:
         sheet(lot, picked, degree_sets, tiles).save(folder / f"missed_{name}.jpg", quality=85)
 
 
+def pools_table() -> list[str]:
+    """How many images of each kind the pools have."""
+
+    def listed(counts: Mapping[str, int]) -> str:
+        return ", ".join(f"{count} {kind}" for kind, count in counts.items())
+
+    return [
+        "| product | images at 224 | images at larger sizes | sizes |",
+        "|---|---|---|---|",
+        *(
+            f"| {product} | {listed(LARGE[product])} | {listed(SMALL[product])} "
+            f"| {', '.join(map(str, SIZES[product]))} |"
+            for product in PRODUCTS
+        ),
+    ]
+
+
 def page(at: Setup, sizes: Sequence[int], authors: Path) -> list[str]:
     """The tables of the page."""
     large = {product: at_224(at, pool) for product, pool in at.pools().items()}
@@ -117,6 +134,8 @@ def page(at: Setup, sizes: Sequence[int], authors: Path) -> list[str]:
     degrees = ("degrees", lambda row: row.degrees)
     paper = name_of(PAPER_DEGREES)
     return [
+        "\n## Pools\n",
+        *pools_table(),
         "\n## At 224 pixels\n",
         *table([r for r in rows("image") if r.degrees == paper], [case], titled),
         "\n## Degrees, AUROC at 224 pixels\n",
