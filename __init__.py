@@ -1,9 +1,10 @@
 """Find the defects in a lot of unlabeled product images by mutual scoring (MuSc, ICLR 2024).
 
 ``score_lot`` scores a folder of images with a bundle, the ViT that ``musc-export`` made ready for the device;
-its ``LotResult`` prints the worst images and saves what ``musc-edge infer`` writes.  ``mutual_scores``,
-``upsample`` and ``rescore`` are the steps of the method on plain arrays, for tokens of any ViT.  Every error
-that is raised on purpose is a ``MuscEdgeError``.
+its ``LotResult`` prints the worst images and saves what ``musc-edge infer`` writes.  ``LotResult.judge``
+gives verdicts by a rule: ``Threshold``, ``RejectRate``, ``RejectCount``, ``ThresholdFrom``, ``Auto``.
+``mutual_scores``, ``upsample`` and ``rescore`` are the steps of the method on plain arrays, for tokens of any
+ViT.  Every error that is raised on purpose is a ``MuscEdgeError``.
 
 Letters in shapes: N images, S layers, a grid of Gh x Gw patches and P = Gh * Gw, C token width, D CLS width,
 H x W pixels.  Sections of the paper are those of arXiv 2401.16753.
@@ -21,6 +22,15 @@ _PUBLIC = {
     "list_lot": "runtime.images.listing",
     "open_bundle": "runtime.vit.bundle",
     "LotResult": "runtime.results.lot_result",
+    "Threshold": "runtime.verdict.rules",
+    "RejectRate": "runtime.verdict.rules",
+    "RejectCount": "runtime.verdict.rules",
+    "ThresholdFrom": "runtime.verdict.reference",
+    "Auto": "runtime.verdict.auto",
+    "read_reference": "runtime.results.reference",
+    "Reference": "runtime.verdict.reference",
+    "Judgement": "runtime.verdict.judge",
+    "Limits": "runtime.verdict.limits",
     "ScoreSettings": "runtime.settings",
     "Resources": "runtime.settings",
     "ReadOptions": "runtime.images.survey",
@@ -45,6 +55,15 @@ __all__ = [  # noqa: RUF022 - in the order of the API page
     "list_lot",
     "open_bundle",
     "LotResult",
+    "Threshold",
+    "RejectRate",
+    "RejectCount",
+    "ThresholdFrom",
+    "Auto",
+    "read_reference",
+    "Reference",
+    "Judgement",
+    "Limits",
     "ScoreSettings",
     "Resources",
     "ReadOptions",
@@ -79,12 +98,18 @@ if TYPE_CHECKING:
     from .runtime.pipeline import score_lot
     from .runtime.results.image_files import OutputOptions
     from .runtime.results.lot_result import LotResult
+    from .runtime.results.reference import read_reference
     from .runtime.run import Watch
     from .runtime.scoring.anomaly_map import upsample
     from .runtime.scoring.mutual import mutual_scores
     from .runtime.scoring.rescore import rescore
     from .runtime.settings import Resources, ScoreSettings
     from .runtime.types import Bundle, LotImage
+    from .runtime.verdict.auto import Auto
+    from .runtime.verdict.judge import Judgement
+    from .runtime.verdict.limits import Limits
+    from .runtime.verdict.reference import Reference, ThresholdFrom
+    from .runtime.verdict.rules import RejectCount, RejectRate, Threshold
     from .runtime.vit.bundle import open_bundle
 
 

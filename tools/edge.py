@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from . import cli, infer, plan
+from . import cli, infer, plan, verdict
 from .evaluation import eval_command
 from .usage import Parser
 
@@ -21,6 +21,7 @@ def _parser() -> Parser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     infer.add_parser(commands)
     plan.add_parser(commands)
+    verdict.add_parser(commands)
     eval_command.add_parser(commands)
     inspect = commands.add_parser("inspect", help="say what a bundle is")
     inspect.add_argument("bundle", metavar="BUNDLE", nargs="?", help="bundle folder (default: as for infer)")

@@ -40,8 +40,10 @@ class Auto:
     ----------
     least_images : int, default 20
         Smaller lots are refused: their scores say nothing about the shape of a distribution.
-    fit_from, fit_to : float, default 0.03 and 0.6
-        The part of the sorted scores that the distribution is fitted to.
+    fit_from : float, default 0.03
+        Where the part of the sorted scores begins that the distribution is fitted to.
+    fit_to : float, default 0.6
+        Where it ends: the share of the lot that has to be good.
     false_share : float, default 0.2
         Benjamini and Hochberg's level: the share of false rejects that is aimed at where there are any.
     review_sigmas : float, default 3

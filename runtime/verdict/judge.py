@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import LotError
 from ..types import Array
 from .limits import NOT_FLAGGED, RAW_SCORE, REJECT, VERDICTS, Limits, as_written
 from .marks import BAD, GOOD, Mark
@@ -47,6 +48,8 @@ class Judgement:
         reject, review or not flagged; empty where nothing could be said.
     marks : dict
         What a person said, by the image's name.
+    min_region : int
+        Pixels of an image below which a region is left out.
     """
 
     rule: str
@@ -55,6 +58,7 @@ class Judgement:
     pixel_limit: float | None
     verdicts: tuple[str, ...]
     marks: Mapping[str, Mark]
+    min_region: int = 1
 
     @property
     def counts(self) -> dict[str, int]:
@@ -80,6 +84,7 @@ class Judgement:
             "reject_from": limits.reject_from,
             "review_from": limits.review_from,
             "pixel_limit": self.pixel_limit,
+            "min_region": self.min_region,
             "promise": limits.promise,
             "counts": self.counts,
             "options": limits.options,
@@ -98,6 +103,7 @@ def judge_lot(
     rule: Rule | None,
     made_by: MadeBy,
     marks: Mapping[str, Mark] | None = None,
+    min_region: int = 1,
 ) -> Judgement:
     """Judge the images ``names`` (N) of a lot with these raw scores (N,) and scores (N,).
 
@@ -106,11 +112,11 @@ def judge_lot(
     rule : None if there are marks alone.
     made_by : how the raw scores came about.
     marks : what a person said of some of the images.
+    min_region : pixels of an image below which a region is left out.
 
-    Raises
-    ------
-    LotError
-        If a limit of another lot cannot serve this one.
+    Returns
+    -------
+    Judgement, in which ``limits.refused`` says why nothing can be said of the lot, if so.
     """
     raw = as_written(raw_scores)
     by = rule.by if rule else RAW_SCORE
@@ -121,29 +127,22 @@ def judge_lot(
     for row, name in enumerate(names):
         if name in marks:
             verdicts[row] = OF_MARK.get(marks[name].mark, verdicts[row])
+    pixel = pixel_limit(limits, values, raw)
     return Judgement(
-        rule.name if rule else MARKS_ALONE,
-        by,
-        limits,
-        pixel_limit(limits, values, raw),
-        tuple(verdicts),
-        marks,
+        rule.name if rule else MARKS_ALONE, by, limits, pixel, tuple(verdicts), marks, min_region
     )
 
 
 def _limits(rule: Rule | None, values: Array, made_by: MadeBy) -> Limits:
     if rule is None:
-        return Limits(
-            None, None, "A person's marks, and nothing about images without one.", refused=_UNMARKED
-        )
+        return UNMARKED
     limits = rule.judge(values)
     if isinstance(rule, ThresholdFrom):
-        notes = (*rule.reference.compare(made_by), *limits.notes)
-        return Limits(limits.reject_from, limits.review_from, limits.promise, limits.options, limits.p, notes)
+        try:
+            return replace(limits, notes=(*rule.reference.compare(made_by), *limits.notes))
+        except LotError as error:
+            return Limits(None, None, limits.promise, limits.options, refused=str(error).rstrip("."))
     return limits
-
-
-_UNMARKED = "no rule was asked for: images without a mark have no verdict"
 
 
 def pixel_limit(limits: Limits, values: Array, raw_scores: Array) -> float | None:

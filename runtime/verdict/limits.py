@@ -16,7 +16,8 @@ from ..errors import LotError
 from ..types import Array
 
 REJECT, REVIEW, NOT_FLAGGED = "reject", "review", "not flagged"
-VERDICTS = (REJECT, REVIEW, NOT_FLAGGED)
+FLAGGED = (REJECT, REVIEW)
+VERDICTS = (*FLAGGED, NOT_FLAGGED)
 """The words for an image, the worst first.  None says that an image is good."""
 
 SCORE, RAW_SCORE = "score", "raw_score"
@@ -36,8 +37,10 @@ class Limits:
 
     Attributes
     ----------
-    reject_from, review_from : float or None
-        Value from which an image is a reject, or at least a review; None: no image is.
+    reject_from : float or None
+        Value from which an image is a reject; None: none is.
+    review_from : float or None
+        Value from which an image is at least a review; None: none is.
     promise : str
         One sentence on what the rule promises, and what it does not.
     options : dict

@@ -18,8 +18,11 @@ from ..types import Array
 from .limits import RAW_SCORE, UNIT, Limits
 from .rules import whole_share
 
-MOST_JUDGES_RATIO = 2.0
-"""Of the judges per image in two lots: beyond it, a limit of one is refused for the other."""
+MOST_JUDGES_RATIO = 4.0
+"""Of the judges per image in two lots: beyond it, a limit of one is refused for the other.
+
+Measured in docs/verdicts.md.
+"""
 
 _FEW = 20
 
@@ -45,9 +48,20 @@ class MadeBy:
 
 @dataclass(frozen=True)
 class Reference:
-    """Another lot: the raw scores of its images that count as good (G,) and as bad (B,).
+    """Another lot, as ``read_reference`` reads it: what limits are taken from.
 
-    ``name`` is its folder of results, ``known`` says in words why the good ones count as good.
+    Attributes
+    ----------
+    name : str
+        Its folder of results.
+    known : str
+        Why its good images count as good, in words.
+    good : tuple of float
+        Raw scores of its images that count as good.
+    bad : tuple of float
+        Raw scores of those that count as bad.
+    made_by : MadeBy
+        Bundle, settings and judges per image, which must be those of the lot that is judged.
     """
 
     name: str
@@ -64,13 +78,13 @@ class Reference:
         LotError
             If so much differs that the raw scores cannot be compared.
         """
-        self._require_alike(lot)
+        self.require_alike(lot.bundle, lot.degrees, lot.interval)
         mine, other = self.made_by.judges, lot.judges
         if max(mine, other) > MOST_JUDGES_RATIO * min(mine, other):
             raise LotError(
                 f"{self.name}: its images had {mine} judges each and these have {other}; raw scores depend "
-                f"on it, and a limit serves up to {MOST_JUDGES_RATIO:g} times as many. Score both lots with the "
-                f"same --group-size, such as {min(mine, other)}."
+                f"on it, and a limit serves up to {MOST_JUDGES_RATIO:g} times as many. Score both lots with "
+                f"the same --group-size, such as {min(mine, other)}."
             )
         notes = []
         if mine != other:
@@ -85,11 +99,12 @@ class Reference:
             )
         return tuple(notes)
 
-    def _require_alike(self, lot: MadeBy) -> None:
+    def require_alike(self, bundle: str, degrees: tuple[int, ...], interval: tuple[float, float]) -> None:
+        """Raise LotError unless a lot is scored with the same bundle and settings."""
         for what, mine, other in (
-            ("bundle", self.made_by.bundle[:12], lot.bundle[:12]),
-            ("degrees", self.made_by.degrees, lot.degrees),
-            ("interval", self.made_by.interval, lot.interval),
+            ("bundle", self.made_by.bundle, bundle),
+            ("degrees", self.made_by.degrees, degrees),
+            ("interval", self.made_by.interval, interval),
         ):
             if mine != other:
                 raise LotError(
@@ -148,8 +163,8 @@ class ThresholdFrom:
         count = len(self.reference.good)
         return (
             f"If good images of this lot score like the {count} good ones of the other, about {allowed + 1} "
-            f"in {count + 1} of them {'is' if not allowed else 'are'} rejected. That is no guarantee: the two "
-            "lots judge their own images, and another size or share of defects moves all scores."
+            f"in {count + 1} of them {'is' if not allowed else 'are'} rejected. That is no guarantee: the "
+            "two lots judge their own images, and another size or share of defects moves all scores."
         )
 
     def _options(self, limit: float) -> dict[str, Any]:

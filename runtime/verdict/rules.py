@@ -19,13 +19,16 @@ from .limits import COLUMNS, FARTHEST, SCORE, Limits, limit_of_at_most
 
 
 class Rule(Protocol):
-    """A rule for verdicts.  ``name`` is its word in lot.json, ``by`` the column that it judges by."""
+    """A rule for verdicts."""
 
-    name: ClassVar[str]
+    @property
+    def name(self) -> str:
+        """Its word in lot.json."""
+        ...
 
     @property
     def by(self) -> str:
-        """``score`` or ``raw_score``."""
+        """The column that it judges by: ``score`` or ``raw_score``."""
         ...
 
     def judge(self, values: Array) -> Limits:
