@@ -8,7 +8,7 @@ The arguments are those of accuracy.py, with which it shares the compared images
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # tests/, for support
@@ -17,7 +17,9 @@ from support.accuracy.limits_from import SHARES, SIZES, PairOfLots, pairs_of_lot
 from support.accuracy.rules import RULES
 from support.accuracy.setup import parser, setup
 from support.accuracy.verdict_lots import CASES, Scored, scored_lots
+from support.accuracy.verdict_lots import SHARES as SHARES_OF_DEFECTS
 from support.accuracy.verdict_tables import (
+    Outcome,
     mebin_outcomes,
     outcomes,
     percent,
@@ -27,28 +29,59 @@ from support.accuracy.verdict_tables import (
 )
 
 GOOD_DRAWS, DRAWS, PAIRS = 20, 10, 4
-NAMES = ("1,3,5 raw", "1,3,5 rescored", "1,3 raw", "1 raw", "1 rescored")
+NAMES = ("1,3,5 raw", "1,3,5 rescored", "1 raw")
+PAPER = NAMES[0]
+HALVES = {
+    "chosen on: mono cells, textiles with local defects": ("mono cells", "textiles, local"),
+    "confirmed on: poly cells, magnetic tiles, textiles with global defects": (
+        "poly cells", "magnetic tiles", "textiles, global",
+    ),
+}  # fmt: skip
 GOOD_REJECTED = (0.0, 0.02, 0.05)
+Found = dict[str, list[Outcome]]
 
 
-def all_rules(lots: Sequence[Scored]) -> list[str]:
-    """A table of all rules for each kind of score."""
+def by_rule(lots: Sequence[Scored], name: str) -> Found:
+    """What each rule did to each lot, by the scores called ``name``."""
+    found = {title: outcomes(lots, name, rule) for title, rule in RULES.items()}
+    return found | {"MEBin": mebin_outcomes(lots, name)} if any(name in lot.mebin for lot in lots) else found
+
+
+def only(lots: Sequence[Scored], found: Found, wanted: Callable[[Scored], bool]) -> Found:
+    """The outcomes of some lots; without MEBin's, which was tried on fewer."""
+    return {
+        title: [each for lot, each in zip(lots, of_rule, strict=True) if wanted(lot)]
+        for title, of_rule in found.items()
+        if title != "MEBin"
+    }
+
+
+def halves(lots: Sequence[Scored], found: Found) -> list[str]:
+    """A table for the products that constants were chosen on, and one for the others."""
     lines = []
-    for name in NAMES:
-        found = [(title, outcomes(lots, name, rule)) for title, rule in RULES.items()]
-        if any(name in lot.mebin for lot in lots):
-            found.append(("MEBin", mebin_outcomes(lots, name)))
-        lines += [f"\n### Degrees {name}\n", *rule_table("rule", found)]
+    for title, cases in HALVES.items():
+        of_half = only(lots, found, lambda lot, cases=cases: lot.case in cases)  # type: ignore[misc]
+        lines += [f"\n### {title}\n", *rule_table("rule", of_half.items())]
     return lines
 
 
-def by_case(lots: Sequence[Scored], name: str) -> list[str]:
-    """A table of all products for each rule."""
+def products(lots: Sequence[Scored], found: Found) -> list[str]:
+    """A table for each product."""
     lines = []
-    for title, rule in RULES.items():
-        found = [(case, outcomes([lot for lot in lots if lot.case == case], name, rule)) for case in CASES]
-        lines += [f"\n### {title}, degrees {name}\n", *rule_table("product", found)]
+    for case in CASES:
+        of_case = only(lots, found, lambda lot, case=case: lot.case == case)  # type: ignore[misc]
+        lines += [f"\n### {case}\n", *rule_table("rule", of_case.items())]
     return lines
+
+
+def shares(lots: Sequence[Scored], found: Found) -> list[str]:
+    """Recall of each rule by the share of defects."""
+    return recall_table(
+        {
+            f"{share:.0%}": only(lots, found, lambda lot, share=share: lot.share == share)  # type: ignore[misc]
+            for share in SHARES_OF_DEFECTS
+        }
+    )
 
 
 def limit_table(pairs: Sequence[PairOfLots], degrees: str) -> list[str]:
@@ -77,17 +110,22 @@ def main() -> None:
     lots = list(scored_lots(pools, at.work / "verdict-lots", GOOD_DRAWS, DRAWS))
     pairs = list(pairs_of_lots(pools, at.work / "limit-pairs", PAIRS))
     head = Path(__file__).parents[1] / "data" / "verdict_rules_head.md"
-    rules = list(RULES.items())
+    found = {name: by_rule(lots, name) for name in NAMES}
+    lines = []
+    for name in NAMES:
+        lines += [f"\n### Degrees {name}\n", *rule_table("rule", found[name].items())]
     print(
         head.read_text(encoding="utf-8").strip(),
         f"\n## All products: {sum(not lot.share for lot in lots)} all-good lots, "
         f"{sum(lot.share > 0 for lot in lots)} with defects",
-        *all_rules(lots),
-        "\n## Recall by share of defects, degrees 1,3,5 raw\n",
-        *recall_table(lots, "1,3,5 raw", rules, lambda lot: f"{lot.share:.0%}"),
-        "\n## By product",
-        *by_case(lots, "1,3,5 raw"),
-        "\n## A limit from another lot, degrees 1,3,5, raw scores\n",
+        *lines,
+        f"\n## Where constants were chosen, and where confirmed: degrees {PAPER}",
+        *halves(lots, found[PAPER]),
+        f"\n## By product: degrees {PAPER}",
+        *products(lots, found[PAPER]),
+        f"\n## Recall by share of defects: degrees {PAPER}\n",
+        *shares(lots, found[PAPER]),
+        "\n## A limit from another lot: degrees 1,3,5, raw scores\n",
         *limit_table(pairs, "1,3,5"),
         "\nDegree 1:\n",
         *limit_table(pairs, "1"),

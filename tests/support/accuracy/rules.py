@@ -110,6 +110,12 @@ def gumbel_false_share(scores: Array, level: float = 0.2) -> Array:
     return rejected
 
 
+def gumbel_each(scores: Array, level: float) -> Array:
+    """Reject each image whose probability by ``gumbel_p`` is at most ``level``."""
+    rejected: Array = gumbel_p(scores) <= level
+    return rejected
+
+
 def verdicts(scores: Array, rule: Auto = SHIPPED) -> Array:
     """The words of the product's own rule (N,)."""
     return np.array(rule.judge(scores).verdicts(scores))
@@ -135,6 +141,9 @@ RULES: Mapping[str, Rule] = {
     "largest gap > 1 MAD": largest_gap,
     "Gumbel, family-wise 5 %": gumbel_family_wise,
     "Gumbel, Benjamini-Hochberg 20 %": gumbel_false_share,
+    "Gumbel, Benjamini-Hochberg 30 %": partial(gumbel_false_share, level=0.3),
+    "Gumbel, Benjamini-Hochberg 50 %": partial(gumbel_false_share, level=0.5),
+    "Gumbel, p at most 0.05": partial(gumbel_each, level=0.05),
     "two Gaussians on log s, BIC gain > 10": partial(mixture, gain=10.0),
     "Gumbel BH 20 %, or BIC gain > 6 with weight < 0.4": either(
         gumbel_false_share, partial(mixture, gain=6.0, most=0.4)

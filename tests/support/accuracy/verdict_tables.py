@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -106,16 +106,11 @@ def rule_table(title: str, lines: Iterable[tuple[str, Sequence[Outcome]]]) -> li
     ]
 
 
-def recall_table(
-    lots: Sequence[Scored], name: str, rules: Sequence[tuple[str, Rule]], of: Callable[[Scored], str]
-) -> list[str]:
-    """Recall of each rule by what ``of`` says of a lot with defects, such as its case or share."""
-    groups: dict[str, list[Scored]] = {}
-    for lot in lots:
-        if lot.share:
-            groups.setdefault(of(lot), []).append(lot)
+def recall_table(groups: Mapping[str, Mapping[str, Sequence[Outcome]]]) -> list[str]:
+    """Recall of each rule, a column for each group of lots; ``groups`` has outcomes by group and rule."""
+    first = next(iter(groups.values()))
     lines = [f"| rule | {' | '.join(groups)} |", f"|---|{'---|' * len(groups)}"]
-    for title, rule in rules:
-        values = [two_digits(summary(outcomes(group, name, rule)).recall) for group in groups.values()]
-        lines.append(f"| {title} | {' | '.join(values)} |")
+    for rule in first:
+        values = [two_digits(summary(of_group[rule]).recall) for of_group in groups.values()]
+        lines.append(f"| {rule} | {' | '.join(values)} |")
     return lines
