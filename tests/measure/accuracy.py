@@ -27,11 +27,11 @@ from support.accuracy.pictures import highest_good, missed, sheet
 from support.accuracy.pool import Pool
 from support.accuracy.products import LARGE, PRODUCTS, SIZES, SMALL
 from support.accuracy.setup import Setup, parser, setup
-from support.accuracy.tables import pairs, table
+from support.accuracy.tables import Column, pairs, table
 
-DRAWS, PIXEL_DRAWS, RESCORED_DRAWS = 10, 3, 4
-GROUPS = (10, 20, 40, 80, 0)
-RESCORED_SIZES = (20, 30, 60, 120, 180, 250)
+DRAWS, PIXEL_DRAWS, RESCORED_DRAWS = 5, 1, 3
+GROUPS = (10, 20, 40, 0)
+RESCORED_SIZES = (30, 60, 120, 180, 250)
 _TITLES = {
     "auroc": "AUROC", "ap": "AP", "f1_max": "F1-max", "pro_200": "PRO-200", "aupro_0.05": "AUPRO@0.05",
     "aupro_0.3": "AUPRO@0.3",
@@ -103,7 +103,7 @@ def draw_pictures(at: Setup, folder: Path) -> None:
         sheet(lot, picked, degree_sets, tiles).save(folder / f"missed_{name}.jpg", quality=85)
 
 
-def pools_table() -> list[str]:
+def pools_table(sizes: Sequence[int]) -> list[str]:
     """How many images of each kind the pools have."""
 
     def listed(counts: Mapping[str, int]) -> str:
@@ -114,61 +114,66 @@ def pools_table() -> list[str]:
         "|---|---|---|---|",
         *(
             f"| {product} | {listed(LARGE[product])} | {listed(SMALL[product])} "
-            f"| {', '.join(map(str, SIZES[product]))} |"
+            f"| {', '.join(str(size) for size in SIZES[product] if size in sizes)} |"
             for product in PRODUCTS
         ),
     ]
 
 
-def page(at: Setup, sizes: Sequence[int], authors: Path) -> list[str]:
-    """The tables of the page."""
-    large = {product: at_224(at, pool) for product, pool in at.pools().items()}
+_CASE: Column = ("lots", lambda row: row.case)
+_DEGREES: Column = ("degrees", lambda row: row.degrees)
 
-    def rows(name: str) -> list[Row]:
-        return [row for tables in large.values() for row in tables[name]]
 
-    small = {size: over_sizes(at, size) for size in sizes}
-    by_size = [row for size in sizes for row in small[size]["image"]]
-    pixels = [row for size in sizes for row in small[size]["pixel"]]
-    case = ("lots", lambda row: row.case)
-    degrees = ("degrees", lambda row: row.degrees)
-    paper = name_of(PAPER_DEGREES)
+def large_sections(at: Setup) -> list[str]:
+    """Tables of the lots at 224 pixels."""
+    large = [at_224(at, pool) for pool in at.pools().values()]
+
+    def rows(name: str, **wanted: str) -> list[Row]:
+        found = [row for tables in large for row in tables[name]]
+        return [row for row in found if all(getattr(row, key) == value for key, value in wanted.items())]
+
     return [
-        "\n## Pools\n",
-        *pools_table(),
-        "\n## At 224 pixels\n",
-        *table([r for r in rows("image") if r.degrees == paper], [case], titled),
-        "\n## Degrees, AUROC at 224 pixels\n",
-        *table([r for r in rows("image") if r.metric == "auroc"], [case], lambda r: f"{r.degrees} {r.how}"),
-        "\n## Image size, AUROC of the same lots\n",
+        "\n## Images at 224 pixels\n",
+        *table(rows("image", degrees=name_of(PAPER_DEGREES)), [_CASE], titled),
+        "\n## Degrees: AUROC at 224 pixels\n",
+        *table(rows("image", metric="auroc"), [_CASE], lambda row: f"{row.degrees} {row.how}"),
+        "\n## Pixels at 224: magnetic tiles\n",
+        *table(rows("pixel"), [_CASE, _DEGREES], title),
+        "\n## Group size: AUROC before rescoring, of lots of 120\n",
         *table(
-            sorted((r for r in by_size if r.metric == "auroc" and r.how == "raw"), key=_by_case),
-            [case, degrees],
-            lambda row: str(row.size),
-        ),
-        "\nRescored:\n",
-        *table(
-            sorted((r for r in by_size if r.metric == "auroc" and r.how == "rescored"), key=_by_case),
-            [case, degrees],
-            lambda row: str(row.size),
-        ),
-        "\n## Pixels, magnetic tiles at 224\n",
-        *table(rows("pixel"), [case, degrees], title),
-        "\n## Pixels over image sizes, magnetic tiles\n",
-        *table(
-            sorted(pixels, key=lambda row: (_by_case(row), row.size)),
-            [case, degrees, ("size", lambda row: str(row.size))],
-            title,
-        ),
-        "\n## Group size\n",
-        *table(
-            [r for r in rows("groups") if r.metric == "auroc" and r.how == "raw"],
-            [case, degrees],
+            rows("groups", metric="auroc", how="raw"),
+            [_CASE, _DEGREES],
             lambda row: str(row.group) if row.group else "all 119",
         ),
         "\n## Rescoring, lot by lot\n",
         *pairs(rows("rescored")),
         checks.golden_line(),
+    ]
+
+
+def size_sections(at: Setup, sizes: Sequence[int]) -> list[str]:
+    """Tables of the same lots at several image sizes."""
+    small = {size: over_sizes(at, size) for size in sizes}
+    images = sorted((row for size in sizes for row in small[size]["image"]), key=_by_case)
+    pixels = sorted((row for size in sizes for row in small[size]["pixel"]), key=_by_case)
+    lines = []
+    for how in ("raw", "rescored"):
+        chosen = [row for row in images if (row.metric, row.how) == ("auroc", how)]
+        lines += [
+            f"\n## Image size: AUROC of the same lots, {how}\n",
+            *table(chosen, [_CASE, _DEGREES], lambda row: str(row.size)),
+        ]
+    down: list[Column] = [_CASE, _DEGREES, ("size", lambda row: str(row.size))]
+    return [*lines, "\n## Image size: pixels, magnetic tiles\n", *table(pixels, down, title)]
+
+
+def page(at: Setup, sizes: Sequence[int], authors: Path) -> list[str]:
+    """The tables of the page."""
+    return [
+        "\n## Pools\n",
+        *pools_table(sizes),
+        *large_sections(at),
+        *(size_sections(at, sizes) if len(sizes) > 1 else []),
         "\n## Beside the authors' code\n",
         *checks.authors_table(at, authors),
         "\n## Beside `infer`\n",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import cv2
@@ -65,19 +65,29 @@ def mixture(scores: Array, gain: float, most: float = 1.0) -> Array:
 
     ``most`` is the largest weight that the upper one may have.
     """
+    values = np.log(np.maximum(scores, 1e-12))
+    gained, weight, claimed = _two_gaussians(values.tobytes())
+    if gained <= gain or weight >= most:
+        return np.zeros(len(scores), bool)
+    return np.array(claimed)
+
+
+@cache
+def _two_gaussians(content: bytes) -> tuple[float, float, tuple[bool, ...]]:
+    """BIC gained by two Gaussians against one, weight of the upper one, and which values belong to it."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import GaussianMixture
 
-    values = np.log(np.maximum(scores, 1e-12))[:, None]
+    values = np.frombuffer(content)[:, None]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # equal scores
-        one, two = (GaussianMixture(k, random_state=0, n_init=2).fit(values) for k in (1, 2))
+        one, two = (
+            GaussianMixture(k, random_state=0, n_init=2, init_params="k-means++").fit(values) for k in (1, 2)
+        )
     upper = int(two.means_[:, 0].argmax())
-    if one.bic(values) - two.bic(values) <= gain or two.weights_[upper] >= most:
-        return np.zeros(len(scores), bool)
     # A wide component also claims what lies far below: only what is above the lower mean counts.
-    rejected: Array = (two.predict(values) == upper) & (values[:, 0] > two.means_[:, 0].min())
-    return rejected
+    claimed = (two.predict(values) == upper) & (values[:, 0] > two.means_[:, 0].min())
+    return float(one.bic(values) - two.bic(values)), float(two.weights_[upper]), tuple(claimed.tolist())
 
 
 def otsu(scores: Array) -> Array:

@@ -9,6 +9,8 @@ import numpy as np
 from .measured import Row
 
 Key = Callable[[Row], str]
+Column = tuple[str, Key]
+"""A title, and what stands below it for a row."""
 
 
 def mean_and_spread(values: Sequence[float]) -> str:
@@ -21,7 +23,7 @@ def mean_and_spread(values: Sequence[float]) -> str:
     return f"{np.mean(defined):.3f} ± {np.std(defined, ddof=1):.3f}"
 
 
-def table(rows: Iterable[Row], down: Sequence[tuple[str, Key]], across: Key) -> list[str]:
+def table(rows: Iterable[Row], down: Sequence[Column], across: Key) -> list[str]:
     """Make a Markdown table: a line for each different ``down``, a column for each ``across``.
 
     Parameters
