@@ -14,7 +14,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # tests/, for support
 
 from support.accuracy.limits_from import SHARES, SIZES, PairOfLots, pairs_of_lots, rates
-from support.accuracy.rules import RULES
+from support.accuracy.rules import COSTLY, RULES
 from support.accuracy.setup import parser, setup
 from support.accuracy.verdict_lots import CASES, Scored, scored_lots
 from support.accuracy.verdict_lots import SHARES as SHARES_OF_DEFECTS
@@ -42,8 +42,12 @@ Found = dict[str, list[Outcome]]
 
 
 def by_rule(lots: Sequence[Scored], name: str) -> Found:
-    """What each rule did to each lot, by the scores called ``name``."""
-    found = {title: outcomes(lots, name, rule) for title, rule in RULES.items()}
+    """What each rule did to each lot, by the scores called ``name``; costly ones by the paper's alone."""
+    found = {
+        title: outcomes(lots, name, rule)
+        for title, rule in RULES.items()
+        if name == PAPER or title not in COSTLY
+    }
     return found | {"MEBin": mebin_outcomes(lots, name)} if any(name in lot.mebin for lot in lots) else found
 
 

@@ -161,6 +161,9 @@ RULES: Mapping[str, Rule] = {
     "Otsu": otsu,
 }
 
+COSTLY = {name for name in RULES if "BIC" in name}
+"""Rules that take a hundred times as long as the others."""
+
 
 def mebin(maps: FloatArray, step: int = 4, least: int = 4, side: int = 6) -> Array:
     """MEBin of RoBiS on pixel maps (N,H,W): whether each image has any pixel left.
