@@ -55,8 +55,8 @@ class Rejudged:
     unlocated: tuple[str, ...] = ()
 
 
-def judged_results(out: Path, request: Request) -> list[Rejudged]:
-    """Read results and judge them, without writing anything.
+def judged_results(out: Path, request: Request, regions: bool = True) -> list[Rejudged]:
+    """Read results and judge them, without writing anything; ``regions`` says whether to find these too.
 
     Raises
     ------
@@ -68,7 +68,7 @@ def judged_results(out: Path, request: Request) -> list[Rejudged]:
     if request.marks:
         names = [image.name for lot in lots for image in lot.images]
         request.marks.require_about(str(lots[0].root), lots[0].made_by.bundle, names)
-    judged = [_judge(lot, request) for lot in lots]
+    judged = [_judge(lot, request, regions) for lot in lots]
     refused = [each.judgement.limits.refused for each in judged if each.judgement]
     if request.rule and len(refused) == len(lots) and all(refused):
         raise LotError(f"{out}: {refused[0]}.")
@@ -85,7 +85,7 @@ def rejudge(out: Path, request: Request) -> list[Rejudged]:
     OutputError
         If the folder holds something else, is in use, or cannot be written.  It is unchanged then.
     """
-    judged_results(out, request)  # what is wrong is said before anything is made
+    judged_results(out, request, regions=False)  # what is wrong is said before anything is made
     target = resolve(out, _INSTEAD)
     with new_folder(out, True, LOT, NAMES, _INSTEAD) as folder:
         judged = judged_results(target, request)  # nobody else writes it from here on
@@ -103,7 +103,7 @@ def _files(place: Path) -> tuple[str, ...]:
     return tuple(str(place / name) for name in (SCORES, LOT, REGIONS))
 
 
-def _judge(lot: ScoredLot, request: Request) -> Rejudged:
+def _judge(lot: ScoredLot, request: Request, with_regions: bool) -> Rejudged:
     facts = lot.about.get("verdicts")
     if request.clear:
         return Rejudged(lot, None)
@@ -117,7 +117,7 @@ def _judge(lot: ScoredLot, request: Request) -> Rejudged:
         return Rejudged(lot, None)
     judgement = judge_lot(names, raw, scores, rule, lot.made_by, marked, least)
     unlocated: list[str] = []
-    regions = tuple(_regions(lot, judgement, as_written(raw), unlocated))
+    regions = tuple(_regions(lot, judgement, as_written(raw), unlocated)) if with_regions else ()
     return Rejudged(lot, judgement, regions, tuple(unlocated))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 
+from ..._numbers import counted
 from ..verdict.judge import Judgement
 
 _WIDTH = 110
@@ -16,7 +17,7 @@ def verdict_lines(judgement: Judgement) -> list[str]:
     if limits.refused and not any(judgement.counts.values()):
         return _wrapped(f"no verdicts: {limits.refused}")
     if judgement.marks:
-        head += f" and {len(judgement.marks)} marks of a person"
+        head += f" and {counted(len(judgement.marks), 'mark')} of a person"
     counts = ", ".join(f"{count} {word}" for word, count in judgement.counts.items())
     lines = _wrapped(f"{head}: {counts}; {_limits(judgement)}")
     lines += _wrapped(limits.promise)
@@ -26,7 +27,7 @@ def verdict_lines(judgement: Judgement) -> list[str]:
 def _limits(judgement: Judgement) -> str:
     limits = judgement.limits
     parts = [
-        f"{word} from {limit:.6g}" if limit is not None else f"no limit to {word}"
+        f"{word} from {limit:.6g}" if limit is not None else f"no {word} limit"
         for word, limit in (("reject", limits.reject_from), ("review", limits.review_from))
         if limit is not None or word == "reject"
     ]

@@ -2,13 +2,12 @@
 
 A raw score is the largest of many distances, and the largest of many has about a Gumbel distribution.  It is
 fitted to the lower part of the lot's raw scores, which defects hardly touch as long as most images are good;
-each image's p is the share of good ones that would score as high by it.  Rejects are chosen among the p by
-Benjamini and Hochberg's procedure (J. R. Stat. Soc. B 57, 1995), reviews by a robust limit.
+each image's p is the share of good ones that would score as high by it.  Rejects and reviews are chosen by
+the p, with Benjamini and Hochberg's procedure (J. R. Stat. Soc. B 57, 1995) at two levels.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass
 from typing import ClassVar
 
@@ -19,9 +18,6 @@ from ..errors import LotError
 from ..types import Array
 from .limits import RAW_SCORE, Limits
 from .rules import require_column
-
-_SIGMAS_PER_MAD = 1.4826
-"""Standard deviation of a normal distribution, in median absolute deviations."""
 
 LEAST_SPREAD = 1e-3
 """Distance: scores that differ by less are equal but for rounding, and nothing stands out by so little."""
@@ -45,9 +41,9 @@ class Auto:
     fit_to : float, default 0.6
         Where it ends: the share of the lot that has to be good.
     false_share : float, default 0.2
-        Benjamini and Hochberg's level: the share of false rejects that is aimed at where there are any.
-    review_sigmas : float, default 3
-        Robust standard deviations above the median from which an image needs a review.
+        Benjamini and Hochberg's level for rejects: the share of good ones among them that is aimed at.
+    review_share : float, default 0.5
+        The same for rejects and reviews together.
     by : {"raw_score", "score"}
         The column that is judged.  Rescored values are averages, which are no largest of many any more.
 
@@ -62,13 +58,16 @@ class Auto:
     fit_from: float = 0.03
     fit_to: float = 0.6
     false_share: float = 0.2
-    review_sigmas: float = 3.0
+    review_share: float = 0.5
     by: str = RAW_SCORE
 
     def __post_init__(self) -> None:
         require_column(self.by)
-        if not (0 <= self.fit_from < self.fit_to <= 1 and 0 < self.false_share < 1 < self.least_images):
-            raise LotError(f"{self}: expected 0 <= fit_from < fit_to <= 1 and 0 < false_share < 1.")
+        shares = 0 < self.false_share <= self.review_share < 1 < self.least_images
+        if not (0 <= self.fit_from < self.fit_to <= 1 and shares):
+            raise LotError(
+                f"{self}: expected 0 <= fit_from < fit_to <= 1 and 0 < false_share <= review_share < 1."
+            )
 
     def judge(self, values: Array) -> Limits:
         """Return the limits that the shape of the values gives; refuses a lot that is too small."""
@@ -81,17 +80,19 @@ class Auto:
             return Limits(None, None, "Nothing is said about a lot this small.", options, refused=reason)
         fit = fit_gumbel(values, self.fit_from, self.fit_to)
         p = fit.p(values)
-        rejected = values[p <= benjamini_hochberg(p, self.false_share)]
-        reject_from = float(rejected.min()) if len(rejected) else None
-        review_from = robust_limit(values, self.review_sigmas)
+        reject_from, review_from = (
+            lowest(values[p <= benjamini_hochberg(p, share)])
+            for share in (self.false_share, self.review_share)
+        )
         options |= {"location": round(fit.location, 6), "spread": round(fit.spread, 6)}
         return Limits(reject_from, review_from, self._promise(), options, p)
 
     def _promise(self) -> str:
         return (
-            f"If at least {100 * self.fit_to:g} % of the lot is good, and good images score as a Gumbel "
-            f"distribution says, at most about {100 * self.false_share:g} % of the rejects are good, and "
-            "most lots without a defect have none; nothing is promised about defects that are missed."
+            f"Aims at no more than {100 * self.false_share:g} % good images among the rejects. That holds "
+            f"if at least {100 * self.fit_to:g} % of the lot is good and good images score as a Gumbel "
+            "distribution says, not where a few good ones stand far out; nothing is promised about defects "
+            "that are missed."
         )
 
 
@@ -130,19 +131,14 @@ def fit_gumbel(values: Array, low: float, high: float) -> Gumbel:
     return Gumbel(float(fitted.mean() - max(slope, 0) * steps.mean()), max(slope, LEAST_SPREAD))
 
 
+def lowest(values: Array) -> float | None:
+    """Return the least of the values (M,), None if there is none."""
+    return float(values.min()) if len(values) else None
+
+
 def benjamini_hochberg(p: Array, false_share: float) -> float:
     """Return the largest p that is rejected at this level, or -1 if none is."""
     ordered = np.sort(p)
     allowed = false_share * np.arange(1, len(p) + 1) / len(p)
     passed = np.flatnonzero(ordered <= allowed)
     return float(ordered[passed[-1]]) if len(passed) else -1.0
-
-
-def robust_limit(values: Array, sigmas: float) -> float:
-    """Return the median plus so many robust standard deviations, by the median absolute deviation.
-
-    Rounded up to the six decimals in which scores are written.
-    """
-    median = float(np.median(values))
-    spread = _SIGMAS_PER_MAD * float(np.median(np.abs(values - median)))
-    return math.ceil((median + sigmas * max(spread, LEAST_SPREAD)) * 1e6) / 1e6

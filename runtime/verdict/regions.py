@@ -51,32 +51,39 @@ class SizedMap:
     values: Array
     size: tuple[int, int]
 
-    def strips(self) -> Iterator[tuple[int, FloatArray]]:
-        """Yield the values in strips of columns: where each begins, and its values (H,n)."""
-        height, width = self.size
-        step = max(1, _STRIP // height)
-        rows = None if self._as_it_is else self._rows()
-        for left in range(0, width, step):
-            yield left, self._columns(rows, left, min(left + step, width))
+    def strips(self, least: float = -np.inf) -> Iterator[tuple[int, int, FloatArray]]:
+        """Yield the values in strips of columns: where each begins, column and row, and its values (n,m).
+
+        All pixels of at least ``least`` are in them, few of the others.
+        """
+        weights = [self._weights(axis) for axis in (0, 1)]
+        top, bottom = self._reach(weights[0], self.values.max(axis=1) >= least)
+        left, right = self._reach(weights[1], self.values.max(axis=0) >= least)
+        if top == bottom:  # at this size no pixel takes a part of such a value
+            return
+        step = max(1, _STRIP // (bottom - top))
+        rows = weights[0][top:bottom] @ self.values if weights[0] is not None else self.values[top:bottom]
+        for start in range(left, right, step):
+            end = min(start + step, right)
+            strip = rows @ weights[1][start:end].T if weights[1] is not None else rows[:, start:end]
+            yield start, top, np.asarray(strip, np.float32)
 
     def highest(self) -> float:
         """Return the largest value at this size."""
-        return max(float(strip.max()) for _, strip in self.strips())
+        return max(float(strip.max()) for _, _, strip in self.strips())
 
-    @property
-    def _as_it_is(self) -> bool:
-        return self.values.shape == self.size
+    def _weights(self, axis: int) -> Array | None:
+        """The matrix (pixels, values) of an axis; None for a map that has the image's size."""
+        return (
+            None
+            if self.values.shape == self.size
+            else interpolation(self.values.shape[axis], self.size[axis])
+        )
 
-    def _rows(self) -> Array:
-        rows: Array = interpolation(self.values.shape[0], self.size[0]) @ self.values.astype(np.float64)
-        return rows
-
-    def _columns(self, rows: Array | None, left: int, right: int) -> FloatArray:
-        if rows is None:
-            return np.asarray(self.values[:, left:right], np.float32)
-        weights = interpolation(self.values.shape[1], self.size[1])[left:right]
-        columns: FloatArray = (rows @ weights.T).astype(np.float32)
-        return columns
+    def _reach(self, weights: Array | None, chosen: Array) -> tuple[int, int]:
+        """The first pixel of an axis, and the one after the last, that takes a part of a chosen value."""
+        found = np.flatnonzero(chosen if weights is None else weights[:, chosen].any(axis=1))
+        return (int(found[0]), int(found[-1]) + 1) if len(found) else (0, 0)
 
 
 def find_regions(values: SizedMap, limit: float, least_area: int = 1) -> list[Region]:
@@ -88,9 +95,9 @@ def find_regions(values: SizedMap, limit: float, least_area: int = 1) -> list[Re
     lowest = limit - UNIT / 2
     if float(values.values.max()) < lowest:  # nor does any value between those of the map
         return []
-    runs = _Runs(values.size[0])
-    for left, strip in values.strips():
-        runs.add(left, strip, strip >= lowest)
+    runs = _Runs()
+    for left, top, strip in values.strips(lowest):
+        runs.add(left, top, strip, strip >= lowest)
     found = [_region(part, values.size[0]) for part in runs.parts() if part["length"].sum() >= least_area]
     return sorted(found, key=lambda each: (-each.peak, each.peak_y, each.peak_x))
 
@@ -104,24 +111,26 @@ _RUN = np.dtype(
 class _Runs:
     """Runs of pixels, each with the number of its part of an image; parts that touch are joined."""
 
-    def __init__(self, height: int) -> None:
-        self._height = height
+    def __init__(self) -> None:
         self._runs = [np.empty(0, _RUN)]
         self._numbers = [np.empty(0, np.int64)]
         self._joined = [0]  # of each part, one that it is joined to, or itself; the first stands for none
-        self._edge = np.zeros(height, np.int64)  # numbers of the parts in the last column
+        self._edge: Array | None = None  # numbers of the parts in the last column
 
-    def add(self, left: int, strip: FloatArray, mask: Array) -> None:
-        """Add a strip (H,n) that begins at column ``left``, with the pixels that count."""
+    def add(self, left: int, top: int, strip: FloatArray, mask: Array) -> None:
+        """Add the next strip (n,m), which begins at that column and row, and the pixels that count."""
         count, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
         first = len(self._joined) - 1
         self._joined += range(first + 1, first + count)
         numbers = np.where(mask, labels + first, 0)
-        self._join(numbers[:, 0])
+        if self._edge is not None:
+            self._join(numbers[:, 0], self._edge)
         self._edge = numbers[:, -1].copy()
         runs = _runs_of(np.ascontiguousarray(mask.T), np.ascontiguousarray(strip.T))
         self._numbers.append(numbers[runs["top"], runs["x"]])
         runs["x"] += left
+        runs["top"] += top
+        runs["peak_y"] += top
         self._runs.append(runs)
 
     def parts(self) -> list[Array]:
@@ -132,12 +141,12 @@ class _Runs:
         cuts = np.flatnonzero(np.diff(numbers[order])) + 1
         return [part for part in np.split(np.concatenate(self._runs)[order], cuts) if len(part)]
 
-    def _join(self, column: Array) -> None:
-        """Join the parts of a column with those of the edge that they touch, also at a corner."""
-        height = self._height
+    def _join(self, column: Array, edge: Array) -> None:
+        """Join the parts of two columns (n,) where they touch, also at a corner."""
+        height = len(edge)
         for shift in (-1, 0, 1):
             mine = column[max(0, shift) : height + min(0, shift)]
-            other = self._edge[max(0, -shift) : height + min(0, -shift)]
+            other = edge[max(0, -shift) : height + min(0, -shift)]
             both = (mine > 0) & (other > 0)
             for pair in set(zip(mine[both].tolist(), other[both].tolist(), strict=True)):
                 one, two = map(self._root, pair)

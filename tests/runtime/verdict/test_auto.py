@@ -9,7 +9,7 @@ import pytest
 
 from musc_edge.runtime.errors import LotError
 from musc_edge.runtime.types import Array
-from musc_edge.runtime.verdict.auto import Auto, Gumbel, benjamini_hochberg, fit_gumbel, robust_limit
+from musc_edge.runtime.verdict.auto import Auto, Gumbel, benjamini_hochberg, fit_gumbel
 
 
 def gumbel(count: int, seed: int = 0) -> Array:
@@ -38,9 +38,17 @@ def test_benjamini_and_hochberg_by_hand() -> None:
     assert benjamini_hochberg(np.array([0.9, 0.6]), 0.2) == -1
 
 
-def test_the_limit_for_a_review_by_hand() -> None:
-    """Median 3, median absolute deviation 1: 3 + 2 * 1.4826."""
-    assert robust_limit(np.array([1.0, 2.0, 3.0, 4.0, 100.0]), 2) == pytest.approx(5.9652)
+def test_a_review_is_less_than_a_reject() -> None:
+    """The same p at a higher level: what is a reject needs no review, and the limits stand in order."""
+    values = np.concatenate([gumbel(50), [0.9, 0.8, 0.41, 0.4]])
+    limits = Auto().judge(values)
+    assert limits.p is not None
+    for limit, share in ((limits.reject_from, 0.2), (limits.review_from, 0.5)):
+        assert limit == values[limits.p <= benjamini_hochberg(limits.p, share)].min()
+    assert limits.review_from is not None
+    assert limits.reject_from is not None
+    assert limits.review_from < limits.reject_from
+    assert {"reject", "review", "not flagged"} == set(limits.verdicts(values))
 
 
 def test_what_stands_far_out_is_rejected_whatever_the_order() -> None:
@@ -94,5 +102,7 @@ def test_twenty_images_are_enough() -> None:
 def test_constants_that_make_no_sense() -> None:
     with pytest.raises(LotError, match="expected"):
         Auto(fit_from=0.7)
+    with pytest.raises(LotError, match="expected"):
+        Auto(false_share=0.5, review_share=0.4)
     with pytest.raises(LotError, match="too few"):
         Auto(least_images=2).judge(np.array([0.1, 0.2]))

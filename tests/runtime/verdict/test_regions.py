@@ -99,7 +99,14 @@ def test_a_grid_is_brought_to_the_images_size(monkeypatch: pytest.MonkeyPatch, s
     whole = upsample(grid[None], size)[0]
     assert values.highest() == pytest.approx(whole.max())
     np.testing.assert_allclose(
-        np.concatenate([strip for _, strip in values.strips()], axis=1), whole, rtol=1e-6
+        np.concatenate([strip for _, _, strip in values.strips()], axis=1), whole, rtol=1e-6
     )
     limit = float(np.quantile(whole, 0.8)) - 1e-4  # on no value
     assert (mask_of(find_regions(values, limit), size) > 0).tolist() == (whole >= limit).tolist()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (9, 1), (2, 2)])
+def test_an_image_whose_pixels_all_miss_the_peak_has_no_region(size: tuple[int, int]) -> None:
+    grid = np.zeros((4, 4), np.float32)
+    grid[2, 2] = 1.0
+    assert find_regions(SizedMap(grid, size), 0.9) == []
