@@ -159,7 +159,8 @@ def rescoring_table(pool: Pool, cases: Sequence[Case], draws: int, sizes: Sequen
             available = len(pool.of(GOOD)), len(pool.of(*case.kinds))
             if sized.good > available[0] or sized.bad > available[1]:
                 continue
-            for number, rows in enumerate(lots(pool, sized, draws)):
+            whole = available == (sized.good, sized.bad)  # then there is but one lot
+            for number, rows in enumerate(lots(pool, sized, 1 if whole else draws)):
                 found += image_rows(score_drawn(pool, rows), case.name, number, ((1,), PAPER_DEGREES))
     return [row for row in found if row.metric == "auroc"]
 
