@@ -1,0 +1,101 @@
+"""Lots that verdict rules are measured on, without defects and with 5 to 25 % of them; scored once."""
+
+from __future__ import annotations
+
+import json
+import sys
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from musc_edge.runtime.scoring.anomaly_map import upsample
+from musc_edge.runtime.types import Array
+
+from .drawn import DrawnLot, draw, score_drawn
+from .pool import Pool
+from .products import GOOD
+from .rules import mebin
+
+CASES = {
+    "mono cells": ("mono cells", ("defective",)),
+    "poly cells": ("poly cells", ("defective",)),
+    "textiles, local": ("textiles", ("local",)),
+    "textiles, global": ("textiles", ("global",)),
+    "magnetic tiles": ("magnetic tiles", ("blowhole", "break", "crack", "fray", "uneven")),
+}
+"""Product and kinds of defect of each case."""
+DEGREES = ((1,), (1, 3), (1, 3, 5))
+SHARES = (0.05, 0.10, 0.15, 0.25)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A lot's labels (n,) and, by degrees and "raw" or "rescored", its scores (n,).
+
+    ``mebin`` has by degrees whether MEBin leaves a pixel of each image.
+    """
+
+    case: str
+    share: float
+    labels: Array
+    scores: Mapping[str, Array]
+    mebin: Mapping[str, Array]
+
+
+def plan(good_draws: int, draws: int) -> Iterator[tuple[str, int, float, int]]:
+    """Case, number of images, share of defects and number of each lot, in rounds over all cases."""
+    for number in range(max(good_draws, draws)):
+        for case in CASES:
+            if number < good_draws and case != "textiles, global":  # the same good images as with local ones
+                yield from ((case, images, 0.0, number) for images in (60, 100, 140))
+            if number < draws:
+                yield from ((case, images, share, number) for images in (60, 120) for share in SHARES)
+
+
+def name_of(degrees: tuple[int, ...], how: str) -> str:
+    """Such as "1,3,5 raw"."""
+    return f"{','.join(map(str, degrees))} {how}"
+
+
+def scored_lots(pools: Mapping[str, Pool], folder: Path, good_draws: int, draws: int) -> Iterator[Scored]:
+    """Yield all lots; those that ``folder`` keeps are read from there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for case, images, share, number in plan(good_draws, draws):
+        path = folder / f"{case.replace(', ', '-').replace(' ', '-')}-{images}-{share:.2f}-{number}.json"
+        if not path.exists():
+            pool = pools[CASES[case][0]]
+            kept = _score(pool, case, images, share, number)
+            new = path.with_suffix(".new")
+            new.write_text(json.dumps(kept), encoding="ascii")
+            new.replace(path)
+            print(path.name, file=sys.stderr, flush=True)
+        yield _read(case, share, json.loads(path.read_text(encoding="ascii")))
+
+
+def _score(pool: Pool, case: str, images: int, share: float, number: int) -> dict[str, Any]:
+    kinds = CASES[case][1]
+    rng = np.random.default_rng([zlib.crc32(case.encode()), images, round(share * 100), number])
+    bad = max(1, round(share * images)) if share else 0
+    lot = score_drawn(pool, draw(rng, (pool.of(GOOD), images - bad), (pool.of(*kinds), bad)))
+    raws = {degrees: lot.raw(degrees) for degrees in DEGREES}
+    scores = {name_of(degrees, "raw"): raw.tolist() for degrees, raw in raws.items()}
+    scores |= {name_of(degrees, "rescored"): lot.rescored(raw).tolist() for degrees, raw in raws.items()}
+    return {"labels": lot.labels.tolist(), "scores": scores, "mebin": _mebin(lot) if number < 5 else {}}
+
+
+def _mebin(lot: DrawnLot) -> dict[str, list[bool]]:
+    return {
+        name_of(degrees, "raw"): mebin(upsample(lot.maps(degrees), lot.pool.size)).tolist()
+        for degrees in ((1,), (1, 3, 5))
+    }
+
+
+def _read(case: str, share: float, kept: dict[str, Any]) -> Scored:
+    def arrays(values: dict[str, list[Any]]) -> dict[str, Array]:
+        return {name: np.array(each) for name, each in values.items()}
+
+    return Scored(case, share, np.array(kept["labels"]), arrays(kept["scores"]), arrays(kept["mebin"]))
