@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from . import cli
+from . import arguments, cli
 from .usage import UsageError
 
 
@@ -25,7 +25,7 @@ def add_parser(commands: Any) -> None:
     add("-o", "--out", type=Path, metavar="FILE", help="the page's file (default: report.html in OUT)")
     add("--images", type=Path, metavar="FOLDER",
         help="the lot's folder, if it is not where it was when the lot was scored")  # fmt: skip
-    add("--memory-budget", type=cli.memory, metavar="BYTES",
+    add("--memory-budget", type=arguments.memory, metavar="BYTES",
         help="memory that the program may take, such as 500M; images that need more have no picture "
         "(default: what is free)")  # fmt: skip
     cli.add_common(parser, 5, 6, 7)
