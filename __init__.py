@@ -1,7 +1,8 @@
 """Find the defects in a lot of unlabeled product images by mutual scoring (MuSc, ICLR 2024).
 
 ``score_lot`` scores a folder of images with a bundle, the ViT that ``musc-export`` made ready for the device;
-its ``LotResult`` prints the worst images and saves what ``musc-edge infer`` writes.  ``mutual_scores``,
+its ``LotResult`` prints the worst images and saves what ``musc-edge infer`` writes.  ``make_reference`` keeps
+an accepted lot, and a ``Checker`` checks single images against it.  ``mutual_scores``,
 ``upsample`` and ``rescore`` are the steps of the method on plain arrays, for tokens of any ViT.  Every error
 that is raised on purpose is a ``MuscEdgeError``.
 
@@ -21,6 +22,12 @@ _PUBLIC = {
     "list_lot": "runtime.images.listing",
     "open_bundle": "runtime.vit.bundle",
     "LotResult": "runtime.results.lot_result",
+    "make_reference": "runtime.reference.make",
+    "open_reference": "runtime.reference.files",
+    "Reference": "runtime.reference.files",
+    "ReferenceOptions": "runtime.reference.make",
+    "Checker": "runtime.reference.checker",
+    "Check": "runtime.reference.checker",
     "ScoreSettings": "runtime.settings",
     "Resources": "runtime.settings",
     "ReadOptions": "runtime.images.survey",
@@ -34,6 +41,7 @@ _PUBLIC = {
     "MuscEdgeError": "runtime.errors",
     "LotError": "runtime.errors",
     "BundleError": "runtime.errors",
+    "ReferenceFolderError": "runtime.errors",
     "DeviceError": "runtime.errors",
     "OutputError": "runtime.errors",
     "ParityError": "runtime.errors",
@@ -45,6 +53,12 @@ __all__ = [  # noqa: RUF022 - in the order of the API page
     "list_lot",
     "open_bundle",
     "LotResult",
+    "make_reference",
+    "open_reference",
+    "Reference",
+    "ReferenceOptions",
+    "Checker",
+    "Check",
     "ScoreSettings",
     "Resources",
     "ReadOptions",
@@ -58,6 +72,7 @@ __all__ = [  # noqa: RUF022 - in the order of the API page
     "MuscEdgeError",
     "LotError",
     "BundleError",
+    "ReferenceFolderError",
     "DeviceError",
     "OutputError",
     "ParityError",
@@ -73,10 +88,14 @@ if TYPE_CHECKING:
         MuscEdgeError,
         OutputError,
         ParityError,
+        ReferenceFolderError,
     )
     from .runtime.images.listing import list_lot
     from .runtime.images.survey import ReadOptions
     from .runtime.pipeline import score_lot
+    from .runtime.reference.checker import Check, Checker
+    from .runtime.reference.files import Reference, open_reference
+    from .runtime.reference.make import ReferenceOptions, make_reference
     from .runtime.results.image_files import OutputOptions
     from .runtime.results.lot_result import LotResult
     from .runtime.run import Watch

@@ -28,7 +28,7 @@ FLOORS = (
     {"gpu", "results", "vit"},
     {"forecast", "scorers", "trial"},
     {"run"},
-    {"pipeline"},
+    {"pipeline", "reference"},
 )
 """Wings and single files of runtime/: each may import what is on the floors before its own, and itself."""
 HEAVY = (

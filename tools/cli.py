@@ -27,7 +27,7 @@ EXIT_CODES = {
     1: "internal error",
     2: "usage: an option, or a file or folder that is not there",
     3: "results written, but some images were not scored",
-    4: "bundle, source model or engine",
+    4: "bundle, reference, source model or engine",
     5: "device, too few files or threads allowed, or a library that is not installed",
     6: "not enough images, or a lot that cannot be scored with these settings and this memory",
     7: "output not writable",
@@ -303,6 +303,17 @@ def positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number of 1 or more")
     return int(text)
+
+
+def share(text: str) -> float:
+    """Parse a share above 0 and below 1, such as 0.1."""
+    try:
+        value = float(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a share such as 0.1") from error
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a share above 0 and below 1, such as 0.1")
+    return value
 
 
 def threads(text: str) -> int:

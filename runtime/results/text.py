@@ -13,15 +13,15 @@ NO_BYTE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 def ranking(rows: Sequence[tuple[str, float, float]]) -> list[str]:
     """A table of images with score and raw score, numbered in the order given; its first line is the head."""
     names = [printable(name) for name, _, _ in rows]
-    width = max((_columns(name) for name in names), default=0)
+    width = max((columns(name) for name in names), default=0)
     return [f"   # {'image':<{width}}   score     raw"] + [
-        f"{rank:>4} {name}{' ' * (width - _columns(name))}  {score:6.4f}  {raw:6.4f}"
+        f"{rank:>4} {name}{' ' * (width - columns(name))}  {score:6.4f}  {raw:6.4f}"
         for rank, (name, (_, score, raw)) in enumerate(zip(names, rows, strict=True), 1)
     ]
 
 
-def _columns(text: str) -> int:
-    """Columns of a terminal that a text takes: two for each letter of Chinese, Japanese or Korean."""
+def columns(text: str) -> int:
+    """Return a text's columns on a terminal: two for each letter of Chinese, Japanese or Korean."""
     wide = sum(unicodedata.east_asian_width(c) in "WF" for c in text)
     return len(text) + wide - sum(unicodedata.combining(c) > 0 for c in text)
 
