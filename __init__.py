@@ -24,7 +24,7 @@ _PUBLIC = {
     "LotResult": "runtime.results.lot_result",
     "make_reference": "runtime.reference.make",
     "open_reference": "runtime.reference.files",
-    "Reference": "runtime.reference.files",
+    "ReferenceFolder": "runtime.reference.files",
     "ReferenceOptions": "runtime.reference.make",
     "Checker": "runtime.reference.checker",
     "Check": "runtime.reference.checker",
@@ -55,7 +55,7 @@ __all__ = [  # noqa: RUF022 - in the order of the API page
     "LotResult",
     "make_reference",
     "open_reference",
-    "Reference",
+    "ReferenceFolder",
     "ReferenceOptions",
     "Checker",
     "Check",
@@ -94,7 +94,7 @@ if TYPE_CHECKING:
     from .runtime.images.survey import ReadOptions
     from .runtime.pipeline import score_lot
     from .runtime.reference.checker import Check, Checker
-    from .runtime.reference.files import Reference, open_reference
+    from .runtime.reference.files import ReferenceFolder, open_reference
     from .runtime.reference.make import ReferenceOptions, make_reference
     from .runtime.results.image_files import OutputOptions
     from .runtime.results.lot_result import LotResult

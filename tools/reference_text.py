@@ -10,11 +10,11 @@ from typing import Any
 from .._numbers import counted
 from ..runtime.memory import size_text
 from ..runtime.reference.checker import Check, Checker
-from ..runtime.reference.files import Reference
+from ..runtime.reference.files import ReferenceFolder
 from ..runtime.results.text import columns, printable
 
 
-def reference_text(reference: Reference) -> str:
+def reference_text(reference: ReferenceFolder) -> str:
     """Format the facts on a reference as text."""
     m, how = reference.manifest, reference.manifest.options
     n = len(m.calibration)
@@ -43,7 +43,7 @@ def reference_text(reference: Reference) -> str:
     return "\n".join(f"{label:<11} {printable(value)}" for label, value in rows)
 
 
-def reference_json(reference: Reference) -> str:
+def reference_json(reference: ReferenceFolder) -> str:
     """Format a reference as JSON: the manifest with path and identity, and the smallest p."""
     content = {
         "path": str(reference.root),

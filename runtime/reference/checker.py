@@ -24,7 +24,7 @@ from ..vit.bundle import open_bundle
 from ..vit.choose import enter_backend
 from ..vit.extract import empty_slot
 from .conformal import Calibration
-from .files import Reference, open_bank, open_reference
+from .files import ReferenceFolder, open_bank, open_reference
 from .looks import Familiar, look
 
 ALPHA = 0.05
@@ -75,7 +75,7 @@ class Checker:
 
     Parameters
     ----------
-    reference : str, path or Reference
+    reference : str, path or ReferenceFolder
         The reference's folder, or what ``open_reference`` returned.
     bundle : str, path or Bundle
         The bundle that the reference was made with.
@@ -98,12 +98,12 @@ class Checker:
 
     def __init__(
         self,
-        reference: str | os.PathLike[str] | Reference,
+        reference: str | os.PathLike[str] | ReferenceFolder,
         bundle: str | os.PathLike[str] | Bundle,
         alpha: float = ALPHA,
         resources: Resources = ANYTHING,
     ) -> None:
-        self.reference = reference if isinstance(reference, Reference) else open_reference(reference)
+        self.reference = reference if isinstance(reference, ReferenceFolder) else open_reference(reference)
         self.bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
         self.reference.require(self.bundle)
         self.calibration = Calibration(self.reference.calibration, alpha)

@@ -52,7 +52,7 @@ NAMES = frozenset({MANIFEST, CLS, LOOKS, CALIBRATION, LENGTHS, HOLLOW})
 
 
 @dataclass(frozen=True, eq=False)
-class Reference:
+class ReferenceFolder:
     """An opened reference, without its bank (``open_reference``).
 
     Attributes
@@ -92,7 +92,7 @@ class Reference:
             raise ReferenceFolderError(f"{self.root} and its bundle {bundle.root} do not fit. {AGAIN}")
 
 
-def open_reference(root: str | os.PathLike[str]) -> Reference:
+def open_reference(root: str | os.PathLike[str]) -> ReferenceFolder:
     """Open a reference, the folder that ``musc-edge reference`` writes, and check all but its bank.
 
     Parameters
@@ -102,7 +102,7 @@ def open_reference(root: str | os.PathLike[str]) -> Reference:
 
     Returns
     -------
-    Reference
+    ReferenceFolder
 
     Raises
     ------
@@ -120,7 +120,7 @@ def open_reference(root: str | os.PathLike[str]) -> Reference:
     manifest = parse_manifest(text, folder)
     cls, looks, calibration = (read_array(folder, manifest, name) for name in (CLS, LOOKS, CALIBRATION))
     digest = hashlib.sha256(text).hexdigest()
-    return Reference(folder, manifest, digest, cls, looks, np.sort(calibration))
+    return ReferenceFolder(folder, manifest, digest, cls, looks, np.sort(calibration))
 
 
 def is_reference(root: str | os.PathLike[str]) -> bool:
@@ -132,7 +132,7 @@ def is_reference(root: str | os.PathLike[str]) -> bool:
     return isinstance(content, dict) and content.get("format") == FORMAT
 
 
-def check_all(reference: Reference) -> None:
+def check_all(reference: ReferenceFolder) -> None:
     """Check the hash of every file of a reference; ReferenceFolderError if one is missing or changed."""
     for name, expected in reference.manifest.files.items():
         path = reference.root / name
@@ -144,7 +144,7 @@ def check_all(reference: Reference) -> None:
             raise ReferenceFolderError(f"{path} was changed since it was written. {AGAIN}")
 
 
-def open_bank(reference: Reference, resources: Resources = ANYTHING) -> Bank:
+def open_bank(reference: ReferenceFolder, resources: Resources = ANYTHING) -> Bank:
     """Read the bank of a reference into memory, in float32.
 
     Raises

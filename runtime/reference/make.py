@@ -32,7 +32,7 @@ from ..settings import ANYTHING, PAPER, Resources, ScoreSettings
 from ..types import Bundle, FloatArray, LotImage
 from .bank_files import write_bank
 from .choose import held_out
-from .files import NAMES, Reference, open_bank, open_reference, write_array, write_manifest
+from .files import NAMES, ReferenceFolder, open_bank, open_reference, write_array, write_manifest
 from .manifest import (
     CALIBRATION,
     CLS,
@@ -106,11 +106,11 @@ def make_reference(
     *,
     options: ReferenceOptions = EVERYTHING,
     calibrate: str | os.PathLike[str] | Sequence[LotImage] | None = None,
-    base: str | os.PathLike[str] | Reference | None = None,
+    base: str | os.PathLike[str] | ReferenceFolder | None = None,
     reading: ReadOptions = DEFAULT_READING,
     watch: Watch | None = None,
     overwrite: bool = False,
-) -> Reference:
+) -> ReferenceFolder:
     """Make a reference of a lot, for a Checker: a folder that is written at once and never changed.
 
     Parameters
@@ -132,7 +132,7 @@ def make_reference(
 
     Returns
     -------
-    Reference
+    ReferenceFolder
 
     Raises
     ------
@@ -171,7 +171,7 @@ def _extract(
     lot: str | os.PathLike[str] | Sequence[LotImage],
     reading: ReadOptions,
     share: float,
-    earlier: Reference | None,
+    earlier: ReferenceFolder | None,
 ) -> tuple[Part, Part]:
     """Let the ViT describe a lot: the images for the bank, and the ``share`` of them that is held out."""
     survey = _survey(lot, run, reading)
@@ -209,7 +209,7 @@ def _write(
     files[CLS] = write_array(folder / CLS, *shapes[CLS], [cls])
     files[LOOKS] = write_array(folder / LOOKS, *shapes[LOOKS], [looks])
     manifest = replace(manifest, files=files)
-    maps = score_part(Reference(folder, manifest, "", cls, looks, np.empty(0)), held, run)
+    maps = score_part(ReferenceFolder(folder, manifest, "", cls, looks, np.empty(0)), held, run)
     raw = raw_scores(maps, run.bundle.manifest.preprocess.size)
     manifest = replace(manifest, calibration=tuple(image.name for image in held.images))
     if len(raw):
@@ -220,7 +220,7 @@ def _write(
     write_manifest(folder, replace(manifest, files=files, options=how))
 
 
-def score_part(reference: Reference, part: Part, run: Run) -> FloatArray:
+def score_part(reference: ReferenceFolder, part: Part, run: Run) -> FloatArray:
     """Return the maps (n,Gh,Gw) of a part's images against the bank of ``reference``."""
     threads = run.resources.workers
     maps = np.empty((len(part.images), *reference.manifest.grid), np.float32)

@@ -16,7 +16,7 @@ from ..scoring.anomaly_map import raw_scores
 from ..scoring.interval import interval_bounds
 from ..types import Array, FloatArray, LotImage
 from .choose import cover
-from .files import Reference
+from .files import ReferenceFolder
 from .looks import look
 
 
@@ -73,7 +73,7 @@ class Chosen:
     pool: Part
     accepted: Array
     rows: Array
-    earlier: Reference | None
+    earlier: ReferenceFolder | None
     old: Array
 
     @property
@@ -102,7 +102,7 @@ def choose(
     pool: Part,
     images: int | None,
     suspects: float | tuple[str, ...],
-    earlier: Reference | None,
+    earlier: ReferenceFolder | None,
 ) -> Chosen:
     """Choose ``images`` (None: all) for the bank, of an earlier one's and those of ``pool`` without suspects.
 

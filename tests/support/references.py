@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from musc_edge import LotImage, Reference, ReferenceOptions, make_reference
+from musc_edge import LotImage, ReferenceFolder, ReferenceOptions, make_reference
 from musc_edge.runtime.images.listing import list_lot
 from support.places import DATA
 
@@ -31,6 +31,6 @@ def write_lot(folder: Path, images: int, first: int = 0) -> list[LotImage]:
     return list(list_lot(folder))
 
 
-def reference(lot: Path, out: Path, **options: float) -> Reference:
+def reference(lot: Path, out: Path, **options: float) -> ReferenceFolder:
     """Make a reference of ``lot`` with the tiny ViT."""
     return make_reference(lot, BUNDLE, out, options=ReferenceOptions(**options))  # type: ignore[arg-type]

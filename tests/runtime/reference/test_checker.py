@@ -13,24 +13,24 @@ import pytest
 from PIL import Image
 from threadpoolctl import threadpool_info
 
-from musc_edge import Checker, LotError, Reference, ReferenceFolderError, Resources
+from musc_edge import Checker, LotError, ReferenceFolder, ReferenceFolderError, Resources
 from support.references import BUNDLE, part, reference, write_lot
 
 
 @pytest.fixture(scope="module")
-def kept(tmp_path_factory: pytest.TempPathFactory) -> Reference:
+def kept(tmp_path_factory: pytest.TempPathFactory) -> ReferenceFolder:
     root = tmp_path_factory.mktemp("checker")
     write_lot(root / "lot", 40)
     return reference(root / "lot", root / "ref", hold_out=0.5)
 
 
 @pytest.fixture
-def checker(kept: Reference) -> Iterator[Checker]:
+def checker(kept: ReferenceFolder) -> Iterator[Checker]:
     with Checker(kept, BUNDLE, alpha=0.05) as opened:
         yield opened
 
 
-def test_p_and_verdict_are_those_of_the_calibration(checker: Checker, kept: Reference) -> None:
+def test_p_and_verdict_are_those_of_the_calibration(checker: Checker, kept: ReferenceFolder) -> None:
     for spot in (0.0, 10.0, 120.0):
         found = checker.check(part(77, spot))
         as_high = int((kept.calibration >= found.raw_score).sum())
@@ -75,7 +75,7 @@ def test_many_threads_get_what_one_gets(checker: Checker) -> None:
         assert [check.raw_score for check in pool.map(checker.check, pictures * 3)] == alone * 3
 
 
-def test_a_closed_checker_says_so_and_leaves_nothing(kept: Reference) -> None:
+def test_a_closed_checker_says_so_and_leaves_nothing(kept: ReferenceFolder) -> None:
     limits = [(pool["filepath"], pool["num_threads"]) for pool in threadpool_info()]
     before = threading.active_count()
     checker = Checker(kept, BUNDLE)
@@ -89,17 +89,17 @@ def test_a_closed_checker_says_so_and_leaves_nothing(kept: Reference) -> None:
     assert all(after[path] == threads for path, threads in limits)
 
 
-def test_a_bank_beyond_the_memory_budget_is_refused(kept: Reference) -> None:
+def test_a_bank_beyond_the_memory_budget_is_refused(kept: ReferenceFolder) -> None:
     with pytest.raises(LotError, match="memory budget"):
         Checker(kept, BUNDLE, resources=Resources(memory_budget=1000))
 
 
-def test_the_rate_is_checked_before_the_vit_is_loaded(kept: Reference) -> None:
+def test_the_rate_is_checked_before_the_vit_is_loaded(kept: ReferenceFolder) -> None:
     with pytest.raises(LotError, match="between 0 and 1"):
         Checker(kept, BUNDLE, alpha=5)
 
 
-def test_few_images_cannot_reject(kept: Reference) -> None:
+def test_few_images_cannot_reject(kept: ReferenceFolder) -> None:
     with Checker(kept, BUNDLE, alpha=0.01) as checker:
         assert checker.check(part(5, spot=120)).verdict == "not flagged"
         assert "Calibrate by 99 or more" in checker.calibration.promise()

@@ -11,7 +11,7 @@ from musc_edge import (
     Checker,
     LotError,
     OutputError,
-    Reference,
+    ReferenceFolder,
     ReferenceFolderError,
     ReferenceOptions,
     ScoreSettings,
@@ -48,7 +48,7 @@ def test_an_image_scores_as_in_one_lot_with_all_of_the_reference(
     np.testing.assert_allclose(check.map, result.maps[position], rtol=0, atol=1e-5)
 
 
-def names(kept: Reference) -> tuple[set[str], set[str], set[str]]:
+def names(kept: ReferenceFolder) -> tuple[set[str], set[str], set[str]]:
     m = kept.manifest
     return set(m.images), set(m.others), set(m.calibration)
 
