@@ -1,8 +1,10 @@
 """Measure how long a check takes beside the ViT alone, for banks of several sizes, in turn in one run.
 
-    python tests/measure/check.py LOT_DIR -b BUNDLE [--rounds 30] [--keep 13,25,50] [--patches 0.05,0.1]
+    python tests/measure/check.py LOT_DIR -b BUNDLE [--rounds 30] [--banks 13,25,50,100x0.05,100x0.1]
 
-The lot's images make the references; its first image is checked.  Ratios are of medians of rounds in which
+A bank is a number of images, or images x a share of their patches.  Banks hold random tokens, since time
+depends on sizes alone, so that no lot of a hundred images has to be described first; all else is a real
+check of the lot's first image: reading, ViT, comparison, p-value.  Ratios are of medians of rounds in which
 all cases take turns, so that other work on the machine meets them alike; p99 by p50 means something on a
 quiet machine only.
 """
@@ -14,15 +16,21 @@ import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from musc_edge import Checker, ReferenceOptions, list_lot, make_reference, open_bundle
+from musc_edge import Bundle, Checker, ReferenceOptions, list_lot, make_reference, open_bundle
 from musc_edge.runtime.parallel import cores
+from musc_edge.runtime.scoring.image_pairs import best_filter, load_filter
+from musc_edge.runtime.scoring.method import Method
+from musc_edge.runtime.scoring.row import Bank, PatchBank, RowScorer, WholeBank
+from musc_edge.runtime.types import Array
 from musc_edge.runtime.vit.extract import empty_slot
-from musc_edge.runtime.vit.onnx_backend import OnnxBackend
 from musc_edge.tools.bench.harness import alternate
+
+FEW = 6
 
 
 def main() -> None:
@@ -30,40 +38,56 @@ def main() -> None:
     parser.add_argument("lot")
     parser.add_argument("-b", "--bundle", required=True)
     parser.add_argument("--rounds", type=int, default=30)
-    parser.add_argument("--keep", default="13,25,50", help="images of whole banks")
-    parser.add_argument("--patches", default="0.05,0.1", help="shares of the patches of all images")
+    parser.add_argument("--banks", default="13,25,50,100x0.05,100x0.1")
     args = parser.parse_args()
     bundle, images = open_bundle(args.bundle), list_lot(args.lot)
     cases: dict[str, Callable[[], object]] = {}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        vit = stack.enter_context(OnnxBackend(bundle, cores()))
+        options = ReferenceOptions(hold_out=0)
+        made = make_reference(images[:FEW], bundle, folder / "ref", options=options)
+        checker = stack.enter_context(Checker(made, bundle))
         pixels = np.zeros((1, 3, *bundle.manifest.preprocess.size), np.float32)
-        slot = empty_slot(bundle, 1)
-        cases["the ViT alone"] = lambda: vit.extract_into(pixels, slot)
-        for name, options in _options(args):
-            made = make_reference(images, bundle, folder / str(len(cases)), options=options)
-            checker = stack.enter_context(Checker(made, bundle))
-            print(name, len(made.manifest.images), "images", file=sys.stderr, flush=True)
-            cases[name] = lambda checker=checker: checker.check(images[0].path)  # type: ignore[misc]
+        cases["the ViT alone"] = lambda: checker._vit.extract_into(pixels, empty_slot(bundle, 1))
+        for name in args.banks.split(","):
+            row = stack.enter_context(RowScorer(random_bank(name, bundle), cores()))
+            cases[name] = partial(check, checker, row, images[0].path)
         samples = alternate(cases, args.rounds, warm_up=3)
-    alone = samples[0]
     size = bundle.manifest.preprocess.size[0]
-    print(f"{bundle.manifest.backbone} at {size}, {cores()} threads, {args.rounds} rounds")
-    print("\n| case | median ms | by the ViT alone | p99 by p50 |\n|---|---|---|---|")
+    print(f"{bundle.manifest.backbone} at {size}, {cores()} threads, {args.rounds} rounds", file=sys.stderr)
+    print("| bank | median ms | by the ViT alone | p99 by p50 |\n|---|---|---|---|")
     for each in samples:
         p99 = float(np.percentile(each.seconds, 99)) / each.median
-        print(f"| {each.name} | {1e3 * each.median:.0f} | {each.median / alone.median:.2f} | {p99:.2f} |")
+        ratio = each.median / samples[0].median
+        print(f"| {each.name} | {1e3 * each.median:.0f} | {ratio:.2f} | {p99:.2f} |")
 
 
-def _options(args: argparse.Namespace) -> list[tuple[str, ReferenceOptions]]:
-    """The references to time, by name."""
-    whole = [int(count) for count in args.keep.split(",") if count]
-    shares = [float(share) for share in args.patches.split(",") if share]
-    return [(f"{n} images", ReferenceOptions(images=n, hold_out=0)) for n in whole] + [
-        (f"all images, {share:.0%} of patches", ReferenceOptions(patches=share, hold_out=0))
-        for share in shares
-    ]
+def check(checker: Checker, row: RowScorer, image: Path) -> None:
+    """Check an image with another bank than the checker's own."""
+    checker._row = row
+    assert checker.check(image).status == "ok"
+
+
+def random_bank(name: str, bundle: Bundle) -> Bank:
+    """A bank of so many images, or images x a share of their patches."""
+    count, _, share = name.partition("x")
+    m, images = bundle.manifest, int(count)
+    method, layers = Method(m.grid), len(m.layers)
+    draw = np.random.default_rng(0)
+    if share:
+        kept = max(1, round(float(share) * m.patches))
+        shape = len(method.degrees), kept, images, m.token_width
+        hollow = np.zeros((layers, images, len(method.degrees)), bool)
+        return PatchBank(method, [_unit(draw, shape) for _ in range(layers)], hollow)
+    tokens = [_unit(draw, (images, m.patches, m.token_width)) for _ in range(layers)]
+    lengths = np.ones((layers, images, len(method.degrees), m.patches), np.float32)
+    return WholeBank(method, load_filter(best_filter("auto")[0]), tokens, lengths, cores())
+
+
+def _unit(draw: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    values = draw.standard_normal(shape, np.float32)
+    values /= np.sqrt(shape[-1])
+    return values
 
 
 if __name__ == "__main__":
