@@ -1,10 +1,11 @@
 """Find the defects in a lot of unlabeled product images by mutual scoring (MuSc, ICLR 2024).
 
 ``score_lot`` scores a folder of images with a bundle, the ViT that ``musc-export`` made ready for the device;
-its ``LotResult`` prints the worst images and saves what ``musc-edge infer`` writes.  ``make_reference`` keeps
-an accepted lot, and a ``Checker`` checks single images against it.  ``mutual_scores``,
-``upsample`` and ``rescore`` are the steps of the method on plain arrays, for tokens of any ViT.  Every error
-that is raised on purpose is a ``MuscEdgeError``.
+its ``LotResult`` prints the worst images and saves what ``musc-edge infer`` writes.  ``LotResult.judge``
+gives verdicts by a rule: ``Threshold``, ``RejectRate``, ``RejectCount``, ``ThresholdFrom``, ``Auto``.
+``make_reference`` keeps an accepted lot, and a ``Checker`` checks single images against it.
+``mutual_scores``, ``upsample`` and ``rescore`` are the steps of the method on plain arrays, for tokens of any
+ViT.  Every error that is raised on purpose is a ``MuscEdgeError``.
 
 Letters in shapes: N images, S layers, a grid of Gh x Gw patches and P = Gh * Gw, C token width, D CLS width,
 H x W pixels.  Sections of the paper are those of arXiv 2401.16753.
@@ -22,6 +23,15 @@ _PUBLIC = {
     "list_lot": "runtime.images.listing",
     "open_bundle": "runtime.vit.bundle",
     "LotResult": "runtime.results.lot_result",
+    "Threshold": "runtime.verdict.rules",
+    "RejectRate": "runtime.verdict.rules",
+    "RejectCount": "runtime.verdict.rules",
+    "ThresholdFrom": "runtime.verdict.reference",
+    "Auto": "runtime.verdict.auto",
+    "read_reference": "runtime.results.reference",
+    "Reference": "runtime.verdict.reference",
+    "Judgement": "runtime.verdict.judge",
+    "Limits": "runtime.verdict.limits",
     "make_reference": "runtime.reference.make",
     "open_reference": "runtime.reference.files",
     "ReferenceFolder": "runtime.reference.files",
@@ -53,6 +63,15 @@ __all__ = [  # noqa: RUF022 - in the order of the API page
     "list_lot",
     "open_bundle",
     "LotResult",
+    "Threshold",
+    "RejectRate",
+    "RejectCount",
+    "ThresholdFrom",
+    "Auto",
+    "read_reference",
+    "Reference",
+    "Judgement",
+    "Limits",
     "make_reference",
     "open_reference",
     "ReferenceFolder",
@@ -98,12 +117,18 @@ if TYPE_CHECKING:
     from .runtime.reference.make import ReferenceOptions, make_reference
     from .runtime.results.image_files import OutputOptions
     from .runtime.results.lot_result import LotResult
+    from .runtime.results.reference import read_reference
     from .runtime.run import Watch
     from .runtime.scoring.anomaly_map import upsample
     from .runtime.scoring.mutual import mutual_scores
     from .runtime.scoring.rescore import rescore
     from .runtime.settings import Resources, ScoreSettings
     from .runtime.types import Bundle, LotImage
+    from .runtime.verdict.auto import Auto
+    from .runtime.verdict.judge import Judgement
+    from .runtime.verdict.limits import Limits
+    from .runtime.verdict.reference import Reference, ThresholdFrom
+    from .runtime.verdict.rules import RejectCount, RejectRate, Threshold
     from .runtime.vit.bundle import open_bundle
 
 

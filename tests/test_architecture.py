@@ -25,6 +25,7 @@ FLOORS = (
     {"cgroups", "errors", "limits", "memory", "parallel", "settings", "timing", "types"},
     {"store"},
     {"images", "scoring"},
+    {"verdict"},
     {"gpu", "results", "vit"},
     {"forecast", "scorers", "trial"},
     {"run"},

@@ -14,6 +14,7 @@ import musc_edge
 PUBLIC = {name: getattr(musc_edge, name) for name in musc_edge.__all__ if name != "__version__"}
 FUNCTIONS: dict[str, Any] = {name: each for name, each in PUBLIC.items() if inspect.isfunction(each)}
 FUNCTIONS["LotResult.save"] = musc_edge.LotResult.save
+FUNCTIONS["LotResult.judge"] = musc_edge.LotResult.judge
 DATA = {name: each for name, each in PUBLIC.items() if dataclasses.is_dataclass(each)}
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ..runtime.reference.checker import Check, Checker
     from ..runtime.types import LotImage
 
-SKIPPED_EXIT = 3
+SKIPPED_EXIT, FAILED_EXIT = 3, 9
 
 
 def add_parser(commands: Any) -> None:
@@ -27,10 +27,11 @@ def add_parser(commands: Any) -> None:
     add("-b", "--bundle", help="the bundle that it was made with (default: as for infer)")
     add("--alpha", type=cli.share, default=0.05, metavar="RATE",
         help="false-alarm rate: at most this share of good images is rejected (default: 0.05)")  # fmt: skip
-    add("-o", "--out", help="folder for checks.json, maps and overlays (default: nothing is written)")
+    add("-o", "--out", help="folder for checks.json, regions.csv, maps and overlays (default: none)")
     add("--overwrite", action="store_true", help="replace what an earlier check wrote there")
+    add("--fail-on", choices=("reject",), help="exit with code 9 if an image is rejected")
     cli.add_resources(parser)
-    cli.add_common(parser, 3, 4, 5, 6, 7)
+    cli.add_common(parser, 3, 4, 5, 6, 7, 9)
     parser.set_defaults(run=_check, usage_error=parser.error)
 
 
@@ -56,6 +57,8 @@ def _check(args: argparse.Namespace) -> int:
         if args.json
         else checks_text(checks, checker)
     )
+    if args.fail_on and any(check.verdict == args.fail_on for check in checks):
+        return FAILED_EXIT
     return 0 if all(check.status == "ok" for check in checks) else SKIPPED_EXIT
 
 
@@ -85,6 +88,7 @@ def _write(
     """Write checks.json, maps and overlays; returns the map's file of each image."""
     from ..runtime.reference.write_checks import CHECKS, NAMES, write_maps
     from ..runtime.results.output import new_folder, require_apart
+    from ..runtime.results.region_files import REGIONS, write_regions
     from ..runtime.results.write import write_json
     from .reference_text import checks_facts
 
@@ -93,5 +97,6 @@ def _write(
         require_apart(out, image.path)
     with new_folder(out, args.overwrite, CHECKS, NAMES) as folder:
         maps = write_maps(folder, images, checks, checker.reference.manifest)
+        write_regions(folder / REGIONS, ((check.name, list(check.regions)) for check in checks))
         write_json(folder / CHECKS, checks_facts(checks, checker, maps))
     return maps

@@ -32,6 +32,7 @@ EXIT_CODES = {
     6: "not enough images, or a lot that cannot be scored with these settings and this memory",
     7: "output not writable",
     8: "parity: numbers differ from the source model's",
+    9: "results written, and by --fail-on: an image has that verdict, or a lot has none",
     INTERRUPTED: "interrupted",
 }
 """What each exit code means, in every command."""

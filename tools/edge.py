@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from . import check, cli, infer, plan, reference
+from . import check, cli, infer, plan, reference, verdict
 from .evaluation import eval_command
 from .usage import Parser
 
@@ -21,6 +21,7 @@ def _parser() -> Parser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     infer.add_parser(commands)
     plan.add_parser(commands)
+    verdict.add_parser(commands)
     eval_command.add_parser(commands)
     reference.add_parser(commands)
     check.add_parser(commands)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .._numbers import counted
 from ..runtime.settings import PAPER
 from . import cli
+from .verdict_options import FLAGGED_EXIT, add_verdicts, failed, rule_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from ..runtime.results.image_files import OutputOptions
     from ..runtime.results.lot_scores import Unscored
     from ..runtime.types import Bundle, LotImage
+    from ..runtime.verdict.rules import Rule
     from .summary import Scored
 
 SKIPPED_EXIT = 3
@@ -79,10 +81,11 @@ def add_parser(commands: Any) -> None:
         "would run as a formula (default: plain)")  # fmt: skip
     add("--top", type=cli.top, metavar="N",
         help="images in the list on the terminal and on the contact sheet (default: 10 and 8)")  # fmt: skip
+    add_verdicts(parser)
     cli.add_resources(parser).add_argument("--resume", action="store_true",
         help="keep finished work beside the results until they are complete; after an interruption of any "
         "kind the same command goes on from there")  # fmt: skip
-    cli.add_common(parser, 3, 4, 5, 6, 7)
+    cli.add_common(parser, 3, 4, 5, 6, 7, FLAGGED_EXIT)
     parser.set_defaults(run=_infer, usage_error=parser.error)
 
 
@@ -99,11 +102,15 @@ def _infer(args: argparse.Namespace) -> int:
     if args.maps == "none" and args.map_format:
         args.usage_error("--map-format has no meaning with --maps none")
     root = cli.lot_folder(args.lot)
+    rule = rule_of(args)
+    if rule is None and (args.fail_on or args.min_region):
+        args.usage_error("--fail-on and --min-region take a rule, such as --verdict auto")
     out = Path(args.out) if args.out else Path(f"{root.resolve().name}-musc")
     require_apart(out, root)
     names = _read_list(args) if args.list else None
     images = list_lot(root, out, include=args.include, exclude=args.exclude, names=names)
     bundle = open_bundle(find_bundle(args.bundle))
+    _require_alike(rule, bundle, args)
     if not args.json:
         cli.show(f"{counted(len(images), 'image')} in {root}; {bundle.manifest.backbone}")
         _say_where(args, root, out, images)
@@ -117,7 +124,7 @@ def _infer(args: argparse.Namespace) -> int:
             # Held back until the folder is on the stack: one that is made and not yet there would remain.
             with cli.without_interrupts():
                 folder = output.enter_context(new_folder(out, args.overwrite, marker=LOT, ours=NAMES))
-            scored, unscored = _score(args, root, images, bundle, folder, kept)
+            scored, unscored = _score(args, root, images, bundle, folder, kept, rule)
     except BaseException as error:
         if kept and kept.is_dir():
             cli.show_error(f"What was done is kept in {kept}; the same command goes on from there.")
@@ -130,6 +137,8 @@ def _infer(args: argparse.Namespace) -> int:
         notes = images.notes() if args.group_by else ()
         top = args.top or 0
         cli.show(summary_json(scored, out) if args.json else summary_text(scored, out, top, unscored, notes))
+    if failed([part.result.judgement for part in scored] + [None] * len(unscored), args.fail_on):
+        return FLAGGED_EXIT
     return SKIPPED_EXIT if unscored or any(part.result.skipped for part in scored) else 0
 
 
@@ -140,6 +149,7 @@ def _score(
     bundle: Bundle,
     folder: Path,
     kept: Path | None,
+    rule: Rule | None,
 ) -> tuple[list[Scored], list[Unscored]]:
     """Score the lot as a whole, or each of its groups, and write the results into ``folder``.
 
@@ -158,7 +168,7 @@ def _score(
     from ..runtime.scoring.interval import smallest_lot
 
     if args.group_by is None:
-        return [_score_one(args, root, images, bundle, folder, "", kept)], []
+        return [_score_one(args, root, images, bundle, folder, "", kept, rule)], []
     groups, least = group_by_folder(images), smallest_lot(args.interval)
     require_a_group(groups, least)
     scored, failed, errors = [], [], []
@@ -168,7 +178,7 @@ def _score(
             cli.show(f"group {name}: {counted(len(members), 'image')}")
         try:
             require_size(members, least)
-            scored.append(_score_one(args, root, members, bundle, folder, subfolder, kept))
+            scored.append(_score_one(args, root, members, bundle, folder, subfolder, kept, rule))
         except LotError as error:
             errors.append(error)
             failed.append(unscored(name, members, error))
@@ -179,6 +189,14 @@ def _score(
     about = {part.folder: (part.rows, part.about) for part in scored}
     combine(folder, root, about, failed, images, args.csv)
     return scored, failed
+
+
+def _require_alike(rule: Rule | None, bundle: Bundle, args: argparse.Namespace) -> None:
+    """Raise LotError before the work begins if the other lot of --threshold-from was scored differently."""
+    from ..runtime.verdict.reference import ThresholdFrom
+
+    if isinstance(rule, ThresholdFrom):
+        rule.reference.require_alike(bundle.digest, args.degrees, args.interval)
 
 
 def _read_list(args: argparse.Namespace) -> list[str]:
@@ -223,6 +241,7 @@ def _score_one(
     folder: Path,
     subfolder: str,
     kept: Path | None,
+    rule: Rule | None,
 ) -> Scored:
     from dataclasses import replace
 
@@ -252,6 +271,8 @@ def _score_one(
         watch=watch,
         outputs=(output := _output(args)),
     )
+    if rule:
+        result = replace(result, judgement=result.judgement_by(rule, args.min_region or 1))
     target = folder / subfolder
     make_folders(target)
     about, rows = write_results(result, target, root, output, progress)

@@ -12,6 +12,7 @@ from ..runtime.memory import size_text
 from ..runtime.reference.checker import Check, Checker
 from ..runtime.reference.files import ReferenceFolder
 from ..runtime.results.text import columns, printable
+from ..runtime.verdict.regions import Region
 
 
 def reference_text(reference: ReferenceFolder) -> str:
@@ -81,9 +82,17 @@ def _facts(check: Check, maps: dict[str, str]) -> dict[str, Any]:
         "p": check.p if scored else None,
         "verdict": check.verdict,
         "map": maps.get(check.name, ""),
+        "regions": [_region(region) for region in check.regions],
         "warnings": list(check.warnings),
         "error": check.error,
     }
+
+
+def _region(region: Region) -> dict[str, Any]:
+    """A region as regions.csv has it."""
+    facts = {**dataclasses.asdict(region)}
+    del facts["runs"]
+    return {key: round(value, 6) for key, value in facts.items()}
 
 
 def checks_text(checks: Sequence[Check], checker: Checker) -> str:

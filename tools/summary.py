@@ -17,6 +17,7 @@ from ..runtime.memory import size_text
 from ..runtime.results.lot_result import LotResult
 from ..runtime.results.lot_scores import Unscored
 from ..runtime.results.text import printable, ranking
+from ..runtime.results.verdict_text import verdict_lines
 from ..runtime.results.write import CONTACT_SHEET, SCORES, plan_facts
 from ..runtime.scoring.cautions import RANDOM
 from ..runtime.types import Bundle, DevicePlan
@@ -75,7 +76,9 @@ def _worst(part: Scored, most: int) -> list[str]:
         for i in result.order()[:most]
     ]
     where = f" in {part.folder}" if part.folder else ""
-    return ["", f"most suspicious of {len(result.images)} images{where}", *ranking(rows)]
+    verdicts = result.verdicts_of(result.order()[:most])
+    lines = ["", f"most suspicious of {len(result.images)} images{where}", *ranking(rows, verdicts)]
+    return lines + (["", *verdict_lines(result.judgement)] if result.judgement else [])
 
 
 def summary_json(scored: list[Scored], out: Path) -> str:
@@ -96,6 +99,7 @@ def _ranked(result: LotResult) -> list[dict[str, Any]]:
             "raw_score": round(float(result.raw_scores[i]), 6),
             "score": round(float(result.scores[i]), 6),
             "lot_score": round(float(result.lot_scores[i]), 6),
+            "verdict": result.judgement.verdicts[i] if result.judgement else "",
         }
         for i in result.order()
     ]

@@ -20,10 +20,11 @@ from ..scoring.cautions import bundle_cautions
 from ..scoring.row import RowScorer
 from ..settings import ANYTHING, Resources
 from ..types import Bundle, FloatArray
+from ..verdict.regions import Region, SizedMap, find_regions
 from ..vit.bundle import open_bundle
 from ..vit.choose import enter_backend
 from ..vit.extract import empty_slot
-from .conformal import Calibration
+from .conformal import REJECT, Calibration
 from .files import ReferenceFolder, open_bank, open_reference
 from .looks import Familiar, look
 
@@ -49,6 +50,9 @@ class Check:
         "reject" where p is at most the false-alarm rate, else "not flagged"; empty if it was not scored.
     map : ndarray of shape (Gh, Gw), float32, or None
         Anomaly map on the patch grid: the row of mutual scores (paper, section 3.3) of this image.
+    regions : tuple of Region
+        Where the map of a rejected image lies above what may be on a good one, in the image's own pixels,
+        that with the highest peak first.
     warnings : tuple of str
         What is unusual about the image beside its score.
     error : str
@@ -61,6 +65,7 @@ class Check:
     p: float = math.nan
     verdict: str = ""
     map: FloatArray | None = None
+    regions: tuple[Region, ...] = ()
     warnings: tuple[str, ...] = ()
     error: str = ""
 
@@ -160,7 +165,8 @@ class Checker:
         """
         name = name or (os.fspath(image) if not isinstance(image, Image.Image) else "")
         try:
-            pixels = preprocess(self._read(image), self._spec)
+            picture = self._read(image)
+            pixels = preprocess(picture, self._spec)
         except ImageError as error:
             return Check(name, error.status, error=str(error))
         with self._turn:
@@ -171,8 +177,18 @@ class Checker:
             grid = self._row.score(list(slot.tokens[:, 0]))
         raw = float(raw_scores(grid[None], self._spec.size)[0])
         p = self.calibration.p(raw)
+        verdict = self.calibration.verdict(p)
+        regions = self._regions(grid, picture) if verdict == REJECT else ()
         warnings = self._familiar.warnings(slot.cls[0], look(pixels, self._spec))
-        return Check(name, "ok", raw, p, self.calibration.verdict(p), grid, warnings)
+        return Check(name, "ok", raw, p, verdict, grid, regions, warnings)
+
+    def _regions(self, grid: FloatArray, picture: Image.Image) -> tuple[Region, ...]:
+        """Where a rejected image's map lies above the limit, at least where it is highest."""
+        values = SizedMap(grid, (picture.height, picture.width))
+        limit = self.calibration.reject_above
+        # Raw scores are taken at model size; at the image's own the highest value may be a little lower.
+        highest = values.highest()
+        return tuple(find_regions(values, highest if limit is None else min(limit, highest)))
 
     def _read(self, image: str | os.PathLike[str] | Image.Image) -> Image.Image:
         if isinstance(image, Image.Image):

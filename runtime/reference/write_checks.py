@@ -13,12 +13,13 @@ from ..images.reading import read_image
 from ..results.heatmap import Scale
 from ..results.image_files import MAPS, OVERLAYS, draw_overlay, file_names, save_picture
 from ..results.lettering import shown
+from ..results.region_files import REGIONS
 from ..types import LotImage
 from .checker import Check
 from .manifest import ReferenceManifest
 
 CHECKS = "checks.json"
-NAMES = frozenset({CHECKS, MAPS, OVERLAYS})
+NAMES = frozenset({CHECKS, REGIONS, MAPS, OVERLAYS})
 """Everything that a folder of checks holds."""
 
 

@@ -32,11 +32,11 @@ from ..types import Array, FloatArray, LotImage, Progress, no_progress
 from .heatmap import Scale, legend, legend_height, lot_scale, overlay
 from .lettering import shown
 from .lot_scores import LotScores
+from .tables import CSV_FORMS
 
 MAP_FORMATS = {"npy": ".npy", "tiff": ".tiff", "png8": ".png", "png16": ".png"}
 MAP_KINDS = ("grid", "pixel", "original", "none")
 MAPS, OVERLAYS = "maps", "overlays"
-CSV_FORMS = ("plain", "excel")
 TOP, MOST_TOP = 8, 400
 """The most suspicious images on a contact sheet: by default, and at most, in a picture of 20,000 pixels."""
 _SUFFIXES = {*MAP_FORMATS.values(), ".jpg"}

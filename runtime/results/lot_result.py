@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from ..._numbers import counted
+from ..errors import LotError
 from ..parallel import cores
+from ..verdict.rules import Rule
 from .image_files import TOP, OutputOptions
 from .lot_scores import LotScores
 from .output import new_folder, require_apart
 from .text import printable, ranking
+from .verdict_text import verdict_lines
 from .write import LOT, NAMES, write_results
 
 _WORST, _SKIPPED = 5, 3  # images that are printed
@@ -51,7 +55,30 @@ class LotResult(LotScores):
         Bundle, settings, backend, scorer, memory plan, seconds of each stage, and notes.
     copies : tuple of Copies
         Images that show the same shot, which judge each other; ``images`` and ``same_bytes`` hold names.
+    judgement : Judgement, optional
+        Verdicts, after ``judge``: ``judgement.verdicts[i]`` is reject, review or not flagged.
     """
+
+    def judge(self, rule: Rule, *, min_region: int = 1) -> LotResult:
+        """Return the result with verdicts by a rule, which ``save`` writes, with the flagged images' regions.
+
+        Parameters
+        ----------
+        rule : Threshold, RejectRate, RejectCount, ThresholdFrom or Auto
+            Its docstring says what it does, ``judgement.limits.promise`` what it promises.
+        min_region : int, default 1
+            Pixels of an image below which a region is left out.
+
+        Raises
+        ------
+        LotError
+            If nothing can be said of the lot: it is too small for the rule, or cannot be compared with the
+            lot that the limit is from.
+        """
+        found = self.judgement_by(rule, min_region)
+        if found.limits.refused:
+            raise LotError(f"{found.limits.refused}.")
+        return dataclasses.replace(self, judgement=found)
 
     @property
     def root(self) -> Path:
@@ -120,7 +147,8 @@ class LotResult(LotScores):
         return "\n".join(
             [
                 f"{counted(len(self.images), 'image')} scored, {len(self.skipped)} skipped; most suspicious:",
-                *ranking(worst),
+                *ranking(worst, self.verdicts_of(self.order()[:_WORST])),
+                *(verdict_lines(self.judgement) if self.judgement else ()),
                 *(f"skipped: {printable(each.name)} ({each.status})" for each in self.skipped[:_SKIPPED]),
                 *(f"warning: {text}" for text in self.warnings),
             ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,6 +11,9 @@ from ..._files import shown
 from ..images.survey import Survey
 from ..settings import ScoreSettings
 from ..types import Array, Bundle, Copies, FloatArray, LotImage, Plan, SkippedImage
+from ..verdict.judge import Judgement, judge_lot
+from ..verdict.reference import MadeBy
+from ..verdict.rules import Rule
 
 
 @dataclass(frozen=True)
@@ -55,10 +58,27 @@ class LotScores:
     survey: Survey
     run: RunFacts
     copies: tuple[Copies, ...] = ()
+    judgement: Judgement | None = None
 
     def order(self) -> list[int]:
         """Row numbers from the most to the least suspicious image; equal scores keep the lot's order."""
         return [int(i) for i in np.argsort(-self.scores, kind="stable")]
+
+    def verdicts_of(self, rows: Sequence[int]) -> list[str]:
+        """Return the verdicts of some rows; none if the lot was not judged."""
+        return [self.judgement.verdicts[row] for row in rows] if self.judgement else []
+
+    def judgement_by(self, rule: Rule, min_region: int = 1) -> Judgement:
+        """Judge the lot by a rule, which may refuse it (``judgement.limits.refused``)."""
+        names = [image.name for image in self.images]
+        return judge_lot(names, self.raw_scores, self.scores, rule, self.made_by(), min_region=min_region)
+
+    def made_by(self) -> MadeBy:
+        """How the raw scores came about."""
+        settings, bundle = self.run.settings, self.run.bundle
+        return MadeBy(
+            bundle.digest, settings.degrees, settings.interval, self.survey.bit_depth, self.run.judges
+        )
 
 
 @dataclass(frozen=True)

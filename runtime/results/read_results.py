@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +15,20 @@ import numpy as np
 from PIL import Image
 
 from ..._files import read_regular
-from ..._json import parse_json
+from ..._json import from_json, parse_json, shortly
 from ..errors import LotError
+from ..images.image_bytes import ImageError
+from ..images.reading import read_header as read_image_header
 from ..scoring.anomaly_map import upsample
 from ..store.npy import read_data, read_header
 from ..types import FloatArray
+from ..verdict.reference import MadeBy
+from ..verdict.regions import SizedMap
+from .tables import read_table
 from .write import LOT, SCORES
 
 _LARGEST = 1 << 28  # bytes of a table, a description or a map
+_LONGEST_SIDE = 1 << 20  # pixels
 _PNG_TOP = {"png8": 255, "png16": 65535}
 _OBJECTS = ("settings", "bundle", "png_map_scale")
 _SPLITS = ("test", "test_public")
@@ -30,13 +37,14 @@ _SPLITS = ("test", "test_public")
 
 @dataclass(frozen=True)
 class ScoredImage:
-    """A row of scores.csv with status ok; ``verdict`` and ``map`` are empty where there is none."""
+    """A row of scores.csv with status ok; ``verdict`` and ``map`` are empty, and ``p`` None, without one."""
 
     name: str
     raw_score: float
     score: float
     verdict: str
     map: str
+    p: float | None = None
 
 
 @dataclass(frozen=True)
@@ -91,6 +99,70 @@ class ScoredLot:
             raise LotError(f"the map {path} cannot be read: {error}. Score the lot again.") from error
         return values
 
+    @property
+    def made_by(self) -> MadeBy:
+        """How the raw scores came about.
+
+        Raises
+        ------
+        LotError
+            If lot.json does not say it.
+        """
+        try:
+            made_by: MadeBy = from_json(
+                MadeBy,
+                {
+                    "bundle": self.about["bundle"]["sha256"],
+                    "judges": self.about["judges_per_image"],
+                    **{name: self.settings[name] for name in ("degrees", "interval", "bit_depth")},
+                },
+                LOT,
+            )
+            return made_by
+        except (KeyError, ValueError) as error:
+            raise LotError(f"{self.folder / LOT} is damaged: {error!r}. Score the lot again.") from error
+
+    def sized_map(self, image: ScoredImage) -> SizedMap | None:
+        """Read the map of an image, for the image's own size; None if there is no map or no known size.
+
+        Raises
+        ------
+        LotError
+            If the map is missing or damaged.
+        """
+        if not image.map:
+            return None
+        path = self.folder / image.map
+        try:
+            values = self._read_map(path)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise LotError(f"the map {path} cannot be read: {error}. Score the lot again.") from error
+        size = values.shape if self.settings.get("maps") == "original" else self.size_of(image)
+        return SizedMap(values, (size[0], size[1])) if size else None
+
+    def size_of(self, image: ScoredImage) -> tuple[int, int] | None:
+        """Return height and width of an image as it was scored, or None if they are not known.
+
+        lot.json has them; for one that an earlier version wrote, the image's file is asked.
+
+        Raises
+        ------
+        LotError
+            If lot.json gives a size that none can be.
+        """
+        sizes = self.about.get("image_sizes")
+        if isinstance(sizes, dict) and image.name in sizes:
+            found = re.fullmatch(r"(\d{1,7})x(\d{1,7})", str(sizes[image.name]))
+            width, height = map(int, found.groups()) if found else (0, 0)
+            if not (0 < width <= _LONGEST_SIDE and 0 < height <= _LONGEST_SIDE):
+                raise LotError(f"{self.folder / LOT} is damaged: {shortly(sizes[image.name])} is no size.")
+            return height, width
+        try:
+            header = read_image_header(self.root / image.name)
+        except ImageError:
+            return None
+        return header.height, header.width
+
     def _read_map(self, path: Path) -> FloatArray:
         kind = self.settings["map_format"]
         content = read_regular(path, _LARGEST)
@@ -121,13 +193,14 @@ def read_results(out: Path) -> list[ScoredLot]:
     LotError
         If the folder holds no results, or they are damaged.
     """
-    about = _about(out)
+    about = read_about(out)
     if "groups" not in about:
         return [_lot(out, about)]
-    return [_lot(out / name, _about(out / name)) for name in about["groups"]]
+    return [_lot(out / name, read_about(out / name)) for name in about["groups"]]
 
 
-def _about(folder: Path) -> dict[str, Any]:
+def read_about(folder: Path) -> dict[str, Any]:
+    """Read the lot.json of a folder of results; LotError if there is none, or it is damaged."""
     path = folder / LOT
     try:
         about = parse_json(read_regular(path, _LARGEST))
@@ -153,8 +226,7 @@ def _parts(about: Any) -> Any:
 def _lot(folder: Path, about: dict[str, Any]) -> ScoredLot:
     path = folder / SCORES
     try:
-        text = read_regular(path, _LARGEST).decode("utf-8-sig", "surrogateescape")
-        rows = list(csv.DictReader(io.StringIO(text, newline="")))
+        _, rows = read_table(path, about["settings"].get("csv", "plain"))
         images = tuple(_image(row) for row in rows if row["status"] == "ok")
         skipped = tuple(row["image"] for row in rows if row["status"] != "ok")
     except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
@@ -166,7 +238,8 @@ def _image(row: dict[str, str]) -> ScoredImage:
     raw, score = float(row["raw_score"]), float(row["score"])
     if not (math.isfinite(raw) and math.isfinite(score)):
         raise ValueError(f"the score of {row['image']} is not finite")
-    return ScoredImage(row["image"], raw, score, row.get("verdict") or "", row["map"])
+    p = float(row["p"]) if row.get("p") else None
+    return ScoredImage(row["image"], raw, score, row.get("verdict") or "", row["map"], p)
 
 
 def all_lots(folders: list[Path]) -> Iterator[ScoredLot]:

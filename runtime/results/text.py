@@ -10,13 +10,17 @@ NO_BYTE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 """Halves of characters, as JSON can hold, that stand for no byte of a file's name."""
 
 
-def ranking(rows: Sequence[tuple[str, float, float]]) -> list[str]:
-    """A table of images with score and raw score, numbered in the order given; its first line is the head."""
+def ranking(rows: Sequence[tuple[str, float, float]], verdicts: Sequence[str] = ()) -> list[str]:
+    """A table of images with score and raw score, numbered in the order given; its first line is the head.
+
+    ``verdicts``, where there are any, are of the same images.
+    """
     names = [printable(name) for name, _, _ in rows]
     width = max((columns(name) for name in names), default=0)
-    return [f"   # {'image':<{width}}   score     raw"] + [
-        f"{rank:>4} {name}{' ' * (width - columns(name))}  {score:6.4f}  {raw:6.4f}"
-        for rank, (name, (_, score, raw)) in enumerate(zip(names, rows, strict=True), 1)
+    words = [f"  {word}" for word in verdicts] or [""] * len(rows)
+    return [f"   # {'image':<{width}}   score     raw{'  verdict' if verdicts else ''}"] + [
+        f"{rank:>4} {name}{' ' * (width - columns(name))}  {score:6.4f}  {raw:6.4f}{word}"
+        for rank, (name, (_, score, raw), word) in enumerate(zip(names, rows, words, strict=True), 1)
     ]
 
 

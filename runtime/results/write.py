@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,9 @@ from ..images.reading import BACKGROUND
 from ..images.shrinking import shrink_note
 from ..timing import StageTimer
 from ..types import Plan, Progress, SkippedImage, no_progress
+from ..verdict.flagged import flagged_regions
+from ..verdict.limits import as_written
+from ..verdict.regions import Region, SizedMap
 from .contact_sheet import draw_contact_sheet, drawn_rows
 from .heatmap import lot_scale
 from .image_files import (
@@ -34,19 +36,17 @@ from .image_files import (
 )
 from .lettering import font_note
 from .lot_scores import LotScores, Unscored
+from .region_files import REGIONS, write_regions
+from .tables import write_table
 
-COLUMNS = ("image", "status", "raw_score", "score", "lot_score", "map", "error")
+COLUMNS = ("image", "status", "raw_score", "score", "lot_score", "map", "error", "verdict", "p")
 MAP_COLUMN = COLUMNS.index("map")
-_TEXTS = {"image", "map", "error"}
 CONTACT_SHEET = "contact_sheet.png"
 SCORES = "scores.csv"
 _NAMED = 10  # missing files that a warning of its own names
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-"""What begins a formula, or hides one behind it; the last four are =, +, - and @ as East Asian keyboards type
-them."""
 LOT = "lot.json"
 GROUPS = "groups"
-NAMES = frozenset({SCORES, LOT, CONTACT_SHEET, MAPS, OVERLAYS, GROUPS})
+NAMES = frozenset({SCORES, LOT, CONTACT_SHEET, MAPS, OVERLAYS, GROUPS, REGIONS})
 """Everything that a folder of results holds."""
 
 
@@ -78,7 +78,9 @@ def write_results(
         result, run=dataclasses.replace(result.run, timings={**result.run.timings, **timer.seconds})
     )
     rows = score_rows(result, written)
-    write_table(folder / SCORES, list(rows.values()), options.csv)
+    write_table(folder / SCORES, list(rows.values()), options.csv, COLUMNS)
+    if result.judgement and written.maps:
+        write_regions(folder / REGIONS, _regions(result, written), options.csv)
     about = describe(result, root, options)
     about["warnings"] += [*written.problems, *map(str, failed), *_missing(written.missing)]
     write_json(folder / LOT, about)
@@ -109,7 +111,7 @@ def combine(
             table[name] = [*row[:MAP_COLUMN], mapped, *row[MAP_COLUMN + 1 :]]
     skipped = [image for group in unscored for image in group.images]
     table.update({image.name: _unscored_row(image) for image in skipped})
-    write_table(folder / SCORES, [table[name] for name in sorted(table, key=natural_key)], form)
+    write_table(folder / SCORES, [table[name] for name in sorted(table, key=natural_key)], form, COLUMNS)
     abouts = {subfolder: about for subfolder, (_, about) in groups.items()}
     content = {
         "lot": str(root),
@@ -128,6 +130,19 @@ def combine(
     write_json(folder / LOT, content)
 
 
+def _regions(result: LotScores, written: Written) -> Iterator[tuple[str, list[Region]]]:
+    """The regions of the flagged images whose maps were written."""
+    names = [image.name for image in result.images]
+
+    def map_of(row: int) -> SizedMap | None:
+        header = result.survey.headers[names[row]]
+        size = header.height, header.width
+        return SizedMap(result.maps[row], size) if names[row] in written.maps else None
+
+    if result.judgement:
+        yield from flagged_regions(names, as_written(result.raw_scores), result.judgement, map_of)
+
+
 def describe(result: LotScores, root: Path, options: OutputOptions) -> dict[str, Any]:
     """The content of lot.json: how the scores came about, and what was left out."""
     manifest = result.run.bundle.manifest
@@ -139,6 +154,8 @@ def describe(result: LotScores, root: Path, options: OutputOptions) -> dict[str,
         "notes": [*result.survey.notes(), *_shrunk(result), *_unwritable(result, options), *result.run.notes],
         **_left_out(result.survey.listing),
         "copies": [asdict(group) for group in result.copies],
+        "verdicts": result.judgement.facts() if result.judgement else None,
+        "image_sizes": _sizes(result),
         "settings": {
             **asdict(result.run.settings),
             "bit_depth": result.survey.bit_depth,
@@ -170,6 +187,12 @@ def describe(result: LotScores, root: Path, options: OutputOptions) -> dict[str,
             "computed_by": list(result.run.computed_by),
         },
     }
+
+
+def _sizes(result: LotScores) -> dict[str, str]:
+    """Width and height of each image as it was scored, its orientation applied, such as 640x480."""
+    headers = {image.name: result.survey.headers[image.name] for image in result.images}
+    return {name: f"{header.width}x{header.height}" for name, header in headers.items()}
 
 
 def _left_out(listing: Listing | None) -> dict[str, Any]:
@@ -213,40 +236,19 @@ def _missing(missing: dict[str, list[Missing]]) -> list[str]:
 def score_rows(result: LotScores, written: Written) -> dict[str, list[str]]:
     """Rows of scores.csv by image, in the lot's order."""
     rows = {}
+    verdicts = result.judgement.cells() if result.judgement else [("", "")] * len(result.images)
     for i, image in enumerate(result.images):
         name = image.name
         scores = [f"{values[i]:.6f}" for values in (result.raw_scores, result.scores, result.lot_scores)]
         missing = "; ".join(map(str, written.missing.get(name, ())))
-        rows[name] = [name, "ok", *scores, written.maps.get(name, ""), missing]
+        rows[name] = [name, "ok", *scores, written.maps.get(name, ""), missing, *verdicts[i]]
     for skip in result.skipped:
         rows[skip.name] = _unscored_row(skip)
     return {name: rows[name] for name in sorted(rows, key=natural_key)}
 
 
 def _unscored_row(skip: SkippedImage) -> list[str]:
-    return [skip.name, skip.status, "", "", "", "", skip.reason]
-
-
-def write_table(path: Path, rows: list[list[str]], form: str = "plain") -> None:
-    """Write rows of COLUMNS as CSV in one of CSV_FORMS.
-
-    plain: UTF-8, in which names that are not UTF-8 keep their bytes.  excel: with a byte order mark, by which
-    spreadsheets know UTF-8, and no cell that they would run as a formula.
-    """
-    excel = form == "excel"
-    encoding, errors = ("utf-8-sig", "backslashreplace") if excel else ("utf-8", "surrogateescape")
-    with path.open("w", encoding=encoding, errors=errors, newline="") as file:
-        plain = csv.writer(file, lineterminator="\n")
-        quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
-        plain.writerow(COLUMNS)
-        for row in rows:  # the csv module leaves a carriage return in a name unquoted
-            cells = [_neutral(*pair) for pair in zip(COLUMNS, row, strict=True)] if excel else row
-            (quoted if any("\r" in field for field in cells) else plain).writerow(cells)
-
-
-def _neutral(column: str, cell: str) -> str:
-    """A cell that no spreadsheet takes for a formula: text that begins like one gets an apostrophe."""
-    return f"'{cell}" if column in _TEXTS and cell.startswith(_FORMULA) else cell
+    return [skip.name, skip.status, "", "", "", "", skip.reason, "", ""]
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -39,7 +39,7 @@ def upsample(maps: Array, size: tuple[int, int]) -> FloatArray:
         raise LotError(
             f"maps of shape {maps.shape} to size {size}: expected (N, Gh, Gw) and a positive size."
         )
-    rows, columns = (_weights(cells, pixels) for cells, pixels in zip(maps.shape[1:], size, strict=True))
+    rows, columns = (interpolation(cells, pixels) for cells, pixels in zip(maps.shape[1:], size, strict=True))
     half = rows @ maps.astype(np.float64)  # (N,H,Gw)
     pixels = np.empty((len(maps), *size), np.float32)
     for top in range(0, size[0], _ROWS):  # in strips, so that a large map never exists in float64
@@ -52,7 +52,7 @@ def raw_scores(maps: Array, size: tuple[int, int]) -> Array:
     return np.array([upsample(one[None], size).max() for one in maps], np.float64)
 
 
-def _weights(cells: int, pixels: int) -> Array:
+def interpolation(cells: int, pixels: int) -> Array:
     """Linear interpolation matrix (pixels, cells) with align_corners: at most two weights in a row."""
     position = np.linspace(0.0, cells - 1, pixels) if pixels > 1 else np.zeros(1)
     # The last pixel lies on the last cell: it takes the interval before it, with weight 1 at its end.

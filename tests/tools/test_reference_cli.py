@@ -55,6 +55,20 @@ def test_images_are_checked(root: Path) -> None:
     assert "at most 5 % are rejected on average; the smallest p is 0.0455" in text
 
 
+def test_a_rejected_image_has_regions_and_a_code_of_its_own(root: Path, tmp_path: Path) -> None:
+    images = [root / "good.png", root / "bad.png"]
+    common = ["--reference", root / "ref", "-b", BUNDLE, "--fail-on", "reject"]
+    code, text, _ = run("check", *images, *common, "--json", "-o", tmp_path / "out")
+    assert code == 9
+    good, bad = json.loads(text)["images"]
+    assert good["regions"] == []
+    assert bad["regions"][0]["peak"] <= bad["raw_score"] + 1e-6
+    rows = (tmp_path / "out/regions.csv").read_text().splitlines()
+    assert len(rows) == 1 + len(bad["regions"])
+    assert rows[1].startswith(f"{root / 'bad.png'},1,")
+    assert run("check", root / "good.png", *common)[0] == 0
+
+
 def test_json_has_all_of_it(root: Path) -> None:
     code, text, _ = run(
         "check",
@@ -92,6 +106,7 @@ def test_maps_and_overlays_are_written(root: Path, tmp_path: Path) -> None:
     assert sorted(path.name for path in (out / "overlays").iterdir()) == ["1_a.jpg", "2_b.jpg", "4_good.jpg"]
     with Image.open(out / "overlays/4_good.jpg") as overlay:
         assert overlay.width == 40
+    assert (out / "regions.csv").read_text().startswith("image,region,x,y,width,height,area,peak")
     assert run(*arguments)[0] == 7
     assert run(*arguments, "--overwrite")[0] == 3
 

@@ -95,6 +95,9 @@ def _details(category: Category) -> list[str]:
             f"  at{at} ({category.verdict}): {c.found} defects found, {c.missed} missed, "
             f"{c.false_alarms} false alarms, {c.passed} good passed"
         )
+    if category.review:
+        defective, good = category.review
+        lines.append(f"  for review, of those missed or passed: {defective} defects, {good} good")
     return lines + [f"  note: {printable(remark)}" for remark in category.remarks]
 
 
@@ -149,6 +152,7 @@ def _facts(category: Category) -> dict[str, Any]:
         },
         "confusion": asdict(category.confusion) if category.confusion else None,
         "verdict": category.verdict,
+        "review": dict(zip(("defective", "good"), category.review, strict=True)) if category.review else None,
         "remarks": list(category.remarks),
     }
 

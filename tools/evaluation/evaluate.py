@@ -11,13 +11,12 @@ import numpy as np
 from ...runtime.errors import LotError
 from ...runtime.results.read_results import ScoredImage, ScoredLot
 from ...runtime.types import Array, FloatArray
+from ...runtime.verdict.limits import REJECT, REVIEW
 from .image_metrics import Confusion, ImageMetrics, confusion, f1_max, image_metrics
 from .pixel_metrics import PixelMetrics, pixel_metrics
 from .truth import Truth, find_truth
 
 Progress = Callable[[str, int, int, str], None]
-REJECT = "reject"
-"""The verdict of scores.csv that counts as a rejection."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +30,7 @@ class Category:
     pixel : None if there are no maps or no masks.
     kinds : image and pixel metrics of each kind of defect against all good images.
     confusion : at ``verdict``, which says how images were judged.
+    review : defective and good images whose verdict is review, which count as not rejected; None without any.
     remarks : what was left out, and why.
     """
 
@@ -43,6 +43,7 @@ class Category:
     kinds: dict[str, tuple[ImageMetrics, PixelMetrics | None]]
     confusion: Confusion | None
     verdict: str
+    review: tuple[int, int] | None
     remarks: tuple[str, ...]
 
     @property
@@ -96,10 +97,14 @@ def evaluate(
             _pixels(lot, truth, chosen, progress, []) if pixel else None,
         )
     counts, verdict = _confusion(images, labels, threshold)
+    review = _review(images, labels) if threshold is None else None
+    unjudged = sum(not image.verdict for image in images)
+    if threshold is None and 0 < unjudged < len(images):
+        remarks.append(f"{unjudged} images have no verdict and count as not rejected")
     scores, raw = _scores(images), np.array([image.raw_score for image in images])
     return Category(
         lot, labels, scores, image_metrics(labels, scores, resamples), image_metrics(labels, raw, 0),
-        pixel, by_kind, counts, verdict, tuple(remarks),
+        pixel, by_kind, counts, verdict, review, tuple(remarks),
     )  # fmt: skip
 
 
@@ -121,6 +126,12 @@ def _confusion(
         threshold = f1_max(labels, _scores(images))[1]
         how = "the threshold of F1-max, which the labels chose: better than any that is set beforehand"
     return confusion(labels, _scores(images) >= threshold, threshold), how
+
+
+def _review(images: list[ScoredImage], labels: Array) -> tuple[int, int] | None:
+    """Count defective and good images for review."""
+    review = np.array([image.verdict == REVIEW for image in images])
+    return (int(labels[review].sum()), int((~labels[review]).sum())) if review.any() else None
 
 
 def _pixels(

@@ -38,6 +38,10 @@ def test_p_and_verdict_are_those_of_the_calibration(checker: Checker, kept: Refe
         assert found.verdict == ("reject" if found.p <= 0.05 else "not flagged")
     assert found.verdict == "reject"
     assert found.map is not None
+    first = found.regions[0]  # the spot of 6 x 6 pixels at 20, 10 of 40 x 40
+    assert 0 <= first.x <= 23 <= first.x + first.width
+    assert 0 <= first.y <= 13 <= first.y + first.height
+    assert checker.check(part(77)).regions == ()
     assert np.unravel_index(found.map.argmax(), found.map.shape)[0] in range(1, 5)
 
 

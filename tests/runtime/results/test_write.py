@@ -84,7 +84,8 @@ def test_columns_and_rows_in_natural_order_with_the_skipped_ones(result: LotResu
     write(result, out)
     rows = read_rows(out)
     assert (out / "scores.csv").read_bytes().split(b"\n")[0] == ",".join(COLUMNS).encode()
-    assert list(rows[0]) == ["image", "status", "raw_score", "score", "lot_score", "map", "error"]
+    assert list(rows[0])[:7] == ["image", "status", "raw_score", "score", "lot_score", "map", "error"]
+    assert list(rows[0])[7:] == ["verdict", "p"]
     assert [(row["image"], row["status"]) for row in rows] == [
         ("1.tif", "unsupported"),
         ("2.png", "ok"),
@@ -261,7 +262,7 @@ def test_a_name_that_is_no_utf8_is_so_in_a_table_for_spreadsheets(tmp_path: Path
 def test_the_usual_table_is_as_ever(result: LotResult, out: Path, tmp_path: Path) -> None:
     write(result, out)
     row = (out / "scores.csv").read_bytes().splitlines()[2]
-    assert row == b"2.png,ok,%.6f,%.6f,0.500000,maps/2.npy," % (result.raw_scores[1], result.scores[1])
+    assert row == b"2.png,ok,%.6f,%.6f,0.500000,maps/2.npy,,," % (result.raw_scores[1], result.scores[1])
     names = lot_result(tmp_path / "other", FORMULAS)
     (tmp_path / "plain").mkdir()
     write(names, tmp_path / "plain")

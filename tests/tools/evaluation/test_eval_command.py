@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from musc_edge.runtime.scoring.anomaly_map import upsample
+from musc_edge.tools.edge import main
 from musc_edge.tools.evaluation.pixel_metrics import pixel_metrics
 from support.command_line import Run, run_here
 from support.places import DATA
@@ -121,6 +122,28 @@ def test_verdicts_of_the_results_count(truth: Path, tmp_path: Path) -> None:
     (other / "scores.csv").write_text("\n".join([f"{lines[0]},verdict", *judged]) + "\n")
     run = evaluate(other, "--truth", truth, "--bootstrap", "0")
     assert "the verdicts in scores.csv): 1 defects found, 1 missed, 0 false alarms, 6 good" in run.stdout
+
+
+def test_verdicts_that_musc_edge_gives_count(truth: Path, tmp_path: Path) -> None:
+    """What musc-edge verdict writes is what eval counts; a review is shown, and counts as not rejected."""
+    other = tmp_path / "judged"
+    shutil.copytree(RESULTS, other)
+    assert main(["verdict", str(other), "--threshold", "0.15", "--review-from", "0.12"]) == 0
+    run = evaluate(other, "--truth", truth, "--bootstrap", "0")
+    assert "the verdicts in scores.csv): 1 defects found, 1 missed, 0 false alarms, 6 good" in run.stdout
+    assert "for review, of those missed or passed: 0 defects, 2 good" in run.stdout
+    facts = json.loads(evaluate(other, "--truth", truth, "--bootstrap", "0", "--json").stdout)
+    assert facts["products"][0]["review"] == {"defective": 0, "good": 2}
+
+
+def test_images_without_a_verdict_are_said(truth: Path, tmp_path: Path) -> None:
+    other = tmp_path / "marked"
+    shutil.copytree(RESULTS, other)
+    (tmp_path / "marks.csv").write_text("image,mark\n5.png,bad\n0.png,good\n")
+    assert main(["verdict", str(other), "--marks", str(tmp_path / "marks.csv")]) == 0
+    run = evaluate(other, "--truth", truth, "--bootstrap", "0")
+    assert "1 defects found, 1 missed, 0 false alarms, 6 good" in run.stdout
+    assert "6 images have no verdict and count as not rejected" in run.stdout
 
 
 @pytest.mark.parametrize("kind", ["tiff", "png16", "png8"])

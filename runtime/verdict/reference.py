@@ -1,0 +1,189 @@
+"""A limit on raw scores that is taken from another lot, known to be good or judged by a person.
+
+Raw scores are distances to the other images of the same lot.  Those of two lots can be compared only where
+the same ViT made them, in the same way, and where each image was compared with about as many others: the
+share of the nearest that is averaged is fixed, but the more there are, the nearer the nearest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ..._numbers import counted
+from ..errors import LotError
+from ..types import Array
+from .limits import RAW_SCORE, UNIT, Limits
+from .rules import whole_share
+
+MOST_JUDGES_RATIO = 4.0
+"""Of the judges per image in two lots: beyond it, a limit of one is refused for the other.
+
+Measured in docs/verdicts.md.
+"""
+
+_FEW = 20
+
+
+@dataclass(frozen=True)
+class MadeBy:
+    """How raw scores came about, as far as it decides whether those of two lots can be compared.
+
+    Attributes
+    ----------
+    bundle : hex sha256 of the bundle.
+    degrees, interval : the settings of the method that raw scores depend on.
+    bit_depth : bits of full scale by which the images were read.
+    judges : other images that each image was compared with.
+    """
+
+    bundle: str
+    degrees: tuple[int, ...]
+    interval: tuple[float, float]
+    bit_depth: int
+    judges: int
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Another lot, as ``read_reference`` reads it: what limits are taken from.
+
+    Attributes
+    ----------
+    name : str
+        Its folder of results.
+    known : str
+        Why its good images count as good, in words.
+    good : tuple of float
+        Raw scores of its images that count as good.
+    bad : tuple of float
+        Raw scores of those that count as bad.
+    made_by : MadeBy
+        Bundle, settings and judges per image, which must be those of the lot that is judged.
+    """
+
+    name: str
+    known: str
+    good: tuple[float, ...]
+    bad: tuple[float, ...]
+    made_by: MadeBy
+
+    def compare(self, lot: MadeBy) -> tuple[str, ...]:
+        """Return notes on what differs a little between this lot and another.
+
+        Raises
+        ------
+        LotError
+            If so much differs that the raw scores cannot be compared.
+        """
+        self.require_alike(lot.bundle, lot.degrees, lot.interval)
+        mine, other = self.made_by.judges, lot.judges
+        if max(mine, other) > MOST_JUDGES_RATIO * min(mine, other):
+            raise LotError(
+                f"{self.name}: its images had {mine} judges each and these have {other}; raw scores depend "
+                f"on it, and a limit serves up to {MOST_JUDGES_RATIO:g} times as many. Score both lots with "
+                f"the same --group-size, such as {min(mine, other)}."
+            )
+        notes = []
+        if mine != other:
+            notes.append(
+                f"the images of {self.name} had {mine} judges each and these have {other}: with more judges "
+                "raw scores get lower. Score both lots with the same --group-size for a limit that fits"
+            )
+        if self.made_by.bit_depth != lot.bit_depth:
+            notes.append(
+                f"{self.name} was read on a scale of {self.made_by.bit_depth} bits and this lot on "
+                f"{lot.bit_depth}: give both the same --bit-depth unless they are as bright as each other"
+            )
+        return tuple(notes)
+
+    def require_alike(self, bundle: str, degrees: tuple[int, ...], interval: tuple[float, float]) -> None:
+        """Raise LotError unless a lot is scored with the same bundle and settings."""
+        for what, mine, other in (
+            ("bundle", self.made_by.bundle, bundle),
+            ("degrees", self.made_by.degrees, degrees),
+            ("interval", self.made_by.interval, interval),
+        ):
+            if mine != other:
+                raise LotError(
+                    f"{self.name} was scored with {what} {mine}, this lot with {other}: their raw scores "
+                    "cannot be compared. Score both alike."
+                )
+
+
+@dataclass(frozen=True)
+class ThresholdFrom:
+    """Reject the images whose raw score is above those of the good images of another lot.
+
+    Attributes
+    ----------
+    reference : Reference
+        The other lot, by ``read_reference``.
+    good_rejected : float, default 0
+        Share of the other lot's good images, rounded down, that the limit may lie below: with 0 it lies just
+        above the highest of them.
+
+    Raises
+    ------
+    LotError
+        If the other lot has no good image, or ``good_rejected`` is not from 0 up to, not including, 1.
+    """
+
+    name: ClassVar[str] = "threshold-from"
+    reference: Reference
+    good_rejected: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not self.reference.good:
+            raise LotError(
+                f"{self.reference.name} has no image that counts as good: nothing to take a limit from."
+            )
+        if not 0 <= self.good_rejected < 1:
+            raise LotError(f"good rejected {self.good_rejected}: expected a share from 0 to less than 1.")
+
+    @property
+    def by(self) -> str:
+        """Raw scores: rescored ones depend on the neighbors in their own lot too."""
+        return RAW_SCORE
+
+    def judge(self, values: Array) -> Limits:
+        """Return the limit; p is the conformal one, by rank among the good images of the other lot."""
+        good = np.sort(np.array(self.reference.good))
+        allowed = whole_share(self.good_rejected, len(good))
+        limit = round(float(good[len(good) - 1 - allowed]) + UNIT, 6)
+        above = len(good) - np.searchsorted(good, values, side="left")
+        return Limits(
+            limit, None, self._promise(allowed), self._options(limit), (1 + above) / (len(good) + 1),
+            self._notes(limit),
+        )  # fmt: skip
+
+    def _promise(self, allowed: int) -> str:
+        count = len(self.reference.good)
+        return (
+            f"If good images of this lot score like the {count} good ones of the other, about {allowed + 1} "
+            f"in {count + 1} of them {'is' if not allowed else 'are'} rejected. That is no guarantee: the "
+            "two lots judge their own images, and another size or share of defects moves all scores."
+        )
+
+    def _options(self, limit: float) -> dict[str, Any]:
+        bad = self.reference.bad
+        return {
+            "other": self.reference.name,
+            "known": self.reference.known,
+            "good": len(self.reference.good),
+            "bad": len(bad),
+            "bad_at_or_above": sum(value >= limit for value in bad),
+            "good_rejected": self.good_rejected,
+            "judges": self.reference.made_by.judges,
+        }
+
+    def _notes(self, limit: float) -> tuple[str, ...]:
+        good, bad = self.reference.good, self.reference.bad
+        notes = []
+        if len(good) < _FEW:
+            notes.append(f"the limit comes from {counted(len(good), 'good image')} alone")
+        if below := sum(value < limit for value in bad):
+            notes.append(f"{below} of the {len(bad)} bad images of {self.reference.name} lie below the limit")
+        return tuple(notes)
