@@ -279,9 +279,7 @@ def show(args: argparse.Namespace) -> None:
         print(f"\n{about['product']}; infer on the checked images alone: AUROC {about['infer']:.3f}\n")
         print("| bank | MB | AUROC | rank correlation | largest change |\n|---|---|---|---|---|")
         for r in about["rows"]:
-            numbers = (
-                f"{r['mb']:.0f} | {r['ms']:.0f} | {r['auroc']:.3f} | {r['ranks']:.3f} | {r['change']:.4f}"
-            )
+            numbers = f"{r['mb']:.0f} | {r['auroc']:.3f} | {r['ranks']:.3f} | {r['change']:.4f}"
             print(f"| {r['what']} | {numbers} |")
         print("\n| defective in the bank | kept | 10 suspects out (left) | 25 suspects out (left) |")
         print("|---|---|---|---|")
