@@ -3,6 +3,7 @@
 ``score_lot`` scores a folder of images with a bundle, the ViT that ``musc-export`` made ready for the device;
 its ``LotResult`` prints the worst images and saves what ``musc-edge infer`` writes.  ``LotResult.judge``
 gives verdicts by a rule: ``Threshold``, ``RejectRate``, ``RejectCount``, ``ThresholdFrom``, ``Auto``.
+``make_reference`` keeps an accepted lot, and a ``Checker`` checks single images against it.
 ``mutual_scores``, ``upsample`` and ``rescore`` are the steps of the method on plain arrays, for tokens of any
 ViT.  Every error that is raised on purpose is a ``MuscEdgeError``.
 
@@ -31,6 +32,12 @@ _PUBLIC = {
     "Reference": "runtime.verdict.reference",
     "Judgement": "runtime.verdict.judge",
     "Limits": "runtime.verdict.limits",
+    "make_reference": "runtime.reference.make",
+    "open_reference": "runtime.reference.files",
+    "ReferenceFolder": "runtime.reference.files",
+    "ReferenceOptions": "runtime.reference.make",
+    "Checker": "runtime.reference.checker",
+    "Check": "runtime.reference.checker",
     "ScoreSettings": "runtime.settings",
     "Resources": "runtime.settings",
     "ReadOptions": "runtime.images.survey",
@@ -44,6 +51,7 @@ _PUBLIC = {
     "MuscEdgeError": "runtime.errors",
     "LotError": "runtime.errors",
     "BundleError": "runtime.errors",
+    "ReferenceFolderError": "runtime.errors",
     "DeviceError": "runtime.errors",
     "OutputError": "runtime.errors",
     "ParityError": "runtime.errors",
@@ -64,6 +72,12 @@ __all__ = [  # noqa: RUF022 - in the order of the API page
     "Reference",
     "Judgement",
     "Limits",
+    "make_reference",
+    "open_reference",
+    "ReferenceFolder",
+    "ReferenceOptions",
+    "Checker",
+    "Check",
     "ScoreSettings",
     "Resources",
     "ReadOptions",
@@ -77,6 +91,7 @@ __all__ = [  # noqa: RUF022 - in the order of the API page
     "MuscEdgeError",
     "LotError",
     "BundleError",
+    "ReferenceFolderError",
     "DeviceError",
     "OutputError",
     "ParityError",
@@ -92,10 +107,14 @@ if TYPE_CHECKING:
         MuscEdgeError,
         OutputError,
         ParityError,
+        ReferenceFolderError,
     )
     from .runtime.images.listing import list_lot
     from .runtime.images.survey import ReadOptions
     from .runtime.pipeline import score_lot
+    from .runtime.reference.checker import Check, Checker
+    from .runtime.reference.files import ReferenceFolder, open_reference
+    from .runtime.reference.make import ReferenceOptions, make_reference
     from .runtime.results.image_files import OutputOptions
     from .runtime.results.lot_result import LotResult
     from .runtime.results.reference import read_reference

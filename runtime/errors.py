@@ -27,6 +27,12 @@ class BundleError(MuscEdgeError):
     exit_code = 4
 
 
+class ReferenceFolderError(MuscEdgeError):
+    """A reference is missing, damaged, or was made with another bundle."""
+
+    exit_code = 4
+
+
 class DeviceError(MuscEdgeError):
     """A device or a backend cannot do what was asked of it."""
 

@@ -134,7 +134,7 @@ class Run:
     ) -> None:
         self._given = bundle
         self.outputs = outputs
-        self._watch = watch or Watch()
+        self.watch = watch or Watch()
         self.settings, self.resources = settings, resources
         self._stack = ExitStack()
         self._vit: FeatureBackend | None = None
@@ -142,7 +142,7 @@ class Run:
         self._passed_over: tuple[str, ...] = ()
 
     def __enter__(self) -> Run:
-        with self._watch.timer.stage("open"), ExitStack() as stack:
+        with self.watch.timer.stage("open"), ExitStack() as stack:
             self.bundle = self._given if isinstance(self._given, Bundle) else open_bundle(self._given)
             self.method = Method.of(self.bundle.manifest.grid, self.settings)
             self.scorer = stack.enter_context(open_scorer(self.method, self.resources, self.bundle.root))
@@ -162,7 +162,7 @@ class Run:
         if self._vit is not None:
             yield self._vit
             return
-        timer = self._watch.timer
+        timer = self.watch.timer
         with ExitStack() as stack:
             with timer.stage("load ViT"):
                 backend, self._passed_over = enter_backend(
@@ -263,7 +263,7 @@ class Run:
             scorer=self.scorer.kind,
             vit=f"{name} ({version})",
             vit_seconds=images * each,
-            survey_seconds=self._watch.timer.seconds.get("survey", 0.0),
+            survey_seconds=self.watch.timer.seconds.get("survey", 0.0),
             write_seconds=writing,
             sheet_seconds=sheet_images(images, self.outputs.top) * reading,
         )
@@ -285,7 +285,7 @@ class Run:
         OutputError
             If a scratch file or kept work cannot be written.
         """
-        watch, resources, images = self._watch, self.resources, len(survey.images)
+        watch, resources, images = self.watch, self.resources, len(survey.images)
         self.scorer.judges(images)
         with self.vit() as backend:
             with watch.timer.stage("plan"):
@@ -312,9 +312,9 @@ class Run:
         DeviceError
             If the scorer's device fails.
         """
-        with self._watch.timer.stage("score"):
+        with self.watch.timer.stage("score"):
             scores = self.scorer.score(
-                features.store, features.plan, self._watch.progress, features.kept, self._watch.timer
+                features.store, features.plan, self.watch.progress, features.kept, self.watch.timer
             )
         return scores.reshape(-1, *self.method.grid)
 
@@ -328,7 +328,7 @@ class Run:
             scorer=self.scorer.kind,
             judges=self.method.judges(len(features.images)).count,
             plan=features.plan,
-            timings=self._watch.timer.seconds,
+            timings=self.watch.timer.seconds,
             notes=(*self.notes, *(features.kept.notes if features.kept else ())),
             computed_by=(vit_version, self.scorer.version),
         )

@@ -29,7 +29,7 @@ FLOORS = (
     {"gpu", "results", "vit"},
     {"forecast", "scorers", "trial"},
     {"run"},
-    {"pipeline"},
+    {"pipeline", "reference"},
 )
 """Wings and single files of runtime/: each may import what is on the floors before its own, and itself."""
 HEAVY = (

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import musc_edge
-from musc_edge import LotResult, open_bundle, score_lot
+from musc_edge import Checker, LotResult, open_bundle, open_reference, score_lot
 from musc_edge.runtime.images.listing import list_lot
 from musc_edge.runtime.results.write import COLUMNS
 from musc_edge.tools.export import main as musc_export
@@ -102,3 +102,13 @@ def test_kept_results_are_known_for_results(result: LotResult, tmp_path: Path) -
     assert len(list_lot(lot)) == 8
     result.save(earlier, overwrite=True)
     assert about(earlier)["versions"]["musc-edge"] == musc_edge.__version__
+
+
+@pytest.mark.parametrize("name", ["reference", "reference_patches"])
+def test_the_kept_references_still_give_the_kept_scores(name: str) -> None:
+    kept = open_reference(KEPT / name)
+    assert kept.manifest.schema_version == 1
+    assert kept.manifest.made_with["musc-edge"] == "0.1.0"
+    with Checker(kept, KEPT / "bundle") as checker:
+        raw = [checker.check(KEPT / "lot" / image).raw_score for image in kept.manifest.calibration]
+    np.testing.assert_allclose(np.sort(raw), kept.calibration, rtol=0, atol=1e-5)

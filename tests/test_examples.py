@@ -50,6 +50,19 @@ def test_a_folder_is_scored_and_its_results_are_read(place: Place) -> None:
 
 
 @pytest.mark.slow
+def test_parts_are_checked_against_a_reference(place: Place) -> None:
+    (place.root / "broken.png").write_bytes(b"not a PNG")
+    good = min(place.lot.iterdir())
+    lines = run(
+        "check_parts.py", place.lot, place.bundle, place.root / "ref", good, place.root / "broken.png"
+    )
+    assert lines[0].startswith("no image can be rejected at a false-alarm rate of 5 %: with 2 images")
+    assert lines[1].startswith(f"{good}: not flagged, raw score ")
+    assert lines[-1] == f"{place.root / 'broken.png'}: unreadable, not an image file"
+    assert (place.root / "ref/manifest.json").is_file()
+
+
+@pytest.mark.slow
 def test_an_error_is_one_message(place: Place) -> None:
     command = [sys.executable, str(EXAMPLES / "score_folder.py"), "nowhere", str(place.bundle), "out"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -88,6 +88,17 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def share(text: str) -> float:
+    """Parse a share above 0 and below 1, such as 0.1."""
+    try:
+        value = float(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a share such as 0.1") from error
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a share above 0 and below 1, such as 0.1")
+    return value
+
+
 def threads(text: str) -> int:
     """Parse a number of threads."""
     return _at_most(positive(text), MAX_THREADS, "threads")

@@ -25,7 +25,7 @@ EXIT_CODES = {
     1: "internal error",
     2: "usage: an option, or a file or folder that is not there",
     3: "results written, but some images were not scored",
-    4: "bundle, source model or engine",
+    4: "bundle, reference, source model or engine",
     5: "device, too few files or threads allowed, or a library that is not installed",
     6: "not enough images, or a lot that cannot be scored with these settings and this memory",
     7: "output not writable",

@@ -1,4 +1,4 @@
-"""``musc-edge``: score a lot, inspect a bundle, check what this machine can run."""
+"""``musc-edge``: score a lot, check single images, inspect a bundle, say what this machine can run."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from . import cli, infer, plan, report, verdict
+from . import check, cli, infer, plan, reference, report, verdict
 from .evaluation import eval_command
 from .usage import Parser
 
@@ -24,8 +24,11 @@ def _parser() -> Parser:
     verdict.add_parser(commands)
     report.add_parser(commands)
     eval_command.add_parser(commands)
-    inspect = commands.add_parser("inspect", help="say what a bundle is")
-    inspect.add_argument("bundle", metavar="BUNDLE", nargs="?", help="bundle folder (default: as for infer)")
+    reference.add_parser(commands)
+    check.add_parser(commands)
+    inspect = commands.add_parser("inspect", help="say what a bundle or a reference is")
+    inspect.add_argument("bundle", metavar="BUNDLE|REF", nargs="?",
+        help="folder of a bundle or a reference (default: the bundle, as for infer)")  # fmt: skip
     cli.add_common(inspect, 4)
     inspect.set_defaults(run=_inspect)
     doctor = commands.add_parser(
@@ -37,9 +40,16 @@ def _parser() -> Parser:
 
 
 def _inspect(args: argparse.Namespace) -> int:
+    from ..runtime.reference.files import check_all, is_reference, open_reference
     from ..runtime.vit.bundle import find_bundle, open_bundle
+    from .reference_text import reference_json, reference_text
     from .summary import bundle_json, bundle_text
 
+    if args.bundle and is_reference(args.bundle):
+        reference = open_reference(args.bundle)
+        check_all(reference)
+        cli.show(reference_json(reference) if args.json else reference_text(reference))
+        return 0
     bundle = open_bundle(find_bundle(args.bundle), whole=True)
     cli.show(bundle_json(bundle) if args.json else bundle_text(bundle))
     return 0

@@ -16,16 +16,16 @@ def ranking(rows: Sequence[tuple[str, float, float]], verdicts: Sequence[str] = 
     ``verdicts``, where there are any, are of the same images.
     """
     names = [printable(name) for name, _, _ in rows]
-    width = max((_columns(name) for name in names), default=0)
+    width = max((columns(name) for name in names), default=0)
     words = [f"  {word}" for word in verdicts] or [""] * len(rows)
     return [f"   # {'image':<{width}}   score     raw{'  verdict' if verdicts else ''}"] + [
-        f"{rank:>4} {name}{' ' * (width - _columns(name))}  {score:6.4f}  {raw:6.4f}{word}"
+        f"{rank:>4} {name}{' ' * (width - columns(name))}  {score:6.4f}  {raw:6.4f}{word}"
         for rank, (name, (_, score, raw), word) in enumerate(zip(names, rows, words, strict=True), 1)
     ]
 
 
-def _columns(text: str) -> int:
-    """Columns of a terminal that a text takes: two for each letter of Chinese, Japanese or Korean."""
+def columns(text: str) -> int:
+    """Return a text's columns on a terminal: two for each letter of Chinese, Japanese or Korean."""
     wide = sum(unicodedata.east_asian_width(c) in "WF" for c in text)
     return len(text) + wide - sum(unicodedata.combining(c) > 0 for c in text)
 

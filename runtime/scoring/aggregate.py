@@ -53,18 +53,23 @@ def band(size: int, degree: int) -> FloatArray:
 
 def pooled_lengths(tokens: FloatArray, grid: tuple[int, int], degrees: Sequence[int]) -> FloatArray:
     """Euclidean lengths (R,P) of an image's tokens (P,C), summed over each degree's neighborhood."""
-    height, width = grid
-    patches, channels = tokens.shape
-    lengths = np.empty((len(degrees), patches), np.float32)
+    lengths = np.empty((len(degrees), len(tokens)), np.float32)
     for t, degree in enumerate(degrees):
-        pooled = tokens
-        if degree > 1:
-            # The window is a square, so the sum over it is one over rows and then one over columns.
-            rows = band(height, degree) @ tokens.reshape(height, width * channels)
-            pooled = np.matmul(band(width, degree), rows.reshape(height, width, channels))
-            pooled = pooled.reshape(patches, channels)
+        pooled = pool(tokens, grid, degree)
         np.sqrt(np.einsum("pc,pc->p", pooled, pooled), out=lengths[t])
     return lengths
+
+
+def pool(tokens: FloatArray, grid: tuple[int, int], degree: int) -> FloatArray:
+    """Sum an image's tokens (P,C) over each patch's neighborhood; degree 1 gives the tokens themselves."""
+    if degree == 1:
+        return tokens
+    height, width = grid
+    patches, channels = tokens.shape
+    # The window is a square, so the sum over it is one over rows and then one over columns.
+    rows = band(height, degree) @ tokens.reshape(height, width * channels)
+    pooled: FloatArray = np.matmul(band(width, degree), rows.reshape(height, width, channels))
+    return pooled.reshape(patches, channels)
 
 
 def check_degrees(degrees: Sequence[int]) -> None:

@@ -24,7 +24,7 @@ def commands_of(tool: str) -> dict[str, argparse.ArgumentParser]:
     return dict(action.choices)
 
 
-EDGE = "infer, plan, verdict, report, eval, inspect or doctor"
+EDGE = "infer, plan, verdict, report, eval, reference, check, inspect or doctor"
 COMMANDS = [(tool, name) for tool in PARSERS for name in commands_of(tool)]
 
 
@@ -39,9 +39,6 @@ def lines(run: Run) -> list[str]:
 
 
 # ---- words -----------------------------------------------------------------------------------
-
-
-EDGE = "infer, plan, verdict, eval, inspect or doctor"
 
 
 @pytest.mark.parametrize(

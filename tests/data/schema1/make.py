@@ -38,6 +38,10 @@ def make(folder: Path) -> None:
     assert musc_edge(["infer", str(lot), "-b", str(bundle), "-o", str(results), "--scorer", "numpy"]) == 0
     (results / "contact_sheet.png").unlink()
     source.unlink()
+    keep = ["reference", str(lot), "-b", str(bundle), "--hold-out", "0.3", "-o"]
+    assert musc_edge([*keep, str(folder / "reference")]) == 0
+    small = ["--patches", "0.1", "--precision", "float16"]
+    assert musc_edge([*keep, str(folder / "reference_patches"), *small]) == 0
 
 
 if __name__ == "__main__":

@@ -1,0 +1,199 @@
+"""Check single images against a reference: opened once, called often, from any thread."""
+
+from __future__ import annotations
+
+import math
+import os
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+
+from PIL import Image
+
+from ..errors import ReferenceFolderError
+from ..images.kinds import refusal
+from ..images.reading import ImageError, preprocess, read_image
+from ..scoring.anomaly_map import raw_scores
+from ..scoring.blas import one_thread_per_product
+from ..scoring.cautions import bundle_cautions
+from ..scoring.row import RowScorer
+from ..settings import ANYTHING, Resources
+from ..types import Bundle, FloatArray
+from ..verdict.regions import Region, SizedMap, find_regions
+from ..vit.bundle import open_bundle
+from ..vit.choose import enter_backend
+from ..vit.extract import empty_slot
+from .conformal import REJECT, Calibration
+from .files import ReferenceFolder, open_bank, open_reference
+from .looks import Familiar, look
+
+ALPHA = 0.05
+
+
+@dataclass(frozen=True, eq=False)
+class Check:
+    """What checking an image gave.
+
+    Attributes
+    ----------
+    name : str
+        The image's path, or the name that it was given.
+    status : str
+        ok, or why it was not scored: unreadable, too_large or unsupported; ``error`` says more.
+    raw_score : float
+        Maximum of the map in pixels, a distance from 0 to 2; NaN if it was not scored.
+    p : float
+        Share of images as good as the calibration's that score as high or higher: (1 + #{c >= s}) / (n + 1);
+        NaN if it was not scored.
+    verdict : str
+        "reject" where p is at most the false-alarm rate, else "not flagged"; empty if it was not scored.
+    map : ndarray of shape (Gh, Gw), float32, or None
+        Anomaly map on the patch grid: the row of mutual scores (paper, section 3.3) of this image.
+    regions : tuple of Region
+        Where the map of a rejected image lies above what may be on a good one, in the image's own pixels,
+        that with the highest peak first.
+    warnings : tuple of str
+        What is unusual about the image beside its score.
+    error : str
+        Why it was not scored; empty if it was.
+    """
+
+    name: str
+    status: str = "ok"
+    raw_score: float = math.nan
+    p: float = math.nan
+    verdict: str = ""
+    map: FloatArray | None = None
+    regions: tuple[Region, ...] = ()
+    warnings: tuple[str, ...] = ()
+    error: str = ""
+
+
+class Checker:
+    """Checks images against a reference, one at a time, as ``musc-edge check`` does.
+
+    A context manager that holds the ViT and the bank; ``close`` gives them up.  Several threads may call
+    ``check`` at once: files are decoded side by side, and the ViT and the comparison take turns, since each
+    uses all cores.  While it is open, numpy's BLAS is limited to one thread per product in the whole
+    process.
+
+    Parameters
+    ----------
+    reference : str, path or ReferenceFolder
+        The reference's folder, or what ``open_reference`` returned.
+    bundle : str, path or Bundle
+        The bundle that the reference was made with.
+    alpha : float, default 0.05
+        The false-alarm rate at which an image is rejected.
+    resources : Resources
+        What runs the work, and how much of the machine it may use.  Images are compared on the CPU.
+
+    Raises
+    ------
+    ReferenceFolderError
+        If the reference is missing, damaged, or was made with another bundle.
+    BundleError
+        If the bundle is missing or damaged.
+    DeviceError
+        If a backend or scorer that was asked for cannot be used here.
+    LotError
+        If the bank is larger than the memory budget, or ``alpha`` is not between 0 and 1.
+    """
+
+    def __init__(
+        self,
+        reference: str | os.PathLike[str] | ReferenceFolder,
+        bundle: str | os.PathLike[str] | Bundle,
+        alpha: float = ALPHA,
+        resources: Resources = ANYTHING,
+    ) -> None:
+        self.reference = reference if isinstance(reference, ReferenceFolder) else open_reference(reference)
+        self.bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
+        self.reference.require(self.bundle)
+        self.calibration = Calibration(self.reference.calibration, alpha)
+        self._familiar = Familiar(self.reference.cls, self.reference.looks)
+        self._spec = self.bundle.manifest.preprocess
+        self._turn = Lock()
+        threads = resources.workers
+        with ExitStack() as stack:
+            self._vit, self.notes = enter_backend(stack, resources.backend, self.bundle, threads, 1)
+            bank = open_bank(self.reference, resources)
+            stack.enter_context(one_thread_per_product(threads))
+            self._row = stack.enter_context(RowScorer(bank, threads))
+            self._open: ExitStack | None = stack.pop_all()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What to know before trusting any verdict."""
+        return bundle_cautions(self.bundle.manifest)
+
+    def __enter__(self) -> Checker:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give up the ViT, the bank and the threads; waits for a check that is running."""
+        with self._turn:
+            stack, self._open = self._open, None
+            if stack:
+                stack.close()
+
+    def check(self, image: str | os.PathLike[str] | Image.Image, name: str = "") -> Check:
+        """Check one image.
+
+        Parameters
+        ----------
+        image : str, path or PIL image
+            A file, read as the reference's images were; or a picture in 8-bit RGB.
+        name : str
+            What the result calls it; by default the path.
+
+        Returns
+        -------
+        Check
+            A file that cannot be read is no error, but has a ``status`` that says so.
+
+        Raises
+        ------
+        ReferenceFolderError
+            If the checker is closed.
+        DeviceError
+            If the backend fails, or gives tokens that are not finite.
+        """
+        name = name or (os.fspath(image) if not isinstance(image, Image.Image) else "")
+        try:
+            picture = self._read(image)
+            pixels = preprocess(picture, self._spec)
+        except ImageError as error:
+            return Check(name, error.status, error=str(error))
+        with self._turn:
+            if self._open is None:
+                raise ReferenceFolderError(f"the checker of {self.reference.root} is closed. Open a new one.")
+            slot = empty_slot(self.bundle, 1)
+            self._vit.extract_into(pixels[None], slot)
+            grid = self._row.score(list(slot.tokens[:, 0]))
+        raw = float(raw_scores(grid[None], self._spec.size)[0])
+        p = self.calibration.p(raw)
+        verdict = self.calibration.verdict(p)
+        regions = self._regions(grid, picture) if verdict == REJECT else ()
+        warnings = self._familiar.warnings(slot.cls[0], look(pixels, self._spec))
+        return Check(name, "ok", raw, p, verdict, grid, regions, warnings)
+
+    def _regions(self, grid: FloatArray, picture: Image.Image) -> tuple[Region, ...]:
+        """Where a rejected image's map lies above the limit, at least where it is highest."""
+        values = SizedMap(grid, (picture.height, picture.width))
+        limit = self.calibration.reject_above
+        # Raw scores are taken at model size; at the image's own the highest value may be a little lower.
+        highest = values.highest()
+        return tuple(find_regions(values, highest if limit is None else min(limit, highest)))
+
+    def _read(self, image: str | os.PathLike[str] | Image.Image) -> Image.Image:
+        if isinstance(image, Image.Image):
+            return image if image.mode == "RGB" else image.convert("RGB")
+        if refused := refusal(Path(image).name):
+            raise ImageError(*refused)
+        m = self.reference.manifest
+        return read_image(Path(image), m.bit_depth, m.max_pixels)

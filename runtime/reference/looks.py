@@ -1,0 +1,63 @@
+"""What an image looks like beside those of a reference: its product, its brightness, its sharpness."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..types import Array, FloatArray, PreprocessSpec
+from .choose import angular, nearest_others
+
+CLS_MARGIN = 1.5
+"""How many times as far as the loneliest image of the reference a CLS embedding may lie."""
+RANGE_MARGIN = 0.5
+"""How far brightness and sharpness may lie outside of the reference's range, as a share of its width."""
+
+_LUMA = np.array([0.299, 0.587, 0.114])
+_WORDS = (("darker", "brighter"), ("blurrier", "sharper"))
+_LEAST_WIDTH = 0.02
+"""Least width of a range: one hundredth of white, so that synthetic lots of equal images have one."""
+
+
+def look(pixels: FloatArray, spec: PreprocessSpec) -> Array:
+    """Return brightness, 0 to 1, and sharpness (2,) of a graph input (3,H,W).
+
+    Sharpness is the standard deviation of the Laplacian: how much a pixel differs from its neighbors.
+    """
+    rgb = pixels * np.reshape(spec.std, (3, 1, 1)) + np.reshape(spec.mean, (3, 1, 1))
+    gray = np.tensordot(_LUMA, rgb, 1)
+    inner = gray[1:-1, 1:-1]
+    laplacian = gray[:-2, 1:-1] + gray[2:, 1:-1] + gray[1:-1, :-2] + gray[1:-1, 2:] - 4 * inner
+    return np.array([gray.mean(), laplacian.std() if laplacian.size else 0.0])
+
+
+class Familiar:
+    """Tells images that are unlike those of a reference, by its CLS embeddings (N,D) and looks (N,2)."""
+
+    def __init__(self, cls: FloatArray, looks: Array) -> None:
+        self._cls = cls
+        self._limit = float(nearest_others(cls).max())
+        self._low, self._high = looks.min(axis=0), looks.max(axis=0)
+
+    def warnings(self, cls: FloatArray, looks: Array) -> tuple[str, ...]:
+        """Return what is unusual about an image with the CLS embedding (D,) and looks (2,)."""
+        found = []
+        away = float(angular((self._cls @ cls).max()))
+        if away > CLS_MARGIN * self._limit:
+            found.append(
+                f"it may be of another product: its CLS embedding is {away:.3f} from the nearest of the "
+                f"reference, whose own are at most {self._limit:.3f} from each other"
+            )
+        spare = RANGE_MARGIN * np.maximum(self._high - self._low, _LEAST_WIDTH)
+        for k, (less, more) in enumerate(_WORDS):
+            if looks[k] < self._low[k] - spare[k]:
+                found.append(self._unusual(less, k, looks))
+            elif looks[k] > self._high[k] + spare[k]:
+                found.append(self._unusual(more, k, looks))
+        return tuple(found)
+
+    def _unusual(self, word: str, k: int, looks: Array) -> str:
+        what = ("brightness", "sharpness")[k]
+        return (
+            f"it is {word} than all images of the reference: {what} {looks[k]:.3f}, theirs "
+            f"{self._low[k]:.3f} to {self._high[k]:.3f}"
+        )

@@ -1,0 +1,280 @@
+"""Make a reference from a lot: hold images out, leave suspects out, choose the bank, calibrate, write.
+
+    lot  ->  held out at random            ->  their scores against the bank calibrate it
+         ->  the others, without suspects  ->  M that cover the lot are the bank
+
+The images to calibrate by are drawn before anything is looked at and take no part in the choice of the bank:
+only then is a good image that is checked later as likely to score high as they are (conformal.py).
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..._version import __version__
+from ..errors import LotError
+from ..images.listing import list_lot
+from ..images.survey import DEFAULT_READING, ReadOptions, Survey, survey_lot
+from ..results.heatmap import lot_scale
+from ..results.output import new_folder
+from ..run import Run, Watch, require_enough
+from ..scoring.anomaly_map import raw_scores
+from ..scoring.blas import one_thread_per_product
+from ..scoring.row import RowScorer
+from ..settings import ANYTHING, PAPER, Resources, ScoreSettings
+from ..types import Bundle, FloatArray, LotImage
+from .bank_files import write_bank
+from .choose import held_out
+from .files import NAMES, ReferenceFolder, open_bank, open_reference, write_array, write_manifest
+from .manifest import (
+    CALIBRATION,
+    CLS,
+    DTYPES,
+    FORMAT,
+    LOOKS,
+    MANIFEST,
+    SCHEMA_VERSION,
+    ReferenceManifest,
+    layer_file,
+)
+from .parts import Chosen, Part, choose
+
+HOLD_OUT = 0.3
+"""Share of a lot that is held out to calibrate by."""
+
+
+@dataclass(frozen=True)
+class ReferenceOptions:
+    """What a reference keeps of its lot.
+
+    Attributes
+    ----------
+    images : int, optional
+        Images in the bank, those that cover the lot best by their CLS embeddings; by default all.
+    patches : float, default 1
+        Share of each image's patches that is kept, those that cover the image best, for each layer and
+        degree.
+    precision : {"float32", "float16"}
+        How tokens are stored.  They are compared in float32.
+    hold_out : float, default 0.3
+        Share of the lot, drawn at random, that is left out of the bank to calibrate by.
+    suspects : float or tuple of str, default 0
+        Share of the other images that is left out of the bank, those with the highest mutual scores; or the
+        names of those that are left out.
+
+    Raises
+    ------
+    LotError
+        If one of them is not usable.
+    """
+
+    images: int | None = None
+    patches: float = 1.0
+    precision: str = "float32"
+    hold_out: float = HOLD_OUT
+    suspects: float | tuple[str, ...] = 0.0
+
+    def __post_init__(self) -> None:
+        if self.images is not None and self.images < 1:
+            raise LotError(f"{self.images} images in the bank: expected 1 or more.")
+        if not 0 < self.patches <= 1:
+            raise LotError(f"a share of {self.patches:g} of the patches: expected above 0, at most 1.")
+        if self.precision not in DTYPES:
+            raise LotError(f"precision {self.precision!r}: expected one of {', '.join(DTYPES)}.")
+        suspects = 0.0 if isinstance(self.suspects, tuple) else self.suspects
+        for what, share in (("images held out", self.hold_out), ("suspects", suspects)):
+            if not 0 <= share < 1:
+                raise LotError(f"a share of {share:g} of {what}: expected from 0 to below 1.")
+
+
+EVERYTHING = ReferenceOptions()
+
+
+def make_reference(
+    lot: str | os.PathLike[str] | Sequence[LotImage],
+    bundle: str | os.PathLike[str] | Bundle,
+    out: str | os.PathLike[str],
+    settings: ScoreSettings = PAPER,
+    resources: Resources = ANYTHING,
+    *,
+    options: ReferenceOptions = EVERYTHING,
+    calibrate: str | os.PathLike[str] | Sequence[LotImage] | None = None,
+    base: str | os.PathLike[str] | ReferenceFolder | None = None,
+    reading: ReadOptions = DEFAULT_READING,
+    watch: Watch | None = None,
+    overwrite: bool = False,
+) -> ReferenceFolder:
+    """Make a reference of a lot, for a Checker: a folder that is written at once and never changed.
+
+    Parameters
+    ----------
+    lot : a folder, or the images themselves (``list_lot``): an accepted lot, of good images for the most
+        part.
+    bundle : the bundle's folder, or what ``open_bundle`` returned.
+    out : the reference's folder, which is made.
+    settings : the method's parameters, the paper's by default; ``neighbors`` and ``group_size`` have no
+        meaning.
+    resources : what runs the work, and how much of the machine it may use.
+    options : what is kept, and what is held out.
+    calibrate : another lot, of good images, to calibrate by; then none of ``lot`` is held out.
+    base : an earlier reference of the same bundle, whose bank is taken over; its settings hold.  Its scores
+        are not, since they were against another bank.
+    reading : how files are read; the bit depth is found from the lot by default.
+    watch : who is told of progress and time.
+    overwrite : whether an earlier reference in ``out`` is replaced.
+
+    Returns
+    -------
+    ReferenceFolder
+
+    Raises
+    ------
+    LotError : too few images can be read, a setting cannot be used, or the memory budget is too small.
+    BundleError : the bundle is missing, damaged or not what was expected.
+    ReferenceFolderError : ``base`` cannot be used.
+    DeviceError : a backend or scorer that was asked for cannot be used here, or fails.
+    OutputError : ``out`` cannot be written.
+    """
+    watch = watch or Watch()
+    earlier = open_reference(base) if isinstance(base, str | os.PathLike) else base
+    if earlier:
+        m = earlier.manifest
+        settings = ScoreSettings(m.degrees, m.interval)
+        reading = ReadOptions(m.bit_depth, m.max_pixels)
+        options = replace(options, precision=m.precision, patches=m.patches / (m.grid[0] * m.grid[1]))
+    with Run(bundle, replace(settings, group_size=None), resources, watch) as run:
+        if earlier:
+            earlier.require(run.bundle)
+        with run.vit():
+            pool, held = _extract(
+                run, lot, reading, 0 if calibrate is not None else options.hold_out, earlier
+            )
+            if calibrate is not None:
+                same = ReadOptions(pool.survey.bit_depth, pool.survey.max_pixels)
+                _, held = _extract(run, calibrate, same, 1, earlier)
+        chosen = choose(run, pool, options.images, options.suspects, earlier)
+        ours = NAMES | {layer_file(k) for k in run.bundle.manifest.layers}
+        with new_folder(Path(out), overwrite, MANIFEST, ours) as folder:
+            _write(folder, run, chosen, held, options, other_lot=calibrate is not None)
+    return open_reference(out)
+
+
+def _extract(
+    run: Run,
+    lot: str | os.PathLike[str] | Sequence[LotImage],
+    reading: ReadOptions,
+    share: float,
+    earlier: ReferenceFolder | None,
+) -> tuple[Part, Part]:
+    """Let the ViT describe a lot: the images for the bank, and the ``share`` of them that is held out."""
+    survey = _survey(lot, run, reading)
+    outside = held_out(len(survey.images), share)
+    inside = np.setdiff1d(np.arange(len(survey.images)), outside)
+    if share < 1 and not earlier:
+        require_enough(len(inside) + 1, survey.skipped, run.settings)
+    # The images that are held out come last, so that both parts are runs of rows.
+    order = tuple(survey.images[i] for i in (*inside, *outside))
+    features = run.extract(replace(survey, images=order))
+    apart = {survey.images[i].name for i in outside}
+    first = sum(image.name not in apart for image in features.images)
+    return Part(features, survey, 0, first), Part(features, survey, first, len(features.images))
+
+
+def _survey(lot: str | os.PathLike[str] | Sequence[LotImage], run: Run, reading: ReadOptions) -> Survey:
+    with run.watch.timer.stage("survey"):
+        images = list_lot(lot) if isinstance(lot, str | os.PathLike) else lot
+        return survey_lot(images, reading, run.resources.workers, run.watch.progress)
+
+
+# ---- writing ---------------------------------------------------------------------------------
+
+
+def _write(
+    folder: Path, run: Run, chosen: Chosen, held: Part, options: ReferenceOptions, *, other_lot: bool
+) -> None:
+    """Write a reference into ``folder``: first the bank, then what is measured against it."""
+    manifest = _manifest(run, chosen, options)
+    shapes, earlier = manifest.shapes(), chosen.earlier
+    none = np.empty((0, manifest.cls_width), np.float32), np.empty((0, 2))
+    cls, looks = (earlier.cls, earlier.looks) if earlier else none
+    files = write_bank(folder, manifest, chosen)
+    cls, looks = chosen.gather(cls, chosen.pool.cls), chosen.gather(looks, chosen.pool.looks(run))
+    files[CLS] = write_array(folder / CLS, *shapes[CLS], [cls])
+    files[LOOKS] = write_array(folder / LOOKS, *shapes[LOOKS], [looks])
+    manifest = replace(manifest, files=files)
+    maps = score_part(ReferenceFolder(folder, manifest, "", cls, looks, np.empty(0)), held, run)
+    raw = raw_scores(maps, run.bundle.manifest.preprocess.size)
+    manifest = replace(manifest, calibration=tuple(image.name for image in held.images))
+    if len(raw):
+        scale = lot_scale(maps, raw)
+        manifest = replace(manifest, scale=(scale.low, scale.high))
+    files[CALIBRATION] = write_array(folder / CALIBRATION, *manifest.shapes()[CALIBRATION], [raw])
+    how = _how(chosen, held, options, other_lot=other_lot)
+    write_manifest(folder, replace(manifest, files=files, options=how))
+
+
+def score_part(reference: ReferenceFolder, part: Part, run: Run) -> FloatArray:
+    """Return the maps (n,Gh,Gw) of a part's images against the bank of ``reference``."""
+    threads = run.resources.workers
+    maps = np.empty((len(part.images), *reference.manifest.grid), np.float32)
+    layers = range(len(reference.manifest.layers))
+    bank = open_bank(reference, run.resources)
+    with run.watch.timer.stage("calibrate"), one_thread_per_product(threads), RowScorer(bank, threads) as row:
+        for i in range(len(maps)):
+            maps[i] = row.score([part.tokens(layer, i) for layer in layers])
+            run.watch.progress("calibrate", i + 1, len(maps), "images")
+    return maps
+
+
+def _manifest(run: Run, chosen: Chosen, options: ReferenceOptions) -> ReferenceManifest:
+    """Describe a reference whose files are still to be written."""
+    m, b, survey = run.method, run.bundle.manifest, chosen.pool.survey
+    names = chosen.names()
+    facts = run.facts(chosen.pool.features)
+    return ReferenceManifest(
+        format=FORMAT,
+        schema_version=SCHEMA_VERSION,
+        bundle=run.bundle.digest,
+        backbone=b.backbone,
+        grid=m.grid,
+        layers=b.layers,
+        token_width=b.token_width,
+        cls_width=b.cls_width,
+        degrees=m.degrees,
+        interval=m.interval,
+        bit_depth=survey.bit_depth,
+        max_pixels=survey.max_pixels,
+        patches=max(1, round(options.patches * b.patches)),
+        precision=options.precision,
+        images=names[: chosen.images],
+        others=names[chosen.images :],
+        calibration=(),
+        scale=(0.0, 1.0),
+        options={},
+        files={},
+        made_with={
+            "musc-edge": __version__,
+            "python": platform.python_version(),
+            "ViT": facts.computed_by[0],
+        },
+    )
+
+
+def _how(chosen: Chosen, held: Part, options: ReferenceOptions, *, other_lot: bool) -> dict[str, Any]:
+    """Say how a reference was made."""
+    skipped = {image.name for part in (chosen.pool, held) for image in part.features.skipped}
+    return {
+        "calibrated_by": "another lot" if other_lot else "images held out",
+        "hold_out": 0.0 if other_lot else options.hold_out,
+        "suspects_left_out": len(chosen.pool.images) - len(chosen.accepted),
+        "images_asked_for": options.images,
+        "skipped": sorted(skipped),
+        "base": chosen.earlier.digest if chosen.earlier else None,
+    }

@@ -1,0 +1,159 @@
+"""The content of a reference's manifest.json, and what is checked of it before anything else is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ..._json import from_json, parse_json, shortly
+from ..errors import LotError, ReferenceFolderError
+from ..images.reading import BIT_DEPTHS
+from ..scoring.interval import smallest_lot
+from ..scoring.method import Method
+
+SCHEMA_VERSION = 1
+MANIFEST = "manifest.json"
+FORMAT = "musc-edge reference"
+CLS, LOOKS, CALIBRATION, LENGTHS, HOLLOW = (
+    f"{name}.npy" for name in ("cls", "looks", "calibration", "lengths", "hollow")
+)
+DTYPES = {"float32": "<f4", "float16": "<f2"}
+AGAIN = "Make the reference again, or copy it again."
+
+_LARGEST_SIDE = 1 << 14
+_MOST_IMAGES = 1 << 20
+_MOST_LAYERS = 1 << 10
+_LARGEST = 1 << 42
+"""Bytes of all tokens; how many are read is up to the memory budget."""
+_LARGEST_TABLE = 1 << 28
+"""Numbers in the CLS embeddings: 1 GB, a million images of the usual width."""
+
+
+@dataclass(frozen=True)
+class ReferenceManifest:
+    """What manifest.json says (format: docs/reference.md).
+
+    The bank's images are ``images``; ``others`` were accepted too, but only their CLS embeddings and looks
+    are kept; ``calibration`` are the images that the scores in calibration.npy belong to.  ``patches`` of
+    each image are kept, all P of them or fewer, in ``precision``.  ``scale`` are the distances of an
+    overlay's colours.
+    """
+
+    format: str
+    schema_version: int
+    bundle: str
+    backbone: str
+    grid: tuple[int, int]
+    layers: tuple[int, ...]
+    token_width: int
+    cls_width: int
+    degrees: tuple[int, ...]
+    interval: tuple[float, float]
+    bit_depth: int
+    max_pixels: int
+    patches: int
+    precision: str
+    images: tuple[str, ...]
+    others: tuple[str, ...]
+    calibration: tuple[str, ...]
+    scale: tuple[float, float]
+    options: dict[str, Any]
+    files: dict[str, str]
+    made_with: dict[str, str]
+
+    @property
+    def whole(self) -> bool:
+        """Whether all patches of the bank's images are kept."""
+        return self.patches == self.grid[0] * self.grid[1]
+
+    @property
+    def method(self) -> Method:
+        """The parameters that the bank was made with."""
+        return Method(self.grid, self.degrees, self.interval)
+
+    def shapes(self) -> dict[str, tuple[str, tuple[int, ...]]]:
+        """Type and shape of the array in every file of the reference."""
+        S, M, R, P = len(self.layers), len(self.images), len(self.degrees), self.grid[0] * self.grid[1]
+        accepted = M + len(self.others)
+        image = (M, P) if self.whole else (R, self.patches, M)
+        measures = (LENGTHS, ("<f4", (S, M, R, P))) if self.whole else (HOLLOW, ("|u1", (S, M, R)))
+        return {
+            **{layer_file(k): (DTYPES[self.precision], (*image, self.token_width)) for k in self.layers},
+            measures[0]: measures[1],
+            CLS: ("<f4", (accepted, self.cls_width)),
+            LOOKS: ("<f8", (accepted, 2)),
+            CALIBRATION: ("<f8", (len(self.calibration),)),
+        }
+
+    @property
+    def bank_bytes(self) -> int:
+        """Memory that the bank takes, in float32."""
+        S, M, R, P = len(self.layers), len(self.images), len(self.degrees), self.grid[0] * self.grid[1]
+        each = P * self.token_width + R * P if self.whole else R * self.patches * self.token_width
+        return 4 * S * M * each
+
+
+def layer_file(layer: int) -> str:
+    """Name of the file with the bank's tokens of one layer."""
+    return f"layer_{layer}.npy"
+
+
+def parse_manifest(text: bytes, folder: object) -> ReferenceManifest:
+    """Parse manifest.json of the reference ``folder``; ReferenceFolderError if it is not usable."""
+    try:
+        data = parse_json(text)
+    except ValueError as error:
+        raise ReferenceFolderError(f"{folder}/{MANIFEST} is not JSON ({error}). {AGAIN}") from error
+    # Before everything else: a bundle has a manifest of the same name, and a newer schema other fields.
+    found = data.get("format") if isinstance(data, dict) else None
+    if found != FORMAT:
+        raise ReferenceFolderError(
+            f"{folder} is no reference: {MANIFEST} has format {shortly(found)}, expected {FORMAT!r}. Make "
+            "one with: musc-edge reference LOT_DIR -o REF"
+        )
+    version = data.get("schema_version")
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise ReferenceFolderError(
+            f"{folder} has schema version {shortly(version)}; this musc-edge reads {SCHEMA_VERSION}. "
+            "Upgrade musc-edge."
+        )
+    try:
+        manifest: ReferenceManifest = from_json(ReferenceManifest, data, "manifest")
+        _check(manifest)
+    except (ValueError, LotError) as error:
+        raise ReferenceFolderError(f"{folder}/{MANIFEST}: {error}. {AGAIN}") from error
+    return manifest
+
+
+def _check(m: ReferenceManifest) -> None:
+    """Raise ValueError or LotError if fields are impossible or contradict each other."""
+    if m.schema_version != SCHEMA_VERSION:
+        raise ValueError(f"schema_version {shortly(m.schema_version)} was never used")
+    sides = (*m.grid, m.token_width, m.cls_width)
+    if min(sides) < 1 or max(sides) > _LARGEST_SIDE:
+        raise ValueError(f"grid and widths {shortly(sides)}: expected 1 to {_LARGEST_SIDE}")
+    layers = m.layers
+    if not layers or len(set(layers)) < len(layers) or len(layers) > _MOST_LAYERS or min(layers) < 0:
+        raise ValueError(f"layers {shortly(layers)}: expected different numbers from 0")
+    if max(layers) > _LARGEST_SIDE or len(set(m.degrees)) < len(m.degrees):
+        raise ValueError(f"layers {shortly(layers)}, degrees {shortly(m.degrees)}: too large, or one twice")
+    least, most = smallest_lot(m.method.interval) - 1, max(len(m.images), len(m.others), len(m.calibration))
+    if len(m.images) < least or most > _MOST_IMAGES:
+        raise ValueError(f"{len(m.images)} images: expected {least} to {_MOST_IMAGES}")
+    if not 1 <= m.patches <= m.grid[0] * m.grid[1]:
+        raise ValueError(f"patches {shortly(m.patches)}: expected 1 to {m.grid[0] * m.grid[1]}")
+    if m.precision not in DTYPES or m.bit_depth not in BIT_DEPTHS or m.max_pixels < 1:
+        raise ValueError(
+            f"precision {shortly(m.precision)}, bit_depth {shortly(m.bit_depth)}, max_pixels "
+            f"{shortly(m.max_pixels)}: expected {', '.join(DTYPES)}, one of {BIT_DEPTHS}, 1 or more"
+        )
+    if not m.scale[0] < m.scale[1]:
+        raise ValueError(f"scale {m.scale}: expected two distances, the lower one first")
+    accepted = (len(m.images) + len(m.others)) * m.cls_width
+    if m.bank_bytes > _LARGEST or accepted > _LARGEST_TABLE:
+        raise ValueError(
+            f"tokens of {m.bank_bytes:,} bytes, {accepted:,} numbers of CLS embeddings: expected at most "
+            f"{_LARGEST:,} and {_LARGEST_TABLE:,}"
+        )
+    if set(m.files) != set(m.shapes()):
+        raise ValueError(f"it lists the files {shortly(sorted(m.files))}, expected {sorted(m.shapes())}")
