@@ -26,10 +26,10 @@ _PUBLIC = {
     "Threshold": "runtime.verdict.rules",
     "RejectRate": "runtime.verdict.rules",
     "RejectCount": "runtime.verdict.rules",
-    "ThresholdFrom": "runtime.verdict.reference",
+    "ThresholdFrom": "runtime.verdict.judged_lot",
     "Auto": "runtime.verdict.auto",
-    "read_reference": "runtime.results.reference",
-    "Reference": "runtime.verdict.reference",
+    "read_judged_lot": "runtime.results.judged_lot",
+    "JudgedLot": "runtime.verdict.judged_lot",
     "Judgement": "runtime.verdict.judge",
     "Limits": "runtime.verdict.limits",
     "make_reference": "runtime.reference.make",
@@ -68,8 +68,8 @@ __all__ = [  # noqa: RUF022 - in the order of the API page
     "RejectCount",
     "ThresholdFrom",
     "Auto",
-    "read_reference",
-    "Reference",
+    "read_judged_lot",
+    "JudgedLot",
     "Judgement",
     "Limits",
     "make_reference",
@@ -116,8 +116,8 @@ if TYPE_CHECKING:
     from .runtime.reference.files import ReferenceFolder, open_reference
     from .runtime.reference.make import ReferenceOptions, make_reference
     from .runtime.results.image_files import OutputOptions
+    from .runtime.results.judged_lot import read_judged_lot
     from .runtime.results.lot_result import LotResult
-    from .runtime.results.reference import read_reference
     from .runtime.run import Watch
     from .runtime.scoring.anomaly_map import upsample
     from .runtime.scoring.mutual import mutual_scores
@@ -126,8 +126,8 @@ if TYPE_CHECKING:
     from .runtime.types import Bundle, LotImage
     from .runtime.verdict.auto import Auto
     from .runtime.verdict.judge import Judgement
+    from .runtime.verdict.judged_lot import JudgedLot, ThresholdFrom
     from .runtime.verdict.limits import Limits
-    from .runtime.verdict.reference import Reference, ThresholdFrom
     from .runtime.verdict.rules import RejectCount, RejectRate, Threshold
     from .runtime.vit.bundle import open_bundle
 

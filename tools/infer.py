@@ -216,10 +216,10 @@ def _add_report(root: Path, folder: Path, scored: list[Scored]) -> None:
 
 def _require_alike(rule: Rule | None, bundle: Bundle, args: argparse.Namespace) -> None:
     """Raise LotError before the work begins if the other lot of --threshold-from was scored differently."""
-    from ..runtime.verdict.reference import ThresholdFrom
+    from ..runtime.verdict.judged_lot import ThresholdFrom
 
     if isinstance(rule, ThresholdFrom):
-        rule.reference.require_alike(bundle.digest, args.degrees, args.interval)
+        rule.lot.require_alike(bundle.digest, args.degrees, args.interval)
 
 
 def _read_list(args: argparse.Namespace) -> list[str]:

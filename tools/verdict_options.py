@@ -72,9 +72,9 @@ def rule_of(args: argparse.Namespace) -> Rule | None:
 
 
 def _rule(args: argparse.Namespace, name: str) -> Rule:
-    from ..runtime.results.reference import read_reference
+    from ..runtime.results.judged_lot import read_judged_lot
     from ..runtime.verdict.auto import Auto
-    from ..runtime.verdict.reference import ThresholdFrom
+    from ..runtime.verdict.judged_lot import ThresholdFrom
     from ..runtime.verdict.rules import RejectCount, RejectRate, Threshold
 
     by = {"by": args.by} if args.by else {}
@@ -92,7 +92,7 @@ def _rule(args: argparse.Namespace, name: str) -> Rule:
         )
     if not args.threshold_from.is_dir():
         raise UsageError(f"{args.threshold_from} is no folder: give results of musc-edge infer.")
-    return ThresholdFrom(read_reference(args.threshold_from), args.good_rejected or 0.0)
+    return ThresholdFrom(read_judged_lot(args.threshold_from), args.good_rejected or 0.0)
 
 
 def _usage(make: Callable[[], Rule]) -> Rule:

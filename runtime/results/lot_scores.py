@@ -12,7 +12,7 @@ from ..images.survey import Survey
 from ..settings import ScoreSettings
 from ..types import Array, Bundle, Copies, FloatArray, LotImage, Plan, SkippedImage
 from ..verdict.judge import Judgement, judge_lot
-from ..verdict.reference import MadeBy
+from ..verdict.judged_lot import MadeBy
 from ..verdict.rules import Rule
 
 

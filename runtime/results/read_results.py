@@ -22,7 +22,7 @@ from ..images.reading import read_header as read_image_header
 from ..scoring.anomaly_map import upsample
 from ..store.npy import read_data, read_header
 from ..types import FloatArray
-from ..verdict.reference import MadeBy
+from ..verdict.judged_lot import MadeBy
 from ..verdict.regions import SizedMap
 from .tables import read_table
 from .write import LOT, SCORES

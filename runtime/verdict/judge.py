@@ -11,9 +11,9 @@ import numpy as np
 
 from ..errors import LotError
 from ..types import Array
+from .judged_lot import MadeBy, ThresholdFrom
 from .limits import NOT_FLAGGED, RAW_SCORE, REJECT, VERDICTS, Limits, as_written
 from .marks import BAD, GOOD, Mark
-from .reference import MadeBy, ThresholdFrom
 from .rules import Rule
 
 OF_MARK = {BAD: REJECT, GOOD: NOT_FLAGGED}
@@ -139,7 +139,7 @@ def _limits(rule: Rule | None, values: Array, made_by: MadeBy) -> Limits:
     limits = rule.judge(values)
     if isinstance(rule, ThresholdFrom):
         try:
-            return replace(limits, notes=(*rule.reference.compare(made_by), *limits.notes))
+            return replace(limits, notes=(*rule.lot.compare(made_by), *limits.notes))
         except LotError as error:
             return Limits(None, None, limits.promise, limits.options, refused=str(error).rstrip("."))
     return limits

@@ -143,6 +143,8 @@ NOWHERE = {
     "musc-edge eval": (["nowhere", "--truth", "nowhere"], 2),
     "musc-bench lot": (["nowhere"], 2),
     "musc-bench compare": (["nowhere", "nowhere"], 2),
+    "musc-edge reference": (["nowhere", "-o", "ref"], 2),
+    "musc-edge check": (["nowhere.png", "--reference", "nowhere"], 2),
     "musc-edge inspect": (["nowhere"], 4),
     "musc-export verify": (["nowhere"], 4),
     "musc-export kernels": (["nowhere"], 4),

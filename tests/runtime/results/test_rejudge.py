@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from musc_edge import Auto, LotResult, RejectCount, Threshold, ThresholdFrom, read_reference
+from musc_edge import Auto, LotResult, RejectCount, Threshold, ThresholdFrom, read_judged_lot
 from musc_edge.runtime.errors import LotError, OutputError
 from musc_edge.runtime.results import rejudge as module
 from musc_edge.runtime.results.image_files import MAP_FORMATS, OutputOptions
@@ -248,23 +248,23 @@ def test_names_that_a_spreadsheet_would_run_keep_one_apostrophe(tmp_path: Path) 
 
 def test_a_limit_from_another_lot(result: LotResult, out: Path, tmp_path: Path) -> None:
     rejudge(out, Request(marks=marks(_0="bad", _1="bad")))
-    reference = read_reference(out)
+    lot = read_judged_lot(out)
     rest = np.delete(result.raw_scores, [0, 1])
-    assert reference.known == "not marked bad"
-    assert sorted(reference.good) == pytest.approx(sorted(rest), abs=1e-6)
-    judged = result.judge(ThresholdFrom(reference)).judgement
+    assert lot.known == "not marked bad"
+    assert sorted(lot.good) == pytest.approx(sorted(rest), abs=1e-6)
+    judged = result.judge(ThresholdFrom(lot)).judgement
     assert judged
     assert judged.limits.reject_from == pytest.approx(rest.max(), abs=2e-6)
     rejudge(out, Request(marks=marks(_0="bad", _5="good", _6="good")))
-    assert (read_reference(out).known, len(read_reference(out).good)) == ("marked good", 2)
+    assert (read_judged_lot(out).known, len(read_judged_lot(out).good)) == ("marked good", 2)
     rejudge(out, Request(clear=True))
-    assert len(read_reference(out).good) == 24
+    assert len(read_judged_lot(out).good) == 24
     rejudge(out, Request(RejectCount(4)))
-    reference = read_reference(out)
-    assert (reference.known, len(reference.good), len(reference.bad)) == ("not flagged", 20, 4)
+    lot = read_judged_lot(out)
+    assert (lot.known, len(lot.good), len(lot.bad)) == ("not flagged", 20, 4)
     rejudge(out, Request(Threshold(0)))
     with pytest.raises(LotError, match="no image that counts as good"):
-        read_reference(out)
+        read_judged_lot(out)
 
 
 # ---- what is refused, and leaves all as it was ------------------------------------------------

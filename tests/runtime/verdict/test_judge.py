@@ -7,8 +7,8 @@ import pytest
 
 from musc_edge.runtime.verdict.auto import Auto
 from musc_edge.runtime.verdict.judge import Judgement, has, judge_lot
+from musc_edge.runtime.verdict.judged_lot import MadeBy
 from musc_edge.runtime.verdict.marks import Mark
-from musc_edge.runtime.verdict.reference import MadeBy
 from musc_edge.runtime.verdict.rules import RejectCount, Rule, Threshold
 
 MADE_BY = MadeBy("ab" * 32, (1,), (0.0, 0.3), 8, 4)

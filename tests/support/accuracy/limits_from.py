@@ -14,7 +14,7 @@ import numpy as np
 
 from musc_edge.runtime.settings import PAPER
 from musc_edge.runtime.types import Array
-from musc_edge.runtime.verdict.reference import MadeBy, Reference, ThresholdFrom
+from musc_edge.runtime.verdict.judged_lot import JudgedLot, MadeBy, ThresholdFrom
 
 from .drawn import score_drawn
 from .pool import Pool
@@ -84,8 +84,8 @@ def _read(case: str, sizes: Sizes, share: float, kept: dict[str, Any]) -> PairOf
 def limit(good: Array, good_rejected: float) -> float:
     """The limit that the product takes from the raw scores of a good lot."""
     made_by = MadeBy("", (1, 3, 5), PAPER.interval, 8, len(good) - 1)
-    reference = Reference("a good lot", "given as good", tuple(good.tolist()), (), made_by)
-    found = ThresholdFrom(reference, good_rejected).judge(good).reject_from
+    lot = JudgedLot("a good lot", "given as good", tuple(good.tolist()), (), made_by)
+    found = ThresholdFrom(lot, good_rejected).judge(good).reject_from
     assert found is not None
     return found
 

@@ -9,11 +9,11 @@ import pytest
 
 from musc_edge.runtime.errors import LotError
 from musc_edge.runtime.verdict.judge import judge_lot
-from musc_edge.runtime.verdict.reference import MadeBy, Reference, ThresholdFrom
+from musc_edge.runtime.verdict.judged_lot import JudgedLot, MadeBy, ThresholdFrom
 
 MADE_BY = MadeBy("ab" * 32, (1, 3, 5), (0.0, 0.3), 8, judges=99)
 GOOD = tuple(round(0.2 + k / 1000, 3) for k in range(100))  # 0.2 to 0.299
-OTHER = Reference("other", "all", GOOD, (), MADE_BY)
+OTHER = JudgedLot("other", "all", GOOD, (), MADE_BY)
 
 
 def test_the_limit_lies_just_above_the_highest_good_one() -> None:
@@ -81,7 +81,7 @@ def test_lots_alike_have_no_notes() -> None:
     assert OTHER.compare(MADE_BY) == ()
 
 
-def test_references_that_make_no_sense() -> None:
+def test_judged_lots_that_make_no_sense() -> None:
     with pytest.raises(LotError, match="no image that counts as good"):
         ThresholdFrom(replace(OTHER, good=()))
     with pytest.raises(LotError, match="expected a share"):

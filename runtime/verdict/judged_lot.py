@@ -47,8 +47,8 @@ class MadeBy:
 
 
 @dataclass(frozen=True)
-class Reference:
-    """Another lot, as ``read_reference`` reads it: what limits are taken from.
+class JudgedLot:
+    """Another lot, as ``read_judged_lot`` reads it: what limits are taken from.
 
     Attributes
     ----------
@@ -119,8 +119,8 @@ class ThresholdFrom:
 
     Attributes
     ----------
-    reference : Reference
-        The other lot, by ``read_reference``.
+    lot : JudgedLot
+        The other lot, by ``read_judged_lot``.
     good_rejected : float, default 0
         Share of the other lot's good images, rounded down, that the limit may lie below: with 0 it lies just
         above the highest of them.
@@ -132,14 +132,12 @@ class ThresholdFrom:
     """
 
     name: ClassVar[str] = "threshold-from"
-    reference: Reference
+    lot: JudgedLot
     good_rejected: float = 0.0
 
     def __post_init__(self) -> None:
-        if not self.reference.good:
-            raise LotError(
-                f"{self.reference.name} has no image that counts as good: nothing to take a limit from."
-            )
+        if not self.lot.good:
+            raise LotError(f"{self.lot.name} has no image that counts as good: nothing to take a limit from.")
         if not 0 <= self.good_rejected < 1:
             raise LotError(f"good rejected {self.good_rejected}: expected a share from 0 to less than 1.")
 
@@ -150,7 +148,7 @@ class ThresholdFrom:
 
     def judge(self, values: Array) -> Limits:
         """Return the limit; p is the conformal one, by rank among the good images of the other lot."""
-        good = np.sort(np.array(self.reference.good))
+        good = np.sort(np.array(self.lot.good))
         allowed = whole_share(self.good_rejected, len(good))
         limit = round(float(good[len(good) - 1 - allowed]) + UNIT, 6)
         above = len(good) - np.searchsorted(good, values, side="left")
@@ -160,7 +158,7 @@ class ThresholdFrom:
         )  # fmt: skip
 
     def _promise(self, allowed: int) -> str:
-        count = len(self.reference.good)
+        count = len(self.lot.good)
         return (
             f"If good images of this lot score like the {count} good ones of the other, about {allowed + 1} "
             f"in {count + 1} of them {'is' if not allowed else 'are'} rejected. That is no guarantee: the "
@@ -168,22 +166,22 @@ class ThresholdFrom:
         )
 
     def _options(self, limit: float) -> dict[str, Any]:
-        bad = self.reference.bad
+        bad = self.lot.bad
         return {
-            "other": self.reference.name,
-            "known": self.reference.known,
-            "good": len(self.reference.good),
+            "other": self.lot.name,
+            "known": self.lot.known,
+            "good": len(self.lot.good),
             "bad": len(bad),
             "bad_at_or_above": sum(value >= limit for value in bad),
             "good_rejected": self.good_rejected,
-            "judges": self.reference.made_by.judges,
+            "judges": self.lot.made_by.judges,
         }
 
     def _notes(self, limit: float) -> tuple[str, ...]:
-        good, bad = self.reference.good, self.reference.bad
+        good, bad = self.lot.good, self.lot.bad
         notes = []
         if len(good) < _FEW:
             notes.append(f"the limit comes from {counted(len(good), 'good image')} alone")
         if below := sum(value < limit for value in bad):
-            notes.append(f"{below} of the {len(bad)} bad images of {self.reference.name} lie below the limit")
+            notes.append(f"{below} of the {len(bad)} bad images of {self.lot.name} lie below the limit")
         return tuple(notes)

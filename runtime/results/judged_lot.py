@@ -1,4 +1,4 @@
-"""Take another lot's results for a reference: which of its images count as good."""
+"""Take limits from another lot's results: which of its images count as good."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import os
 from pathlib import Path
 
 from ..errors import LotError
+from ..verdict.judged_lot import JudgedLot
 from ..verdict.limits import FLAGGED, NOT_FLAGGED
 from ..verdict.marks import BAD, GOOD, marks_of
-from ..verdict.reference import Reference
 from .read_results import ScoredImage, ScoredLot, read_results
 
 
-def read_reference(results: str | os.PathLike[str]) -> Reference:
-    """Read results as a reference for limits on raw scores of other lots (``ThresholdFrom``).
+def read_judged_lot(results: str | os.PathLike[str]) -> JudgedLot:
+    """Read results to take limits on raw scores for other lots (``ThresholdFrom``).
 
     Where a person marked images good, those count as good; where a person marked bad ones alone, all others
     do.  Else the images that were judged ``not flagged``, or, in a lot without verdicts, all.
@@ -39,7 +39,7 @@ def read_reference(results: str | os.PathLike[str]) -> Reference:
     if not good:
         raise LotError(f"{out} has no image that counts as good ({known}), to take a limit from.")
     good_scores, bad_scores = (tuple(image.raw_score for image in part) for part in (good, bad))
-    return Reference(str(out), known, good_scores, bad_scores, lot.made_by)
+    return JudgedLot(str(out), known, good_scores, bad_scores, lot.made_by)
 
 
 def _known(lot: ScoredLot) -> tuple[str, list[ScoredImage], list[ScoredImage]]:
