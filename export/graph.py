@@ -157,7 +157,7 @@ def _append_tokens(heads: _Heads, layer: int, value: str, shape: list[int], grid
     patches = grid[0] * grid[1]
     if len(shape) != 3 or shape[1] < patches:
         raise BundleError(
-            f"tensor {value!r} has shape (B, {shape[1:]}): expected (B, T, C) with T >= {patches}."
+            f"tensor {value!r} has shape {_per_batch(shape)}: expected (B, T, C) with T >= {patches}."
         )
     name = token_name(layer)
     prefix = shape[1] - patches  # CLS, and registers where the model has them
@@ -196,12 +196,17 @@ def _append_cls(heads: _Heads, taps: Taps, shape: list[int], patches: int) -> in
     return shape[-1]
 
 
+def _per_batch(shape: list[int]) -> str:
+    """'(B, 257, 384)'."""
+    return f"({', '.join(['B', *map(str, shape[1:])])})"
+
+
 def _check_embedding(taps: Taps, shape: list[int], patches: int) -> None:
     """Raise BundleError unless a tensor of this shape, (B,T,D) or (B,D), holds the embedding asked for."""
     outputs = ", ".join(map(repr, taps.outputs))
     if taps.mean and (len(shape) != 3 or shape[1] < patches):
         raise BundleError(
-            f"tensor {taps.cls!r} has shape (B, {shape[1:]}): expected (B, T, D) with T >= {patches} for the "
+            f"tensor {taps.cls!r} has shape {_per_batch(shape)}: expected (B, T, D) with T >= {patches} for the "
             f"mean of its patches. Name a tensor with --cls; the source's outputs are {outputs}."
         )
     if not taps.mean and len(shape) not in (2, 3):

@@ -25,7 +25,7 @@ def run(script: str, *arguments: object) -> list[str]:
 
 def test_every_example_is_tried_here() -> None:
     here = Path(__file__).read_text(encoding="utf-8")
-    assert all(f'run("{path.name}"' in here for path in EXAMPLES.glob("*.py"))
+    assert all(f'"{path.name}"' in here for path in EXAMPLES.glob("*.py"))
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)

@@ -141,7 +141,8 @@ def test_results_are_complete(lot: Path, infer_forked: Any, tmp_path: Path) -> N
     assert run.stderr == ""  # no progress where nobody watches
     out = tmp_path / "out"
     table = rows(out)
-    assert list(table[0]) == ["image", "status", "raw_score", "score", "lot_score", "map", "error"]
+    columns = ["image", "status", "raw_score", "score", "lot_score", "map", "error", "verdict", "p"]
+    assert list(table[0]) == columns
     assert len(table) == 12
     assert {row["status"] for row in table} == {"ok"}
     assert sum(row["image"].startswith("late shift/") for row in table) == 2
