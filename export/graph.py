@@ -206,8 +206,8 @@ def _check_embedding(taps: Taps, shape: list[int], patches: int) -> None:
     outputs = ", ".join(map(repr, taps.outputs))
     if taps.mean and (len(shape) != 3 or shape[1] < patches):
         raise BundleError(
-            f"tensor {taps.cls!r} has shape {_per_batch(shape)}: expected (B, T, D) with T >= {patches} for the "
-            f"mean of its patches. Name a tensor with --cls; the source's outputs are {outputs}."
+            f"tensor {taps.cls!r} has shape {_per_batch(shape)}: expected (B, T, D) with T >= {patches} for "
+            f"the mean of its patches. Name a tensor with --cls; the source's outputs are {outputs}."
         )
     if not taps.mean and len(shape) not in (2, 3):
         raise BundleError(f"tensor {taps.cls!r} for CLS has {len(shape)} axes: expected (B, T, D) or (B, D).")
