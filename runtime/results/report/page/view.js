@@ -4,6 +4,7 @@ import { drawMap, drawRamp, fitted } from "./colour.js";
 import { fieldOf, outline, regionsFrom, regionsOf } from "./contours.js";
 import { gridOf } from "./data.js";
 import { button, isolated, make, makeSvg } from "./dom.js";
+import { verdictWithout, WORDS } from "./judge.js";
 import { counted, distance } from "./text.js";
 import { Zoom } from "./zoom.js";
 
@@ -18,7 +19,8 @@ import { Zoom } from "./zoom.js";
  * What the view asks the page for.
  * @typedef {object} Host
  * @property {(row: Row) => Verdict} verdict
- * @property {(row: Row, verdict: Verdict) => string} word
+ * @property {() => "score" | "raw_score"} judgedBy
+ * @property {(row: Row, verdict: Verdict, mark: string) => string} word
  * @property {() => Limits} limits
  * @property {() => number | null} pixelLimit
  * @property {() => Colours} colours
@@ -245,7 +247,7 @@ export class View {
   #drawSide(row, regions, limit) {
     const verdict = this.host.verdict(row);
     const { mark } = this.host.marks.get(row.entry.name);
-    this.verdict?.replaceChildren(make("strong", { class: "verdict", "data-verdict": verdict }, this.host.word(row, verdict)), make("span", { class: "quiet" }, this.#because(row, mark)));
+    this.verdict?.replaceChildren(make("strong", { class: "verdict", "data-verdict": verdict }, this.host.word(row, verdict, mark) + (row.scored && mark ? " (your mark)" : "")), make("span", { class: "quiet" }, this.#because(row, mark)));
     this.good?.setAttribute("aria-pressed", String(mark === "good"));
     this.bad?.setAttribute("aria-pressed", String(mark === "bad"));
     for (const each of [this.good, this.bad, this.remark]) each?.toggleAttribute("disabled", !row.scored);
@@ -262,12 +264,10 @@ export class View {
    */
   #because(row, mark) {
     if (!row.scored) return row.entry.error;
-    if (mark) return `as you marked it`;
-    const { reject, review } = this.host.limits();
-    const [limit, name] = reject !== null ? [reject, "reject"] : [review, "review"];
-    if (limit === null) return "no limit is set";
-    const far = row.value - limit;
-    return `${distance(Math.abs(far))} ${far >= 0 ? "above" : "below"} the ${name} limit of ${distance(limit)}`;
+    const limits = this.host.limits();
+    const said = [farFrom(row, "reject", limits.reject), farFrom(row, "review", limits.review)].filter(Boolean).join("; ");
+    if (!mark) return said || "no limit is set";
+    return said && `by the limits: ${WORDS[verdictWithout(row, limits)]}, ${said}`;
   }
 
   /**
@@ -278,9 +278,10 @@ export class View {
     /** @type {[string, string | Node][]} */
     const facts = [];
     if (row.scored) {
-      facts.push(["Score", distance(row.score, 4)], ["Raw score", distance(row.raw, 4)], ["Rank", `${row.rank} of ${this.host.scored()}`]);
+      const judged = this.host.judgedBy() === "score" ? ["Score (judged)", "Raw score (not judged)"] : ["Score (after rescoring, not judged)", "Raw score (judged)"];
+      facts.push([judged[1], distance(row.raw, 4)], [judged[0], distance(row.score, 4)], ["Rank", `${row.rank} of ${this.host.scored()}`]);
     } else facts.push(["Status", row.entry.status]);
-    if (row.entry.p !== undefined) facts.push(["p", row.entry.p.toPrecision(2)]);
+    if (row.entry.p !== undefined) facts.push(["p", `${row.entry.p.toPrecision(2)}: the share of good images expected to score this high`]);
     if (row.entry.size) facts.push(["Size", `${row.width} × ${row.height} pixels`]);
     if (row.scored && row.entry.error) facts.push(["Missing", row.entry.error]);
     if (row.scored && row.entry.no_picture) facts.push(["Picture", row.entry.no_picture]);
@@ -335,4 +336,18 @@ export class View {
     event.preventDefault();
     act();
   }
+}
+
+/**
+ * How far an image is from a limit, in words; empty where there is none.
+ * @param {Row} row
+ * @param {"reject" | "review"} name
+ * @param {number | null} limit
+ */
+function farFrom(row, name, limit) {
+  if (limit === null) return "";
+  const far = row.value - limit;
+  if (Math.abs(far) < UNIT / 2) return `exactly at the ${name} limit of ${distance(limit)}, which counts as ${name}`;
+  const digits = Math.abs(far) < 0.0005 ? 6 : 3;
+  return `${distance(Math.abs(far), digits)} ${far >= 0 ? "above" : "below"} the ${name} limit of ${distance(limit, digits)}`;
 }
