@@ -1,7 +1,7 @@
 /** The images as cards; only those in sight are in the page. */
 
 import { make, oncePerFrame } from "./dom.js";
-import { distance, shortened } from "./text.js";
+import { distance, shortened, shownName } from "./text.js";
 
 /** @typedef {import("./data.js").Row} Row */
 /** @typedef {import("./judge.js").Verdict} Verdict */
@@ -21,6 +21,7 @@ import { distance, shortened } from "./text.js";
 /** @typedef {{item: HTMLLIElement, link: HTMLAnchorElement, verdict: HTMLElement, heat: HTMLCanvasElement | null, shown: string}} Card */
 
 const NAME_LETTERS = 28;
+const FOLDER_LETTERS = 10;
 
 export class Grid {
   /**
@@ -173,7 +174,9 @@ export class Grid {
    */
   #card(row) {
     const verdict = make("span", { class: "verdict" });
-    const name = make("bdi", { class: "name", title: row.shown }, shortened(row.base, NAME_LETTERS));
+    const folder = row.folder && `${shortened(shownName(row.folder), FOLDER_LETTERS)}/`;
+    const name = make("bdi", { class: "name", title: row.shown }, shortened(row.base, NAME_LETTERS - folder.length));
+    if (folder) name.prepend(make("span", { class: "folder" }, folder));
     const link = make("a", { class: "card", href: this.painter.address(row), draggable: "false" }, this.#picture(row), name);
     if (row.scored) {
       link.dataset.rank = String(row.rank);

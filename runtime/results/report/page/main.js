@@ -2,6 +2,7 @@
 
 import { drawMap, drawRamp, fitted } from "./colour.js";
 import { gridOf, lastPart, readColours, readContent, readLot } from "./data.js";
+import { fieldOf, placeOf } from "./contours.js";
 import { byId, make, oncePerFrame, say } from "./dom.js";
 import { showFacts, showWarnings } from "./facts.js";
 import { marksCsv, marksJson, save } from "./files.js";
@@ -11,8 +12,8 @@ import { countVerdicts, FARTHEST, judgedWord, limitsOf, pixelLimit, VERDICTS, ve
 import { keepLimits, keptLimits, Marks } from "./marks.js";
 import { layOut } from "./paper.js";
 import { filtersOf, foldersOf, ordered, selected } from "./select.js";
-import { counted, distance, percent, shownName } from "./text.js";
-import { View } from "./view.js";
+import { addressOf, counted, distance, shownName } from "./text.js";
+import { regionsIn, View } from "./view.js";
 
 /** @typedef {import("./data.js").Lot} Lot */
 /** @typedef {import("./data.js").Row} Row */
@@ -65,6 +66,7 @@ class Page {
       verdict: (row) => this.verdicts[row.index],
       word: wordOf,
       limits: () => this.limits,
+      copies: (row) => (this.lot.part.copies ?? []).filter(({ images }) => images.includes(row.entry.name)).flatMap(({ images }) => images.filter((name) => name !== row.entry.name)),
       pixelLimit: () => pixelLimit(this.lot, this.limits),
       colours: () => ({ scale: this.lot.part.scale, colours: this.colourMaps[this.colours] }),
       scored: () => this.lot.rows.filter((row) => row.scored).length,
@@ -89,6 +91,7 @@ class Page {
     this.#theme();
     this.open(0);
     this.#toHash();
+    if (matchMedia("print").matches) void this.#layOut();
   }
 
   /**
@@ -103,6 +106,8 @@ class Page {
     byId("title", HTMLElement).textContent = title;
     document.title = `${title} – musc-edge report`;
     byId("subtitle", HTMLElement).textContent = subtitle(lot);
+    const seconds = Object.values(lot.part.timings_s ?? {}).reduce((sum, each) => sum + each, 0);
+    byId("origins-link", HTMLElement).textContent = seconds ? `scored in ${seconds.toFixed(1)} s` : "how the scores came about";
     showWarnings(byId("warnings", HTMLElement), lot);
     showFacts(byId("facts", HTMLElement), lot, this.version);
     const folders = foldersOf(lot.rows);
@@ -346,11 +351,24 @@ class Page {
     byId("images", HTMLElement).addEventListener("click", (event) => {
       if (event.target instanceof Element && event.target.closest("a")) this.cameFromPage = true;
     });
+    byId("view", HTMLElement).addEventListener("click", (event) => {
+      const link = event.target instanceof Element && event.target.closest('a[href^="#image="]');
+      if (!link) return;
+      event.preventDefault();
+      location.replace(link.getAttribute("href") ?? ""); // closing goes one step back, to the page
+    });
     const group = byId("group", HTMLSelectElement);
     group.append(...this.lots.map((lot, i) => make("option", { value: String(i) }, lot.label)));
     byId("group-choice", HTMLElement).hidden = this.lots.length < 2;
     on("group", HTMLSelectElement, "change", (field) => this.open(Number(field.value)));
-    on("help", HTMLAnchorElement, "click", () => byId("facts", HTMLElement).querySelector("details")?.setAttribute("open", ""));
+    for (const [link, section] of [["help", "facts-help"], ["origins-link", "facts-origins"]]) {
+      on(link, HTMLAnchorElement, "click", () => byId(section, HTMLElement).setAttribute("open", ""));
+    }
+    byId("search", HTMLElement).addEventListener("keydown", ({ key }) => {
+      if (key !== "Enter" || this.chosen.length !== 1) return;
+      this.cameFromPage = true;
+      location.hash = address(this.chosen[0]);
+    });
     on("search", HTMLInputElement, "input", (field) => this.#set({ text: field.value }));
     on("folder", HTMLSelectElement, "change", (field) => this.#set({ folder: field.value ? (this.folders ?? [])[Number(field.value) - 1] : null }));
     on("marked", HTMLSelectElement, "change", (field) => this.#set({ marked: field.value }));
@@ -365,6 +383,8 @@ class Page {
     on("save-csv", HTMLButtonElement, "click", () => save(`${fileName(this.lot)}-marks.csv`, marksCsv(this.marks), "text/csv"));
     on("print", HTMLButtonElement, "click", () => void this.#layOut().then(() => print()));
     addEventListener("beforeprint", () => void this.#layOut());
+    const printing = matchMedia("print");
+    printing.addEventListener("change", () => printing.matches && void this.#layOut());
     byId("colours", HTMLSelectElement).append(...Object.keys(this.colourMaps).map((name) => make("option", {}, name)));
     on("colours", HTMLSelectElement, "change", (field) => this.#recolour(field.value));
     addEventListener("resize", () => {
@@ -424,12 +444,44 @@ class Page {
     place.replaceChildren(`Saved as ${name}. To take it over into the results, OUT being their folder: `, make("code", {}, command));
   }
 
+  /** The images that are chosen; without a filter those that are flagged, marked or have a remark, if there are any. */
+  #printed() {
+    const all = counted(this.lot.rows.length, "image");
+    const filters = filtersOf(this.choice);
+    if (filters.length) return { rows: this.chosen, showing: `${this.chosen.length.toLocaleString("en")} of ${all}: ${filters.join(", ")}` };
+    const said = (/** @type {Row} */ row) => Object.values(this.marks.get(row.entry.name)).some(Boolean);
+    const flagged = this.chosen.filter((row) => ["reject", "review"].includes(this.verdicts[row.index]) || said(row));
+    if (flagged.length) return { rows: flagged, showing: `${flagged.length.toLocaleString("en")} of ${all}: those that are flagged, marked or have a remark` };
+    return { rows: this.chosen, showing: `all ${all}` };
+  }
+
+  /**
+   * Where a row's map reaches the limit, in words.
+   * @param {Row} row
+   */
+  #where(row) {
+    const grid = gridOf(row);
+    const regions = regionsIn(row, grid && fieldOf(grid), this.limits, pixelLimit(this.lot, this.limits));
+    return regions.slice(0, 1).map((r) => `${placeOf(r)}${regions.length > 1 ? `, and ${regions.length - 1} more` : ""}`).join("");
+  }
+
   #layOut() {
-    const { lot } = this;
+    const { lot, limits } = this;
+    const { rows, showing } = this.#printed();
+    const from = [limits.reject !== null && `reject from ${distance(limits.reject, 4)}`, limits.review !== null && `review from ${distance(limits.review, 4)}`].filter(Boolean).join(", ");
     return layOut(byId("paper", HTMLElement), {
       title: byId("title", HTMLElement).textContent ?? "",
-      summary: `${subtitle(lot)}. ${byId("meaning", HTMLElement).textContent}`,
-      rows: this.chosen,
+      lines: [
+        subtitle(lot),
+        byId("meaning", HTMLElement).textContent ?? "",
+        from && `Limits${limits.moved ? " of whoever printed this" : ""}: ${from} (${judgedWord(lot)}).`,
+        ...lot.part.warnings.map((text) => `Warning: ${shownName(text)}`),
+        `Showing ${showing}. Printed ${new Date().toLocaleString("sv").slice(0, 16)} by musc-edge ${this.version}.`,
+      ].filter(Boolean),
+      judged: judgedWord(lot),
+      rows,
+      heat: (row) => this.#heat(row),
+      where: (row) => this.#where(row),
       word: (row) => wordOf(row, this.verdicts[row.index], this.marks.get(row.entry.name).mark),
       mark: (row) => this.marks.get(row.entry.name),
     });
@@ -476,7 +528,7 @@ function on(id, kind, event, act) {
 
 /** @param {Row} row */
 function address(row) {
-  return `#image=${percent(row.entry.name)}`;
+  return addressOf(row.entry.name);
 }
 
 /**

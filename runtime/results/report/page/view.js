@@ -1,9 +1,9 @@
 /** The large view of one image: its map, where that reaches the limit, what is known of it, and a mark. */
 
 import { drawMap, drawRamp, fitted } from "./colour.js";
-import { fieldOf, outline, regionsFrom, regionsOf } from "./contours.js";
+import { fieldOf, isPoint, outline, regionsFrom, regionsOf } from "./contours.js";
 import { gridOf } from "./data.js";
-import { button, isolated, make, makeSvg } from "./dom.js";
+import { button, imageLink, isolated, make, makeSvg } from "./dom.js";
 import { verdictWithout, WORDS } from "./judge.js";
 import { counted, distance } from "./text.js";
 import { Zoom } from "./zoom.js";
@@ -22,6 +22,7 @@ import { Zoom } from "./zoom.js";
  * @property {() => "score" | "raw_score"} judgedBy
  * @property {(row: Row, verdict: Verdict, mark: string) => string} word
  * @property {() => Limits} limits
+ * @property {(row: Row) => string[]} copies the other images of its shot
  * @property {() => number | null} pixelLimit
  * @property {() => Colours} colours
  * @property {() => number} scored how many images have a score
@@ -33,6 +34,7 @@ import { Zoom } from "./zoom.js";
 
 const UNIT = 1e-6; // in which limits and peaks are written
 const LONGEST = 384; // points of a drawn map
+const NEAR_EDGE = 0.1; // part of a side on which there is no room for a number
 const MOST_REGIONS = 12; // in the table
 
 export class View {
@@ -91,7 +93,7 @@ export class View {
     if (!this.row || !this.dialog.open) return;
     const field = this.#field();
     const limit = this.host.pixelLimit();
-    const regions = this.#regions(field, limit);
+    const regions = regionsIn(this.row, field, this.host.limits(), limit);
     this.#drawPicture(this.row, field, limit, regions);
     this.#drawSide(this.row, regions, limit);
     this.#fit();
@@ -145,18 +147,6 @@ export class View {
   }
 
   /**
-   * Those of the results at their own limit, else those of the map.
-   * @param {import("./contours.js").Field | null} field
-   * @param {number | null} limit
-   */
-  #regions(field, limit) {
-    if (!this.row || limit === null) return [];
-    const known = this.row.entry.regions;
-    if (known && !this.host.limits().moved) return regionsFrom(known);
-    return field ? regionsOf(field, limit - UNIT / 2, this.row.width, this.row.height) : [];
-  }
-
-  /**
    * @param {Row} row
    * @param {import("./contours.js").Field | null} field
    * @param {number | null} limit
@@ -180,7 +170,7 @@ export class View {
       const path = outline(field, limit - UNIT / 2, width, height);
       drawing.append(makeSvg("path", { d: path, class: "outline under" }), makeSvg("path", { d: path, class: "outline" }));
     }
-    drawing.append(...regions.slice(0, MOST_REGIONS).map((r) => makeSvg("rect", { x: r.x, y: r.y, width: r.width, height: r.height, class: "region" })));
+    drawing.append(...regions.slice(0, MOST_REGIONS).filter((r) => !isPoint(r)).map((r) => makeSvg("rect", { x: r.x, y: r.y, width: r.width, height: r.height, class: "region" })));
     this.picture.replaceChildren(...parts, drawing, ...regions.slice(0, MOST_REGIONS).map((r, i) => this.#number(r, i + 1, row)));
     for (const [layer, on] of Object.entries(this.shows)) {
       this.picture.classList.toggle(`with-${layer}`, on);
@@ -206,6 +196,8 @@ export class View {
    */
   #number(region, number, row) {
     const label = make("span", { class: "number" }, String(number));
+    label.classList.toggle("below", region.peakY < row.height * NEAR_EDGE);
+    label.classList.toggle("before", region.peakX > row.width * (1 - NEAR_EDGE));
     label.style.left = `${(100 * region.peakX) / row.width}%`;
     label.style.top = `${(100 * region.peakY) / row.height}%`;
     return label;
@@ -282,6 +274,8 @@ export class View {
       facts.push([judged[1], distance(row.raw, 4)], [judged[0], distance(row.score, 4)], ["Rank", `${row.rank} of ${this.host.scored()}`]);
     } else facts.push(["Status", row.entry.status]);
     if (row.entry.p !== undefined) facts.push(["p", `${row.entry.p.toPrecision(2)}: the share of good images expected to score this high`]);
+    const copies = this.host.copies(row);
+    if (copies.length) facts.push(["A copy of", make("span", {}, ...copies.flatMap((name, i) => [i ? ", " : "", imageLink(name)]))]);
     if (row.entry.size) facts.push(["Size", `${row.width} × ${row.height} pixels`]);
     if (row.scored && row.entry.error) facts.push(["Missing", row.entry.error]);
     if (row.scored && row.entry.no_picture) facts.push(["Picture", row.entry.no_picture]);
@@ -300,10 +294,11 @@ export class View {
     if (!regions.length) return [make("p", { class: "quiet" }, title)];
     const head = make("tr", {}, ...["No.", "Peak", "Area, px", "Place, px"].map((text) => make("th", { scope: "col" }, text)));
     const rows = regions.slice(0, MOST_REGIONS).map((r, i) =>
-      make("tr", {}, make("th", { scope: "row" }, String(i + 1)), make("td", {}, distance(r.peak)), make("td", {}, Math.round(r.area).toLocaleString("en")), make("td", {}, `${r.x}, ${r.y}`)),
+      make("tr", {}, make("th", { scope: "row" }, String(i + 1)), make("td", {}, distance(r.peak)), make("td", {}, isPoint(r) ? "a point" : Math.round(r.area).toLocaleString("en")), make("td", {}, `${r.x}, ${r.y}`)),
     );
+    const why = "A region is where the map reaches the limit, at the image's own size; the glow around it lies below. The raw score is the map's largest value at the model's size, so that peaks differ a little from it.";
     const rest = regions.length - MOST_REGIONS;
-    return [make("table", {}, make("caption", {}, title), make("thead", {}, head), make("tbody", {}, ...rows)), ...(rest > 0 ? [make("p", { class: "quiet" }, `and ${rest} more`)] : [])];
+    return [make("table", {}, make("caption", {}, title), make("thead", {}, head), make("tbody", {}, ...rows)), make("p", { class: "quiet small" }, why), ...(rest > 0 ? [make("p", { class: "quiet" }, `and ${rest} more`)] : [])];
   }
 
   /** @param {string} mark */
@@ -336,6 +331,21 @@ export class View {
     event.preventDefault();
     act();
   }
+}
+
+/**
+ * The regions of an image: those of the results at their own limit, else those of the map.
+ * @param {Row} row
+ * @param {import("./contours.js").Field | null} field
+ * @param {Limits} limits
+ * @param {number | null} limit on the map's values
+ * @returns {Region[]}
+ */
+export function regionsIn(row, field, limits, limit) {
+  if (limit === null) return [];
+  const known = row.entry.regions;
+  if (known && !limits.moved) return regionsFrom(known);
+  return field ? regionsOf(field, limit - UNIT / 2, row.width, row.height) : [];
 }
 
 /**

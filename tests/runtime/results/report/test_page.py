@@ -100,7 +100,7 @@ def test_the_worst_comes_first_and_what_was_not_scored_last(browser: Browser, lo
         assert last.locator(".verdict").inner_text() == "unreadable"
         assert page.locator(".card .score").first.inner_text() == f"{max(SCORES):.3f}"
         assert page.locator(".card").first.get_attribute("data-rank") == "1"
-        assert page.locator("#warnings li").all_inner_texts() == ["be careful"]
+        assert page.locator("#warnings .warnings li").all_inner_texts() == ["be careful"]
         assert count(page, "unjudged") == len(NAMES)
         assert count(page, "not scored") == 1
 
@@ -235,6 +235,11 @@ def test_search_filter_and_order(browser: Browser, judged: Path) -> None:
         assert said.inner_text() == "1 image with such a name, hidden by the filters: Not scored."
         page.locator("#show-hidden").click()
         assert names(page) == ["day1/one.png"]
+        page.keyboard.press("Escape")
+        page.locator("#search").press("Enter")  # the only one that is left
+        until(page, "document.querySelector('#view').open")
+        assert page.locator("#view-name").inner_text() == "day1/one.png"
+        page.keyboard.press("Escape")
         page.locator("#clear").click()
         assert (len(names(page)), page.locator("#search").input_value()) == (len(NAMES) + 1, "")
         assert page.locator("#clear").is_hidden()
@@ -499,15 +504,26 @@ def test_what_is_printed(browser: Browser, judged: Path) -> None:
         until(page, "window.printed")
         page.emulate_media(media="print")
         assert page.locator("#paper tbody tr").count() == 4
-        assert page.locator("#paper tbody tr").first.inner_text().split("\t")[2:5] == [
-            WORST,
-            "0.690",
-            "Reject",
-        ]
+        cells = page.locator("#paper tbody tr").first.inner_text().split("\t")
+        assert cells[3:6] == [WORST, "0.690", "Reject"]
+        assert "Showing 4 of 15 images: Reject." in page.locator("#paper").inner_text()
         assert page.locator("main").is_hidden()
         assert page.evaluate(
             "[...document.querySelectorAll('#paper img')].every((each) => each.naturalWidth > 0)"
         )
+
+
+def test_a_print_of_a_fresh_page_in_the_dark_has_the_flagged_images(browser: Browser, judged: Path) -> None:
+    with opened(browser, judged / "report.html", color_scheme="dark") as page:
+        page.emulate_media(media="print")
+        until(page, "document.querySelectorAll('#paper tbody tr').length === 8")
+        text = page.locator("#paper").inner_text()
+        assert "Limits: reject from 0.6000, review from 0.4800 (score)." in text
+        assert "Warning: be careful" in text
+        assert "Showing 8 of 15 images: those that are flagged, marked or have a remark." in text
+        assert page.locator("#paper canvas").count() == 8
+        ink = "getComputedStyle(document.querySelector('#paper td')).color"
+        assert page.evaluate(ink) == "rgb(27, 28, 30)"
 
 
 # ---- large lots ------------------------------------------------------------------------------
