@@ -45,11 +45,11 @@ export function showWarnings(place, lot) {
   const items = warnings.map((text) => make("li", {}, shownName(text)));
   const narrow = matchMedia("(max-width: 46rem)").matches;
   const rest = items.splice(narrow ? 0 : SHOWN);
-  const shown = items.length ? [make("h2", {}, warnings.length === 1 ? "Warning" : "Warnings"), make("ul", { class: "warnings" }, ...items)] : [];
-  place.replaceChildren(...shown);
-  if (rest.length) place.append(folded(counted(rest.length, narrow ? "warning" : "more warning"), rest));
-  if (warnings.length && unscored.length) place.append(folded(`Not scored: ${counted(unscored.length, "file")}, and why`, unscored.map(({ entry }) => make("li", {}, imageLink(entry.name), `: ${shownName(entry.error || entry.status)}`))));
-  if (notes.length) place.append(folded(`${counted(notes.length, "note")}: ${shownName(notes[0])}`, notes.slice(1).map((text) => make("li", {}, shownName(text)))));
+  const body = make("div", {}, make("ul", { class: "warnings" }, ...items));
+  place.replaceChildren(...(items.length ? [make("h2", {}, warnings.length === 1 ? "Warning" : "Warnings")] : []), body);
+  if (rest.length) body.append(folded(counted(rest.length, narrow ? "warning" : "more warning"), rest));
+  if (warnings.length && unscored.length) body.append(folded(`Not scored: ${counted(unscored.length, "file")}, and why`, unscored.map(({ entry }) => make("li", {}, imageLink(entry.name), `: ${shownName(entry.error || entry.status)}`))));
+  if (notes.length) body.append(folded(`${counted(notes.length, "note")}: ${shownName(notes[0])}`, notes.slice(1).map((text) => make("li", {}, shownName(text)))));
 }
 
 /**

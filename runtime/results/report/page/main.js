@@ -299,7 +299,7 @@ class Page {
     const { marks, remarks } = this.marks.sizes;
     const kept = this.marks.kept && this.limitsKept;
     const what = [marks && counted(marks, "mark"), remarks && counted(remarks, "remark"), this.limits.moved && "my limits"].filter(Boolean).join(", ");
-    byId("saving", HTMLElement).textContent = what ? `Save ${what}` : "Save marks";
+    byId("saving", HTMLElement).textContent = !what ? "Save marks" : this.#file() === this.marks.saved ? `Saved: ${what}` : `Save ${what}`;
     document.body.classList.toggle("not-kept", !kept);
     byId("not-kept", HTMLElement).hidden = kept;
   }
@@ -433,11 +433,20 @@ class Page {
     this.view.refresh();
   }
 
-  #save() {
+  /** The file for the results. */
+  #file() {
     // A limit is one lot's; of several groups it is that of the one that is open, which the marks do not tell.
     const one = this.lots.length === 1;
+    return marksJson(this.lot, this.marks, one ? this.limits : { reject: null, review: null });
+  }
+
+  #save() {
+    const one = this.lots.length === 1;
     const name = `${fileName(this.lot)}-marks.json`;
-    save(name, marksJson(this.lot, this.marks, one ? this.limits : { reject: null, review: null }), "application/json");
+    const text = this.#file();
+    save(name, text, "application/json");
+    this.marks.noteSaved(text);
+    this.#kept();
     const command = `musc-edge verdict OUT --marks ${name}${one && this.limits.moved && this.limits.reject !== null ? " --threshold-of-marks" : ""}`;
     const place = byId("saved", HTMLElement);
     place.hidden = false;

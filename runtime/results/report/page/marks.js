@@ -79,6 +79,8 @@ export class Marks {
       for (const [name, mark] of Object.entries(part.verdicts?.marks ?? {})) this.known.set(name, mark);
     }
     this.kept = this.#restore();
+    /** @type {unknown} */
+    this.saved = kept(`${this.key} saved`); // text of the latest file
   }
 
   /** @param {string} name */
@@ -104,6 +106,15 @@ export class Marks {
   get sizes() {
     const all = [...this.known.values()];
     return { marks: all.filter(({ mark }) => mark).length, remarks: all.filter(({ remark }) => remark).length };
+  }
+
+  /**
+   * Note that a file with this text was saved.
+   * @param {string} text
+   */
+  noteSaved(text) {
+    this.saved = text;
+    keep(`${this.key} saved`, text);
   }
 
   /** Whether the browser keeps them. */

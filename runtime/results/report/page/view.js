@@ -273,7 +273,7 @@ export class View {
       const judged = this.host.judgedBy() === "score" ? ["Score (judged)", "Raw score (not judged)"] : ["Score (after rescoring, not judged)", "Raw score (judged)"];
       facts.push([judged[1], distance(row.raw, 4)], [judged[0], distance(row.score, 4)], ["Rank", `${row.rank} of ${this.host.scored()}`]);
     } else facts.push(["Status", row.entry.status]);
-    if (row.entry.p !== undefined) facts.push(["p", `${row.entry.p.toPrecision(2)}: the share of good images expected to score this high`]);
+    if (row.entry.p !== undefined) facts.push(["Share of good images expected to score this high (p)", row.entry.p.toPrecision(2)]);
     const copies = this.host.copies(row);
     if (copies.length) facts.push(["A copy of", make("span", {}, ...copies.flatMap((name, i) => [i ? ", " : "", imageLink(name)]))]);
     if (row.entry.size) facts.push(["Size", `${row.width} × ${row.height} pixels`]);

@@ -291,6 +291,7 @@ def test_limits_push_each_other_go_back_and_outlast_a_reload(
         assert page.locator("#saving").inner_text() == "Save my limits"
         marks = read_marks(saved(page, "#save-json", tmp_path))
         assert (marks.threshold, marks.review_from) == (0.549, 0.5)
+        assert page.locator("#saving").inner_text() == "Saved: my limits"
         assert page.locator("#saved code").inner_text().endswith("-marks.json --threshold-of-marks")
     rejudge(judged, Request(Threshold(0.7)))
     with opened(browser, judged / "report.html") as page:
@@ -432,6 +433,7 @@ def test_marks_are_kept_saved_and_taken_over(browser: Browser, judged: Path, tmp
         assert page.locator("#saving").inner_text() == "Save 2 marks, 1 remark"
         page.select_option("#marked", "bad")
         assert names(page) == ["caf\\xe9.png"]
+        assert page.locator(".card").first.get_attribute("data-note") == "marked bad, remark"
         as_json, as_csv = saved(page, "#save-json", tmp_path), saved(page, "#save-csv", tmp_path)
     expected = {WORST: Mark("good"), "caf\udce9.png": Mark("bad", 'a "scratch", = <b>\nsecond line')}
     marks = read_marks(as_json)
