@@ -126,6 +126,7 @@ class Page {
 
   /** @param {Limits} limits */
   setLimits(limits) {
+    byId("limit-wrong", HTMLElement).hidden = true;
     const of = limitsOf(this.lot);
     this.allLimits[this.number] = limits.reject === of.reject && limits.review === of.review ? of : limits;
     this.limitsKept = keepLimits(this.lot, this.limits);
@@ -413,10 +414,10 @@ class Page {
     const highest = this.lot.rows.reduce((most, row) => Math.max(most, row.scored ? row.value : 0), 0);
     const high = value !== null && !wrong && value > highest;
     field.setAttribute("aria-invalid", String(wrong));
+    if (!wrong) this.setLimits(moved(this.limits, value));
     const said = byId("limit-wrong", HTMLElement);
     said.hidden = !wrong && !high;
     said.textContent = wrong ? `“${field.value.trim()}” is no limit: give a distance from 0 to ${FARTHEST}, such as 0.6, or nothing for no limit.` : `No image has as much: the highest ${judgedWord(this.lot)} is ${distance(highest, 4)}.`;
-    if (!wrong) this.setLimits(moved(this.limits, value));
   }
 
   /** @param {boolean} all */

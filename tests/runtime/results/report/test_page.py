@@ -101,6 +101,9 @@ def test_the_worst_comes_first_and_what_was_not_scored_last(browser: Browser, lo
         assert page.locator(".card .score").first.inner_text() == f"{max(SCORES):.3f}"
         assert page.locator(".card").first.get_attribute("data-rank") == "1"
         assert page.locator("#warnings .warnings li").all_inner_texts() == ["be careful"]
+        assert page.locator("#warnings details").first.text_content() == (
+            "Not scored: 1 file, and whybroken.png: no <b>image</b> at all"
+        )
         assert count(page, "unjudged") == len(NAMES)
         assert count(page, "not scored") == 1
 
@@ -332,6 +335,8 @@ def test_a_limit_is_moved_by_keys_and_typed(page: Page) -> None:
     page.locator("#limit").fill("1.5")
     page.keyboard.press("Enter")
     assert "the highest score is 0.6900" in page.locator("#limit-wrong").inner_text()
+    page.locator("#reset").click()
+    assert page.locator("#limit-wrong").is_hidden()
 
 
 # ---- keys, the large view --------------------------------------------------------------------
@@ -543,6 +548,12 @@ def test_few_of_many_images_are_in_the_page(browser: Browser, tmp_path: Path) ->
         assert names(page)[-1] == "image1999.png"
         assert page.locator(".card").last.get_attribute("aria-label") is not None
         assert page.locator("#images li").last.get_attribute("aria-posinset") == "2000"
+        page.locator(".card").last.click()
+        until(page, "document.querySelector('#view').open")
+        page.locator(".side").get_by_role("link", name="image0000.png").click()  # it is a copy of that
+        until(page, "document.querySelector('#view-name').textContent === 'image0000.png'")
+        page.keyboard.press("Escape")
+        until(page, "!location.hash && !document.querySelector('#view').open")
 
 
 def many(images: int) -> tuple[dict[str, Any], list[tuple[dict[str, Any], list[dict[str, Any]]]]]:
@@ -554,6 +565,7 @@ def many(images: int) -> tuple[dict[str, Any], list[tuple[dict[str, Any], list[d
     ]
     facts = {
         "name": "", "lot": "lot", "found": False, "scale": {"low": 0.3, "high": 0.9},
+        "copies": [{"images": ["image0000.png", "image1999.png"]}],
         "warnings": [], "notes": [], "settings": {}, "bundle": {"sha256": "0", "backbone": "a ViT"},
     }  # fmt: skip
     return {"version": "1", "colours": colour_maps()}, [(facts, entries)]
