@@ -34,7 +34,7 @@ def add_parser(commands: Any) -> None:
         help="what a person said, from the report (JSON) or as a table with the columns image, mark (good or "
         "bad), remark; goes before the rule, replaces earlier marks, and stays until --clear")  # fmt: skip
     add("--threshold-of-marks", action="store_true",
-        help="take the threshold that the person chose in the report for the rule")  # fmt: skip
+        help="take the limits that the person chose in the report for the rule")  # fmt: skip
     add("--coco", type=Path, metavar="FILE", help="also write the regions as COCO annotations")
     add("--label-studio", type=Path, metavar="FILE",
         help="also write tasks with the regions as predictions, for Label Studio")  # fmt: skip
@@ -89,7 +89,7 @@ def _request(args: argparse.Namespace) -> Request:
             raise UsageError(
                 "--threshold-of-marks takes --marks with a file that has a threshold, and no rule."
             )
-        rule = Threshold(marks.threshold, by=marks.judged_by)
+        rule = Threshold(marks.threshold, marks.review_from, marks.judged_by)
     return Request(rule, marks, args.min_region, args.clear)
 
 

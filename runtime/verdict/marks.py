@@ -42,8 +42,8 @@ class Mark:
 class Marks:
     """The content of a file of marks, by the image's name.
 
-    ``lot`` and ``bundle`` are those of the results that it is about, None in a table; ``threshold`` is the
-    limit that the person proposes, on the column ``judged_by``.
+    ``lot`` and ``bundle`` are those of the results that it is about, None in a table; ``threshold`` and
+    ``review_from``, below it, are the limits that the person proposes, on the column ``judged_by``.
     """
 
     path: Path
@@ -52,6 +52,7 @@ class Marks:
     bundle: str | None = None
     threshold: float | None = None
     judged_by: str | None = None
+    review_from: float | None = None
 
     def require_about(self, lot: str, bundle: str, names: Iterable[str]) -> None:
         """Raise LotError unless the marks are about this lot, bundle and images."""
@@ -111,11 +112,8 @@ def _from_json(path: Path, content: bytes) -> Marks:
             f"format {shortly(value.get('format'))} of schema {shortly(value.get('schema'))}, expected "
             f"{FORMAT!r} of schema {SCHEMA}"
         )
-    threshold, judged_by = value.get("threshold"), value.get("judged_by")
-    if threshold is not None and not (_is_number(threshold) and 0 <= threshold <= FARTHEST):
-        raise ValueError(
-            f"threshold {shortly(threshold)}, expected null or a distance from 0 to {FARTHEST:g}"
-        )
+    threshold, review_from, judged_by = map(value.get, ("threshold", "review_from", "judged_by"))
+    _require_limits(threshold, review_from)
     if judged_by not in COLUMNS:
         raise ValueError(f"judged_by {shortly(judged_by)}, expected {' or '.join(COLUMNS)}")
     lot, bundle = (from_json(str, value.get(name), name) for name in ("lot", "bundle"))
@@ -123,7 +121,15 @@ def _from_json(path: Path, content: bytes) -> Marks:
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise ValueError("its marks are no list of objects")
     marks = _marks((row.get("image"), row.get("mark"), row.get("remark", "")) for row in rows)
-    return Marks(path, marks, lot, bundle, threshold, judged_by)
+    return Marks(path, marks, lot, bundle, threshold, judged_by, review_from)
+
+
+def _require_limits(threshold: Any, review_from: Any) -> None:
+    for name, limit in (("threshold", threshold), ("review_from", review_from)):
+        if limit is not None and not (_is_number(limit) and 0 <= limit <= FARTHEST):
+            raise ValueError(f"{name} {shortly(limit)}, expected null or a distance from 0 to {FARTHEST:g}")
+    if review_from is not None and (threshold is None or review_from >= threshold):
+        raise ValueError(f"review_from {shortly(review_from)}, expected null or less than the threshold")
 
 
 def _from_csv(path: Path, content: bytes) -> Marks:

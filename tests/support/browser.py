@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -59,6 +60,17 @@ def opened(
         assert troubles == []
     finally:
         context.close()
+
+
+def until(page: Page, condition: str) -> None:
+    """Wait for a condition in JavaScript.
+
+    Playwright's own waiting evaluates a condition that is not yet true by ``eval``, which the report forbids.
+    """
+    end = time.monotonic() + PATIENCE / 1000
+    while not page.evaluate(condition):
+        assert time.monotonic() < end, condition
+        page.wait_for_timeout(20)
 
 
 def _is_local(url: str) -> bool:

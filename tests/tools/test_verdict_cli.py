@@ -167,6 +167,10 @@ def test_marks_with_the_threshold_that_the_person_chose(out: Path, tmp_path: Pat
     assert run.returncode == 0, run.stderr
     assert [name for name, word in verdicts(out).items() if word == "reject"] == ["5.png"]
     assert "and 1 mark of a person" in run.stdout
+    marks.write_text(json.dumps({**content, "review_from": 0.0}))
+    run = edge("verdict", out, "--marks", marks, "--threshold-of-marks")
+    assert run.returncode == 0, run.stderr
+    assert "review" in verdicts(out).values()
     assert edge("verdict", out, "--clear").returncode == 0
     assert set(verdicts(out).values()) == {""}
     marks.write_text(json.dumps({**content, "bundle": "other"}))

@@ -42,6 +42,8 @@ def test_json(path: Path) -> None:
     marks = read_marks(write(path))
     assert marks.marks == EXPECTED
     assert (marks.lot, marks.bundle, marks.threshold, marks.judged_by) == ("lot", "ab" * 32, 0.45, "score")
+    assert marks.review_from is None  # files of earlier versions do not have it
+    assert read_marks(write(path, review_from=0.4)).review_from == 0.4
     assert read_marks(write(path, threshold=None)).threshold is None
 
 
@@ -68,6 +70,9 @@ def test_remarks_may_be_left_out_of_a_table(path: Path) -> None:
         ({"threshold": "0.5"}, "threshold"),
         ({"threshold": 7}, "threshold 7"),
         ({"threshold": True}, "threshold"),
+        ({"review_from": "0.4"}, "review_from '0.4', expected null or a distance"),
+        ({"review_from": 0.45}, "review_from 0.45, expected null or less than the threshold"),
+        ({"review_from": 0.4, "threshold": None}, "expected null or less than the threshold"),
         ({"judged_by": "lot_score"}, "judged_by"),
         ({"lot": 3}, "lot is 3"),
         ({"marks": {"1.png": "bad"}}, "no list of objects"),

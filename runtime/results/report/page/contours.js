@@ -18,6 +18,25 @@ import { upsampled } from "./colour.js";
  * @property {number} peakY
  */
 
+const LEAST = 16; // pixels of a region that has a size: fewer are a point
+
+/**
+ * Whether a region is a point rather than an area: the map's highest spot just reaches the limit.
+ * @param {Region} region
+ */
+export function isPoint({ area }) {
+  return area < LEAST;
+}
+
+/**
+ * The place of a region in words, in pixels.
+ * @param {Region} region
+ */
+export function placeOf(region) {
+  const { x, y, width, height, peakX, peakY } = region;
+  return isPoint(region) ? `a point at ${peakX}, ${peakY}` : `${width} × ${height} at ${x}, ${y}`;
+}
+
 const POINTS = 8; // of the field between two cells of the grid
 const MOST = 512; // points a side
 

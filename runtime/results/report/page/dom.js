@@ -1,5 +1,7 @@
 /** Make elements; text is only ever set as text. */
 
+import { addressOf, shownName } from "./text.js";
+
 /** @typedef {Node | string} Child */
 
 /**
@@ -60,6 +62,14 @@ export function button(text, act, attributes = {}) {
  */
 export function isolated(text) {
   return make("bdi", {}, text);
+}
+
+/**
+ * A link to an image's large view.
+ * @param {string} name
+ */
+export function imageLink(name) {
+  return make("a", { href: addressOf(name) }, isolated(shownName(name)));
 }
 
 /**

@@ -1,6 +1,6 @@
 /** What is to be known of a lot besides its images: warnings, notes, copies, settings, bundle, timings. */
 
-import { isolated, make } from "./dom.js";
+import { imageLink, isolated, make } from "./dom.js";
 import { counted, shownName } from "./text.js";
 
 /** @typedef {import("./data.js").Lot} Lot */
@@ -13,14 +13,25 @@ const KEYS = [
   ["G, B", "mark as good, as bad; again: take the mark back"],
   ["H, O, R", "heatmap, outline, regions"],
   ["+, −, 0", "zoom in, out, back; wheel, two fingers and double click do too"],
-  ["Escape", "back to all images"],
+  ["Escape", "back to all images; on a limit, back to where it was"],
   ["/", "search"],
 ];
+const WORDS = [
+  ["raw score", "how unlike the rest the most unusual spot of an image is: the largest value of its map"],
+  ["score", "the raw score after rescoring: evened out among images of the lot that look alike"],
+  ["p", "the share of good images that is expected to score this high: small is suspicious"],
+  ["Gumbel distribution", "a curve for the largest of many values; verdicts by “auto” take good images to lie on it, and do not know whether they do"],
+  ["aims at", "what a rule tries, no guarantee: whether it is met can only be seen on images of which somebody knows what they are"],
+  ["ViT", "the neural network (vision transformer) that turns patches of an image into numbers"],
+  ["degrees", "how large the neighbourhoods are, in patches, over which those numbers are averaged"],
+  ["interval", "which of an image's distances to the others count: 0 to 0.3 is the lowest 30 %"],
+  ["judges", "the other images that an image is compared with"],
+];
 const HELP = [
-  "Every image was compared with the others of the lot, patch by patch. Its score is a distance: how unlike the rest its most unusual spot is. It is no probability, and no score by itself means good or bad.",
+  "Every image was compared with the others of the lot, patch by patch. Its scores are distances: how unlike the rest its most unusual spot is. They are no probabilities, and none by itself means good or bad.",
   "A heatmap shows where. All share one scale: what is ordinary for this lot stays clear, what is as unusual as its worst image is brightest.",
   "An image whose score is at the reject limit or above is a reject, at the review limit or above one to look at. “Not flagged” does not mean good: only that nothing in it stands out from this lot. A defect that many images share does not stand out.",
-  "Marks and remarks stay in this browser until they are saved as a file; musc-edge verdict OUT --marks FILE takes that file over into the results.",
+  "Marks, remarks and limits stay in this browser until they are saved. Save them for the results (JSON); musc-edge verdict OUT --marks FILE takes that file over into the results, OUT being their folder, and with --threshold-of-marks the limits too. The table (CSV) has marks and remarks alone.",
 ];
 
 /**
@@ -28,12 +39,27 @@ const HELP = [
  * @param {Lot} lot
  */
 export function showWarnings(place, lot) {
-  const { warnings } = lot.part;
-  place.hidden = !warnings.length;
+  const { warnings, notes } = lot.part;
+  const unscored = lot.rows.filter((row) => !row.scored);
+  place.hidden = !warnings.length && !notes.length;
   const items = warnings.map((text) => make("li", {}, shownName(text)));
-  const rest = items.splice(SHOWN);
-  place.replaceChildren(make("h2", {}, warnings.length === 1 ? "Warning" : "Warnings"), make("ul", {}, ...items));
-  if (rest.length) place.append(make("details", {}, make("summary", {}, `${counted(rest.length, "more warning")}`), make("ul", {}, ...rest)));
+  const narrow = matchMedia("(max-width: 46rem)").matches;
+  const rest = items.splice(narrow ? 0 : SHOWN);
+  const body = make("div", {}, make("ul", { class: "warnings" }, ...items));
+  place.replaceChildren(...(items.length ? [make("h2", {}, warnings.length === 1 ? "Warning" : "Warnings")] : []), body);
+  if (rest.length) body.append(folded(counted(rest.length, narrow ? "warning" : "more warning"), rest));
+  if (warnings.length && unscored.length) body.append(folded(`Not scored: ${counted(unscored.length, "file")}, and why`, unscored.map(({ entry }) => make("li", {}, imageLink(entry.name), `: ${shownName(entry.error || entry.status)}`))));
+  if (notes.length) body.append(folded(`${counted(notes.length, "note")}: ${shownName(notes[0])}`, notes.slice(1).map((text) => make("li", {}, shownName(text)))));
+}
+
+/**
+ * A list under its title; the title alone where it is empty.
+ * @param {string} title
+ * @param {Node[]} items
+ */
+function folded(title, items) {
+  if (!items.length) return make("p", {}, title);
+  return make("details", {}, make("summary", {}, title), make("ul", {}, ...items));
 }
 
 /**
@@ -42,11 +68,13 @@ export function showWarnings(place, lot) {
  * @param {string} version
  */
 export function showFacts(place, lot, version) {
-  const { notes, copies = [] } = lot.part;
-  const parts = [section("How to read this page", ...HELP.map((text) => make("p", {}, text)))];
-  if (notes.length) parts.push(section(counted(notes.length, "note"), make("ul", {}, ...notes.map((text) => make("li", {}, shownName(text))))));
+  const { copies = [] } = lot.part;
+  const help = section("How to read this page", ...HELP.map((text) => make("p", {}, text)), make("h3", {}, "Words"), pairs(WORDS));
+  const origin = section("How the scores came about", ...origins(lot, version));
+  [help.id, origin.id] = ["facts-help", "facts-origins"];
+  const parts = [help, origin];
   if (copies.length) parts.push(section(`Copies: ${counted(copies.length, "group")}`, ...copyList(copies)));
-  parts.push(section("How the scores came about", ...origins(lot, version)), section("Keys", pairs(KEYS)));
+  parts.push(section("Keys", pairs(KEYS)));
   place.replaceChildren(...parts);
 }
 
@@ -62,8 +90,8 @@ function section(title, ...content) {
  * @param {{images: string[], same_bytes: string[]}[]} copies
  */
 function copyList(copies) {
-  const items = copies.map(({ images }) => make("li", {}, ...images.flatMap((name, i) => [i ? ", " : "", isolated(shownName(name))])));
-  return [make("p", {}, "These show the same shot: they judge each other, and hide the defects that they share."), make("ul", {}, ...items)];
+  const items = copies.map(({ images }) => make("li", {}, ...images.flatMap((name, i) => [i ? ", " : "", imageLink(name)])));
+  return [make("p", {}, "These show the same shot: they judge each other, and hide the defects that they share. A copy is the same shot saved again; two photographs of one part are none, and are not listed here."), make("ul", {}, ...items)];
 }
 
 /**
@@ -74,8 +102,10 @@ function origins({ part }, version) {
   const { bundle, settings } = part;
   const seconds = Object.entries(part.timings_s ?? {}).filter(([, value]) => value >= 0.05);
   return [
+    make("h3", {}, "Lot"),
+    pairs([["folder", part.lot]]),
     make("h3", {}, "Bundle"),
-    pairs([["Folder of the lot", part.lot], ...entries(bundle)]),
+    pairs(entries(bundle)),
     make("h3", {}, "Settings"),
     pairs(entries(settings)),
     make("h3", {}, "Run"),

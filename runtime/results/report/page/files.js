@@ -9,16 +9,17 @@ import { nameBytes } from "./text.js";
  * The file that `musc-edge verdict OUT --marks` reads.
  * @param {Lot} lot
  * @param {Marks} marks
- * @param {number | null} threshold
+ * @param {import("./judge.js").Pair} limits
  */
-export function marksJson(lot, marks, threshold) {
+export function marksJson(lot, marks, { reject, review }) {
   return `${JSON.stringify(
     {
       format: "musc-edge marks",
       schema: 1,
       lot: lot.part.lot,
       bundle: lot.part.bundle.sha256,
-      threshold,
+      threshold: reject,
+      review_from: reject !== null && review !== null && review < reject ? review : null,
       judged_by: lot.judgedBy,
       marks: marks.entries().map(([image, { mark, remark }]) => ({ image, mark, remark })),
     },

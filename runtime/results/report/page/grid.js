@@ -1,7 +1,7 @@
 /** The images as cards; only those in sight are in the page. */
 
 import { make, oncePerFrame } from "./dom.js";
-import { distance, shortened } from "./text.js";
+import { distance, shortened, shownName } from "./text.js";
 
 /** @typedef {import("./data.js").Row} Row */
 /** @typedef {import("./judge.js").Verdict} Verdict */
@@ -11,6 +11,8 @@ import { distance, shortened } from "./text.js";
  * @typedef {object} Painter
  * @property {(row: Row) => Verdict} verdict
  * @property {(row: Row) => string} mark
+ * @property {(row: Row) => string} remark
+ * @property {() => string} judgedWord what images are judged by
  * @property {(row: Row) => string} address
  * @property {(row: Row) => HTMLCanvasElement | null} heat
  * @property {(row: Row, verdict: Verdict) => string} word of a verdict
@@ -19,6 +21,7 @@ import { distance, shortened } from "./text.js";
 /** @typedef {{item: HTMLLIElement, link: HTMLAnchorElement, verdict: HTMLElement, heat: HTMLCanvasElement | null, shown: string}} Card */
 
 const NAME_LETTERS = 28;
+const FOLDER_LETTERS = 10;
 
 export class Grid {
   /**
@@ -171,11 +174,13 @@ export class Grid {
    */
   #card(row) {
     const verdict = make("span", { class: "verdict" });
-    const name = make("bdi", { class: "name", title: row.shown }, shortened(row.base, NAME_LETTERS));
+    const folder = row.folder && `${shortened(shownName(row.folder), FOLDER_LETTERS)}/`;
+    const name = make("bdi", { class: "name", title: row.shown }, shortened(row.base, NAME_LETTERS - folder.length));
+    if (folder) name.prepend(make("span", { class: "folder" }, folder));
     const link = make("a", { class: "card", href: this.painter.address(row), draggable: "false" }, this.#picture(row), name);
     if (row.scored) {
       link.dataset.rank = String(row.rank);
-      link.append(make("span", { class: "score" }, distance(row.value)));
+      link.append(make("span", { class: "score", title: this.painter.judgedWord() }, distance(row.value)));
     }
     link.append(verdict);
     return { item: make("li", {}, link), link, verdict, heat: null, shown: "" };
@@ -197,12 +202,14 @@ export class Grid {
     const verdict = this.painter.verdict(row);
     const mark = this.painter.mark(row);
     const word = this.painter.word(row, verdict);
-    if (card.shown === `${verdict} ${word} ${mark}`) return;
-    card.shown = `${verdict} ${word} ${mark}`;
+    const note = [mark && `marked ${mark}`, this.painter.remark(row) && "remark"].filter(Boolean).join(", ");
+    if (card.shown === `${verdict} ${word} ${note}`) return;
+    card.shown = `${verdict} ${word} ${note}`;
     card.link.dataset.verdict = verdict;
     card.link.dataset.mark = mark;
+    card.link.dataset.note = note;
     card.verdict.textContent = word;
-    const parts = [row.shown, row.scored && `rank ${row.rank}`, row.scored && `score ${distance(row.value)}`, word, mark && `marked ${mark}`];
+    const parts = [row.shown, row.scored && `rank ${row.rank}`, row.scored && `${this.painter.judgedWord()} ${distance(row.value)}`, word, note];
     card.link.setAttribute("aria-label", parts.filter(Boolean).join(", "));
   }
 

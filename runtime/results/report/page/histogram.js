@@ -8,8 +8,9 @@ import { distance } from "./text.js";
 /** @typedef {{low: number, high: number}} Span */
 
 const KINDS = /** @type {const} */ (["not flagged", "", "review", "reject"]); // from the bottom up
-const STEPS = 200; // of a limit moved by the arrow keys, from end to end
-const LARGE_STEPS = 20;
+const STEP = 0.001; // of a limit moved by the arrow keys, to the next multiple
+const TEXT_REM = 7; // room for what is written at a limit
+const LARGE_STEP = 0.01;
 
 /**
  * The values that the axis shows: the images', and a limit that is not far from them.
@@ -59,15 +60,35 @@ export function countsOf(rows, verdicts, span, bins) {
   return counts;
 }
 
+/**
+ * The next multiple of a step, up or down.
+ * @param {number} value
+ * @param {number} step below zero: down
+ */
+export function stepped(value, step) {
+  const size = Math.abs(step);
+  const near = value / size;
+  return (step > 0 ? Math.floor(near + 1e-6) + 1 : Math.ceil(near - 1e-6) - 1) * size;
+}
+
+/**
+ * What handles tell: a limit was moved, is about to be, or is to go back to where it was then.
+ * @typedef {object} Moves
+ * @property {(value: number | null) => void} reject
+ * @property {(value: number | null) => void} review
+ * @property {() => void} began
+ * @property {() => void} undone
+ */
+
 /** A limit that is moved by pointer, touch or keys: null at its right end. */
 class Handle {
   /**
-   * @param {string} name
-   * @param {(value: number | null) => void} moved
+   * @param {"reject" | "review"} name
+   * @param {Moves} moves
    */
-  constructor(name, moved) {
+  constructor(name, moves) {
     this.name = name;
-    this.moved = moved;
+    this.moves = moves;
     /** @type {number | null} */
     this.value = null;
     /** @type {Span} */
@@ -79,6 +100,7 @@ class Handle {
       this.text,
     );
     this.element.addEventListener("keydown", (event) => this.#key(event));
+    this.element.addEventListener("focus", () => moves.began());
     this.element.addEventListener("pointerdown", (event) => {
       event.stopPropagation();
       this.grab(event);
@@ -94,6 +116,7 @@ class Handle {
     event.preventDefault();
     this.element.setPointerCapture(event.pointerId);
     this.element.focus();
+    this.moves.began();
     this.#follow(event.clientX);
   }
 
@@ -116,6 +139,17 @@ class Handle {
     this.element.setAttribute("aria-valuetext", value === null ? "no limit" : `${distance(value)}: ${effect}`);
   }
 
+  /**
+   * Write what this limit is to the left of its line, if another limit's line is close on its right.
+   * @param {Handle} other
+   * @param {number} width of the track
+   */
+  keepClearOf(other, width) {
+    const rem = parseFloat(getComputedStyle(document.documentElement).fontSize);
+    const [here, there] = [this, other].map(({ value, span }) => (((value ?? span.high) - span.low) / (span.high - span.low)) * width);
+    if (there - here < TEXT_REM * rem && here > TEXT_REM * rem) this.element.classList.add("at-end");
+  }
+
   /** @param {number} clientX */
   #follow(clientX) {
     const box = /** @type {HTMLElement} */ (this.element.parentElement).getBoundingClientRect();
@@ -125,20 +159,20 @@ class Handle {
   /** @param {number} value */
   #set(value) {
     const { low, high } = this.span;
-    this.moved(value >= high - 1e-9 ? null : Math.round(Math.max(low, value) * 1e4) / 1e4);
+    this.moves[this.name](value >= high - 1e-9 ? null : Math.round(Math.max(low, value) * 1e4) / 1e4);
   }
 
   /** @param {KeyboardEvent} event */
   #key(event) {
     const { low, high } = this.span;
     const now = this.value ?? high;
-    const step = (high - low) / STEPS;
-    const large = (high - low) / LARGE_STEPS;
+    const [down, up] = [stepped(now, -STEP), stepped(now, STEP)];
     /** @type {Record<string, number>} */
     const to = {
-      ArrowLeft: now - step, ArrowDown: now - step, ArrowRight: now + step, ArrowUp: now + step,
-      PageDown: now - large, PageUp: now + large, Home: low, End: high,
+      ArrowLeft: down, ArrowDown: down, ArrowRight: up, ArrowUp: up,
+      PageDown: stepped(now, -LARGE_STEP), PageUp: stepped(now, LARGE_STEP), Home: low, End: high,
     };
+    if (event.key === "Escape") this.moves.undone();
     if (!(event.key in to) || event.altKey || event.ctrlKey || event.metaKey) return;
     event.preventDefault();
     event.stopPropagation();
@@ -150,13 +184,13 @@ class Handle {
 export class Histogram {
   /**
    * @param {HTMLElement} place
-   * @param {{reject: (value: number | null) => void, review: (value: number | null) => void}} moved
+   * @param {Moves} moves
    */
-  constructor(place, moved) {
+  constructor(place, moves) {
     this.plot = makeSvg("svg", { class: "bars", "aria-hidden": "true" });
     this.axis = makeSvg("svg", { class: "axis", "aria-hidden": "true" });
-    this.reject = new Handle("reject", moved.reject);
-    this.review = new Handle("review", moved.review);
+    this.reject = new Handle("reject", moves);
+    this.review = new Handle("review", moves);
     this.track = make("div", { class: "track" }, this.plot, this.review.element, this.reject.element);
     place.replaceChildren(this.track, this.axis);
     this.track.addEventListener("pointerdown", (event) => this.reject.grab(event));
@@ -167,6 +201,7 @@ export class Histogram {
     /** @type {Span} */
     this.span = { low: 0, high: 1 };
     this.size = { width: 0, height: 0 };
+    this.reviewed = false; // whether there was a limit for review
     this.drawn = new Float64Array(); // where each bar begins and how tall it is
   }
 
@@ -176,6 +211,7 @@ export class Histogram {
    */
   open(rows, limits) {
     this.rows = rows;
+    this.reviewed = false;
     this.span = spanOf(rows.map((row) => row.value), limits);
     this.size = { width: 0, height: 0 };
   }
@@ -203,10 +239,10 @@ export class Histogram {
   /** @param {number} width */
   #drawAxis(width) {
     const rem = parseFloat(getComputedStyle(document.documentElement).fontSize);
-    this.axis.setAttribute("viewBox", `0 0 ${width} ${1.5 * rem}`);
+    this.axis.setAttribute("viewBox", `0 0 ${width} ${2 * rem}`);
     const marks = ticksOf(this.span, Math.max(3, width / (7 * rem))).map(({ value, text }) => {
       const x = ((value - this.span.low) / (this.span.high - this.span.low)) * width;
-      return makeSvg("g", { transform: `translate(${x.toFixed(1)} 0)` }, makeSvg("line", { y2: 5 }), makeSvg("text", { y: 1.2 * rem, "text-anchor": x < 15 ? "start" : x > width - 15 ? "end" : "middle" }, text));
+      return makeSvg("g", { transform: `translate(${x.toFixed(1)} 0)` }, makeSvg("line", { y2: 5 }), makeSvg("text", { y: 1.75 * rem, "text-anchor": x < 15 ? "start" : x > width - 15 ? "end" : "middle" }, text));
     });
     this.axis.replaceChildren(...marks);
   }
@@ -230,9 +266,8 @@ export class Histogram {
    * @param {Verdict[]} verdicts
    * @param {{reject: number | null, review: number | null}} limits
    * @param {{reject: string, review: string}} effects
-   * @param {boolean} reviewed whether there is a limit for review at all
    */
-  show(verdicts, limits, effects, reviewed) {
+  show(verdicts, limits, effects) {
     if (!this.size.width) this.#fit();
     const bins = this.bars[0].length;
     const counts = countsOf(this.rows, verdicts, this.span, bins);
@@ -248,6 +283,8 @@ export class Histogram {
     }
     this.reject.show(limits.reject, this.span, effects.reject);
     this.review.show(limits.review, this.span, effects.review);
-    this.review.element.hidden = !reviewed;
+    this.review.keepClearOf(this.reject, this.size.width);
+    this.reviewed ||= limits.review !== null;
+    this.review.element.hidden = !this.reviewed;
   }
 }

@@ -16,10 +16,23 @@ export const WORDS = {
   "not scored": "Not scored",
 };
 
+/** @typedef {{reject: number | null, review: number | null}} Pair */
+
 /**
- * The limits of a lot's verdicts; null for none. `moved` says that they are not those of the results.
- * @typedef {{reject: number | null, review: number | null, moved: boolean}} Limits
+ * The limits of a lot's verdicts; null for none. `moved` says that they are not those of the results. `asked` is where
+ * each was put by itself: one that the other pushed goes back there with it.
+ * @typedef {Pair & {moved: boolean, asked: Pair}} Limits
  */
+
+export const FARTHEST = 2; // the largest distance between two unit vectors
+
+/**
+ * What images are judged by, in words.
+ * @param {Lot} lot
+ */
+export function judgedWord({ judgedBy }) {
+  return judgedBy === "score" ? "score" : "raw score";
+}
 
 /**
  * @param {Lot} lot
@@ -27,7 +40,8 @@ export const WORDS = {
  */
 export function limitsOf(lot) {
   const asked = lot.part.verdicts;
-  return { reject: asked?.reject_from ?? null, review: asked?.review_from ?? null, moved: false };
+  const pair = { reject: asked?.reject_from ?? null, review: asked?.review_from ?? null };
+  return { ...pair, moved: false, asked: pair };
 }
 
 /**
@@ -36,8 +50,8 @@ export function limitsOf(lot) {
  * @returns {Limits}
  */
 export function withReject(limits, reject) {
-  const review = limits.review !== null && reject !== null ? Math.min(limits.review, reject) : limits.review;
-  return { reject, review, moved: true };
+  const { review } = limits.asked;
+  return { reject, review: review !== null && reject !== null ? Math.min(review, reject) : review, moved: true, asked: { reject, review } };
 }
 
 /**
@@ -46,8 +60,17 @@ export function withReject(limits, reject) {
  * @returns {Limits}
  */
 export function withReview(limits, review) {
-  const reject = limits.reject !== null && review !== null ? Math.max(limits.reject, review) : limits.reject;
-  return { reject, review, moved: true };
+  const { reject } = limits.asked;
+  return { reject: reject !== null && review !== null ? Math.max(reject, review) : reject, review, moved: true, asked: { reject, review } };
+}
+
+/**
+ * Limits that a person set before.
+ * @param {Pair} pair
+ * @returns {Limits}
+ */
+export function ownLimits(pair) {
+  return { ...pair, moved: true, asked: pair };
 }
 
 /**
@@ -61,7 +84,16 @@ export function verdictOf(row, limits, mark) {
   if (!row.scored) return "not scored";
   if (mark === "bad") return "reject";
   if (mark === "good") return "not flagged";
-  if (!limits.moved) return /** @type {Verdict} */ (row.entry.verdict);
+  return limits.moved ? verdictWithout(row, limits) : /** @type {Verdict} */ (row.entry.verdict);
+}
+
+/**
+ * What the limits say of an image that has a score, whatever it is marked.
+ * @param {Row} row
+ * @param {Limits} limits
+ * @returns {Verdict}
+ */
+export function verdictWithout(row, limits) {
   if (limits.reject === null && limits.review === null) return "";
   if (limits.reject !== null && row.value >= limits.reject) return "reject";
   return limits.review !== null && row.value >= limits.review ? "review" : "not flagged";

@@ -2,17 +2,18 @@
 
 import { drawMap, drawRamp, fitted } from "./colour.js";
 import { gridOf, lastPart, readColours, readContent, readLot } from "./data.js";
+import { fieldOf, placeOf } from "./contours.js";
 import { byId, make, oncePerFrame, say } from "./dom.js";
 import { showFacts, showWarnings } from "./facts.js";
 import { marksCsv, marksJson, save } from "./files.js";
 import { Grid } from "./grid.js";
 import { Histogram } from "./histogram.js";
-import { countVerdicts, limitsOf, pixelLimit, VERDICTS, verdictOf, withReject, withReview, WORDS } from "./judge.js";
-import { Marks } from "./marks.js";
+import { countVerdicts, FARTHEST, judgedWord, limitsOf, pixelLimit, VERDICTS, verdictOf, withReject, withReview, WORDS } from "./judge.js";
+import { keepLimits, keptLimits, Marks } from "./marks.js";
 import { layOut } from "./paper.js";
-import { foldersOf, ordered, selected } from "./select.js";
-import { counted, distance, percent, shownName } from "./text.js";
-import { View } from "./view.js";
+import { filtersOf, foldersOf, ordered, selected } from "./select.js";
+import { addressOf, counted, distance, shownName } from "./text.js";
+import { regionsIn, View } from "./view.js";
 
 /** @typedef {import("./data.js").Lot} Lot */
 /** @typedef {import("./data.js").Row} Row */
@@ -30,7 +31,8 @@ class Page {
     this.marks = new Marks(content);
     this.lots = content.lots.map(readLot);
     /** @type {Limits[]} */
-    this.allLimits = this.lots.map(limitsOf);
+    this.allLimits = this.lots.map(keptLimits);
+    this.limitsBefore = this.allLimits[0]; // they were moved, for Escape
     this.number = 0;
     /** @type {Verdict[]} */
     this.verdicts = [];
@@ -40,22 +42,31 @@ class Page {
     this.order = { key: "", rows: [] };
     /** @type {import("./select.js").Choice} */
     this.choice = { text: "", verdicts: new Set(), folder: null, marked: "", sort: "worst" };
+    this.limitsKept = true;
     this.cameFromPage = false; // to the large view: the browser's history goes back from it
     this.grid = new Grid(byId("images", HTMLUListElement), {
       verdict: (row) => this.verdicts[row.index],
       mark: (row) => this.marks.get(row.entry.name).mark,
+      remark: (row) => this.marks.get(row.entry.name).remark,
       address: (row) => address(row),
       heat: (row) => this.#heat(row),
-      word: (row, verdict) => wordOf(row, verdict),
+      word: (row, verdict) => wordOf(row, verdict, this.marks.get(row.entry.name).mark),
+      judgedWord: () => judgedWord(this.lot),
     });
     this.histogram = new Histogram(byId("histogram", HTMLElement), {
       reject: (value) => this.setLimits(withReject(this.limits, value)),
       review: (value) => this.setLimits(withReview(this.limits, value)),
+      began: () => {
+        this.limitsBefore = this.limits;
+      },
+      undone: () => this.setLimits(this.limitsBefore),
     });
     this.view = new View(byId("view", HTMLDialogElement), {
+      judgedBy: () => this.lot.judgedBy,
       verdict: (row) => this.verdicts[row.index],
       word: wordOf,
       limits: () => this.limits,
+      copies: (row) => (this.lot.part.copies ?? []).filter(({ images }) => images.includes(row.entry.name)).flatMap(({ images }) => images.filter((name) => name !== row.entry.name)),
       pixelLimit: () => pixelLimit(this.lot, this.limits),
       colours: () => ({ scale: this.lot.part.scale, colours: this.colourMaps[this.colours] }),
       scored: () => this.lot.rows.filter((row) => row.scored).length,
@@ -80,6 +91,7 @@ class Page {
     this.#theme();
     this.open(0);
     this.#toHash();
+    if (matchMedia("print").matches) void this.#layOut();
   }
 
   /**
@@ -94,6 +106,8 @@ class Page {
     byId("title", HTMLElement).textContent = title;
     document.title = `${title} – musc-edge report`;
     byId("subtitle", HTMLElement).textContent = subtitle(lot);
+    const seconds = Object.values(lot.part.timings_s ?? {}).reduce((sum, each) => sum + each, 0);
+    byId("origins-link", HTMLElement).textContent = seconds ? `scored in ${seconds.toFixed(1)} s` : "how the scores came about";
     showWarnings(byId("warnings", HTMLElement), lot);
     showFacts(byId("facts", HTMLElement), lot, this.version);
     const folders = foldersOf(lot.rows);
@@ -101,9 +115,10 @@ class Page {
     this.choice.folder = null;
     byId("folder", HTMLSelectElement).replaceChildren(make("option", { value: "" }, "all folders"), ...folders.map((name, i) => make("option", { value: String(i + 1) }, shownName(name) || "in no folder")));
     this.folders = folders;
-    const { reject, review } = limitsOf(lot);
-    this.histogram.open(lot.rows.filter((row) => row.scored), [reject, review]);
+    const [own, asked] = [this.limits, limitsOf(lot)];
+    this.histogram.open(lot.rows.filter((row) => row.scored), [own.reject, own.review, asked.reject, asked.review]);
     byId("scores-title", HTMLElement).textContent = lot.judgedBy === "score" ? "Scores" : "Raw scores";
+    this.#kept();
     this.#ramp();
     this.#judge();
     this.grid.redraw();
@@ -111,7 +126,10 @@ class Page {
 
   /** @param {Limits} limits */
   setLimits(limits) {
-    this.allLimits[this.number] = limits;
+    byId("limit-wrong", HTMLElement).hidden = true;
+    const of = limitsOf(this.lot);
+    this.allLimits[this.number] = limits.reject === of.reject && limits.review === of.review ? of : limits;
+    this.limitsKept = keepLimits(this.lot, this.limits);
     this.judgeSoon();
   }
 
@@ -124,8 +142,9 @@ class Page {
     const scored = lot.rows.length - (counts.get("not scored") ?? 0);
     const rejected = `${counts.get("reject")} of ${scored} rejected`;
     const looked = `${counts.get("review")} of ${scored} to review`;
-    this.histogram.show(this.verdicts, limits, { reject: rejected, review: looked }, lot.part.verdicts?.review_from != null);
+    this.histogram.show(this.verdicts, limits, { reject: rejected, review: looked });
     this.#meaning(rejected);
+    this.#kept();
     this.#choose();
     this.grid.refresh();
     this.view.refresh();
@@ -178,26 +197,28 @@ class Page {
   #meaning(rejected) {
     const { limits, lot } = this;
     const asked = lot.part.verdicts;
-    const what = lot.judgedBy === "score" ? "score" : "raw score";
-    const sentence = limits.reject === null ? (asked ? "No limit rejects an image." : "No limit is set.") : `${rejected}: those with a ${what} of ${distance(limits.reject, 4)} or more${this.marks.size ? ", and as you marked them" : ""}.`;
+    const marked = this.marks.sizes.marks;
+    const own = marked ? `, and as you marked ${counted(marked, "image")}` : "";
+    const sentence = limits.reject === null ? (asked ? "No limit rejects an image." : "No limit is set.") : `${rejected}: those with a ${judgedWord(lot)} of ${distance(limits.reject, 4)} or more${own}.`;
     const where = limits.moved
-      ? "This limit is yours: save it with the marks to use it on the results."
+      ? `These limits are yours: save them with the marks to use them on the results.${limits.reject === null && limits.review !== null ? " A limit for review is taken over only together with one for rejects." : ""}`
       : asked
-        ? shownName([asked.refused && `${asked.refused}.`, asked.promise, ...(asked.notes ?? [])].filter(Boolean).join(" "))
+        ? shownName([marked && "Of the verdicts without your marks:", asked.refused && `${asked.refused}.`, asked.promise, ...(asked.notes ?? [])].filter(Boolean).join(" "))
         : "No verdicts were asked for. Move the line, or type a limit, to see what it would reject.";
     byId("meaning", HTMLElement).replaceChildren(make("strong", {}, sentence), ` ${where}`);
-    const field = byId("limit", HTMLInputElement);
-    if (document.activeElement !== field) field.value = limits.reject === null ? "" : distance(limits.reject, 4);
-    byId("reset", HTMLElement).hidden = !limits.moved;
-    byId("reset", HTMLElement).textContent = asked ? "Back to the verdicts of the results" : "Back to no limit";
+    for (const [id, limit] of /** @type {const} */ ([["limit", limits.reject], ["review-limit", limits.review]])) {
+      const field = byId(id, HTMLInputElement);
+      if (document.activeElement !== field) field.value = limit === null ? "" : distance(limit, 4);
+    }
+    byId("reset", HTMLElement).classList.toggle("absent", !limits.moved);
   }
 
   /** All images of the lot in the order that is wanted; sorted anew only if that changes. */
   #ordered() {
     const { sort } = this.choice;
-    const limit = sort === "limit" ? this.limits.reject ?? this.limits.review : null;
-    const key = `${this.number} ${sort} ${limit}`;
-    if (this.order.key !== key) this.order = { key, rows: ordered(this.lot.rows, sort, limit) };
+    const limits = sort === "limit" ? [this.limits.reject, this.limits.review].filter((limit) => limit !== null) : [];
+    const key = `${this.number} ${sort} ${limits.join(" ")}`;
+    if (this.order.key !== key) this.order = { key, rows: ordered(this.lot.rows, sort, limits) };
     return this.order.rows;
   }
 
@@ -210,10 +231,37 @@ class Page {
     const all = this.lot.rows.length;
     const text = this.chosen.length === all ? all.toLocaleString("en") : `${this.chosen.length.toLocaleString("en")} of ${all.toLocaleString("en")}`;
     byId("shown-count", HTMLElement).textContent = text;
-    const nothing = byId("nothing", HTMLElement);
-    nothing.hidden = this.chosen.length > 0;
-    nothing.textContent = "No image of this lot is like that.";
+    byId("clear", HTMLElement).hidden = !filtersOf(this.choice).length;
+    this.#nothing();
     if (!same && before.length) say(`${text} images shown`);
+  }
+
+  /** Say why no image is shown, and offer those that the filters hide. */
+  #nothing() {
+    const place = byId("nothing", HTMLElement);
+    place.hidden = this.chosen.length > 0;
+    if (!place.hidden) {
+      const { text } = this.choice;
+      const found = this.lot.rows.filter((row) => row.search.includes(text.trim().toLowerCase())).length;
+      const filters = filtersOf({ ...this.choice, text: "" }).join(", ");
+      const called = text.trim() ? " with such a name" : "";
+      const said = place.firstElementChild;
+      if (said) said.textContent = found ? `${counted(found, "image")}${called}, hidden by the filters: ${filters}.` : `No image of this lot has “${text.trim()}” in its name.`;
+      byId("show-hidden", HTMLElement).hidden = !found;
+    }
+  }
+
+  /**
+   * Take the filters away.
+   * @param {Partial<import("./select.js").Choice>} rest what stays of them
+   */
+  #clear(rest = {}) {
+    const { sort } = this.choice;
+    this.choice = { text: "", verdicts: new Set(), folder: null, marked: "", ...rest, sort };
+    byId("search", HTMLInputElement).value = this.choice.text;
+    byId("folder", HTMLSelectElement).value = "";
+    byId("marked", HTMLSelectElement).value = "";
+    this.#judge();
   }
 
   /** @param {Row} row */
@@ -245,12 +293,14 @@ class Page {
     if (change.mark !== undefined) {
       this.#judge();
       say(change.mark ? `marked ${change.mark}` : "mark taken back");
-    }
+    } else this.grid.refresh();
   }
 
   #kept() {
-    const { size, kept } = this.marks;
-    byId("saving", HTMLElement).textContent = size ? `Save ${counted(size, "mark")} as` : "Save marks as";
+    const { marks, remarks } = this.marks.sizes;
+    const kept = this.marks.kept && this.limitsKept;
+    const what = [marks && counted(marks, "mark"), remarks && counted(remarks, "remark"), this.limits.moved && "my limits"].filter(Boolean).join(", ");
+    byId("saving", HTMLElement).textContent = !what ? "Save marks" : this.#file() === this.marks.saved ? `Saved: ${what}` : `Save ${what}`;
     document.body.classList.toggle("not-kept", !kept);
     byId("not-kept", HTMLElement).hidden = kept;
   }
@@ -284,7 +334,7 @@ class Page {
     if (!next) return;
     history.replaceState(history.state, "", address(next));
     this.#open(next);
-    say(`${next.shown}, ${wordOf(next, this.verdicts[next.index])}`);
+    say(`${next.shown}, ${wordOf(next, this.verdicts[next.index], this.marks.get(next.entry.name).mark)}`);
   }
 
   #closed() {
@@ -302,22 +352,40 @@ class Page {
     byId("images", HTMLElement).addEventListener("click", (event) => {
       if (event.target instanceof Element && event.target.closest("a")) this.cameFromPage = true;
     });
+    byId("view", HTMLElement).addEventListener("click", (event) => {
+      const link = event.target instanceof Element && event.target.closest('a[href^="#image="]');
+      if (!link) return;
+      event.preventDefault();
+      location.replace(link.getAttribute("href") ?? ""); // closing goes one step back, to the page
+    });
     const group = byId("group", HTMLSelectElement);
     group.append(...this.lots.map((lot, i) => make("option", { value: String(i) }, lot.label)));
     byId("group-choice", HTMLElement).hidden = this.lots.length < 2;
     on("group", HTMLSelectElement, "change", (field) => this.open(Number(field.value)));
-    on("help", HTMLAnchorElement, "click", () => byId("facts", HTMLElement).querySelector("details")?.setAttribute("open", ""));
+    for (const [link, section] of [["help", "facts-help"], ["origins-link", "facts-origins"]]) {
+      on(link, HTMLAnchorElement, "click", () => byId(section, HTMLElement).setAttribute("open", ""));
+    }
+    byId("search", HTMLElement).addEventListener("keydown", ({ key }) => {
+      if (key !== "Enter" || this.chosen.length !== 1) return;
+      this.cameFromPage = true;
+      location.hash = address(this.chosen[0]);
+    });
     on("search", HTMLInputElement, "input", (field) => this.#set({ text: field.value }));
     on("folder", HTMLSelectElement, "change", (field) => this.#set({ folder: field.value ? (this.folders ?? [])[Number(field.value) - 1] : null }));
     on("marked", HTMLSelectElement, "change", (field) => this.#set({ marked: field.value }));
     on("sort", HTMLSelectElement, "change", (field) => this.#set({ sort: field.value }));
-    on("limit", HTMLInputElement, "change", (field) => this.#typed(field));
+    on("limit", HTMLInputElement, "change", (field) => this.#typed(field, withReject));
+    on("review-limit", HTMLInputElement, "change", (field) => this.#typed(field, withReview));
+    on("clear", HTMLButtonElement, "click", () => this.#clear());
+    on("show-hidden", HTMLButtonElement, "click", () => this.#clear({ text: this.choice.text }));
     on("reset", HTMLButtonElement, "click", () => this.setLimits(limitsOf(this.lot)));
     on("heat", HTMLButtonElement, "click", () => this.#heatForAll(!this.grid.heatForAll));
     on("save-json", HTMLButtonElement, "click", () => this.#save());
     on("save-csv", HTMLButtonElement, "click", () => save(`${fileName(this.lot)}-marks.csv`, marksCsv(this.marks), "text/csv"));
     on("print", HTMLButtonElement, "click", () => void this.#layOut().then(() => print()));
     addEventListener("beforeprint", () => void this.#layOut());
+    const printing = matchMedia("print");
+    printing.addEventListener("change", () => printing.matches && void this.#layOut());
     byId("colours", HTMLSelectElement).append(...Object.keys(this.colourMaps).map((name) => make("option", {}, name)));
     on("colours", HTMLSelectElement, "change", (field) => this.#recolour(field.value));
     addEventListener("resize", () => {
@@ -335,14 +403,21 @@ class Page {
     this.#choose();
   }
 
-  /** @param {HTMLInputElement} field */
-  #typed(field) {
+  /**
+   * @param {HTMLInputElement} field
+   * @param {typeof withReject} moved
+   */
+  #typed(field, moved) {
     const text = field.value.trim().replace(",", ".");
     const value = text === "" ? null : Number(text);
-    const wrong = value !== null && !Number.isFinite(value);
+    const wrong = value !== null && !(value >= 0 && value <= FARTHEST);
+    const highest = this.lot.rows.reduce((most, row) => Math.max(most, row.scored ? row.value : 0), 0);
+    const high = value !== null && !wrong && value > highest;
     field.setAttribute("aria-invalid", String(wrong));
-    field.setCustomValidity(wrong ? "a distance such as 0.6" : "");
-    if (!wrong) this.setLimits(withReject(this.limits, value));
+    if (!wrong) this.setLimits(moved(this.limits, value));
+    const said = byId("limit-wrong", HTMLElement);
+    said.hidden = !wrong && !high;
+    said.textContent = wrong ? `“${field.value.trim()}” is no limit: give a distance from 0 to ${FARTHEST}, such as 0.6, or nothing for no limit.` : `No image has as much: the highest ${judgedWord(this.lot)} is ${distance(highest, 4)}.`;
   }
 
   /** @param {boolean} all */
@@ -359,19 +434,65 @@ class Page {
     this.view.refresh();
   }
 
-  #save() {
+  /** The file for the results. */
+  #file() {
     // A limit is one lot's; of several groups it is that of the one that is open, which the marks do not tell.
-    const threshold = this.lots.length === 1 ? this.limits.reject : null;
-    save(`${fileName(this.lot)}-marks.json`, marksJson(this.lot, this.marks, threshold), "application/json");
+    const one = this.lots.length === 1;
+    return marksJson(this.lot, this.marks, one ? this.limits : { reject: null, review: null });
+  }
+
+  #save() {
+    const one = this.lots.length === 1;
+    const name = `${fileName(this.lot)}-marks.json`;
+    const text = this.#file();
+    save(name, text, "application/json");
+    this.marks.noteSaved(text);
+    this.#kept();
+    const command = `musc-edge verdict OUT --marks ${name}${one && this.limits.moved && this.limits.reject !== null ? " --threshold-of-marks" : ""}`;
+    const place = byId("saved", HTMLElement);
+    place.hidden = false;
+    place.replaceChildren(`Saved as ${name}. To take it over into the results, OUT being their folder: `, make("code", {}, command));
+  }
+
+  /** The images that are chosen; without a filter those that are flagged, marked or have a remark, if there are any. */
+  #printed() {
+    const all = counted(this.lot.rows.length, "image");
+    const filters = filtersOf(this.choice);
+    if (filters.length) return { rows: this.chosen, showing: `${this.chosen.length.toLocaleString("en")} of ${all}: ${filters.join(", ")}` };
+    const said = (/** @type {Row} */ row) => Object.values(this.marks.get(row.entry.name)).some(Boolean);
+    const flagged = this.chosen.filter((row) => ["reject", "review"].includes(this.verdicts[row.index]) || said(row));
+    if (flagged.length) return { rows: flagged, showing: `${flagged.length.toLocaleString("en")} of ${all}: those that are flagged, marked or have a remark` };
+    return { rows: this.chosen, showing: `all ${all}` };
+  }
+
+  /**
+   * Where a row's map reaches the limit, in words.
+   * @param {Row} row
+   */
+  #where(row) {
+    const grid = gridOf(row);
+    const regions = regionsIn(row, grid && fieldOf(grid), this.limits, pixelLimit(this.lot, this.limits));
+    return regions.slice(0, 1).map((r) => `${placeOf(r)}${regions.length > 1 ? `, and ${regions.length - 1} more` : ""}`).join("");
   }
 
   #layOut() {
-    const { lot } = this;
+    const { lot, limits } = this;
+    const { rows, showing } = this.#printed();
+    const from = [limits.reject !== null && `reject from ${distance(limits.reject, 4)}`, limits.review !== null && `review from ${distance(limits.review, 4)}`].filter(Boolean).join(", ");
     return layOut(byId("paper", HTMLElement), {
       title: byId("title", HTMLElement).textContent ?? "",
-      summary: `${subtitle(lot)}. ${byId("meaning", HTMLElement).textContent}`,
-      rows: this.chosen,
-      word: (row) => wordOf(row, this.verdicts[row.index]),
+      lines: [
+        subtitle(lot),
+        byId("meaning", HTMLElement).textContent ?? "",
+        from && `Limits${limits.moved ? " of whoever printed this" : ""}: ${from} (${judgedWord(lot)}).`,
+        ...lot.part.warnings.map((text) => `Warning: ${shownName(text)}`),
+        `Showing ${showing}. Printed ${new Date().toLocaleString("sv").slice(0, 16)} by musc-edge ${this.version}.`,
+      ].filter(Boolean),
+      judged: judgedWord(lot),
+      rows,
+      heat: (row) => this.#heat(row),
+      where: (row) => this.#where(row),
+      word: (row) => wordOf(row, this.verdicts[row.index], this.marks.get(row.entry.name).mark),
       mark: (row) => this.marks.get(row.entry.name),
     });
   }
@@ -417,14 +538,16 @@ function on(id, kind, event, act) {
 
 /** @param {Row} row */
 function address(row) {
-  return `#image=${percent(row.entry.name)}`;
+  return addressOf(row.entry.name);
 }
 
 /**
  * @param {Row} row
  * @param {Verdict} verdict
+ * @param {string} mark
  */
-function wordOf(row, verdict) {
+function wordOf(row, verdict, mark) {
+  if (row.scored && mark === "good") return "Good";
   return verdict === "not scored" ? row.entry.status.replaceAll("_", " ") : verdict === "" ? "" : WORDS[verdict];
 }
 

@@ -1,5 +1,8 @@
 /** Which images are shown, and in which order. */
 
+import { WORDS } from "./judge.js";
+import { shownName } from "./text.js";
+
 /** @typedef {import("./data.js").Row} Row */
 /** @typedef {import("./judge.js").Verdict} Verdict */
 
@@ -11,6 +14,16 @@
  * @property {string} marked "", "good", "bad", "any" or "none"
  * @property {string} sort "worst", "best", "limit" or "name"
  */
+
+/**
+ * The filters of a choice, in words.
+ * @param {Choice} choice
+ */
+export function filtersOf({ text, verdicts, folder, marked }) {
+  const words = { good: "marked good", bad: "marked bad", any: "marked", none: "not marked" };
+  const filters = [text.trim() && `“${text.trim()}”`, ...[...verdicts].map((verdict) => WORDS[verdict])];
+  return [...filters, folder !== null && (shownName(folder) || "in no folder"), words[/** @type {keyof typeof words} */ (marked)]].filter((each) => typeof each === "string" && each !== "");
+}
 
 const names = new Intl.Collator("en", { numeric: true });
 
@@ -35,10 +48,10 @@ export function selected(rows, verdicts, markOf, choice) {
 /**
  * @param {Row[]} rows
  * @param {string} sort
- * @param {number | null} limit
+ * @param {number[]} limits
  */
-export function ordered(rows, sort, limit) {
-  return [...rows].sort(ordering(sort, limit));
+export function ordered(rows, sort, limits) {
+  return [...rows].sort(ordering(sort, limits));
 }
 
 /**
@@ -61,17 +74,16 @@ function isMarked(mark, wanted) {
 /**
  * What was not scored comes last, except by name.
  * @param {string} sort
- * @param {number | null} limit
+ * @param {number[]} limits
  * @returns {(a: Row, b: Row) => number}
  */
-function ordering(sort, limit) {
+function ordering(sort, limits) {
   if (sort === "name") return (a, b) => names.compare(a.shown, b.shown) || a.index - b.index;
-  const near = limit ?? 0;
   const key =
     sort === "best"
       ? (/** @type {Row} */ row) => row.value
-      : sort === "limit" && limit !== null
-        ? (/** @type {Row} */ row) => Math.abs(row.value - near)
+      : sort === "limit" && limits.length
+        ? (/** @type {Row} */ row) => Math.min(...limits.map((limit) => Math.abs(row.value - limit)))
         : (/** @type {Row} */ row) => -row.value;
   return (a, b) => Number(b.scored) - Number(a.scored) || key(a) - key(b) || a.index - b.index;
 }

@@ -43,6 +43,14 @@ export function percent(name) {
 }
 
 /**
+ * The address of an image's large view.
+ * @param {string} name
+ */
+export function addressOf(name) {
+  return `#image=${percent(name)}`;
+}
+
+/**
  * A name that fits on one line: its middle left out, since series of images differ at the end.
  * @param {string} name
  * @param {number} most characters

@@ -1,9 +1,10 @@
 /** The large view of one image: its map, where that reaches the limit, what is known of it, and a mark. */
 
 import { drawMap, drawRamp, fitted } from "./colour.js";
-import { fieldOf, outline, regionsFrom, regionsOf } from "./contours.js";
+import { fieldOf, isPoint, outline, regionsFrom, regionsOf } from "./contours.js";
 import { gridOf } from "./data.js";
-import { button, isolated, make, makeSvg } from "./dom.js";
+import { button, imageLink, isolated, make, makeSvg } from "./dom.js";
+import { verdictWithout, WORDS } from "./judge.js";
 import { counted, distance } from "./text.js";
 import { Zoom } from "./zoom.js";
 
@@ -18,8 +19,10 @@ import { Zoom } from "./zoom.js";
  * What the view asks the page for.
  * @typedef {object} Host
  * @property {(row: Row) => Verdict} verdict
- * @property {(row: Row, verdict: Verdict) => string} word
+ * @property {() => "score" | "raw_score"} judgedBy
+ * @property {(row: Row, verdict: Verdict, mark: string) => string} word
  * @property {() => Limits} limits
+ * @property {(row: Row) => string[]} copies the other images of its shot
  * @property {() => number | null} pixelLimit
  * @property {() => Colours} colours
  * @property {() => number} scored how many images have a score
@@ -31,6 +34,7 @@ import { Zoom } from "./zoom.js";
 
 const UNIT = 1e-6; // in which limits and peaks are written
 const LONGEST = 384; // points of a drawn map
+const NEAR_EDGE = 0.1; // part of a side on which there is no room for a number
 const MOST_REGIONS = 12; // in the table
 
 export class View {
@@ -89,7 +93,7 @@ export class View {
     if (!this.row || !this.dialog.open) return;
     const field = this.#field();
     const limit = this.host.pixelLimit();
-    const regions = this.#regions(field, limit);
+    const regions = regionsIn(this.row, field, this.host.limits(), limit);
     this.#drawPicture(this.row, field, limit, regions);
     this.#drawSide(this.row, regions, limit);
     this.#fit();
@@ -143,18 +147,6 @@ export class View {
   }
 
   /**
-   * Those of the results at their own limit, else those of the map.
-   * @param {import("./contours.js").Field | null} field
-   * @param {number | null} limit
-   */
-  #regions(field, limit) {
-    if (!this.row || limit === null) return [];
-    const known = this.row.entry.regions;
-    if (known && !this.host.limits().moved) return regionsFrom(known);
-    return field ? regionsOf(field, limit - UNIT / 2, this.row.width, this.row.height) : [];
-  }
-
-  /**
    * @param {Row} row
    * @param {import("./contours.js").Field | null} field
    * @param {number | null} limit
@@ -178,7 +170,7 @@ export class View {
       const path = outline(field, limit - UNIT / 2, width, height);
       drawing.append(makeSvg("path", { d: path, class: "outline under" }), makeSvg("path", { d: path, class: "outline" }));
     }
-    drawing.append(...regions.slice(0, MOST_REGIONS).map((r) => makeSvg("rect", { x: r.x, y: r.y, width: r.width, height: r.height, class: "region" })));
+    drawing.append(...regions.slice(0, MOST_REGIONS).filter((r) => !isPoint(r)).map((r) => makeSvg("rect", { x: r.x, y: r.y, width: r.width, height: r.height, class: "region" })));
     this.picture.replaceChildren(...parts, drawing, ...regions.slice(0, MOST_REGIONS).map((r, i) => this.#number(r, i + 1, row)));
     for (const [layer, on] of Object.entries(this.shows)) {
       this.picture.classList.toggle(`with-${layer}`, on);
@@ -204,6 +196,8 @@ export class View {
    */
   #number(region, number, row) {
     const label = make("span", { class: "number" }, String(number));
+    label.classList.toggle("below", region.peakY < row.height * NEAR_EDGE);
+    label.classList.toggle("before", region.peakX > row.width * (1 - NEAR_EDGE));
     label.style.left = `${(100 * region.peakX) / row.width}%`;
     label.style.top = `${(100 * region.peakY) / row.height}%`;
     return label;
@@ -245,7 +239,7 @@ export class View {
   #drawSide(row, regions, limit) {
     const verdict = this.host.verdict(row);
     const { mark } = this.host.marks.get(row.entry.name);
-    this.verdict?.replaceChildren(make("strong", { class: "verdict", "data-verdict": verdict }, this.host.word(row, verdict)), make("span", { class: "quiet" }, this.#because(row, mark)));
+    this.verdict?.replaceChildren(make("strong", { class: "verdict", "data-verdict": verdict }, this.host.word(row, verdict, mark) + (row.scored && mark ? " (your mark)" : "")), make("span", { class: "quiet" }, this.#because(row, mark)));
     this.good?.setAttribute("aria-pressed", String(mark === "good"));
     this.bad?.setAttribute("aria-pressed", String(mark === "bad"));
     for (const each of [this.good, this.bad, this.remark]) each?.toggleAttribute("disabled", !row.scored);
@@ -262,12 +256,10 @@ export class View {
    */
   #because(row, mark) {
     if (!row.scored) return row.entry.error;
-    if (mark) return `as you marked it`;
-    const { reject, review } = this.host.limits();
-    const [limit, name] = reject !== null ? [reject, "reject"] : [review, "review"];
-    if (limit === null) return "no limit is set";
-    const far = row.value - limit;
-    return `${distance(Math.abs(far))} ${far >= 0 ? "above" : "below"} the ${name} limit of ${distance(limit)}`;
+    const limits = this.host.limits();
+    const said = [farFrom(row, "reject", limits.reject), farFrom(row, "review", limits.review)].filter(Boolean).join("; ");
+    if (!mark) return said || "no limit is set";
+    return said && `by the limits: ${WORDS[verdictWithout(row, limits)]}, ${said}`;
   }
 
   /**
@@ -278,9 +270,12 @@ export class View {
     /** @type {[string, string | Node][]} */
     const facts = [];
     if (row.scored) {
-      facts.push(["Score", distance(row.score, 4)], ["Raw score", distance(row.raw, 4)], ["Rank", `${row.rank} of ${this.host.scored()}`]);
+      const judged = this.host.judgedBy() === "score" ? ["Score (judged)", "Raw score (not judged)"] : ["Score (after rescoring, not judged)", "Raw score (judged)"];
+      facts.push([judged[1], distance(row.raw, 4)], [judged[0], distance(row.score, 4)], ["Rank", `${row.rank} of ${this.host.scored()}`]);
     } else facts.push(["Status", row.entry.status]);
-    if (row.entry.p !== undefined) facts.push(["p", row.entry.p.toPrecision(2)]);
+    if (row.entry.p !== undefined) facts.push(["Share of good images expected to score this high (p)", row.entry.p.toPrecision(2)]);
+    const copies = this.host.copies(row);
+    if (copies.length) facts.push(["A copy of", make("span", {}, ...copies.flatMap((name, i) => [i ? ", " : "", imageLink(name)]))]);
     if (row.entry.size) facts.push(["Size", `${row.width} × ${row.height} pixels`]);
     if (row.scored && row.entry.error) facts.push(["Missing", row.entry.error]);
     if (row.scored && row.entry.no_picture) facts.push(["Picture", row.entry.no_picture]);
@@ -299,10 +294,11 @@ export class View {
     if (!regions.length) return [make("p", { class: "quiet" }, title)];
     const head = make("tr", {}, ...["No.", "Peak", "Area, px", "Place, px"].map((text) => make("th", { scope: "col" }, text)));
     const rows = regions.slice(0, MOST_REGIONS).map((r, i) =>
-      make("tr", {}, make("th", { scope: "row" }, String(i + 1)), make("td", {}, distance(r.peak)), make("td", {}, Math.round(r.area).toLocaleString("en")), make("td", {}, `${r.x}, ${r.y}`)),
+      make("tr", {}, make("th", { scope: "row" }, String(i + 1)), make("td", {}, distance(r.peak)), make("td", {}, isPoint(r) ? "a point" : Math.round(r.area).toLocaleString("en")), make("td", {}, `${r.x}, ${r.y}`)),
     );
+    const why = "A region is where the map reaches the limit, at the image's own size; the glow around it lies below. The raw score is the map's largest value at the model's size, so that peaks differ a little from it.";
     const rest = regions.length - MOST_REGIONS;
-    return [make("table", {}, make("caption", {}, title), make("thead", {}, head), make("tbody", {}, ...rows)), ...(rest > 0 ? [make("p", { class: "quiet" }, `and ${rest} more`)] : [])];
+    return [make("table", {}, make("caption", {}, title), make("thead", {}, head), make("tbody", {}, ...rows)), make("p", { class: "quiet small" }, why), ...(rest > 0 ? [make("p", { class: "quiet" }, `and ${rest} more`)] : [])];
   }
 
   /** @param {string} mark */
@@ -335,4 +331,33 @@ export class View {
     event.preventDefault();
     act();
   }
+}
+
+/**
+ * The regions of an image: those of the results at their own limit, else those of the map.
+ * @param {Row} row
+ * @param {import("./contours.js").Field | null} field
+ * @param {Limits} limits
+ * @param {number | null} limit on the map's values
+ * @returns {Region[]}
+ */
+export function regionsIn(row, field, limits, limit) {
+  if (limit === null) return [];
+  const known = row.entry.regions;
+  if (known && !limits.moved) return regionsFrom(known);
+  return field ? regionsOf(field, limit - UNIT / 2, row.width, row.height) : [];
+}
+
+/**
+ * How far an image is from a limit, in words; empty where there is none.
+ * @param {Row} row
+ * @param {"reject" | "review"} name
+ * @param {number | null} limit
+ */
+function farFrom(row, name, limit) {
+  if (limit === null) return "";
+  const far = row.value - limit;
+  if (Math.abs(far) < UNIT / 2) return `exactly at the ${name} limit of ${distance(limit)}, which counts as ${name}`;
+  const digits = Math.abs(far) < 0.0005 ? 6 : 3;
+  return `${distance(Math.abs(far), digits)} ${far >= 0 ? "above" : "below"} the ${name} limit of ${distance(limit, digits)}`;
 }

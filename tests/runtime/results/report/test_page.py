@@ -18,7 +18,7 @@ from musc_edge.runtime.results.report.write import write_report
 from musc_edge.runtime.types import SkippedImage
 from musc_edge.runtime.verdict.marks import Mark, read_marks
 from musc_edge.runtime.verdict.rules import Threshold
-from support.browser import opened
+from support.browser import opened, until
 from support.lots import lot_result
 from support.places import DATA
 
@@ -100,7 +100,10 @@ def test_the_worst_comes_first_and_what_was_not_scored_last(browser: Browser, lo
         assert last.locator(".verdict").inner_text() == "unreadable"
         assert page.locator(".card .score").first.inner_text() == f"{max(SCORES):.3f}"
         assert page.locator(".card").first.get_attribute("data-rank") == "1"
-        assert page.locator("#warnings li").all_inner_texts() == ["be careful"]
+        assert page.locator("#warnings .warnings li").all_inner_texts() == ["be careful"]
+        assert page.locator("#warnings details").first.text_content() == (
+            "Not scored: 1 file, and whybroken.png: no <b>image</b> at all"
+        )
         assert count(page, "unjudged") == len(NAMES)
         assert count(page, "not scored") == 1
 
@@ -138,7 +141,19 @@ def test_verdicts_and_what_they_promise(browser: Browser, judged: Path) -> None:
         assert about["promise"] in page.locator("#meaning").inner_text()
         assert page.locator("#limit").input_value() == "0.6000"
         page.locator(".card").first.click()
-        assert "0.090 above the reject limit of 0.600" in page.locator(".view-verdict").inner_text()
+        told = page.locator(".view-verdict").inner_text()
+        assert "0.090 above the reject limit of 0.600; 0.210 above the review limit of 0.480" in told
+        assert "Score (judged)\n0.6900" in page.locator(".side .pairs").inner_text()
+        page.keyboard.press("g")
+        told = page.locator(".view-verdict").inner_text()
+        assert told.startswith("Good (your mark)\nby the limits: Reject, 0.090 above")
+        page.keyboard.press("Escape")
+        assert (
+            "as you marked 1 image. Of the verdicts without your marks:"
+            in page.locator("#meaning").inner_text()
+        )
+    with opened(browser, judged / "report.html", f"#image={NAMES[-4].replace('#', '%23')}") as page:
+        assert "exactly at the reject limit of 0.600" in page.locator(".view-verdict").inner_text()
 
 
 def test_results_of_the_first_schema_have_a_report(browser: Browser, tmp_path: Path) -> None:
@@ -181,7 +196,7 @@ def test_many_pictures_lie_in_a_folder(
     assert write_report(lot, target) == [target, tmp_path / "a #%-files"]
     with opened(browser, tmp_path / "a%20%23%25.html") as page:
         picture = page.locator(".card img").first
-        page.wait_for_function("document.querySelector('.card img').naturalWidth > 0")
+        until(page, "document.querySelector('.card img').naturalWidth > 0")
         assert (picture.get_attribute("src") or "").startswith("a%20%23%25-files/")
     monkeypatch.undo()
     assert write_report(lot, target) == [target]
@@ -214,9 +229,23 @@ def test_search_filter_and_order(browser: Browser, judged: Path) -> None:
             "<img src=x onerror=alert(1)>.png",
         )
         page.select_option("#sort", "limit")
-        assert names(page)[0] == "day1/one.png"
+        assert names(page)[:2] == ["caf\\xe9.png", "day1/one.png"]  # both are at a limit
         page.locator("#search").fill("nothing is called so")
-        assert page.locator("#nothing").is_visible()
+        said = page.locator("#nothing span")
+        assert said.inner_text() == "No image of this lot has “nothing is called so” in its name."
+        page.locator('.count[data-name="not scored"]').click()
+        page.locator("#search").fill("day1/one")
+        assert said.inner_text() == "1 image with such a name, hidden by the filters: Not scored."
+        page.locator("#show-hidden").click()
+        assert names(page) == ["day1/one.png"]
+        page.keyboard.press("Escape")
+        page.locator("#search").press("Enter")  # the only one that is left
+        until(page, "document.querySelector('#view').open")
+        assert page.locator("#view-name").inner_text() == "day1/one.png"
+        page.keyboard.press("Escape")
+        page.locator("#clear").click()
+        assert (len(names(page)), page.locator("#search").input_value()) == (len(NAMES) + 1, "")
+        assert page.locator("#clear").is_hidden()
 
 
 def test_a_limit_is_dragged(browser: Browser, judged: Path) -> None:
@@ -229,14 +258,52 @@ def test_a_limit_is_dragged(browser: Browser, judged: Path) -> None:
         page.mouse.move(box["x"] + box["width"] / 2, y)
         page.mouse.down()
         page.mouse.move(track["x"] + 1, y, steps=4)
-        page.wait_for_function("document.querySelector('[data-name=reject] .number-of').textContent === '14'")
+        until(page, "document.querySelector('[data-name=reject] .number-of').textContent === '14'")
         page.mouse.move(track["x"] + track["width"] + 50, y, steps=4)
-        page.wait_for_function("document.querySelector('[data-name=reject] .number-of').textContent === '0'")
+        until(page, "document.querySelector('[data-name=reject] .number-of').textContent === '0'")
         page.mouse.up()
         assert slider(page).get_attribute("aria-valuetext") == "no limit"
         page.locator("#reset").click()
-        page.wait_for_function("document.querySelector('[data-name=reject] .number-of').textContent === '4'")
+        until(page, "document.querySelector('[data-name=reject] .number-of').textContent === '4'")
         assert page.locator("#reset").is_hidden()
+
+
+def test_limits_push_each_other_go_back_and_outlast_a_reload(
+    browser: Browser, judged: Path, tmp_path: Path
+) -> None:
+    from playwright.sync_api import expect
+
+    with opened(browser, judged / "report.html", accept_downloads=True) as page:
+        reject, review = page.locator("#limit"), page.locator("#review-limit")
+        place = reject.bounding_box()
+        typed(page, "#limit", "0.45")
+        expect(review).to_have_value("0.4500")
+        assert reject.bounding_box() == place  # nothing jumps into the place of the next click
+        typed(page, "#limit", "0.55")
+        expect(review).to_have_value("0.4800")
+        slider(page).focus()
+        for key in ("Home", "End", "Escape"):
+            page.keyboard.press(key)
+        expect(reject).to_have_value("0.5500")
+        page.keyboard.press("ArrowLeft")
+        expect(reject).to_have_value("0.5490")
+        typed(page, "#review-limit", "0.5")
+        expect(page.locator(".handle.review")).to_have_attribute("aria-valuenow", "0.500")
+        page.reload()
+        assert (reject.input_value(), review.input_value()) == ("0.5490", "0.5000")
+        assert page.locator("#saving").inner_text() == "Save my limits"
+        marks = read_marks(saved(page, "#save-json", tmp_path))
+        assert (marks.threshold, marks.review_from) == (0.549, 0.5)
+        assert page.locator("#saving").inner_text() == "Saved: my limits"
+        assert page.locator("#saved code").inner_text().endswith("-marks.json --threshold-of-marks")
+    rejudge(judged, Request(Threshold(0.7)))
+    with opened(browser, judged / "report.html") as page:
+        assert page.locator("#limit").input_value() == "0.7000"
+
+
+def typed(page: Page, field: str, value: str) -> None:
+    page.locator(field).fill(value)
+    page.locator(field).blur()
 
 
 def test_a_limit_is_moved_by_touch(browser: Browser, lot: Path) -> None:
@@ -244,28 +311,32 @@ def test_a_limit_is_moved_by_touch(browser: Browser, lot: Path) -> None:
         track = page.locator(".track").bounding_box()
         assert track
         page.touchscreen.tap(track["x"] + 2, track["y"] + 30)
-        page.wait_for_function("document.querySelector('[data-name=reject] .number-of').textContent === '14'")
+        until(page, "document.querySelector('[data-name=reject] .number-of').textContent === '14'")
 
 
 def test_a_limit_is_moved_by_keys_and_typed(page: Page) -> None:
     slider(page).focus()
     page.keyboard.press("Home")
-    page.wait_for_function("document.querySelector('[data-name=reject] .number-of').textContent === '14'")
+    until(page, "document.querySelector('[data-name=reject] .number-of').textContent === '14'")
     assert slider(page).get_attribute("aria-valuenow") == slider(page).get_attribute("aria-valuemin")
     for key in ("PageUp", "ArrowRight", "ArrowUp"):
         before = float(slider(page).get_attribute("aria-valuenow"))
         page.keyboard.press(key)
-        page.wait_for_function(
-            f"document.querySelector('.handle.reject').getAttribute('aria-valuenow') > {before}"
-        )
+        until(page, f"document.querySelector('.handle.reject').getAttribute('aria-valuenow') > {before}")
     page.locator("#limit").fill("0,65")
     page.keyboard.press("Enter")
-    page.wait_for_function("document.querySelector('[data-name=reject] .number-of').textContent === '2'")
+    until(page, "document.querySelector('[data-name=reject] .number-of').textContent === '2'")
     assert slider(page).get_attribute("aria-valuetext") == "0.650: 2 of 14 rejected"
     page.locator("#limit").fill("much")
     page.keyboard.press("Enter")
     assert page.locator("#limit").get_attribute("aria-invalid") == "true"
+    assert "“much” is no limit: give a distance" in page.locator("#limit-wrong").inner_text()
     assert count(page, "reject") == 2
+    page.locator("#limit").fill("1.5")
+    page.keyboard.press("Enter")
+    assert "the highest score is 0.6900" in page.locator("#limit-wrong").inner_text()
+    page.locator("#reset").click()
+    assert page.locator("#limit-wrong").is_hidden()
 
 
 # ---- keys, the large view --------------------------------------------------------------------
@@ -280,6 +351,7 @@ def test_all_of_it_by_keys(page: Page) -> None:
     page.keyboard.press("ArrowUp")
     assert page.evaluate("document.activeElement.dataset.rank") == "2"
     page.keyboard.press("Enter")
+    until(page, "document.querySelector('#view').open")
     assert page.locator("#view-name").inner_text() == "day2/three.png"
     assert page.url.endswith("#image=day2/three.png")
     page.keyboard.press("ArrowRight")
@@ -290,10 +362,10 @@ def test_all_of_it_by_keys(page: Page) -> None:
     assert page.locator("#view-name").inner_text() == WORST
     page.keyboard.press("Escape")
     assert page.locator("#view").is_hidden()
-    page.wait_for_function("document.activeElement.dataset.rank === '1'")
-    page.wait_for_function("!location.hash")
+    until(page, "document.activeElement.dataset.rank === '1'")
+    until(page, "!location.hash")
     page.keyboard.press("End")
-    page.wait_for_function("document.activeElement.ariaLabel.startsWith('broken.png')")
+    until(page, "document.activeElement.ariaLabel.startsWith('broken.png')")
     page.keyboard.press("/")
     assert page.evaluate("document.activeElement.id") == "search"
 
@@ -302,11 +374,11 @@ def test_an_address_leads_to_an_image_and_back(browser: Browser, lot: Path) -> N
     with opened(browser, lot / "report.html", "#image=caf%E9.png") as page:
         assert page.locator("#view-name").inner_text() == "caf\\xe9.png"
         page.locator("#view").get_by_role("button", name="Close").click()
-        page.wait_for_function("!location.hash")
+        until(page, "!location.hash")
         page.locator(".card").first.click()
         assert page.locator("#view").is_visible()
         page.go_back()
-        page.wait_for_function("!document.querySelector('#view').open")
+        until(page, "!document.querySelector('#view').open")
 
 
 def test_the_large_view_shows_map_outline_and_regions(browser: Browser, judged: Path) -> None:
@@ -314,7 +386,7 @@ def test_the_large_view_shows_map_outline_and_regions(browser: Browser, judged: 
         assert page.locator(".picture canvas.heat").count() == 1
         assert page.locator(".picture path.outline").last.get_attribute("d")
         assert page.locator(".regions tbody tr").count() >= 1
-        page.wait_for_function("document.querySelector('.picture img').src.startsWith('file:')")
+        until(page, "document.querySelector('.picture img').src.startsWith('file:')")
         assert page.evaluate("document.querySelector('.picture img').naturalWidth") == 90
         for key, layer in (("h", "heat"), ("o", "outline"), ("r", "regions")):
             page.keyboard.press(key)
@@ -330,7 +402,7 @@ def test_the_large_view_shows_map_outline_and_regions(browser: Browser, judged: 
 def test_heatmaps_come_with_the_pointer_or_for_all(page: Page) -> None:
     assert page.locator(".card canvas").count() == 0
     page.locator(".card").nth(1).hover()
-    page.wait_for_function("getComputedStyle(document.querySelector('.card canvas')).opacity === '1'")
+    until(page, "getComputedStyle(document.querySelector('.card canvas')).opacity === '1'")
     assert page.locator(".card canvas").count() == 1
     page.locator("#heat").click()
     assert page.locator(".card canvas").count() == page.locator(".card").count()
@@ -356,26 +428,27 @@ def test_marks_are_kept_saved_and_taken_over(browser: Browser, judged: Path, tmp
         page.keyboard.press("g")
         assert count(page, "reject") == 3
         page.evaluate("location.hash = '#image=caf%E9.png'")
-        page.wait_for_function("document.querySelector('#view').open")
+        until(page, "document.querySelector('#view').open")
         page.keyboard.press("b")
         page.locator("#remark").fill('a "scratch", = <b>\nsecond line')
         page.keyboard.press("Escape")
         assert count(page, "reject") == 4
         page.reload()
         assert count(page, "reject") == 4
-        assert page.locator("#saving").inner_text() == "Save 2 marks as"
+        assert page.locator("#saving").inner_text() == "Save 2 marks, 1 remark"
         page.select_option("#marked", "bad")
         assert names(page) == ["caf\\xe9.png"]
+        assert page.locator(".card").first.get_attribute("data-note") == "marked bad, remark"
         as_json, as_csv = saved(page, "#save-json", tmp_path), saved(page, "#save-csv", tmp_path)
     expected = {WORST: Mark("good"), "caf\udce9.png": Mark("bad", 'a "scratch", = <b>\nsecond line')}
     marks = read_marks(as_json)
     assert marks.marks == expected
-    assert (marks.threshold, marks.judged_by) == (0.6, "score")
+    assert (marks.threshold, marks.review_from, marks.judged_by) == (0.6, 0.48, "score")
     assert read_marks(as_csv).marks == expected
     rejudge(judged, Request(marks=marks))
     with opened(browser, judged / "report.html") as page:  # the marks are part of the results now
         assert count(page, "reject") == 4
-        assert page.locator("#saving").inner_text() == "Save 2 marks as"
+        assert page.locator("#saving").inner_text() == "Save 2 marks, 1 remark"
 
 
 @pytest.mark.parametrize("how", ["get", "set"])
@@ -423,7 +496,7 @@ def test_nothing_is_wider_than_the_page(browser: Browser, judged: Path, width: i
         wide = "document.documentElement.scrollWidth > innerWidth"
         assert not page.evaluate(wide)
         page.evaluate(f"location.hash = '#image={WORST}'")
-        page.wait_for_function("document.querySelector('#view').open")
+        until(page, "document.querySelector('#view').open")
         assert not page.evaluate(wide)
         button = page.locator("#view").get_by_role("button", name="Bad").bounding_box()
         assert button
@@ -435,18 +508,29 @@ def test_what_is_printed(browser: Browser, judged: Path) -> None:
         page.evaluate("window.print = () => { window.printed = true; }")
         page.locator('.count[data-name="reject"]').click()
         page.locator("#print").click()
-        page.wait_for_function("window.printed")
+        until(page, "window.printed")
         page.emulate_media(media="print")
         assert page.locator("#paper tbody tr").count() == 4
-        assert page.locator("#paper tbody tr").first.inner_text().split("\t")[2:5] == [
-            WORST,
-            "0.690",
-            "Reject",
-        ]
+        cells = page.locator("#paper tbody tr").first.inner_text().split("\t")
+        assert cells[3:6] == [WORST, "0.690", "Reject"]
+        assert "Showing 4 of 15 images: Reject." in page.locator("#paper").inner_text()
         assert page.locator("main").is_hidden()
         assert page.evaluate(
             "[...document.querySelectorAll('#paper img')].every((each) => each.naturalWidth > 0)"
         )
+
+
+def test_a_print_of_a_fresh_page_in_the_dark_has_the_flagged_images(browser: Browser, judged: Path) -> None:
+    with opened(browser, judged / "report.html", color_scheme="dark") as page:
+        page.emulate_media(media="print")
+        until(page, "document.querySelectorAll('#paper tbody tr').length === 8")
+        text = page.locator("#paper").inner_text()
+        assert "Limits: reject from 0.6000, review from 0.4800 (score)." in text
+        assert "Warning: be careful" in text
+        assert "Showing 8 of 15 images: those that are flagged, marked or have a remark." in text
+        assert page.locator("#paper canvas").count() == 8
+        ink = "getComputedStyle(document.querySelector('#paper td')).color"
+        assert page.evaluate(ink) == "rgb(27, 28, 30)"
 
 
 # ---- large lots ------------------------------------------------------------------------------
@@ -464,6 +548,12 @@ def test_few_of_many_images_are_in_the_page(browser: Browser, tmp_path: Path) ->
         assert names(page)[-1] == "image1999.png"
         assert page.locator(".card").last.get_attribute("aria-label") is not None
         assert page.locator("#images li").last.get_attribute("aria-posinset") == "2000"
+        page.locator(".card").last.click()
+        until(page, "document.querySelector('#view').open")
+        page.locator(".side").get_by_role("link", name="image0000.png").click()  # it is a copy of that
+        until(page, "document.querySelector('#view-name').textContent === 'image0000.png'")
+        page.keyboard.press("Escape")
+        until(page, "!location.hash && !document.querySelector('#view').open")
 
 
 def many(images: int) -> tuple[dict[str, Any], list[tuple[dict[str, Any], list[dict[str, Any]]]]]:
@@ -475,6 +565,7 @@ def many(images: int) -> tuple[dict[str, Any], list[tuple[dict[str, Any], list[d
     ]
     facts = {
         "name": "", "lot": "lot", "found": False, "scale": {"low": 0.3, "high": 0.9},
+        "copies": [{"images": ["image0000.png", "image1999.png"]}],
         "warnings": [], "notes": [], "settings": {}, "bundle": {"sha256": "0", "backbone": "a ViT"},
     }  # fmt: skip
     return {"version": "1", "colours": colour_maps()}, [(facts, entries)]
