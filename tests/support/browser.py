@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 """Names of the program, as Debian and others have it."""
 
-PATIENCE = 10_000
+PATIENCE = 60_000
 """Milliseconds that a test waits for what must come: far more than it takes."""
 
 
