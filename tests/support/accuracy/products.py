@@ -79,9 +79,9 @@ SMALL = {
 
 
 SIZES = {
-    "mono cells": (224, 294, 392),
-    "poly cells": (224, 294, 392),
-    "textiles": (224, 294, 392),
+    "mono cells": (224, 294, 392, 518),
+    "poly cells": (224, 294, 392, 518),
+    "textiles": (224, 294, 392, 518),
     "magnetic tiles": (224, 294, 392, 518),
 }
 """Image sizes at which each product is measured."""
