@@ -1,6 +1,6 @@
 # make demo   set everything up and score 90 real images
 # make test   set everything up and run the tests, in WORKERS processes
-# make test-quick  for daily work: without the command lines, the real ViT, torch's exports, compiled
+# make test-quick  for daily work, 70 s on two quiet cores: without command lines, the real ViT, exports, compiled
 #                  programs, wheel and sdist, and what takes seconds by itself; lists what took over a second
 # make check  what CI runs after the tests: lint, types and the API page
 # make api    the page of the Python API: .work/api/musc_edge.html

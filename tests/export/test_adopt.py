@@ -44,6 +44,8 @@ from support.sources import (
 )
 from support.tiny_vit import INPUT, WIDTH, tiny_vit
 
+pytestmark = pytest.mark.slow
+
 SIZE, PATCHES = (16, 24), 24
 
 

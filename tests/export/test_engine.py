@@ -23,6 +23,8 @@ from musc_edge.runtime.vit.engines import engine_folders, find_engine, find_proo
 from support.gpu_machine import install, interrupt_main_thread, listening, make_bundle
 from support.sources import edit_manifest, quiet
 
+pytestmark = pytest.mark.slow
+
 FLAVORS = ("tensorrt", "rtx")
 
 

@@ -25,6 +25,8 @@ from musc_edge.runtime.errors import BundleError
 from support.sources import CLS, LAYERS, Array, block, built, expected, pixels, run, tiny_source
 from support.tiny_vit import INPUT, PATCH, WIDTH, tiny_vit
 
+pytestmark = pytest.mark.slow
+
 VARIANTS: dict[str, dict[str, Any]] = {
     "opset 14": {},
     "two heads": {"heads": 2},

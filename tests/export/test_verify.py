@@ -25,6 +25,8 @@ from musc_edge.runtime.vit.bundle import open_bundle
 from support.sources import Array, change_weight, edit_manifest, quiet, rehash, tiny_source
 from support.tiny_vit import WIDTH, tiny_vit
 
+pytestmark = pytest.mark.slow
+
 SIZE = (16, 24)
 
 

@@ -24,6 +24,8 @@ from musc_edge.kernels.errors import KernelError
 from musc_edge.kernels.nvcc import Nvcc, installed_nvcc
 from musc_edge.kernels.nvrtc import Nvrtc, installed_nvrtc
 
+pytestmark = pytest.mark.slow
+
 KERNELS = {
     *("centre_half", "centre_float", "pool_half", "pool_float"),
     *("column_mean", "gram_min", "interval_mean"),

@@ -20,6 +20,8 @@ from support.accuracy.tables import mean_and_spread, pairs, table
 from support.accuracy.verdict_tables import Outcome, summary
 from support.lots import write_png
 
+pytestmark = pytest.mark.slow
+
 
 def make_pool(folder: Path, quick_bundle: Path, images: int = 12) -> Pool:
     """A pool of random images, the last two of another kind."""

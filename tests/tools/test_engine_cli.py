@@ -24,6 +24,8 @@ from support.gpu_machine import install, make_bundle
 from support.lots import write_png
 from support.places import listen_to_interrupts
 
+pytestmark = pytest.mark.slow
+
 WITHOUT_GPU = {"CUDA_VISIBLE_DEVICES": ""}
 
 

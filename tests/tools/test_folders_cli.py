@@ -17,6 +17,8 @@ from PIL import Image
 from support.command_line import run_here
 from support.places import DATA
 
+pytestmark = pytest.mark.slow
+
 Run = subprocess.CompletedProcess[str]
 Infer = Callable[..., Run]
 

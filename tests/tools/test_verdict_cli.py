@@ -14,6 +14,8 @@ import pytest
 from support.command_line import Run, run_here
 from support.places import DATA
 
+pytestmark = pytest.mark.slow
+
 KEPT = DATA / "schema1"
 BUNDLE, LOT, RESULTS = KEPT / "bundle", KEPT / "lot", KEPT / "results"
 

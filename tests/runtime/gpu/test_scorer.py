@@ -36,6 +36,8 @@ from support.emulated_gpu import EmulatedGpu
 from support.places import golden_folder
 from support.scorer_checks import fill
 
+pytestmark = pytest.mark.slow
+
 Array = npt.NDArray[Any]
 Shape = tuple[int, int, int, int]
 GOLDEN = sorted(golden_folder().glob("mutual_*.npz"))

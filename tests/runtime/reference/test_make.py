@@ -21,6 +21,8 @@ from musc_edge import (
 )
 from support.references import BUNDLE, part, reference, write_lot
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def lot(tmp_path_factory: pytest.TempPathFactory) -> Path:

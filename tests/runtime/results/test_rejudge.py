@@ -25,6 +25,8 @@ from musc_edge.runtime.verdict.marks import Mark, Marks
 from support.lots import lot_result
 from support.places import DATA
 
+pytestmark = pytest.mark.slow
+
 NAMES = [f"{k}.png" for k in range(24)]
 SKIPPED = [SkippedImage("99.png", "unreadable", "the file is empty")]
 OLD = DATA / "schema1" / "results"

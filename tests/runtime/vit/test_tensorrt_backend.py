@@ -33,6 +33,8 @@ from support.fake_tensorrt import FakeRuntime
 from support.gpu_machine import SIZE, Machine, install, make_bundle, without_tensorrt
 from support.sources import pixels, quiet
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
