@@ -25,6 +25,11 @@ def process_memory() -> int:
     return (read_field(_STATUS, "VmRSS:") or 0) * 1024
 
 
+def memory_left(budget: int) -> int:
+    """Return the bytes that a budget for the whole program leaves beside what it holds now, 0 or more."""
+    return max(0, budget - process_memory())
+
+
 def release_memory() -> None:
     """Return freed memory to the system; does nothing without glibc."""
     # glibc keeps what is freed for later requests.  The ViT's gigabytes would stay with the process while

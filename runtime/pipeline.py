@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from .images.listing import list_lot
 from .images.same_files import same_files
 from .images.survey import DEFAULT_READING, ReadOptions, Survey, gray, survey_lot
-from .memory import give_back_large_blocks, process_memory
+from .memory import give_back_large_blocks, memory_left
 from .results.image_files import NO_FILES, OutputOptions
 from .results.lot_result import LotResult
 from .run import Features, Run, Watch, require_enough
@@ -90,7 +90,7 @@ def _survey(
     with watch.timer.stage("survey"):
         images = list_lot(lot) if isinstance(lot, str | os.PathLike) else lot
         # Looking at files comes before any plan.  Of the same budget, it has what the program leaves.
-        room = max(0, resources.budget - process_memory())
+        room = memory_left(resources.budget)
         survey = survey_lot(images, reading, resources.workers, watch.progress, room)
         require_enough(len(survey.images), survey.skipped, settings)
     return survey

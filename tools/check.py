@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import arguments, cli
+from .infer import SKIPPED_EXIT
+from .verdict_options import FLAGGED_EXIT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ..runtime.reference.checker import Check, Checker
     from ..runtime.types import LotImage
-
-SKIPPED_EXIT, FAILED_EXIT = 3, 9
 
 
 def add_parser(commands: Any) -> None:
@@ -58,7 +58,7 @@ def _check(args: argparse.Namespace) -> int:
         else checks_text(checks, checker)
     )
     if args.fail_on and any(check.verdict == args.fail_on for check in checks):
-        return FAILED_EXIT
+        return FLAGGED_EXIT
     return 0 if all(check.status == "ok" for check in checks) else SKIPPED_EXIT
 
 

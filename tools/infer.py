@@ -199,19 +199,11 @@ def _score(
 
 def _add_report(root: Path, folder: Path, scored: list[Scored]) -> None:
     """Write the report into the results; that it failed is a warning of the last lot."""
-    from ..runtime.memory import process_memory
-    from ..runtime.results.report.write import add_report
+    from ..runtime.results.report.write import add_report_of
     from .progress import ProgressLine
 
-    budget = scored[0].result.run.plan.budget
-    room = None if budget is None else max(0, budget - process_memory())
-    grids = {
-        image.name: grid
-        for part in scored
-        for image, grid in zip(part.result.images, part.result.maps, strict=True)
-    }
     progress = ProgressLine(sys.stderr, _STAGES)
-    scored[-1].about["warnings"] += add_report(folder, root, grids, room, progress)
+    scored[-1].about["warnings"] += add_report_of([part.result for part in scored], folder, root, progress)
 
 
 def _require_alike(rule: Rule | None, bundle: Bundle, args: argparse.Namespace) -> None:

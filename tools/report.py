@@ -33,7 +33,7 @@ def add_parser(commands: Any) -> None:
 
 
 def _report(args: argparse.Namespace) -> int:
-    from ..runtime.memory import process_memory
+    from ..runtime.memory import memory_left
     from ..runtime.results.report.write import write_report
     from .progress import ProgressLine
 
@@ -45,7 +45,7 @@ def _report(args: argparse.Namespace) -> int:
             f"-o {args.out} is a folder: give the page's file, such as {args.out / 'report.html'}."
         )
     cli.clean_up_on_sigterm()
-    room = args.memory_budget and max(0, args.memory_budget - process_memory())
+    room = args.memory_budget and memory_left(args.memory_budget)
     progress = ProgressLine(sys.stderr, {"report": "pictures"})
     written = write_report(args.results, args.out, images=args.images, room=room, progress=progress)
     names = [str(path) for path in written]

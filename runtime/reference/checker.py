@@ -20,11 +20,13 @@ from ..scoring.cautions import bundle_cautions
 from ..scoring.row import RowScorer
 from ..settings import ANYTHING, Resources
 from ..types import Bundle, FloatArray
-from ..verdict.regions import Region, SizedMap, find_regions
+from ..verdict.flagged import image_regions
+from ..verdict.limits import REJECT
+from ..verdict.regions import Region, SizedMap
 from ..vit.bundle import open_bundle
 from ..vit.choose import enter_backend
 from ..vit.extract import empty_slot
-from .conformal import REJECT, Calibration
+from .conformal import Calibration
 from .files import ReferenceFolder, open_bank, open_reference
 from .looks import Familiar, look
 
@@ -184,11 +186,11 @@ class Checker:
 
     def _regions(self, grid: FloatArray, picture: Image.Image) -> tuple[Region, ...]:
         """Where a rejected image's map lies above the limit, at least where it is highest."""
-        values = SizedMap(grid, (picture.height, picture.width))
         limit = self.calibration.reject_above
-        # Raw scores are taken at model size; at the image's own the highest value may be a little lower.
-        highest = values.highest()
-        return tuple(find_regions(values, highest if limit is None else min(limit, highest)))
+        if limit is None:
+            return ()
+        values = SizedMap(grid, (picture.height, picture.width))
+        return tuple(image_regions(values, limit, 1, reached=True))
 
     def _read(self, image: str | os.PathLike[str] | Image.Image) -> Image.Image:
         if isinstance(image, Image.Image):

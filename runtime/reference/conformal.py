@@ -14,8 +14,7 @@ import numpy as np
 
 from ..errors import LotError
 from ..types import Array
-
-REJECT, NOT_FLAGGED = "reject", "not flagged"
+from ..verdict.limits import NOT_FLAGGED, REJECT, conformal_p
 
 
 class Calibration:
@@ -55,8 +54,7 @@ class Calibration:
 
     def p(self, score: float) -> float:
         """Return the p-value of a score."""
-        as_high = self.images - int(np.searchsorted(self._scores, score, "left"))
-        return (1 + as_high) / (self.images + 1)
+        return float(conformal_p(self._scores, np.array(score)))
 
     def verdict(self, p: float) -> str:
         """Return the verdict on an image with this p-value."""

@@ -26,7 +26,7 @@ import numpy as np
 from ..._files import open_regular, read_regular
 from ..._json import read_json
 from ..errors import LotError, ReferenceFolderError
-from ..memory import process_memory, size_text
+from ..memory import memory_left, size_text
 from ..scoring.image_pairs import best_filter, load_filter
 from ..scoring.row import Bank, PatchBank, WholeBank
 from ..settings import ANYTHING, Resources
@@ -155,11 +155,11 @@ def open_bank(reference: ReferenceFolder, resources: Resources = ANYTHING) -> Ba
         If the bank is larger than the memory budget.
     """
     m, folder = reference.manifest, reference.root
-    left = resources.budget - process_memory()
+    left = memory_left(resources.budget)
     if m.bank_bytes > left:
         raise LotError(
             f"the bank of {folder} takes {size_text(m.bank_bytes)}, and the memory budget leaves "
-            f"{size_text(max(left, 0))}. Allow more by --memory-budget, or make a smaller reference with "
+            f"{size_text(left)}. Allow more by --memory-budget, or make a smaller reference with "
             "--images or --patches."
         )
     # Each layer becomes float32 before the next one is read.

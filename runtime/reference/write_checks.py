@@ -11,7 +11,7 @@ from PIL import Image
 from ..._files import make_folders
 from ..images.reading import read_image
 from ..results.heatmap import Scale
-from ..results.image_files import MAPS, OVERLAYS, draw_overlay, file_names, save_picture
+from ..results.image_files import JPEG_QUALITY, MAPS, OVERLAYS, draw_overlay, file_names, save_picture
 from ..results.lettering import shown
 from ..results.region_files import REGIONS
 from ..types import LotImage
@@ -47,7 +47,7 @@ def write_maps(
         rgb = np.asarray(read_image(image.path, manifest.bit_depth, manifest.max_pixels))
         caption = f"{shown(image.path.name)}   raw {check.raw_score:.3f}   p {check.p:.3f}"
         drawn = draw_overlay(rgb, check.map, scale, caption)
-        save_picture(picture, Image.fromarray(drawn), "JPEG", quality=90)
+        save_picture(picture, Image.fromarray(drawn), "JPEG", quality=JPEG_QUALITY)
         maps[check.name] = f"{MAPS}/{name}.npy"
     return maps
 

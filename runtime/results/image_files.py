@@ -49,7 +49,7 @@ _STRIP_BYTES = 80 * _STRIP + (1 << 20)
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
 _JPEG_SIDE = 65_500  # pixels; libjpeg's limit
 _LONGEST = 255 - len(".tiff")  # bytes of a file name, on every common file system
-_JPEG_QUALITY = 90
+JPEG_QUALITY = 90
 
 
 @dataclass(frozen=True)
@@ -194,7 +194,7 @@ class Drawing:
             with optional("overlay", self.folder / OVERLAYS / f"{name}.jpg", failed) as target:
                 self._require_jpeg(image)
                 picture = draw_overlay(np.asarray(self.survey.read(image)), grid, self.scale, caption)
-                save_picture(target, Image.fromarray(picture), "JPEG", quality=_JPEG_QUALITY)
+                save_picture(target, Image.fromarray(picture), "JPEG", quality=JPEG_QUALITY)
         return failed
 
     def _map(self, image: LotImage, grid: FloatArray) -> FloatArray:

@@ -9,13 +9,12 @@ from pathlib import Path, PurePosixPath
 
 from ..._numbers import counted
 from ..errors import LotError
-from ..memory import process_memory
 from ..parallel import cores
 from ..verdict.rules import Rule
 from .image_files import TOP, OutputOptions
 from .lot_scores import LotScores
 from .output import new_folder, require_apart
-from .report.write import add_report
+from .report.write import add_report_of
 from .text import printable, ranking
 from .verdict_text import verdict_lines
 from .write import LOT, NAMES, write_results
@@ -138,10 +137,7 @@ class LotResult(LotScores):
         with new_folder(out, overwrite, LOT, NAMES, _INSTEAD, replace="overwrite=True") as target:
             write_results(self, target, self.root, options)
             if report:
-                budget = self.run.plan.budget
-                room = None if budget is None else max(0, budget - process_memory())
-                grids = {image.name: grid for image, grid in zip(self.images, self.maps, strict=True)}
-                add_report(target, self.root, grids, room)
+                add_report_of([self], target, self.root)
 
     def __repr__(self) -> str:
         return (

@@ -9,10 +9,9 @@ from ..verdict.regions import Region
 from .tables import write_table
 
 REGIONS = "regions.csv"
-COLUMNS = (
-    *("image", "region", "x", "y", "width", "height", "area"),
-    *("peak", "peak_x", "peak_y", "centroid_x", "centroid_y"),
-)
+NUMBERS = ("x", "y", "width", "height", "area", "peak", "peak_x", "peak_y", "centroid_x", "centroid_y")
+"""The columns that say what a region is."""
+COLUMNS = ("image", "region", *NUMBERS)
 
 
 def write_regions(path: Path, found: Iterable[tuple[str, list[Region]]], form: str = "plain") -> None:

@@ -60,6 +60,11 @@ def pooled_lengths(tokens: FloatArray, grid: tuple[int, int], degrees: Sequence[
     return lengths
 
 
+def inverse_lengths(lengths: FloatArray) -> FloatArray:
+    """Return 1 / length of each token; 0 where it has no content."""
+    return np.divide(1, lengths, out=np.zeros_like(lengths), where=lengths > 0)
+
+
 def pool(tokens: FloatArray, grid: tuple[int, int], degree: int) -> FloatArray:
     """Sum an image's tokens (P,C) over each patch's neighborhood; degree 1 gives the tokens themselves."""
     if degree == 1:

@@ -20,7 +20,7 @@ import numpy as np
 from ..._numbers import ceil_div
 from ..errors import DeviceError
 from ..types import Array, FloatArray
-from .aggregate import centre, pool, pooled_lengths, rescale
+from .aggregate import centre, inverse_lengths, pool, pooled_lengths, rescale
 from .image_pairs import Comparer, distance
 from .interval import interval_bounds, interval_mean
 from .method import Method
@@ -76,7 +76,7 @@ class WholeBank:
         self.layers, self.images = lengths.shape[:2]
         self.hollow: Array = (lengths == 0).any(axis=3)
         self._tokens = tokens
-        self._inverse = np.divide(1, lengths, out=np.zeros_like(lengths), where=lengths > 0)
+        self._inverse = inverse_lengths(lengths)
         self._part = ceil_div(self.images, threads)
         # Scratch memory of P*P numbers each: as many as can work at once, passed from job to job.
         self._comparers: SimpleQueue[Comparer] = SimpleQueue()
@@ -190,7 +190,7 @@ def describe(tokens: Array, method: Method) -> Query:
     """Centre the tokens (P,C) of an image and measure them."""
     centred = rescale(centre(tokens[None])[0])
     lengths = pooled_lengths(centred, method.grid, method.degrees)
-    return Query(centred, np.divide(1, lengths, out=np.zeros_like(lengths), where=lengths > 0))
+    return Query(centred, inverse_lengths(lengths))
 
 
 def unit_vectors(query: Query, method: Method, t: int) -> FloatArray:

@@ -15,7 +15,7 @@ import numpy as np
 from ..._numbers import counted
 from ..errors import LotError
 from ..types import Array
-from .limits import RAW_SCORE, UNIT, Limits
+from .limits import RAW_SCORE, UNIT, Limits, conformal_p
 from .rules import whole_share
 
 MOST_JUDGES_RATIO = 4.0
@@ -151,9 +151,8 @@ class ThresholdFrom:
         good = np.sort(np.array(self.lot.good))
         allowed = whole_share(self.good_rejected, len(good))
         limit = round(float(good[len(good) - 1 - allowed]) + UNIT, 6)
-        above = len(good) - np.searchsorted(good, values, side="left")
         return Limits(
-            limit, None, self._promise(allowed), self._options(limit), (1 + above) / (len(good) + 1),
+            limit, None, self._promise(allowed), self._options(limit), conformal_p(good, values),
             self._notes(limit),
         )  # fmt: skip
 

@@ -90,6 +90,13 @@ def as_written(values: Iterable[float]) -> Array:
     return written
 
 
+def conformal_p(good: Array, values: Array) -> Array:
+    """Return p = (1 + #{c >= s}) / (n + 1) of each value s, with the ascending scores c of n good images."""
+    as_high = len(good) - np.searchsorted(good, values, side="left")
+    p: Array = (1 + as_high) / (len(good) + 1)
+    return p
+
+
 def limit_of_at_most(values: Array, most: int) -> float | None:
     """Return the least value from which on at most ``most`` of the values (N,) lie; None if ``most`` is 0.
 

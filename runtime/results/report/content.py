@@ -14,12 +14,11 @@ import numpy as np
 from ...errors import LotError
 from ...scoring.anomaly_map import to_grid
 from ...types import Array, FloatArray
+from ...verdict.limits import FARTHEST
 from ..heatmap import colours
 from ..read_results import ScoredLot, read_rows
 from .regions import Regions, read_regions
 
-MOST_DISTANCE = 2.0
-"""The largest distance of unit vectors, which the highest code of a map stands for."""
 _TOP = 65535
 _UNKNOWN_GRID = 32
 """Rows and columns of a map that was written in pixels by a version that did not note its grid."""
@@ -117,11 +116,11 @@ def grid_of(lot: ScoredLot, image: str, file: str, grids: Grids | None) -> Float
 
 
 def encoded(grid: FloatArray) -> str:
-    """Return a map (Gh,Gw) as base64 of 16-bit codes, the least significant byte first.
+    """Return a map (Gh,Gw) as base64 of 16-bit codes up to FARTHEST, the least significant byte first.
 
     Rounded up, so that a value at a limit does not fall below it.
     """
-    codes = np.ceil(np.clip(grid.astype(np.float64) / MOST_DISTANCE, 0, 1) * _TOP - 1e-3)
+    codes = np.ceil(np.clip(grid.astype(np.float64) / FARTHEST, 0, 1) * _TOP - 1e-3)
     return _base64(codes.astype("<u2"))
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from ..region_files import REGIONS
+from ..region_files import NUMBERS, REGIONS
 from ..tables import read_table
 
-COLUMNS = ("x", "y", "width", "height", "area", "peak", "peak_x", "peak_y", "centroid_x", "centroid_y")
 Regions = dict[str, list[list[float]]]
-"""Regions by image, those of an image in their order, the values of each in that of COLUMNS."""
+"""Regions by image, those of an image in their order, the values of each in that of NUMBERS."""
 
 
 def read_regions(folder: Path, form: str) -> Regions | None:
@@ -25,7 +24,7 @@ def read_regions(folder: Path, form: str) -> Regions | None:
         return None
     regions: Regions = {}
     for row in read_table(folder / REGIONS, form)[1]:
-        values = [float(row[name]) for name in COLUMNS]
+        values = [float(row[name]) for name in NUMBERS]
         if not all(map(math.isfinite, values)):
             raise ValueError(f"a region of {row['image']} has values that are not finite")
         regions.setdefault(row["image"], []).append(values)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import csv
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -14,8 +14,10 @@ from ...._files import remove_folder, write_pieces
 from ...._json import parse_json
 from ...._version import __version__
 from ...errors import LotError, OutputError
+from ...memory import memory_left
 from ...types import Progress, no_progress
 from ..image_files import Missing, optional
+from ..lot_scores import LotScores
 from ..output import new_folder
 from ..read_results import read_results
 from ..write import LOT, REPORT, write_json
@@ -95,6 +97,18 @@ def add_report(
         about["warnings"] += warnings
         write_json(folder / LOT, about)
     return warnings
+
+
+def add_report_of(
+    lots: Sequence[LotScores], folder: Path, root: Path, progress: Progress = no_progress
+) -> list[str]:
+    """Write the report of lots into their results, which are being made; as ``add_report``.
+
+    Their maps are at hand, and images are decoded in what their memory budget leaves.
+    """
+    budget = lots[0].run.plan.budget
+    grids = {image.name: grid for lot in lots for image, grid in zip(lot.images, lot.maps, strict=True)}
+    return add_report(folder, root, grids, None if budget is None else memory_left(budget), progress)
 
 
 def _write(

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from musc_edge.runtime.errors import LotError
-from musc_edge.runtime.reference.conformal import NOT_FLAGGED, REJECT, Calibration
+from musc_edge.runtime.reference.conformal import Calibration
+from musc_edge.runtime.verdict.limits import NOT_FLAGGED, REJECT
 
 
 @pytest.mark.parametrize("scores", [[], [0.3], [0.1, 0.2, 0.2, 0.4], [0.5] * 7])

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from musc_edge.runtime.images.survey import ReadOptions, survey_lot
-from musc_edge.runtime.scoring.aggregate import centre, pooled_lengths, rescale
+from musc_edge.runtime.scoring.aggregate import centre, inverse_lengths, pooled_lengths, rescale
 from musc_edge.runtime.scoring.blas import one_thread_per_product
 from musc_edge.runtime.scoring.image_pairs import Comparer, best_filter, distance, load_filter
 from musc_edge.runtime.store.features import HostStore
@@ -158,7 +158,7 @@ class PairDistances:
                 tokens = rescale(centre(store.block(layer, image, image + 1))[0])
                 self._tokens[layer, image] = tokens
                 lengths[layer, image] = pooled_lengths(tokens, grid, DEGREES)
-        self._inverse = np.divide(1, lengths, out=np.zeros_like(lengths), where=lengths > 0)
+        self._inverse = inverse_lengths(lengths)
         self._own = local()
 
     def __call__(self, pair: tuple[int, int]) -> tuple[FloatArray, FloatArray]:
