@@ -30,6 +30,7 @@ FLOORS = (
     {"forecast", "scorers", "trial"},
     {"run"},
     {"pipeline", "reference"},
+    {"line"},
 )
 """Wings and single files of runtime/: each may import what is on the floors before its own, and itself."""
 HEAVY = (

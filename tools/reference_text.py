@@ -9,10 +9,10 @@ from typing import Any
 
 from .._numbers import counted
 from ..runtime.memory import size_text
+from ..runtime.reference.check_facts import check_facts
 from ..runtime.reference.checker import Check, Checker
 from ..runtime.reference.files import ReferenceFolder
 from ..runtime.results.text import columns, printable
-from ..runtime.verdict.regions import Region
 
 
 def reference_text(reference: ReferenceFolder) -> str:
@@ -69,30 +69,8 @@ def checks_facts(checks: Sequence[Check], checker: Checker, maps: dict[str, str]
         "promise": calibration.promise(),
         "warnings": [*checker.warnings],
         "notes": [*checker.notes],
-        "images": [_facts(check, maps) for check in checks],
+        "images": [{**check_facts(check), "map": maps.get(check.name, "")} for check in checks],
     }
-
-
-def _facts(check: Check, maps: dict[str, str]) -> dict[str, Any]:
-    scored = check.status == "ok"
-    return {
-        "image": check.name,
-        "status": check.status,
-        "raw_score": round(check.raw_score, 6) if scored else None,
-        "p": check.p if scored else None,
-        "verdict": check.verdict,
-        "map": maps.get(check.name, ""),
-        "regions": [_region(region) for region in check.regions],
-        "warnings": list(check.warnings),
-        "error": check.error,
-    }
-
-
-def _region(region: Region) -> dict[str, Any]:
-    """A region as regions.csv has it."""
-    facts = {**dataclasses.asdict(region)}
-    del facts["runs"]
-    return {key: round(value, 6) for key, value in facts.items()}
 
 
 def checks_text(checks: Sequence[Check], checker: Checker) -> str:

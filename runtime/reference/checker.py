@@ -55,6 +55,11 @@ class Check:
     regions : tuple of Region
         Where the map of a rejected image lies above what may be on a good one, in the image's own pixels,
         that with the highest peak first.
+    cls_distance : float
+        Distance of its CLS embedding, 0 to 2, from the nearest of the reference's; NaN if it was not
+        scored.
+    brightness, sharpness : float
+        What ``looks.look`` says of it; NaN if it was not scored.
     warnings : tuple of str
         What is unusual about the image beside its score.
     error : str
@@ -68,6 +73,9 @@ class Check:
     verdict: str = ""
     map: FloatArray | None = None
     regions: tuple[Region, ...] = ()
+    cls_distance: float = math.nan
+    brightness: float = math.nan
+    sharpness: float = math.nan
     warnings: tuple[str, ...] = ()
     error: str = ""
 
@@ -181,8 +189,10 @@ class Checker:
         p = self.calibration.p(raw)
         verdict = self.calibration.verdict(p)
         regions = self._regions(grid, picture) if verdict == REJECT else ()
-        warnings = self._familiar.warnings(slot.cls[0], look(pixels, self._spec))
-        return Check(name, "ok", raw, p, verdict, grid, regions, warnings)
+        away, looks = self._familiar.away(slot.cls[0]), look(pixels, self._spec)
+        warnings = self._familiar.warnings(away, looks)
+        brightness, sharpness = looks.tolist()
+        return Check(name, "ok", raw, p, verdict, grid, regions, away, brightness, sharpness, warnings)
 
     def _regions(self, grid: FloatArray, picture: Image.Image) -> tuple[Region, ...]:
         """Where a rejected image's map lies above the limit, at least where it is highest."""

@@ -38,10 +38,13 @@ class Familiar:
         self._limit = float(nearest_others(cls).max())
         self._low, self._high = looks.min(axis=0), looks.max(axis=0)
 
-    def warnings(self, cls: FloatArray, looks: Array) -> tuple[str, ...]:
-        """Return what is unusual about an image with the CLS embedding (D,) and looks (2,)."""
+    def away(self, cls: FloatArray) -> float:
+        """Return the distance, 0 to 2, of a CLS embedding (D,) from the nearest of the reference's."""
+        return float(angular((self._cls @ cls).max()))
+
+    def warnings(self, away: float, looks: Array) -> tuple[str, ...]:
+        """Return what is unusual about an image that is ``away`` from the reference, and its looks (2,)."""
         found = []
-        away = float(angular((self._cls @ cls).max()))
         if away > CLS_MARGIN * self._limit:
             found.append(
                 f"it may be of another product: its CLS embedding is {away:.3f} from the nearest of the "

@@ -26,12 +26,21 @@ def write_table(path: Path, rows: list[list[str]], form: str, columns: Sequence[
     excel = form == "excel"
     encoding, errors = ("utf-8-sig", "backslashreplace") if excel else ("utf-8", "surrogateescape")
     with path.open("w", encoding=encoding, errors=errors, newline="") as file:
-        plain = csv.writer(file, lineterminator="\n")
-        quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
-        plain.writerow(columns)
-        for row in rows:  # the csv module leaves a carriage return in a name unquoted
+        file.write(csv_line(columns))
+        for row in rows:
             cells = [_neutral(*pair) for pair in zip(columns, row, strict=True)] if excel else row
-            (quoted if any("\r" in field for field in cells) else plain).writerow(cells)
+            file.write(csv_line(cells))
+
+
+def csv_line(cells: Sequence[str]) -> str:
+    """Return a line of CSV, with a line feed at its end."""
+    # The csv module leaves a carriage return in a name unquoted.
+    all_quoted = any("\r" in cell for cell in cells)
+    line = io.StringIO(newline="")
+    csv.writer(
+        line, lineterminator="\n", quoting=csv.QUOTE_ALL if all_quoted else csv.QUOTE_MINIMAL
+    ).writerow(cells)
+    return line.getvalue()
 
 
 def _neutral(column: str, cell: str) -> str:

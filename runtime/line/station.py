@@ -1,0 +1,81 @@
+"""A station of a line: it checks an image and records what came of it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+from PIL import Image
+
+from ..images.reading import ImageError
+from ..reference.check_facts import check_facts
+from ..reference.checker import Check, Checker
+from .result_log import Entry, ResultLog
+
+Source: TypeAlias = str | os.PathLike[str] | Image.Image
+"""A file, or a picture in 8-bit RGB."""
+
+
+class Witness(Protocol):
+    """Whatever looks at each checked image, and adds to what is recorded of it."""
+
+    def see(self, check: Check, image: Source, key: bytes | None) -> Mapping[str, Any]:
+        """Return facts to record with the result; they must not have the names that ``check_facts`` uses.
+
+        Comes before the result is recorded, so it may be called again for an image after the program was
+        killed.
+        """
+
+
+@dataclass(frozen=True)
+class Station:
+    """Checks images against one reference and records each result once; used from any thread.
+
+    Attributes
+    ----------
+    name : str
+        Name of the reference in the log.
+    checker : Checker
+        What checks the images.
+    log : ResultLog
+        Where the results are recorded.
+    witnesses : tuple of Witness
+        What looks at each image beside the checker: keeps pictures, watches for drift.
+    """
+
+    name: str
+    checker: Checker
+    log: ResultLog
+    witnesses: tuple[Witness, ...] = ()
+
+    def check(self, image: Source, name: str = "", key: bytes | None = None) -> tuple[Check, Entry]:
+        """Check one image and record the result.
+
+        Parameters
+        ----------
+        image, name
+            As for ``Checker.check``.
+        key : bytes, optional
+            What tells the image from all others: with a key it is recorded only once.
+
+        Raises
+        ------
+        KeyError
+            If ``key`` is in the log.
+        DeviceError, OutputError
+            If the backend or the disk fails.
+        """
+        begun = time.monotonic()
+        check = self.checker.check(image, name)
+        facts: dict[str, Any] = {}
+        for witness in self.witnesses:
+            facts |= witness.see(check, image, key)
+        facts = {**check_facts(check), **facts, "seconds": round(time.monotonic() - begun, 4)}
+        return check, self.log.add(facts, self.name, key)
+
+    def refuse(self, name: str, error: ImageError, key: bytes | None = None) -> Entry:
+        """Record an image that cannot be checked for the reason that ``error`` has."""
+        return self.log.add(check_facts(Check(name, error.status, error=str(error))), self.name, key)
