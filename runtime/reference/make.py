@@ -32,7 +32,15 @@ from ..settings import ANYTHING, PAPER, Resources, ScoreSettings
 from ..types import Bundle, FloatArray, LotImage
 from .bank_files import write_bank
 from .choose import held_out
-from .files import NAMES, ReferenceFolder, open_bank, open_reference, write_array, write_manifest
+from .files import (
+    NAMES,
+    ReferenceFolder,
+    open_bank,
+    open_reference,
+    read_thumbnails,
+    write_array,
+    write_manifest,
+)
 from .manifest import (
     CALIBRATION,
     CLS,
@@ -41,6 +49,7 @@ from .manifest import (
     LOOKS,
     MANIFEST,
     SCHEMA_VERSION,
+    THUMBNAILS,
     ReferenceManifest,
     layer_file,
 )
@@ -204,8 +213,12 @@ def _write(
     shapes, earlier = manifest.shapes(), chosen.earlier
     none = np.empty((0, manifest.cls_width), np.float32), np.empty((0, 2))
     cls, looks = (earlier.cls, earlier.looks) if earlier else none
+    before = read_thumbnails(earlier) if earlier else np.empty((0, *shapes[THUMBNAILS][1][1:]), np.uint8)
     files = write_bank(folder, manifest, chosen)
-    cls, looks = chosen.gather(cls, chosen.pool.cls), chosen.gather(looks, chosen.pool.looks(run))
+    new_looks, thumbnails = chosen.pool.looks(run)
+    cls, looks = chosen.gather(cls, chosen.pool.cls), chosen.gather(looks, new_looks)
+    pictures = chosen.gather(before, thumbnails)
+    files[THUMBNAILS] = write_array(folder / THUMBNAILS, *shapes[THUMBNAILS], [pictures])
     files[CLS] = write_array(folder / CLS, *shapes[CLS], [cls])
     files[LOOKS] = write_array(folder / LOOKS, *shapes[LOOKS], [looks])
     manifest = replace(manifest, files=files)
