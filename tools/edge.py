@@ -9,6 +9,7 @@ from pathlib import Path
 
 from . import check, cli, infer, plan, reference, report, verdict
 from .evaluation import eval_command
+from .selftest import command as selftest
 from .usage import Parser
 
 
@@ -35,6 +36,7 @@ def _parser() -> Parser:
     )
     cli.add_common(inspect, 4, 7)
     inspect.set_defaults(run=_inspect, usage_error=inspect.error)
+    selftest.add_parser(commands)
     doctor = commands.add_parser(
         "doctor", help="say what this machine can run, and what to install for the rest"
     )
