@@ -59,8 +59,10 @@ class Check:
     cls_distance : float
         Distance of its CLS embedding, 0 to 2, from the nearest of the reference's; NaN if it was not
         scored.
-    brightness, sharpness : float
-        What ``looks.look`` says of it; NaN if it was not scored.
+    brightness : float
+        From 0 to 1; NaN if it was not scored.
+    sharpness : float
+        How much a pixel differs from its neighbors (``looks.look``); NaN if it was not scored.
     warnings : tuple of str
         What is unusual about the image beside its score.
     error : str

@@ -20,11 +20,10 @@ import numpy as np
 
 from ..._version import __version__
 from ..errors import LotError
-from ..images.listing import list_lot
-from ..images.survey import DEFAULT_READING, ReadOptions, Survey, survey_lot
+from ..images.survey import DEFAULT_READING, ReadOptions
 from ..results.heatmap import lot_scale
 from ..results.output import new_folder
-from ..run import Run, Watch, require_enough
+from ..run import Run, Watch, require_enough, survey_files
 from ..scoring.anomaly_map import raw_scores
 from ..scoring.blas import one_thread_per_product
 from ..scoring.row import RowScorer
@@ -183,7 +182,7 @@ def _extract(
     earlier: ReferenceFolder | None,
 ) -> tuple[Part, Part]:
     """Let the ViT describe a lot: the images for the bank, and the ``share`` of them that is held out."""
-    survey = _survey(lot, run, reading)
+    survey = survey_files(lot, run.resources, reading, run.watch)
     outside = held_out(len(survey.images), share)
     inside = np.setdiff1d(np.arange(len(survey.images)), outside)
     if share < 1 and not earlier:
@@ -194,12 +193,6 @@ def _extract(
     apart = {survey.images[i].name for i in outside}
     first = sum(image.name not in apart for image in features.images)
     return Part(features, survey, 0, first), Part(features, survey, first, len(features.images))
-
-
-def _survey(lot: str | os.PathLike[str] | Sequence[LotImage], run: Run, reading: ReadOptions) -> Survey:
-    with run.watch.timer.stage("survey"):
-        images = list_lot(lot) if isinstance(lot, str | os.PathLike) else lot
-        return survey_lot(images, reading, run.resources.workers, run.watch.progress)
 
 
 # ---- writing ---------------------------------------------------------------------------------
