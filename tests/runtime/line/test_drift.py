@@ -56,14 +56,14 @@ def run(monitor: DriftMonitor, log: ResultLog, images: list[Check]) -> list[dict
 def test_a_brighter_camera_is_told_with_its_beginning_and_its_end(tmp_path: Path) -> None:
     with ResultLog(tmp_path) as log:
         monitor = DriftMonitor(reference(), RATE, log)
-        steady = run(monitor, log, checks(60))
-        changed = run(monitor, log, checks(60, 2, brightness=0.1))
-        after = run(monitor, log, checks(200, 3))
-        time = log.after(60, 1)[0].time
+        steady = run(monitor, log, checks(30))
+        changed = run(monitor, log, checks(40, 2, brightness=0.1))
+        after = run(monitor, log, checks(130, 3))
+        time = log.after(30, 1)[0].time
     assert {(fact["state"], fact["since"], *fact["what"]) for fact in steady} == {("steady", None)}
-    assert [fact["state"] for fact in changed[30:]] == ["changed"] * 30
+    assert [fact["state"] for fact in changed[30:]] == ["changed"] * 10
     last = changed[-1]
-    assert abs(last["since"] - 61) <= 1
+    assert abs(last["since"] - 31) <= 1
     [text] = last["what"]
     when = f"{time[:10]} {time[11:16]} UTC"
     assert text.startswith(f"images became brighter since image {last['since']} ({when}): median of the last")
@@ -91,15 +91,15 @@ def test_each_kind_of_change_has_its_words(tmp_path: Path, signal: str, by: floa
 
 
 def test_single_defects_are_no_drift(tmp_path: Path) -> None:
-    images = checks(150)
-    images[::5] = checks(30, 5, raw_score=0.5, cls_distance=0.5)
+    images = checks(100)
+    images[::5] = checks(20, 5, raw_score=0.5, cls_distance=0.5)
     with ResultLog(tmp_path) as log:
         said = run(DriftMonitor(reference(), RATE, log), log, images)
     assert {fact["state"] for fact in said} == {"steady"}
 
 
 def test_a_restart_changes_nothing(tmp_path: Path) -> None:
-    images = [*checks(25), *checks(50, 2, raw_score=0.1), *checks(40, 3)]
+    images = [*checks(15), *checks(30, 2, raw_score=0.1), *checks(15, 3)]
     with ResultLog(tmp_path / "once") as log:
         once = run(DriftMonitor(reference(), RATE, log), log, images)
     again = []
