@@ -199,7 +199,8 @@ def changes(products: list[Product], seed: int) -> None:
     """Lines of 50 good images, and then of changed ones: how soon it is told, and by which chart."""
     kinds = ["good", *CHANGES, *PRODUCTS]
     shares = (0.0, 0.2)
-    print("| change | " + " | ".join(p.name for p in products) + " |\n|---" * (len(products) + 1) + "|")
+    print("| change | " + " | ".join(p.name for p in products) + " |")
+    print("|---" * (len(products) + 1) + "|")
     for kind in kinds:
         cells = []
         for product in products:
@@ -234,22 +235,35 @@ def _told(product: Product, kind: str, share: float, seed: int) -> str:
     return f"{np.median(late[found] - BEFORE):.0f}{some}{by}"
 
 
+LIGHT_AND_FOCUS = ("gai", "gam", "blu", "noi", "JPE")
+SEEN = {
+    "CLS": ((1.0, 1.25, 1.5), ("good", "bad", "shift 16 px", "upside down", *PRODUCTS)),
+    "range": ((0.0, 0.25, 0.5), ("good", "bad", *(kind for kind in CHANGES if kind[:3] in LIGHT_AND_FOCUS))),
+}
+"""What the warnings of a check go by, margins, and kinds of images."""
+
+
 def warnings(products: list[Product], seed: int) -> None:
     """Warnings of single checks by margin: on good images that no reference knows, and on others."""
-    kinds = ["good", "bad", *CHANGES, *PRODUCTS]
-    for what, margins in (("CLS", (1.0, 1.25, 1.5, 2.0)), ("range", (0.0, 0.25, 0.5, 1.0))):
+    for what, (margins, kinds) in SEEN.items():
         for accepted in (20, 40, 100):
-            print(
-                f"\n{what}, {accepted} accepted\n\n| images | product | "
-                + " | ".join(map(str, margins))
-                + " |"
-            )
-            print("|---|---" + "|---" * len(margins) + "|")
+            said = " / ".join(f"{margin:g}" for margin in margins)
+            print(f"\n{what}, margins {said}, {accepted} accepted images\n")
+            print("| images | " + " | ".join(p.name for p in products) + " |")
+            print("|---" * (len(products) + 1) + "|")
             for kind in kinds:
-                for product in products:
-                    if kind != product.name:
-                        shares = [_warned(product, kind, accepted, what, m, seed) for m in margins]
-                        print(f"| {kind} | {product.name} | " + " | ".join(f"{s:.1%}" for s in shares) + " |")
+                cells = [_shares(p, kind, accepted, what, margins, seed) for p in products]
+                print(f"| {kind} | {' | '.join(cells)} |", flush=True)
+
+
+def _shares(
+    product: Product, kind: str, accepted: int, what: str, margins: tuple[float, ...], seed: int
+) -> str:
+    """The shares of images with a warning, in percent, by margin."""
+    if kind == product.name:
+        return ""
+    shares = [100 * _warned(product, kind, accepted, what, margin, seed) for margin in margins]
+    return " / ".join(f"{share:.1f}" if kind == "good" else f"{share:.0f}" for share in shares)
 
 
 def _warned(product: Product, kind: str, accepted: int, what: str, margin: float, seed: int) -> float:
