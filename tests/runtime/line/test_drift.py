@@ -11,13 +11,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from musc_edge import ReferenceFolder
+from musc_edge import Checker, ReferenceFolder
 from musc_edge.runtime.line import drift
 from musc_edge.runtime.line.drift import DriftMonitor, base_of, control_limits
 from musc_edge.runtime.line.result_log import ResultLog
+from musc_edge.runtime.line.station import Station
 from musc_edge.runtime.reference.check_facts import check_facts
 from musc_edge.runtime.reference.checker import Check
 from musc_edge.tools.drift_options import add_drift, drift_witness
+from support.references import BUNDLE, part, write_lot
+from support.references import reference as make_lot_reference
 
 RATE = 0.001
 
@@ -189,6 +192,24 @@ def test_a_reference_of_few_images_is_not_watched(tmp_path: Path) -> None:
         assert len(monitor.notes) == 4
         assert "raw_score is not watched for drift: the reference has 19 images" in monitor.notes[0]
         assert DriftMonitor(reference(20), RATE, log).notes == ()
+
+
+def test_a_station_tells_of_darker_pictures(tmp_path: Path) -> None:
+    write_lot(tmp_path / "lot", 60)
+    made = make_lot_reference(tmp_path / "lot", tmp_path / "ref", hold_out=0.4, images=6)
+    with Checker(made, BUNDLE) as checker, ResultLog(tmp_path / "out") as log:
+        monitor = DriftMonitor(made, RATE, log)
+        assert monitor.notes == ()
+        station = Station("part42", checker, log, (monitor,))
+        for seed in range(100, 115):
+            _, entry = station.check(part(seed))
+        assert entry.facts["drift"]["state"] == "steady"
+        for seed in range(115, 145):
+            station.check(part(seed).point(lambda value: value * 0.9))
+        said = log.last(1)[0].facts["drift"]
+    assert said["state"] == "changed"
+    assert abs(said["since"] - 16) <= 3
+    assert any(text.startswith("images became darker since image ") for text in said["what"])
 
 
 def test_the_limits_of_a_page_hold_nine_in_ten_of_the_reference() -> None:
