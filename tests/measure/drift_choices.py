@@ -1,6 +1,6 @@
 """Compare ways to watch a line for drift, on simulated lines: what each costs with a reference of few images.
 
-    python tests/measure/drift_choices.py [--rate 0.0001]
+    python tests/measure/drift_choices.py [--rate 0.0001] [--bursts]
 
 The charts of the product beside two usual ones, both set to the same rate: an EWMA of ranks, as if the
 reference's distribution were known, and Kolmogorov and Smirnov's test of windows of 50 images.  A reference
@@ -106,10 +106,25 @@ def measured(chart: Chart, n: int, shift: float, defective: float, images: int) 
     return 10_000 * alarms / seen, np.concatenate(found)
 
 
+def bursts(rate: float) -> None:
+    """Print how many extreme images in a row, after 200 good ones, the product's charts take for a change."""
+    print("| n | images in a row |\n|---|---|")
+    for n in (20, 60, 100, 200, 1000):
+        draw = np.random.RandomState(0)
+        base, values = draw.normal(size=(n, SIGNALS)), draw.normal(size=(300, LINES, SIGNALS))
+        values[200:, :, 0] = 9
+        told = bets(rate)(base, values) - 200
+        print(f"| {n} | {told.min()} to {told.max()} |")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rate", type=float, default=RATE)
+    parser.add_argument("--bursts", action="store_true", help="only how long a burst of defects may be")
     args = parser.parse_args()
+    if args.bursts:
+        bursts(args.rate)
+        return
     print("| chart | n | alarms per 10,000, steady | 10 % defective | 20 % defective | delay, 1 sd | 2 sd |")
     print("|---|---|---|---|---|---|---|")
     for n in (20, 60, 200):
