@@ -1,6 +1,6 @@
 """Measure charts of drift on lines of real images, and the warnings of single checks.
 
-    python tests/measure/drift.py steady|correlated|changes|warnings --work DIR [--seed 0]
+    python tests/measure/drift.py steady|suspects|correlated|changes|warnings --work DIR [--seed 0]
 
 DIR holds what drift_features.py found out.  Lines are drawn from it: the reference's images, those that
 calibrate and those of the line are different ones; how long a line runs is up to drawing with replacement.
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -128,7 +128,18 @@ def fits(product: Product, calibration: int, accepted: int) -> bool:
     return len(product.good) >= calibration + accepted - BANK + 60
 
 
-def steady(products: Iterable[Product], seed: int) -> None:
+def suspects_out(reference: Reference, share: float) -> Reference:
+    """The same without the accepted images that are farthest from the others, as if they were suspects."""
+    kept = np.argsort(nearest_others(reference.cls))[: round((1 - share) * len(reference.cls))]
+    return Reference(reference.scores, reference.cls[kept], reference.looks[kept])
+
+
+def suspects(products: Iterable[Product], seed: int) -> None:
+    """As ``steady``, with a tenth of the accepted images left out as suspects."""
+    steady(products, seed, 0.1)
+
+
+def steady(products: Iterable[Product], seed: int, left_out: float = 0.0) -> None:
     """Lines of good images, and with defects: alarms against the promise."""
     print("| product | calibration, accepted | defective | images | promised, at most | lines with alarm |")
     print("|---|---|---|---|---|---|")
@@ -140,6 +151,7 @@ def steady(products: Iterable[Product], seed: int) -> None:
                 draw, alarms, images = np.random.RandomState(seed), 0, 0
                 for _ in range(DRAWS):
                     reference, rest = product.draw(draw, calibration, accepted)
+                    reference = suspects_out(reference, left_out)
                     values = pick(draw, reference.values(rest), LONG, LINES)
                     values = with_defects(draw, values, reference.values(bad), share)
                     first, _which = first_alarms(Charts(reference.base(), RATE), values)
@@ -288,7 +300,13 @@ def _products(work: Path) -> Iterator[Product]:
             yield Product(name, work)
 
 
-MEASURES = {"steady": steady, "correlated": correlated, "changes": changes, "warnings": warnings}
+MEASURES: dict[str, Callable[[list[Product], int], None]] = {
+    "steady": steady,
+    "suspects": suspects,
+    "correlated": correlated,
+    "changes": changes,
+    "warnings": warnings,
+}
 
 
 def main() -> None:
