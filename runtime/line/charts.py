@@ -24,6 +24,7 @@ from math import ceil
 
 import numpy as np
 
+from ..errors import LotError
 from ..types import Array
 
 DEFECTIVE = 0.2
@@ -81,6 +82,11 @@ class Charts:
     defective : float
         Share of images that may be defective while the line is steady.
 
+    Raises
+    ------
+    LotError
+        If ``rate`` is not above 0 and below 1.
+
     Attributes
     ----------
     signals : tuple of str
@@ -88,6 +94,8 @@ class Charts:
     """
 
     def __init__(self, base: Mapping[str, Array], rate: float, defective: float = DEFECTIVE) -> None:
+        if not 0 < rate < 1:
+            raise LotError(f"{rate:g} false alarms per image: expected above 0 and below 1, such as 0.0001.")
         self.signals = tuple(name for name, values in base.items() if len(values) >= LEAST)
         self._base = [np.sort(np.round(base[name], DIGITS)) for name in self.signals]
         self._limit = 2 * len(self.signals) / rate

@@ -60,7 +60,8 @@ def distance(base: Array, window: Array) -> Array:
         above = np.searchsorted(order, own, "left") / n - steps
         below = steps + 1 / len(own) - np.searchsorted(order, own, "right") / n
         found.append(np.maximum(above, below).max(axis=0))
-    return np.array(found).max(axis=0)
+    largest: Array = np.array(found).max(axis=0)
+    return largest
 
 
 def windows(rate: float, n: int) -> Chart:

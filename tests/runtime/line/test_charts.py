@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from musc_edge import LotError
 from musc_edge.runtime.line.charts import DEFECTIVE, LEAST, Charts, _bounds
 from musc_edge.runtime.types import Array
 
@@ -102,3 +103,9 @@ def test_what_has_too_few_images_is_not_watched() -> None:
     nothing = Charts({"raw_score": np.zeros(LEAST - 1)}, RATE)
     assert nothing.signals == ()
     assert nothing.step(nothing.start(), np.zeros(0), 1).since.tolist() == []
+
+
+@pytest.mark.parametrize("rate", [0, 1, -0.1, float("nan")])
+def test_a_rate_is_above_0_and_below_1(rate: float) -> None:
+    with pytest.raises(LotError, match="false alarms per image: expected above 0"):
+        Charts(base(30), rate)
