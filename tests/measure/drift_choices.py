@@ -108,14 +108,20 @@ def measured(chart: Chart, n: int, shift: float, defective: float, images: int) 
 
 
 def bursts(rate: float) -> None:
-    """Print how many extreme images in a row, after 200 good ones, the product's charts take for a change."""
-    print("| n | images in a row |\n|---|---|")
+    """Print how many extreme images in a row the product's charts take for a change, and how long they do."""
+    print("| n | images in a row | steady again after, median (longest) |\n|---|---|---|")
     for n in (20, 60, 100, 200, 1000):
         draw = np.random.RandomState(0)
-        base, values = draw.normal(size=(n, SIGNALS)), draw.normal(size=(300, LINES, SIGNALS))
-        values[200:, :, 0] = 9
-        told = bets(rate)(base, values) - 200
-        print(f"| {n} | {told.min()} to {told.max()} |")
+        base, values = draw.normal(size=(n, SIGNALS)), draw.normal(size=(1000, LINES, SIGNALS))
+        values[200:230, :, 0] = 9
+        charts = Charts({str(k): base[:, k] for k in range(SIGNALS)}, rate)
+        state, changed = charts.start(LINES), []
+        for number, each in enumerate(values, 1):
+            state = charts.step(state, each, number)
+            changed.append(state.since[:, 0] > 0)
+        told = first(np.array(changed)) - 200
+        back = first(~np.array(changed)[230:])
+        print(f"| {n} | {told.min()} to {told.max()} | {np.median(back):.0f} ({back.max()}) |")
 
 
 def main() -> None:
