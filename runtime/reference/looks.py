@@ -8,9 +8,9 @@ import numpy as np
 from ..types import Array, FloatArray, PreprocessSpec
 from .choose import angular, nearest_others
 
-CLS_MARGIN = 1.5
+CLS_MARGIN = 1.25
 """How many times as far as the loneliest image of the reference a CLS embedding may lie."""
-RANGE_MARGIN = 0.5
+RANGE_MARGIN = 0.25
 """How far brightness and sharpness may lie outside of the reference's range, as a share of its width."""
 
 THUMBNAIL = 64
