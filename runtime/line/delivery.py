@@ -74,7 +74,7 @@ class Delivery:
             )
         self._log, self._receiver, self._patience = log, receiver, patience or Patience()
         self._told = None if tell == ALL else (*FLAGGED, BAD)
-        self._heartbeat, self._last_beat = heartbeat or float("inf"), float("-inf")
+        self._heartbeat, self._last_beat = heartbeat, float("-inf")
         self._say = say or _print
         self._stop, self._deadline = Event(), float("inf")
         self._turn, self._log_is_ours = Lock(), True
@@ -182,7 +182,7 @@ class Delivery:
 
     def _beat(self) -> None:
         """Say that this program is alive, if it is time to."""
-        if time.monotonic() - self._last_beat < self._heartbeat:
+        if not self._heartbeat or time.monotonic() - self._last_beat < self._heartbeat:
             return
         self._last_beat = time.monotonic()
         try:

@@ -110,8 +110,9 @@ class WebhookReceiver:
         """Do nothing: there is no connection."""
 
     def _new_opener(self) -> urllib.request.OpenerDirector:
-        https = urllib.request.HTTPSHandler(context=self._tls.context())
-        return urllib.request.build_opener(urllib.request.ProxyHandler(), https, _NoRedirects())
+        secure = self._url.startswith("https:")
+        context = self._tls.context() if secure else None
+        return urllib.request.build_opener(urllib.request.HTTPSHandler(context=context), _NoRedirects())
 
     def _post(self, name: str, body: bytes) -> None:
         request = urllib.request.Request(self._url, body, self._headers(name, body), method="POST")

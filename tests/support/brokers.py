@@ -1,4 +1,4 @@
-"""A real MQTT broker (mosquitto), what subscribes there, and certificates for TLS."""
+"""A real MQTT broker (mosquitto), and what subscribes there."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import os
 import shutil
 import socket
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 from threading import Condition
@@ -15,8 +14,9 @@ from typing import Any
 
 import paho.mqtt.client as mqtt
 
+from support.told import LONG, until
+
 _SBIN = "/usr/sbin:/sbin"  # where Debian has it, and not everybody's PATH
-_LONG = 60.0
 
 
 def mosquitto() -> str | None:
@@ -30,16 +30,8 @@ def free_port() -> int:
         return int(server.getsockname()[1])
 
 
-def until(done: Callable[[], object], what: str = "") -> None:
-    """Wait for a state: as long as it takes on the slowest of machines, and no longer than that."""
-    deadline = time.monotonic() + _LONG
-    while not done():
-        assert time.monotonic() < deadline, f"it did not come to this: {what}"
-        time.sleep(0.01)
-
-
 class Broker:
-    """A mosquitto at a port of its own, killed at the end of ``with``; ``lines`` are added to its settings."""
+    """A mosquitto at a port of its own, killed at the end of ``with``; ``lines`` are its settings."""
 
     def __init__(self, folder: Path, *lines: str, listen: str = "") -> None:
         self.port, self._folder = free_port(), folder
@@ -115,7 +107,7 @@ class Subscriber:
     def until(self, done: Callable[[], object]) -> None:
         """Wait until what was heard satisfies."""
         with self._changed:
-            assert self._changed.wait_for(done, _LONG), self.heard[-5:]
+            assert self._changed.wait_for(done, LONG), self.heard[-5:]
 
     def results(self, topic: str = "line") -> list[int]:
         """The numbers of the results that were heard, in order."""
@@ -134,23 +126,3 @@ class Subscriber:
         with self._changed:
             self.heard.append((message.topic, json.loads(message.payload)))
             self._changed.notify_all()
-
-
-def make_certificates(folder: Path) -> None:
-    """Make a CA (ca.pem), one that vouches for nobody (other.pem), and keys of a server and of a client."""
-    for authority in ("ca", "other"):
-        _openssl(folder, "req", "-x509", *_new_key(authority), "-out", f"{authority}.pem", "-days", "2",
-            "-subj", f"/CN={authority}")  # fmt: skip
-    for name in ("server", "client"):
-        (folder / f"{name}.txt").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
-        _openssl(folder, "req", *_new_key(name), "-out", f"{name}.csr", "-subj", f"/CN={name}")
-        _openssl(folder, "x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key",
-            "-CAcreateserial", "-out", f"{name}.pem", "-days", "2", "-extfile", f"{name}.txt")  # fmt: skip
-
-
-def _new_key(name: str) -> tuple[str, ...]:
-    return ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", f"{name}.key")
-
-
-def _openssl(folder: Path, *arguments: str) -> None:
-    subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)

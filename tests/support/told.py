@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from threading import Event
 from typing import Any
@@ -11,6 +12,16 @@ from musc_edge.runtime.line.result_log import Entry, ResultLog
 
 SOON = Patience(first=0.001, most=0.01, poll=0.002)
 """Waits for tests."""
+
+LONG = 60.0
+
+
+def until(done: Callable[[], object], what: str = "") -> None:
+    """Wait for a state: as long as it takes on the slowest of machines, and no longer than that."""
+    deadline = time.monotonic() + LONG
+    while not done():
+        assert time.monotonic() < deadline, f"it did not come to this: {what}"
+        time.sleep(0.01)
 
 
 class Told:
