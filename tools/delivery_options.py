@@ -35,7 +35,8 @@ def add_delivery(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     add = group.add_argument
     add("--mqtt", metavar="URL", help="broker and topic: mqtt://[USER@]HOST[:PORT]/TOPIC, mqtts:// for TLS")
     add("--mqtt-password-file", type=Path, metavar="FILE",
-        help="file with the user's password (or $MUSC_EDGE_MQTT_PASSWORD)")  # fmt: skip
+        help="file with the user's password (or $MUSC_EDGE_MQTT_PASSWORD, or systemd's credential "
+        "mqtt-password)")  # fmt: skip
     add("--mqtt-ca", type=Path, metavar="FILE",
         help="certificates that vouch for the broker, in PEM (default: the system's)")  # fmt: skip
     add("--mqtt-cert", type=Path, metavar="FILE", help="certificate to show to the broker, in PEM")
@@ -43,13 +44,16 @@ def add_delivery(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     add("--mqtt-version", choices=("5", "3.1.1"), help="what the broker speaks (default: 5)")
     add("--webhook", metavar="URL", help="server that takes results by POST: https://HOST/PATH")
     add("--webhook-token-file", type=Path, metavar="FILE",
-        help="file with what goes behind 'Authorization: Bearer' (or $MUSC_EDGE_WEBHOOK_TOKEN)")  # fmt: skip
+        help="file with what goes behind 'Authorization: Bearer' (or $MUSC_EDGE_WEBHOOK_TOKEN, or systemd's "
+        "credential webhook-token)")  # fmt: skip
     add("--webhook-secret-file", type=Path, metavar="FILE",
-        help="file with the secret by which requests are signed (or $MUSC_EDGE_WEBHOOK_SECRET)")  # fmt: skip
+        help="file with the secret by which requests are signed (or $MUSC_EDGE_WEBHOOK_SECRET, or systemd's "
+        "credential webhook-secret)")  # fmt: skip
     add("--webhook-ca", type=Path, metavar="FILE",
         help="certificates that vouch for the server, in PEM (default: the system's)")  # fmt: skip
     add("--tell", choices=("reject", "all"), default="reject",
-        help="what is told: rejected images and those that cannot be checked (default), or all")  # fmt: skip
+        help="what is told: rejected images, those that cannot be checked, and that the line has changed "
+        "(default), or all")  # fmt: skip
     add("--heartbeat", type=_seconds, metavar="SECONDS",
         help="say so often that this program is alive; 0 for never (default: 60 by MQTT; a webhook gets "
         "heartbeats only if this is given)")  # fmt: skip
@@ -57,7 +61,7 @@ def add_delivery(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
 
 
 @contextmanager
-def delivery(args: argparse.Namespace, log: ResultLog) -> Iterator[tuple[Delivery, ...]]:
+def delivery(args: argparse.Namespace, log: object) -> Iterator[tuple[Delivery, ...]]:
     """Tell of the results in ``log`` what the options ask for, while the block runs.
 
     Yields the deliveries, whose ``status()`` is for /health, /metrics and people.
@@ -65,18 +69,25 @@ def delivery(args: argparse.Namespace, log: ResultLog) -> Iterator[tuple[Deliver
     Raises
     ------
     UsageError
-        If an option belongs to another that is not given, or the file of a secret cannot be used.
+        If an option belongs to another that is not given, the file of a secret cannot be used, or the log is
+        in memory alone.
     ReceiverError
         If an address, a secret or a certificate cannot be used.
     DeviceError
         If paho-mqtt is not installed.
     """
     from ..runtime.line.delivery import Delivery
+    from ..runtime.line.result_log import ResultLog
 
     for name, others in _BELONGS.items():
         given = [other for other in others if getattr(args, other) is not None]
         if given and not getattr(args, name):
             raise UsageError(f"{_option(given[0])} belongs to {_option(name)} URL, which is not given.")
+    if not args.mqtt and not args.webhook:
+        yield ()
+        return
+    if not isinstance(log, ResultLog):
+        raise UsageError("--mqtt and --webhook go by a log of all results: give -o OUT too.")
     with ExitStack() as stack:
         yield tuple(
             stack.enter_context(Delivery(log, receiver, args.tell, heartbeat))
@@ -97,7 +108,7 @@ def _receivers(args: argparse.Namespace, log: ResultLog) -> list[tuple[Receiver,
 def _mqtt(args: argparse.Namespace, log: ResultLog) -> Receiver:
     from ..runtime.line.mqtt import MqttReceiver, stable_id
 
-    password = _secret(args.mqtt_password_file, "MUSC_EDGE_MQTT_PASSWORD")
+    password = _secret(args.mqtt_password_file, "mqtt-password")
     if password and args.mqtt.startswith("mqtt:"):
         _say_readable("the password", "mqtts")
     files = (args.mqtt_ca, args.mqtt_cert, args.mqtt_key)
@@ -109,10 +120,10 @@ def _mqtt(args: argparse.Namespace, log: ResultLog) -> Receiver:
 def _webhook(args: argparse.Namespace) -> Receiver:
     from ..runtime.line.webhook import WebhookReceiver
 
-    token = _secret(args.webhook_token_file, "MUSC_EDGE_WEBHOOK_TOKEN")
+    token = _secret(args.webhook_token_file, "webhook-token")
     if token and args.webhook.startswith("http:"):
         _say_readable("the token", "https")
-    secret = _secret(args.webhook_secret_file, "MUSC_EDGE_WEBHOOK_SECRET")
+    secret = _secret(args.webhook_secret_file, "webhook-secret")
     return WebhookReceiver(args.webhook, token, secret, _tls(args.webhook_ca))
 
 
@@ -126,10 +137,15 @@ def _tls(*files: Path | None) -> Tls | None:
     return Tls(*files) if any(files) else None
 
 
-def _secret(path: Path | None, variable: str) -> str:
-    """The first line of a file, or what an environment variable holds; empty if neither is given."""
-    if path is None:
-        return os.environ.get(variable, "")
+def _secret(path: Path | None, name: str) -> str:
+    """The only line of the file ``path``, else an environment variable, else systemd's credential; or ""."""
+    variable = f"MUSC_EDGE_{name.upper().replace('-', '_')}"
+    if path is None and variable in os.environ:
+        return os.environ[variable]
+    credential = Path(os.environ.get("CREDENTIALS_DIRECTORY", os.devnull)) / name
+    if path is None and not credential.exists():
+        return ""
+    path = path or credential
     from .._files import read_regular
 
     try:

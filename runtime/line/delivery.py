@@ -20,7 +20,7 @@ from ..._numbers import counted
 from ..errors import MuscEdgeError, ReceiverError
 from ..verdict.limits import FLAGGED
 from .patience import DeliveryStatus, Patience
-from .receiver import BAD, Receiver, RefusedError, UnreachableError, kind
+from .receiver import BAD, Receiver, RefusedError, UnreachableError, has_changed, kind
 from .result_log import Entry, ResultLog
 
 REJECT, ALL = "reject", "all"
@@ -43,7 +43,8 @@ class Delivery:
     receiver : Receiver
         An ``MqttReceiver``, a ``WebhookReceiver`` or one of your own.
     tell : str
-        "reject": rejected images and those that could not be checked; or "all".
+        "reject": rejected images, those that could not be checked, and the first with which a line has
+        changed or is steady again (the fact ``drift``); or "all".
     heartbeat : float
         Seconds between messages that say that this program is alive; 0 for none.
     patience : Patience
@@ -80,6 +81,7 @@ class Delivery:
         self._turn, self._log_is_ours = Lock(), True
         self._connected, self._error, self._failures = False, "", 0
         self._delivered = self._skipped = self._refusals = 0
+        self._changed: set[str] = set()
         log.begin_delivery(receiver.destination)
         self._position = self._kept = log.delivered(receiver.destination)
         self._thread = Thread(target=self._run, name=f"delivery {receiver.destination}", daemon=True)
@@ -152,16 +154,22 @@ class Delivery:
             entries = log.after(self._position, _AT_ONCE)
         self._beat()
         for entry in entries:
-            told = self._told is None or kind(entry) in self._told
+            changed = has_changed(entry)
+            told = self._is_told(entry, changed)
             if told:
                 self._beat()
                 self._tell(entry)
+            self._changed = self._changed - {entry.reference} | ({entry.reference} if changed else set())
             self._position = entry.id
             if told or entry.id - self._kept >= _SELDOM:
                 self._keep()
             if self._over():
                 break
         return len(entries)
+
+    def _is_told(self, entry: Entry, changed: bool) -> bool:
+        turned = changed != (entry.reference in self._changed)
+        return self._told is None or turned or kind(entry) in self._told
 
     def _tell(self, entry: Entry) -> None:
         """Tell of a result; returns when it is acknowledged, or was refused often enough."""
@@ -228,6 +236,7 @@ class Delivery:
             "results": results,
             "behind": results - self._position,
             "skipped": self._skipped,
+            "changed": sorted(self._changed),
         }
 
     @contextmanager

@@ -70,6 +70,11 @@ def kind(entry: Entry) -> str:
     return str(entry.facts.get("verdict") or BAD).replace(" ", "_")
 
 
+def has_changed(entry: Entry) -> bool:
+    """Return whether the line had changed by then, as far as it is watched for drift."""
+    return (entry.facts.get("drift") or {}).get("state") == "changed"
+
+
 def payload(entry: Entry, most: int = LARGEST) -> bytes:
     """Return a result as JSON in ASCII.
 

@@ -13,6 +13,7 @@ from threading import Condition
 from typing import Any
 
 import paho.mqtt.client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion
 
 from support.told import LONG, until
 
@@ -87,12 +88,12 @@ class Subscriber:
         self.heard: list[tuple[str, dict[str, Any]]] = []
         self.subscribed = 0
         self._changed = Condition()
-        self._client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, name, clean_session=False, **login)
+        self._client = mqtt.Client(CallbackAPIVersion.VERSION2, name, clean_session=False, **login)
         self._client.reconnect_delay_set(1, 1)
-        self._client.on_connect = lambda *_: self._client.subscribe(topic, qos=1)
+        self._client.on_connect = self._on_connect
         self._client.on_subscribe = self._on_subscribe
         self._client.on_message = self._on_message
-        self._port = port
+        self._port, self._topic = port, topic
 
     def __enter__(self) -> Subscriber:
         self._client.connect("127.0.0.1", self._port)
@@ -116,6 +117,9 @@ class Subscriber:
     def states(self, topic: str = "line") -> list[str]:
         """The states that were heard, in order."""
         return [content["state"] for name, content in list(self.heard) if name == f"{topic}/status"]
+
+    def _on_connect(self, *_: object) -> None:
+        self._client.subscribe(self._topic, qos=1)
 
     def _on_subscribe(self, *_: object) -> None:
         with self._changed:

@@ -55,10 +55,12 @@ class Told:
             self.states.append(state)
 
 
-def add(log: ResultLog, verdict: str = "reject", count: int = 1, **facts: object) -> list[str]:
+def add(
+    log: ResultLog, verdict: str = "reject", count: int = 1, reference: str = "part42", **facts: object
+) -> list[str]:
     """Record results; returns their events."""
     status = "ok" if verdict else "unreadable"
     return [
-        log.add({"image": f"{len(log)}.png", "status": status, "verdict": verdict, **facts}, "part42").event
+        log.add({"image": f"{len(log)}.png", "status": status, "verdict": verdict, **facts}, reference).event
         for _ in range(count)
     ]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
@@ -17,10 +18,10 @@ from support.told import add, until
 SECRET = "whsec_" + "c2VjcmV0" * 4
 
 
-def parse(*options: object) -> Parser:
+def parse(*options: object) -> Namespace:
     parser = Parser(prog="musc-edge watch")
     add_delivery(parser)
-    return parser.parse_args([str(each) for each in options])  # type: ignore[return-value]
+    return parser.parse_args([str(each) for each in options])
 
 
 class Checks:
@@ -77,6 +78,28 @@ def test_secrets_come_from_files_or_the_environment(
     said = capsys.readouterr().err
     assert "the token goes over the network as it is; https:// hides it" in said
     assert "my token" not in said
+
+
+def test_secrets_come_from_systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "webhook-token").write_text("of systemd")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    with (
+        HttpReceiver() as server,
+        ResultLog(tmp_path / "out") as log,
+        delivery(parse("--webhook", server.url), log),
+    ):
+        add(log)
+        until(lambda: server.posts, "it is told")
+    (post,) = server.posts
+    assert post.headers["Authorization"] == "Bearer of systemd"
+
+
+def test_events_need_a_log_on_the_disk() -> None:
+    with (
+        pytest.raises(UsageError, match="give -o OUT too"),
+        delivery(parse("--webhook", "http://h"), object()),
+    ):
+        pass
 
 
 def test_heartbeats_go_to_a_webhook_only_if_asked_for(tmp_path: Path) -> None:

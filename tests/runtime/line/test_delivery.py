@@ -152,9 +152,10 @@ def test_nothing_is_left_out_in_a_hurry(log: ResultLog) -> None:
 
 
 def test_a_receiver_that_hangs_does_not_hold_up_the_end(log: ResultLog) -> None:
-    told = Told()
-    told.answer = lambda entry: told.released.wait() and None
-    said: list[str] = []
+    def answer(entry: Entry) -> None:
+        told.released.wait()
+
+    told, said = Told(answer), list[str]()
     with Delivery(log, told, "all", 0, Patience(drain=0.01), said.append) as delivery:
         add(log, count=2)
     assert said == ["told (told): 2 results behind; the next start on this log goes on from there"]
@@ -186,7 +187,29 @@ def test_heartbeats_come_while_there_is_nothing_to_tell(log: ResultLog) -> None:
         "results": 0,
         "behind": 0,
         "skipped": 0,
+        "changed": [],
     }
+
+
+def test_that_a_line_has_changed_is_told_once(log: ResultLog) -> None:
+    states = ["learning", "steady", "changed", "changed", "steady", "steady"]
+    fails = [UnreachableError("away")]
+
+    def answer(entry: Entry) -> None:
+        if fails:
+            raise fails.pop()
+
+    told = Told(answer)
+    Delivery(log, told)
+    events = [add(log, "not flagged", drift={"state": state})[0] for state in states[:4]]
+    events += add(log, "not flagged", reference="part43")
+    with Delivery(log, told, "reject", 0.001, SOON, lambda line: None) as delivery:
+        until(lambda: delivery.status().behind == 0 and told.states, "all are delivered")
+        until(lambda: told.states[-1]["changed"] == ["part42"], "it is in the state")
+        assert told.events == events[2:3]
+        events += [add(log, "not flagged", drift={"state": state})[0] for state in states[4:]]
+        until(lambda: delivery.status().behind == 0, "all are delivered")
+    assert told.events == [events[2], events[5]]
 
 
 def test_a_refused_heartbeat_is_said(log: ResultLog) -> None:
