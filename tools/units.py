@@ -30,9 +30,11 @@ def _units(args: argparse.Namespace) -> int:
     from .._files import write_whole
     from ..runtime.errors import OutputError
 
-    program = _program()
     if not args.out.is_dir():
-        raise UsageError(f"there is no folder {args.out}.")
+        raise UsageError(
+            f"there is no folder {args.out}: give one for the units, such as /etc/systemd/system."
+        )
+    program = _program()
     written = []
     for name in NAMES:
         try:

@@ -13,9 +13,11 @@ class Patience:
 
     Attributes
     ----------
-    first, most : float
-        The wait after the first failure, and the longest.  Each is twice the one before, less up to half of
-        it at random, so that many programs do not come back to one receiver at once.
+    first : float
+        The wait after the first failure.  Each is twice the one before, less up to half of it at random, so
+        that many programs do not come back to one receiver at once.
+    most : float
+        The longest of these waits.
     asked : float
         The longest wait that a receiver can ask for.
     poll : float
@@ -45,14 +47,18 @@ class DeliveryStatus:
 
     Attributes
     ----------
-    destination, address : str
-        The receiver's name in the log, and what messages call it.
+    destination : str
+        The receiver's name in the log.
+    address : str
+        What messages call it.
     connected : bool
         Whether it could be reached when it was last tried.
     behind : int
         Results recorded after the last one that was delivered or needed no telling.
-    delivered, skipped : int
-        Results that this program delivered, and those that the receiver refused for good.
+    delivered : int
+        Results that this program delivered.
+    skipped : int
+        Results that the receiver refused for good, since this program began.
     error : str
         What went wrong last; empty again once something is acknowledged.
     """

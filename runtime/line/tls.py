@@ -17,9 +17,10 @@ class Tls:
     ----------
     ca : path, optional
         Certificates that vouch for the server, in place of the system's.
-    cert, key : path, optional
-        Certificate of this program with those between it and a CA, and its key, which must not be encrypted;
-        without ``key`` the file ``cert`` holds it.
+    cert : path, optional
+        Certificate of this program, with those between it and a CA.
+    key : path, optional
+        Its key, which must not be encrypted; by default it is in ``cert``.
     """
 
     ca: str | os.PathLike[str] | None = None
