@@ -10,7 +10,7 @@ from typing import Any
 from musc_edge.runtime.line.patience import Patience
 from musc_edge.runtime.line.result_log import Entry, ResultLog
 
-SOON = Patience(first=0.001, most=0.01, poll=0.002)
+SOON = Patience(first=0.001, most=0.01, poll=0.002, drain=60)
 """Waits for tests."""
 
 LONG = 60.0

@@ -69,8 +69,10 @@ def test_secrets_come_from_files_or_the_environment(
             ["--webhook-token-file", tmp_path / "token", "--webhook-secret-file", tmp_path / "secret"],
             ["--tell", "all"],
         ):
+            posts = len(server.posts)
             with delivery(parse("--webhook", server.url, *options), log):
                 add(log)
+                until(lambda before=posts: len(server.posts) > before, "it is told")  # type: ignore[misc]
     first, second = server.posts
     assert first.headers["Authorization"] == "Bearer my token"
     assert first.headers["webhook-signature"].startswith("v1,")
@@ -104,8 +106,9 @@ def test_events_need_a_log_on_the_disk() -> None:
 
 def test_heartbeats_go_to_a_webhook_only_if_asked_for(tmp_path: Path) -> None:
     with HttpReceiver() as server, ResultLog(tmp_path / "out") as log:
-        with delivery(parse("--webhook", server.url), log):
+        with delivery(parse("--webhook", server.url), log) as (only,):
             add(log)
+            until(lambda: only.status().behind == 0, "it is told")
         with delivery(parse("--webhook", server.url, "--heartbeat", "30"), log):
             until(lambda: len(server.posts) == 2, "it lives")
     assert ["state" in post.content for post in server.posts] == [False, True]

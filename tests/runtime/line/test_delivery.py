@@ -170,7 +170,7 @@ def test_a_receiver_that_hangs_does_not_hold_up_the_end(log: ResultLog) -> None:
 
 def test_what_is_left_at_the_end_is_delivered(log: ResultLog) -> None:
     told = Told()
-    with Delivery(log, told, "all", 0, Patience(poll=60)):
+    with Delivery(log, told, "all", 0, Patience(poll=60, drain=60)):
         until(lambda: told.opened, "it waits")
         events = add(log, count=3)
     assert told.events == events
@@ -267,7 +267,7 @@ def test_options_are_checked(log: ResultLog, options: dict[str, object]) -> None
 
 
 def test_large_results_are_cut_to_size(log: ResultLog) -> None:
-    regions = [{"x": k, "y": k} for k in range(4000)]
+    regions = [{"x": k, "y": k} for k in range(3000)]
     add(log, regions=regions, warnings=["w" * 70_000], error="e" * 1000)
     (entry,) = log.after(0, 1)
     content = json.loads(payload(entry))

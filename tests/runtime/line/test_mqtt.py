@@ -99,12 +99,12 @@ def test_a_broker_that_was_killed_gets_all_of_it_later(log: ResultLog, broker: B
             add(log, count=3)
             heard.until(lambda: heard.results() == [1, 2, 3])
         broker.kill()
-        add(log, count=40)
+        add(log, count=15)
         until(lambda: delivery.status().error, "it is missed")
         assert not delivery.status().connected
         broker.start()
         until(lambda: delivery.status().behind == 0, "all are delivered")
-    assert log.delivered("mqtt") == 43
+    assert log.delivered("mqtt") == 18
     assert any("cannot be reached: Connection refused" in line for line in said)
     assert said[-1].partition(": ")[2].startswith("connected again")
 
