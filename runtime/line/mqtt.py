@@ -24,9 +24,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from ..._extras import install
+from ..._numbers import counted
 from ..errors import DeviceError, ReceiverError
 from .mqtt_session import MqttSession
-from .receiver import RefusedError, UnreachableError, kind, payload
+from .receiver import LARGEST, RefusedError, UnreachableError, kind, payload
 from .result_log import Entry
 from .tls import Tls
 
@@ -38,8 +39,10 @@ VERSIONS = ("5", "3.1.1")
 Version = Literal["5", "3.1.1"]
 _TOPIC = "musc-edge"
 _CONNECT, _FAREWELL = 10.0, 1.0
-_OTHER_VERSION, _TOO_LARGE = 0x84, 0x95
-_REFUSALS = {0x80, 0x83, _TOO_LARGE, 0x99}
+_HEADER = 50
+"""Bytes of a packet beside its topic and its content, at most."""
+_OTHER_VERSION = 0x84
+_REFUSALS = {0x80, 0x83, 0x99}
 """Reasons that may be about one message; all others would be the same for the next."""
 
 
@@ -116,7 +119,12 @@ class MqttReceiver:
 
     def tell(self, entry: Entry) -> None:
         """Publish a result."""
-        self._publish(f"result/{kind(entry)}", payload(entry), retain=False)
+        topic = f"result/{kind(entry)}"
+        most = min(LARGEST, self._connected().largest - len(f"{self._topic}/{topic}".encode()) - _HEADER)
+        body = payload(entry, most)
+        if len(body) > most:
+            raise RefusedError(f"the broker takes no message of {counted(len(body), 'byte')}")
+        self._publish(topic, body, retain=False)
 
     def beat(self, state: Mapping[str, Any]) -> None:
         """Publish the state."""
@@ -146,12 +154,7 @@ class MqttReceiver:
         """Publish and wait until it is acknowledged."""
         session = self._connected()
         sent = session.client.publish(f"{self._topic}/{topic}", body, qos=1, retain=retain)
-        try:
-            session.until(lambda: sent.mid in session.acknowledged, timeout or self._timeout, "a message")
-        except UnreachableError as error:
-            if session.lost_for == _TOO_LARGE:
-                raise RefusedError(str(error)) from error
-            raise
+        session.until(lambda: sent.mid in session.acknowledged, timeout or self._timeout, "a message")
         reason = session.acknowledged.pop(sent.mid)
         if reason.value in _REFUSALS:
             raise RefusedError(f"{topic}: {reason}")

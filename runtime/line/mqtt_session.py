@@ -24,6 +24,7 @@ class MqttSession:
     def __init__(self, client: Client) -> None:
         self.client = client
         self._answer: Any = None
+        self._properties: Any = None
         self.acknowledged: dict[int, Any] = {}
         self._lost: Any = None
         client.on_connect = self._on_connect
@@ -31,9 +32,9 @@ class MqttSession:
         client.on_disconnect = self._on_disconnect
 
     @property
-    def lost_for(self) -> int | None:
-        """The number of the reason for which the broker ended the connection."""
-        return getattr(self._lost, "value", None)
+    def largest(self) -> float:
+        """Bytes that a packet may have, by what MQTT 5 lets a broker say; infinite if it said nothing."""
+        return float(getattr(self._properties, "MaximumPacketSize", float("inf")))
 
     def connect(self, host: str, port: int) -> None:
         """Open the connection and send the greeting."""
@@ -72,7 +73,7 @@ class MqttSession:
             opened.close()
 
     def _on_connect(self, *said: Any) -> None:
-        self._answer = said[3]
+        self._answer, self._properties = said[3:]
 
     def _on_publish(self, *said: Any) -> None:
         self.acknowledged[said[2]] = said[3]

@@ -75,7 +75,7 @@ def has_changed(entry: Entry) -> bool:
     return (entry.facts.get("drift") or {}).get("state") == "changed"
 
 
-def payload(entry: Entry, most: int = LARGEST) -> bytes:
+def payload(entry: Entry, most: float = LARGEST) -> bytes:
     """Return a result as JSON in ASCII.
 
     Of one that is too large the largest facts are left out; ``left_out`` names them.
