@@ -267,11 +267,11 @@ def test_options_are_checked(log: ResultLog, options: dict[str, object]) -> None
 
 
 def test_large_results_are_cut_to_size(log: ResultLog) -> None:
-    regions = [{"x": k, "y": k} for k in range(3000)]
-    add(log, regions=regions, warnings=["w" * 70_000], error="e" * 1000)
+    regions = [{"x": k, "y": k} for k in range(4000)]
+    add(log, regions=regions, warnings=["w" * 200_000], error="e" * 1000)
     (entry,) = log.after(0, 1)
     content = json.loads(payload(entry))
-    assert content.pop("left_out") == ["regions", "warnings"]
+    assert content.pop("left_out") == ["warnings", "regions"]
     assert content == {
         key: value for key, value in entry.content().items() if key not in ("regions", "warnings")
     }
