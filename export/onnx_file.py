@@ -103,6 +103,8 @@ def run_model(model: onnx.ModelProto, batches: Iterable[Array]) -> list[list[Arr
     options = ort.SessionOptions()
     options.log_severity_level = 4
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    # Threads that wait would spin, which takes longer than most of the graphs that are run here.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     shape: tuple[int, ...] = ()
     # Through a file, since a session takes from memory only what fits into a protobuf message, 2 GB.
     with tempfile.TemporaryDirectory() as folder:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
 
-from measure.structure import floors, read_modules
+from measure.structure import Module, floors, read_modules
 from support.places import ROOT
 
 LEAVES = {"_extras", "_files", "_json", "_linux", "_numbers", "_version"}
@@ -76,6 +77,12 @@ def test_the_leaves_import_each_other_alone() -> None:
         assert imported_parts(ROOT / f"{leaf}.py") <= LEAVES
 
 
+@cache
+def package() -> dict[str, Module]:
+    """Every module of the package, which takes a second to parse."""
+    return read_modules(ROOT)
+
+
 def wing_of(module: str) -> str:
     """'runtime/store/tables' -> 'store', 'runtime/run' -> 'run'."""
     return module.split("/")[1]
@@ -84,7 +91,7 @@ def wing_of(module: str) -> str:
 @pytest.mark.slow
 def test_the_wings_of_the_runtime_stand_on_each_other() -> None:
     floor = {wing: number for number, wings in enumerate(FLOORS) for wing in wings}
-    found = {name: module for name, module in read_modules(ROOT).items() if name.startswith("runtime/")}
+    found = {name: module for name, module in package().items() if name.startswith("runtime/")}
     assert {wing_of(name) for name in found} - {"__init__"} == set(floor)
     for name, module in found.items():
         for imported in (each for each in module.imports if each.startswith("runtime/")):
@@ -95,7 +102,7 @@ def test_the_wings_of_the_runtime_stand_on_each_other() -> None:
 
 @pytest.mark.slow
 def test_no_modules_import_each_other_in_a_circle() -> None:
-    assert not floors(read_modules(ROOT))[1]
+    assert not floors(package())[1]
 
 
 def test_the_check_sees_imports() -> None:

@@ -21,12 +21,16 @@ TOP = {f"musc_edge/{name}" for name in ("py.typed", *(path.name for path in ROOT
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Wheel and sdist, built from a copy of the checkout's own files."""
+    """Wheel and sdist, built from a copy of the checkout's own files.
+
+    With the setuptools that is installed, hence without network; ``make test`` itself installs the package
+    with nothing but what pyproject.toml asks for.
+    """
     source = tmp_path_factory.mktemp("source") / "musc-edge"
     ignored = shutil.ignore_patterns(".work", ".git", "__pycache__", ".pytest_cache")
     shutil.copytree(ROOT, source, ignore=ignored)
     out = tmp_path_factory.mktemp("dist")
-    command = [sys.executable, "-m", "build", "--outdir", str(out), str(source)]
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out), str(source)]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stdout + run.stderr
     return out

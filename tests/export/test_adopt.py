@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,12 @@ def source(tmp_path: Path) -> OnnxSource:
     return tiny_source(tmp_path, SIZE)
 
 
+@pytest.fixture
+def existing(tiny_bundle: Path, out: Path) -> Path:
+    """``out`` with the bundle of ``source`` in it."""
+    return Path(shutil.copytree(tiny_bundle, out))
+
+
 # ---- what is written -------------------------------------------------------------------------
 
 
@@ -96,18 +103,16 @@ def test_bundle(source: OnnxSource, out: Path) -> None:
     assert parity.lines() == said[-len(parity.lines()) :]
 
 
-def test_verify_passes(source: OnnxSource, out: Path) -> None:
-    make_bundle(source, out, say=quiet)
-    parity = verify(str(out))
+def test_verify_passes(tiny_bundle: Path) -> None:
+    parity = verify(str(tiny_bundle))
     assert parity.images == 12
     assert all(layer.max_abs < 1e-5 for layer in parity.layers)
 
 
 @pytest.mark.slow
-def test_backend_gives_the_numbers_of_the_source(source: OnnxSource, out: Path) -> None:
+def test_backend_gives_the_numbers_of_the_source(tiny_bundle: Path) -> None:
     """The runtime's own backend, for a batch that the probe does not use."""
-    make_bundle(source, out, say=quiet)
-    bundle = open_bundle(out)
+    bundle = open_bundle(tiny_bundle)
     images = normalise(load_probe(bundle.probe_path).images[:7], bundle.manifest.preprocess)
     store = HostStore(np.full((2, 7, PATCHES, WIDTH), np.nan, np.float32), np.empty((7, WIDTH), np.float32))
     with OnnxBackend(bundle) as backend:
@@ -119,9 +124,8 @@ def test_backend_gives_the_numbers_of_the_source(source: OnnxSource, out: Path) 
 
 
 @pytest.mark.slow
-def test_probe_holds_the_numbers_of_the_source(source: OnnxSource, out: Path) -> None:
-    make_bundle(source, out, say=quiet)
-    probe = load_probe(out / "probe.npz")
+def test_probe_holds_the_numbers_of_the_source(tiny_bundle: Path) -> None:
+    probe = load_probe(tiny_bundle / "probe.npz")
     assert probe.images.shape == (12, *SIZE, 3)
     assert probe.images.dtype == np.uint8
     assert len({image.tobytes() for image in probe.images}) == 12
@@ -178,35 +182,40 @@ def test_half_precision_source(tmp_path: Path, out: Path) -> None:
 
 
 @pytest.mark.slow
-def test_two_exports_are_equal(source: OnnxSource, out: Path) -> None:
-    other = out.with_name("again")
+def test_two_exports_are_equal(source: OnnxSource, tiny_bundle: Path, out: Path) -> None:
     make_bundle(source, out, say=quiet)
-    make_bundle(source, other, say=quiet)
-    assert content(out) == content(other)
-    assert open_bundle(out).digest == open_bundle(other).digest
+    assert content(out) == content(tiny_bundle)
+    assert open_bundle(out).digest == open_bundle(tiny_bundle).digest
 
 
 @pytest.mark.slow
-def test_another_source_has_another_digest(source: OnnxSource, tmp_path: Path, out: Path) -> None:
-    make_bundle(source, out, say=quiet)
-    first = open_bundle(out).digest
-    make_bundle(tiny_source(tmp_path, SIZE, model=tiny_vit(seed=1)), out, overwrite=True, say=quiet)
-    assert open_bundle(out).digest != first
+def test_another_source_has_another_digest(existing: Path, tmp_path: Path) -> None:
+    first = open_bundle(existing).digest
+    make_bundle(tiny_source(tmp_path, SIZE, model=tiny_vit(seed=1)), existing, overwrite=True, say=quiet)
+    assert open_bundle(existing).digest != first
 
 
 # ---- external data ---------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def made_large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle whose weights are in a file of their own, for ``large``."""
+    folder = tmp_path_factory.mktemp("large")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(onnx_file, "EXTERNAL_DATA_BYTES", 1000)
+        make_bundle(tiny_source(folder, SIZE), folder / "bundle", say=quiet)
+    return folder / "bundle"
+
+
 @pytest.fixture
-def large(source: OnnxSource, out: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def large(made_large: Path, out: Path) -> Path:
     """A bundle whose weights are in a file of their own."""
-    monkeypatch.setattr(onnx_file, "EXTERNAL_DATA_BYTES", 1000)
-    make_bundle(source, out, say=quiet)
-    return out
+    return Path(shutil.copytree(made_large, out))
 
 
 @pytest.mark.slow
-def test_external_data(large: Path, source: OnnxSource, tmp_path: Path) -> None:
+def test_external_data(large: Path, tmp_path: Path) -> None:
     assert sorted(content(large)) == ["manifest.json", "model.onnx", "model.onnx.data", "probe.npz"]
     files = open_bundle(large, whole=True).manifest.files
     assert files["model.onnx.data"] == hashlib.sha256((large / "model.onnx.data").read_bytes()).hexdigest()
@@ -354,44 +363,40 @@ def test_a_wrong_graph_is_no_bundle(
 
 @pytest.mark.slow
 def test_a_wrong_graph_leaves_the_old_bundle(
-    source: OnnxSource, out: Path, monkeypatch: pytest.MonkeyPatch
+    source: OnnxSource, existing: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make_bundle(source, out, say=quiet)
-    before = content(out)
+    before = content(existing)
     perturb(monkeypatch, change_patch_weight)
     with pytest.raises(ParityError):
-        make_bundle(source, out, overwrite=True, say=quiet)
-    assert content(out) == before
-    assert [path.name for path in out.parent.iterdir()] == ["tiny"]
+        make_bundle(source, existing, overwrite=True, say=quiet)
+    assert content(existing) == before
+    assert [path.name for path in existing.parent.iterdir()] == ["tiny"]
 
 
 # ---- the folder ------------------------------------------------------------------------------
 
 
-def test_existing_bundle_is_not_replaced_unasked(source: OnnxSource, out: Path) -> None:
-    make_bundle(source, out, say=quiet)
-    before = content(out)
+def test_existing_bundle_is_not_replaced_unasked(source: OnnxSource, existing: Path) -> None:
+    before = content(existing)
     with pytest.raises(OutputError, match="--overwrite"):
-        make_bundle(source, out, say=quiet)
-    assert content(out) == before
+        make_bundle(source, existing, say=quiet)
+    assert content(existing) == before
 
 
 @pytest.mark.slow
-def test_overwrite(source: OnnxSource, tmp_path: Path, out: Path) -> None:
-    make_bundle(source, out, say=quiet)
-    (out / "model.onnx.data").write_bytes(b"left by another export")
-    make_bundle(tiny_source(tmp_path, (8, 8), (1,)), out, overwrite=True, say=quiet)
-    assert sorted(content(out)) == ["manifest.json", "model.onnx", "probe.npz"]
-    assert open_bundle(out, whole=True).manifest.grid == (2, 2)
-    assert [path.name for path in out.parent.iterdir()] == ["tiny"]
+def test_overwrite(existing: Path, tmp_path: Path) -> None:
+    (existing / "model.onnx.data").write_bytes(b"left by another export")
+    make_bundle(tiny_source(tmp_path, (8, 8), (1,)), existing, overwrite=True, say=quiet)
+    assert sorted(content(existing)) == ["manifest.json", "model.onnx", "probe.npz"]
+    assert open_bundle(existing, whole=True).manifest.grid == (2, 2)
+    assert [path.name for path in existing.parent.iterdir()] == ["tiny"]
 
 
 @pytest.mark.slow
-def test_overwrite_of_a_damaged_bundle(source: OnnxSource, out: Path) -> None:
-    make_bundle(source, out, say=quiet)
-    edit_manifest(out, schema_version=99)
-    make_bundle(source, out, overwrite=True, say=quiet)
-    verify(str(out))
+def test_overwrite_of_a_damaged_bundle(source: OnnxSource, existing: Path) -> None:
+    edit_manifest(existing, schema_version=99)
+    make_bundle(source, existing, overwrite=True, say=quiet)
+    verify(str(existing))
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
@@ -427,10 +432,10 @@ def test_empty_folder_is_used(source: OnnxSource, out: Path) -> None:
 @pytest.mark.parametrize("old", [False, True], ids=["new", "overwrite"])
 @pytest.mark.slow
 def test_interrupt_leaves_nothing(
-    source: OnnxSource, out: Path, monkeypatch: pytest.MonkeyPatch, where: str, old: bool
+    source: OnnxSource, tiny_bundle: Path, out: Path, monkeypatch: pytest.MonkeyPatch, where: str, old: bool
 ) -> None:
     if old:
-        make_bundle(source, out, say=quiet)
+        shutil.copytree(tiny_bundle, out)
     before = content(out) if old else {}
     done: list[str] = []
 
@@ -456,10 +461,9 @@ def test_full_disk_is_an_output_error(source: OnnxSource, out: Path, monkeypatch
     assert list(out.parent.iterdir()) == []
 
 
-def test_outputs_of_the_written_graph(source: OnnxSource, out: Path) -> None:
+def test_outputs_of_the_written_graph(tiny_bundle: Path) -> None:
     """Anybody can run the file without this package."""
-    make_bundle(source, out, say=quiet)
-    model = onnx.load(out / "model.onnx")
+    model = onnx.load(tiny_bundle / "model.onnx")
     onnx.checker.check_model(model, full_check=True)
     images: Array = np.zeros((3, 3, *SIZE), np.float32)
     assert {name: value.shape for name, value in run(model, images).items()} == {

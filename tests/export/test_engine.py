@@ -20,7 +20,7 @@ from musc_edge.runtime.errors import BundleError, DeviceError, OutputError, Pari
 from musc_edge.runtime.types import Bundle
 from musc_edge.runtime.vit.bundle import open_bundle, sha256
 from musc_edge.runtime.vit.engines import engine_folders, find_engine, find_proof
-from support.gpu_machine import install, interrupt_main_thread, listening, make_bundle
+from support.gpu_machine import install, interrupt_main_thread, listening
 from support.sources import edit_manifest, quiet
 
 pytestmark = pytest.mark.slow
@@ -28,14 +28,9 @@ pytestmark = pytest.mark.slow
 FLAVORS = ("tensorrt", "rtx")
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_bundle(tmp_path_factory.mktemp("made"))
-
-
 @pytest.fixture
-def bundle(made: Path, tmp_path: Path) -> Bundle:
-    return open_bundle(shutil.copytree(made, tmp_path / "bundle"))
+def bundle(tiny_bundle: Path, tmp_path: Path) -> Bundle:
+    return open_bundle(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
 
 
 def make(bundle: Bundle, **options: Any) -> Built:

@@ -28,7 +28,7 @@ from musc_edge.runtime.errors import BundleError, DeviceError
 from musc_edge.runtime.types import no_progress
 from musc_edge.runtime.vit import tensorrt_api
 from musc_edge.runtime.vit.tensorrt_library import Library, load_library
-from support.gpu_machine import interrupt_main_thread, listening, make_bundle
+from support.gpu_machine import interrupt_main_thread, listening
 
 pytest.importorskip("tensorrt_rtx_bindings", reason="TensorRT-RTX is for x86-64")
 
@@ -42,8 +42,8 @@ def rtx() -> Library:
 
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_bundle(tmp_path_factory.mktemp("tiny")) / "model.onnx"
+def tiny(tiny_bundle: Path) -> Path:
+    return tiny_bundle / "model.onnx"
 
 
 @pytest.fixture(scope="module")

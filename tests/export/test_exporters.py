@@ -66,7 +66,7 @@ def assert_numbers(folder: Path, loaded: Any, cls: str | None) -> onnx.ModelProt
     ("name", "exporter", "cls"),
     [
         ("clip", "torchscript", None),
-        ("clip", "twice", "pooler_output"),
+        ("clip of two blocks", "twice", "pooler_output"),
         ("clip projected", "torchscript", "image_embeds"),
         ("vit", "torchscript", None),
         ("vit", "torchscript", "pooler_output"),

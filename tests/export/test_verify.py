@@ -31,13 +31,6 @@ SIZE = (16, 24)
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("made")
-    make_bundle(tiny_source(folder, SIZE), folder / "bundle", say=quiet)
-    return folder / "bundle"
-
-
-@pytest.fixture(scope="module")
 def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle of the same form from a ViT with other weights."""
     folder = tmp_path_factory.mktemp("other")
@@ -46,9 +39,9 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def bundle(made: Path, tmp_path: Path) -> Path:
+def bundle(tiny_bundle: Path, tmp_path: Path) -> Path:
     """A copy that a test may damage."""
-    return Path(shutil.copytree(made, tmp_path / "bundle"))
+    return Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
 
 
 def flip(path: Path, place: float) -> None:
@@ -409,10 +402,10 @@ def test_damaged_probe_with_a_hash_that_fits(bundle: Path, seed: int) -> None:
     assert refused > 50
 
 
-def test_manifest_is_what_was_written(made: Path) -> None:
+def test_manifest_is_what_was_written(tiny_bundle: Path) -> None:
     """The parity in the manifest is that of the whole token maps; verify's is never worse."""
-    stored = json.loads((made / "manifest.json").read_text())["parity"]
-    found = verify(str(made)).as_dict()
+    stored = json.loads((tiny_bundle / "manifest.json").read_text())["parity"]
+    found = verify(str(tiny_bundle)).as_dict()
     for a, b in zip(stored["layers"], found["layers"], strict=True):
         assert b["max_abs"] <= a["max_abs"]
         assert b["min_cosine"] >= a["min_cosine"]

@@ -173,7 +173,7 @@ def postscript(place: Place) -> list[str]:
 
 def icon_bomb(place: Place) -> list[str]:
     """An icon of 16 x 16 pixels that holds 400 megapixels."""
-    (place.lot / "icon.png").write_bytes(ico(png(size=(20_000, 20_000))))
+    (place.lot / "icon.png").write_bytes(ico(png(size=(20_000, 20_000), bits=1)))
     return []
 
 

@@ -69,6 +69,9 @@ VITS = {
     "clip": Vit(
         _transformers("CLIPVisionModel", "CLIPVisionConfig", **_CLIP), "encoder.layers", "post_layernorm"
     ),
+    "clip of two blocks": Vit(
+        _transformers("CLIPVisionModel", "CLIPVisionConfig", **_MLP), "encoder.layers", "post_layernorm"
+    ),
     "clip projected": Vit(
         _transformers("CLIPVisionModelWithProjection", "CLIPVisionConfig", **_MLP, projection_dim=24),
         "vision_model.encoder.layers",

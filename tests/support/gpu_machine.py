@@ -9,18 +9,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec
-from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-from musc_edge.export import make
 from musc_edge.kernels import driver
 from musc_edge.runtime.vit import tensorrt_library
 from support.fake_libcuda import FakeCuda
 from support.fake_pycuda import FakeDriver, OutOfMemoryError
 from support.fake_tensorrt import FakeTensorRt
-from support.sources import quiet, tiny_source
 
 SIZE = (16, 24)
 
@@ -70,13 +67,6 @@ def without_tensorrt(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hide every TensorRT that is installed."""
     modules = {"tensorrt": ("no_such_module",), "rtx": ("no_such_module",)}
     monkeypatch.setattr(tensorrt_library, "FLAVORS", modules)
-
-
-def make_bundle(folder: Path) -> Path:
-    """A bundle of a tiny ViT for images of 16x24 pixels."""
-    folder.mkdir(parents=True, exist_ok=True)
-    make.make_bundle(tiny_source(folder, SIZE), folder / "bundle", say=quiet)
-    return folder / "bundle"
 
 
 def interrupt_main_thread() -> None:

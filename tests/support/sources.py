@@ -54,6 +54,7 @@ def run(model: onnx.ModelProto, images: Array, outputs: Sequence[str] = ()) -> d
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 3
+    options.intra_op_num_threads = 1  # a pool of threads that wait and spin takes more than a tiny graph
     session = onnxruntime.InferenceSession(
         graph.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import re
+import shutil
 import subprocess
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,6 @@ from typing import Any
 import pytest
 
 from musc_edge.export.kernels import add_kernels
-from musc_edge.export.make import make_bundle
 from musc_edge.kernels import compiler
 from musc_edge.kernels.cubins import find_cubin
 from musc_edge.kernels.cuda_source import ARCHES
@@ -31,7 +31,7 @@ from musc_edge.tools.doctor import (
 )
 from musc_edge.tools.rehearsal import rehearsal_text, rehearse
 from support.command_line import run_here
-from support.sources import quiet, tiny_source
+from support.sources import quiet
 
 ONNXRUNTIME = ("numpy", "Pillow", "OpenCV", "ONNX Runtime", "its packages")
 """Checks that what is wrong with ONNX Runtime could change the verdict of."""
@@ -244,14 +244,6 @@ def test_both_packages_of_onnxruntime(tmp_path: Path, monkeypatch: pytest.Monkey
 # ---- what infer would do ---------------------------------------------------------------------
 
 
-@pytest.fixture
-def tiny_bundle(tmp_path: Path) -> Path:
-    """A bundle that runs, of random weights."""
-    out = tmp_path / "bundle"
-    make_bundle(tiny_source(tmp_path), out, say=quiet)
-    return out
-
-
 def test_without_a_bundle_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     monkeypatch.delenv("MUSC_EDGE_BUNDLE", raising=False)
@@ -275,10 +267,11 @@ def test_what_infer_would_take(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_damaged_bundle_is_found_before_it_is_needed(
-    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("MUSC_EDGE_BUNDLE", str(tiny_bundle))
-    (tiny_bundle / "model.onnx").write_bytes(b"")
+    damaged = shutil.copytree(tiny_bundle, tmp_path / "bundle")
+    monkeypatch.setenv("MUSC_EDGE_BUNDLE", str(damaged))
+    (damaged / "model.onnx").write_bytes(b"")
     assert rehearse()["exit_code"] == 4
     assert "was changed since it was written" in rehearsal_text(rehearse())[-1]
 

@@ -345,13 +345,13 @@ def start_watched(command: list[str], printed: int, *, new: bool) -> subprocess.
 def test_interrupt_leaves_nothing(
     lot: Path,
     commands: Path,
-    real_bundle: Path,
+    wide_bundle: Path,
     tmp_path: Path,
     sent: signal.Signals,
     code: int,
     moment: str,
 ) -> None:
-    command = [str(commands / "musc-edge"), "infer", str(lot), "-b", str(real_bundle)]
+    command = [str(commands / "musc-edge"), "infer", str(lot), "-b", str(wide_bundle)]
     command += ["-o", str(tmp_path / "out")]
     with (
         (tmp_path / "printed").open("w+", encoding="utf-8") as printed,
@@ -455,10 +455,10 @@ def test_closed_or_narrow_streams_do_not_change_the_result(
     folder = tmp_path / "cells"
     shutil.copytree(lot, folder)
     next(folder.glob("*.png")).rename(folder / "größe.png")
-    assert quick(folder, tmp_path / "ascii", env={"PYTHONIOENCODING": "ascii"}).returncode == 0
-    base = quick(folder, tmp_path / "whole").args
+    narrow = quick(folder, tmp_path / "ascii", env={"PYTHONIOENCODING": "ascii"})
+    assert narrow.returncode == 0
     for name, redirect in [("head", "| true"), ("full", ">/dev/full"), ("silent", "2>&-")]:
-        command = " ".join(f"'{part}'" for part in [*base[:-1], str(tmp_path / name)])
+        command = " ".join(f"'{part}'" for part in [*narrow.args[:-1], str(tmp_path / name)])
         shell = ["bash", "-c", f"set -o pipefail; {command} {redirect}"]
         run = subprocess.run(shell, capture_output=True, text=True, check=False)
         assert run.returncode == 0, run.stderr

@@ -20,7 +20,7 @@ import pytest
 from musc_edge.kernels import driver
 from musc_edge.tools import edge, export
 from musc_edge.tools.demo import read_scores
-from support.gpu_machine import install, make_bundle
+from support.gpu_machine import install
 from support.lots import write_png
 from support.places import listen_to_interrupts
 
@@ -39,14 +39,9 @@ def command(commands: Path, *arguments: str) -> subprocess.CompletedProcess[str]
     )
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_bundle(tmp_path_factory.mktemp("made"))
-
-
 @pytest.fixture
-def bundle(made: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(made, tmp_path / "bundle"))
+def bundle(tiny_bundle: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
 
 
 @pytest.fixture

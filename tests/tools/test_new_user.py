@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,22 +13,19 @@ from PIL import Image
 
 from musc_edge import score_lot
 from musc_edge._numbers import counted, too_few
-from musc_edge.export.make import make_bundle
 from musc_edge.runtime.results.text import ranking
 from musc_edge.tools.demo import last_words
 from support.command_line import Run, run_here
 from support.lots import write_png
-from support.sources import edit_manifest, quiet, tiny_source
+from support.sources import edit_manifest
 
 WORDS = "random weights"
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny bundle for images of 16 x 24 pixels."""
-    folder = tmp_path_factory.mktemp("bundle")
-    make_bundle(tiny_source(folder), folder / "bundle", say=quiet)
-    return folder / "bundle"
+def bundle(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny bundle for images of 16 x 24 pixels, in whose manifest a test writes."""
+    return Path(shutil.copytree(tiny_bundle, tmp_path_factory.mktemp("bundle") / "bundle"))
 
 
 @pytest.fixture

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import pickle
-import subprocess
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numba
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -20,6 +20,7 @@ from musc_edge.runtime.scoring.gram_numpy import NumpyFilter
 from musc_edge.runtime.scoring.image_pairs import best_filter, load_filter
 from musc_edge.runtime.scoring.protocols import GramFilter
 from support import oracle
+from support.forks import run_forked
 
 Array = npt.NDArray[Any]
 Grid = tuple[int, int]
@@ -204,13 +205,19 @@ class Planted:
         return Path.touch, (self._trace,)
 
 
+def keep_cache_in(folder: Path) -> None:
+    """What $NUMBA_CACHE_DIR does when numba is imported."""
+    config: Any = numba.config
+    config.CACHE_DIR = str(folder)
+
+
 def load_in_a_new_process(cache: Path) -> tuple[str, str]:
     """What ``best_filter`` says with numba's cache in ``cache``."""
     code = (
         "from musc_edge.runtime.scoring.image_pairs import best_filter\nprint(*best_filter('numba'), sep=';')"
     )
-    env = {**os.environ, "NUMBA_CACHE_DIR": str(cache)}
-    run = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    run = run_forked([sys.executable, "-c", code], prepare=partial(keep_cache_in, cache))
+    assert run.returncode == 0, run.stderr
     name, _, note = run.stdout.strip().partition(";")
     return name, note
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -20,13 +21,13 @@ from musc_edge.runtime.vit.choose import enter_backend, import_libraries
 from musc_edge.runtime.vit.extract import empty_slot
 from musc_edge.runtime.vit.onnx_backend import OnnxBackend
 from support.fake_onnxruntime import CUDA, FakeOnnxRuntime, install_onnxruntime
-from support.gpu_machine import SIZE, install, make_bundle, without_tensorrt
+from support.gpu_machine import SIZE, install, without_tensorrt
 from support.sources import pixels, quiet
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return open_bundle(make_bundle(tmp_path_factory.mktemp("bundle")))
+def bundle(tiny_bundle: Path) -> Bundle:
+    return open_bundle(tiny_bundle)
 
 
 def chosen(bundle: Bundle, name: str, batch: int = 4) -> tuple[str, tuple[str, ...]]:
@@ -46,8 +47,8 @@ def test_without_a_gpu_there_is_only_the_cpu(bundle: Bundle, monkeypatch: pytest
 
 
 @pytest.mark.slow
-def test_engine_is_preferred(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    bundle = open_bundle(make_bundle(tmp_path))
+def test_engine_is_preferred(tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = open_bundle(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
     install(monkeypatch)
     make_engine(bundle, choose_target(None), 4, say=quiet)
     assert chosen(bundle, "auto") == ("tensorrt", ())

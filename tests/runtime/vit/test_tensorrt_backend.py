@@ -30,16 +30,16 @@ from musc_edge.runtime.vit.tensorrt_backend import TensorRtBackend
 from musc_edge.tools.summary import bundle_json, bundle_text
 from support.fake_pycuda import Error as DriverError
 from support.fake_tensorrt import FakeRuntime
-from support.gpu_machine import SIZE, Machine, install, make_bundle, without_tensorrt
+from support.gpu_machine import SIZE, Machine, install, without_tensorrt
 from support.sources import pixels, quiet
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+def bundle(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """A bundle with a proven engine for batches of up to 4."""
-    root = make_bundle(tmp_path_factory.mktemp("engine"))
+    root = shutil.copytree(tiny_bundle, tmp_path_factory.mktemp("engine") / "bundle")
     with pytest.MonkeyPatch.context() as patch:
         install(patch)
         make_engine(open_bundle(root), choose_target(None), 4, say=quiet)
