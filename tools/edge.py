@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from . import check, cli, infer, plan, reference, report, verdict
+from . import check, cli, infer, plan, reference, report, verdict, watch
 from .evaluation import eval_command
 from .usage import Parser
 
@@ -26,6 +26,7 @@ def _parser() -> Parser:
     eval_command.add_parser(commands)
     reference.add_parser(commands)
     check.add_parser(commands)
+    watch.add_parser(commands)
     inspect = commands.add_parser("inspect", help="say what a bundle or a reference is")
     inspect.add_argument("bundle", metavar="BUNDLE|REF", nargs="?",
         help="folder of a bundle or a reference (default: the bundle, as for infer)")  # fmt: skip

@@ -68,11 +68,6 @@ class AppendedFiles:
         """That of the last result in the files."""
         return self._whole["id"]
 
-    @property
-    def bytes(self) -> int:
-        """Bytes of the two files together."""
-        return sum(self._whole[name] for name in _FORMS)
-
     def close(self) -> None:
         """Close the files."""
         self._stack.close()

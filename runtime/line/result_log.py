@@ -140,7 +140,7 @@ class ResultLog:
             self._stack.close()
 
     @property
-    def bytes(self) -> int:
+    def size(self) -> int:
         """Bytes of the log's files."""
         with self.database.turn():
             paths = (self.folder / name for name in FILES)
