@@ -90,10 +90,9 @@ def main() -> int:
     found = list(problems(out, arrivals.expected))
     print(*found, sep="\n")
     rejects = len(list((out / "pictures").iterdir()))
-    print(
-        f"{args.kills} kills ({between} between the two files), {arrivals.expected.total()} images, {rejects} of them with pictures, "
-        f"{len(found)} problems"
-    )
+    killed = f"{args.kills} kills, {between} of them between results.csv and results.jsonl"
+    total = arrivals.expected.total()
+    print(f"{killed}; {total} images, {rejects} of them with pictures; {len(found)} problems")
     if not found and not args.work:
         shutil.rmtree(work)
     return bool(found)
