@@ -76,6 +76,13 @@ def resources(process: int) -> tuple[float, int, int]:
     return int(status["VmRSS"].split()[0]) / 1000, files, int(status["Threads"])
 
 
+def row(done: int, seconds: float, process: int, out: Path) -> str:
+    """A row of the table."""
+    memory, files, threads = resources(process)
+    log = sum((out / name).stat().st_size for name in ("results.sqlite", "results.csv", "results.jsonl"))
+    return f"| {done:,} | {seconds:.0f} | {memory:.1f} | {files} | {threads} | {log / 1e6:.1f} |"
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--images", type=int, default=20_000)
@@ -113,17 +120,7 @@ def soak(work: Path, args: argparse.Namespace) -> int:
             time.sleep(watching.TURN)
         if number % step == 0 or number == step // 10:
             watching.wait_for(lambda: done() >= expected.total(), 600)
-            log_mb = (
-                sum(
-                    (out / name).stat().st_size for name in ("results.sqlite", "results.csv", "results.jsonl")
-                )
-                / 1e6
-            )
-            memory, files, threads = resources(process.pid)
-            print(
-                f"| {done():,} | {time.monotonic() - begun:.0f} | {memory:.1f} | {files} | {threads} | {log_mb:.1f} |",
-                flush=True,
-            )
+            print(row(done(), time.monotonic() - begun, process.pid, out), flush=True)
     process.terminate()
     assert process.wait() == 0
     found = list(watching.problems(out, expected))
