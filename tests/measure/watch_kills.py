@@ -6,6 +6,7 @@ Images come by rename, at once, slowly, by hard link and with their time set aft
 tenth are rejected and have pictures, a 25th are damaged.  Each run is ended by SIGKILL between its start and
 some seconds of work; the last ends in good order.  Then results.sqlite, results.csv and results.jsonl must
 each have every image once, in the same order, and the pictures must be those of the rejected, no more.
+Processes are forked from one that has the libraries.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import argparse
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
@@ -24,9 +24,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # tests/, for support
 
+from support.forks import Forked
 from support.watching import Arrivals, make_reference, problems, recorded, wait_for, watch_command
 
-COMMAND = [sys.executable, "-m", "musc_edge.tools.edge"]
+COMMAND = [
+    sys.executable,
+    "-c",
+    "import sys; from musc_edge.tools.edge import main; sys.exit(main(sys.argv[1:]))",
+]
 
 
 def arrive(arrivals: Arrivals, ended: threading.Event, chance: random.Random) -> None:
@@ -39,13 +44,13 @@ def arrive(arrivals: Arrivals, ended: threading.Event, chance: random.Random) ->
         ended.wait(chance.uniform(0, 0.6))
 
 
-def start(command: list[str], log: Path) -> subprocess.Popen[bytes]:
+def start(command: list[str], log: Path) -> Forked:
     with log.open("ab") as file:
-        return subprocess.Popen([*COMMAND, *command], stdout=file, stderr=file)
+        return Forked([*COMMAND, *command], out=file.fileno())
 
 
-def ready(log: Path, process: subprocess.Popen[bytes], times: int) -> bool:
-    assert process.poll() is None, log.read_text()
+def ready(log: Path, process: Forked, times: int) -> bool:
+    assert process.poll() is None, process.communicate()
     return log.exists() and log.read_text().count("watching ") >= times
 
 
@@ -75,7 +80,7 @@ def main() -> int:
             wait_for(partial(ready, log, process, times))
             time.sleep(chance.expovariate(1))
         process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.communicate()
         times = log.read_text().count("watching ") + 1
         lines = [(out / name).read_bytes().count(b"\n") for name in ("results.csv", "results.jsonl")]
         between += lines[0] != lines[1] + 1
@@ -86,7 +91,8 @@ def main() -> int:
     thread.join()
     wait_for(lambda: len(recorded(out)) >= arrivals.expected.total(), 600)
     process.send_signal(signal.SIGTERM)
-    assert process.wait() == 0
+    process.communicate()
+    assert process.returncode == 0
     found = list(problems(out, arrivals.expected))
     print(*found, sep="\n")
     rejects = len(list((out / "pictures").iterdir()))
