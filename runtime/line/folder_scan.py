@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -75,9 +76,9 @@ def files_below(
         If ``inside`` cannot be read.
     """
     seen: set[tuple[int, int]] = set()
-    waiting = [inside]
-    while waiting:
-        name = waiting.pop()
+    waiting, linked = [inside], deque[str]()  # links come last: a folder has its own name if it has one
+    while waiting or linked:
+        name = waiting.pop() if waiting else linked.popleft()
         try:
             found = (root / name).stat()
             if (found.st_dev, found.st_ino) in seen or (name and _holds_results(root / name)):
@@ -88,7 +89,8 @@ def files_below(
                 for entry in entries:
                     full = f"{name}/{entry.name}" if name else entry.name
                     if _is_folder(entry):
-                        waiting += [] if _closed(entry.name) else [full]
+                        if not _closed(entry.name):
+                            (linked if entry.is_symlink() else waiting).append(full)
                     elif may_be_taken(full):
                         with suppress(OSError):  # gone again, or a link to nothing
                             status = entry.stat()

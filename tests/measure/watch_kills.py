@@ -3,8 +3,8 @@
     python tests/measure/watch_kills.py [--kills 100] [--seed 0] [--poll SECONDS] [--work DIR]
 
 Images come by rename, at once, slowly, by hard link and with their time set afterwards, in subfolders too; a
-tenth are rejected and have pictures, a 25th are damaged.  Each run is ended by SIGKILL between its start and
-some seconds of work; the last ends in good order.  Then results.sqlite, results.csv and results.jsonl must
+tenth are rejected and have pictures, a 25th are damaged.  Each run is ended by SIGKILL, while it starts or up
+to some images later; the last ends in good order.  Then results.sqlite, results.csv and results.jsonl must
 each have every image once, in the same order, and the pictures must be those of the rejected, no more.
 Processes are forked from one that has the libraries.
 """
@@ -27,6 +27,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # tests/, for supp
 from support.forks import Forked
 from support.watching import Arrivals, make_reference, problems, recorded, wait_for, watch_command
 
+AHEAD = 60
+TURN = 0.1
 COMMAND = [
     sys.executable,
     "-c",
@@ -34,10 +36,13 @@ COMMAND = [
 ]
 
 
-def arrive(arrivals: Arrivals, ended: threading.Event, chance: random.Random) -> None:
-    """Let images come, in bursts and one at a time, until it is over."""
+def arrive(arrivals: Arrivals, out: Path, ended: threading.Event, chance: random.Random) -> None:
+    """Let images come, in bursts and one at a time, until it is over, not far ahead of what is recorded."""
     number = 1
     while not ended.is_set():
+        if number - len(recorded(out)) > AHEAD:
+            ended.wait(TURN)
+            continue
         for _ in range(chance.choice((1, 1, 5, 40))):
             arrivals.add(number)
             number += 1
@@ -52,6 +57,10 @@ def start(command: list[str], log: Path) -> Forked:
 def ready(log: Path, process: Forked, times: int) -> bool:
     assert process.poll() is None, process.communicate()
     return log.exists() and log.read_text().count("watching ") >= times
+
+
+def reached(out: Path, images: int) -> bool:
+    return len(recorded(out)) >= images
 
 
 def main() -> int:
@@ -70,7 +79,7 @@ def main() -> int:
     process = start(command, log)
     wait_for(lambda: ready(log, process, 1))  # what comes before is "existing"
     arrivals, ended = Arrivals(folder, args.seed), threading.Event()
-    thread = threading.Thread(target=arrive, args=(arrivals, ended, random.Random(args.seed)))
+    thread = threading.Thread(target=arrive, args=(arrivals, out, ended, random.Random(args.seed)))
     thread.start()
     times, between = 1, 0
     for kill in range(args.kills):
@@ -78,7 +87,9 @@ def main() -> int:
             time.sleep(chance.uniform(0, 2.5))
         else:
             wait_for(partial(ready, log, process, times))
-            time.sleep(chance.expovariate(1))
+            more = len(recorded(out)) + chance.randrange(8)
+            wait_for(partial(reached, out, more), 600)
+            time.sleep(chance.uniform(0, 0.1))
         process.send_signal(signal.SIGKILL)
         process.communicate()
         times = log.read_text().count("watching ") + 1
