@@ -38,6 +38,11 @@ _PUBLIC = {
     "ReferenceOptions": "runtime.reference.make",
     "Checker": "runtime.reference.checker",
     "Check": "runtime.reference.checker",
+    "FolderWatch": "runtime.line.folder_watch",
+    "WatchOptions": "runtime.line.folder_watch",
+    "Station": "runtime.line.station",
+    "ResultLog": "runtime.line.result_log",
+    "Pictures": "runtime.line.pictures",
     "ScoreSettings": "runtime.settings",
     "Resources": "runtime.settings",
     "ReadOptions": "runtime.images.survey",
@@ -78,6 +83,11 @@ __all__ = [  # noqa: RUF022 - in the order of the API page
     "ReferenceOptions",
     "Checker",
     "Check",
+    "FolderWatch",
+    "WatchOptions",
+    "Station",
+    "ResultLog",
+    "Pictures",
     "ScoreSettings",
     "Resources",
     "ReadOptions",
@@ -111,6 +121,10 @@ if TYPE_CHECKING:
     )
     from .runtime.images.listing import list_lot
     from .runtime.images.survey import ReadOptions
+    from .runtime.line.folder_watch import FolderWatch, WatchOptions
+    from .runtime.line.pictures import Pictures
+    from .runtime.line.result_log import ResultLog
+    from .runtime.line.station import Station
     from .runtime.pipeline import score_lot
     from .runtime.reference.checker import Check, Checker
     from .runtime.reference.files import ReferenceFolder, open_reference

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .._numbers import counted
 from . import arguments, cli
 from .extras import need
 
@@ -88,7 +89,7 @@ def _watch(args: argparse.Namespace) -> int:
                 if entry := watch.turn():
                     cli.show(_line(entry, args.json))
             systemd.stopping()
-            _say(args, f"stopped; {len(log) - begun} images recorded")
+            _say(args, f"stopped; {counted(len(log) - begun, 'image')} recorded")
     return stop.exit_code
 
 
