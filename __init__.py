@@ -3,7 +3,8 @@
 ``score_lot`` scores a folder of images with a bundle, the ViT that ``musc-export`` made ready for the device;
 its ``LotResult`` prints the worst images and saves what ``musc-edge infer`` writes.  ``LotResult.judge``
 gives verdicts by a rule: ``Threshold``, ``RejectRate``, ``RejectCount``, ``ThresholdFrom``, ``Auto``.
-``make_reference`` keeps an accepted lot, and a ``Checker`` checks single images against it.
+``make_reference`` keeps an accepted lot, and a ``Checker`` checks single images against it.  A ``Station``
+records each check in a ``ResultLog``, of which a ``Delivery`` tells others.
 ``mutual_scores``, ``upsample`` and ``rescore`` are the steps of the method on plain arrays, for tokens of any
 ViT.  Every error that is raised on purpose is a ``MuscEdgeError``.
 
@@ -43,6 +44,12 @@ _PUBLIC = {
     "Station": "runtime.line.station",
     "ResultLog": "runtime.line.result_log",
     "Pictures": "runtime.line.pictures",
+    "Delivery": "runtime.line.delivery",
+    "DeliveryStatus": "runtime.line.patience",
+    "Patience": "runtime.line.patience",
+    "MqttReceiver": "runtime.line.mqtt",
+    "WebhookReceiver": "runtime.line.webhook",
+    "Tls": "runtime.line.tls",
     "ScoreSettings": "runtime.settings",
     "Resources": "runtime.settings",
     "ReadOptions": "runtime.images.survey",
@@ -57,6 +64,7 @@ _PUBLIC = {
     "LotError": "runtime.errors",
     "BundleError": "runtime.errors",
     "ReferenceFolderError": "runtime.errors",
+    "ReceiverError": "runtime.errors",
     "DeviceError": "runtime.errors",
     "OutputError": "runtime.errors",
     "ParityError": "runtime.errors",
@@ -88,6 +96,12 @@ __all__ = [  # noqa: RUF022 - in the order of the API page
     "Station",
     "ResultLog",
     "Pictures",
+    "Delivery",
+    "DeliveryStatus",
+    "Patience",
+    "MqttReceiver",
+    "WebhookReceiver",
+    "Tls",
     "ScoreSettings",
     "Resources",
     "ReadOptions",
@@ -102,6 +116,7 @@ __all__ = [  # noqa: RUF022 - in the order of the API page
     "LotError",
     "BundleError",
     "ReferenceFolderError",
+    "ReceiverError",
     "DeviceError",
     "OutputError",
     "ParityError",
@@ -117,14 +132,20 @@ if TYPE_CHECKING:
         MuscEdgeError,
         OutputError,
         ParityError,
+        ReceiverError,
         ReferenceFolderError,
     )
     from .runtime.images.listing import list_lot
     from .runtime.images.survey import ReadOptions
+    from .runtime.line.delivery import Delivery
     from .runtime.line.folder_watch import FolderWatch, WatchOptions
+    from .runtime.line.mqtt import MqttReceiver
+    from .runtime.line.patience import DeliveryStatus, Patience
     from .runtime.line.pictures import Pictures
     from .runtime.line.result_log import ResultLog
     from .runtime.line.station import Station
+    from .runtime.line.tls import Tls
+    from .runtime.line.webhook import WebhookReceiver
     from .runtime.pipeline import score_lot
     from .runtime.reference.checker import Check, Checker
     from .runtime.reference.files import ReferenceFolder, open_reference

@@ -14,6 +14,7 @@ EXTRAS = {
     "gpu": "ONNX Runtime for NVIDIA GPUs, instead of [cpu]",
     "formats": "imagecodecs and pillow-heif, for JPEG XL, HEIC and rare kinds of TIFF",
     "fast": "numba, which makes mutual scoring faster",
+    "mqtt": "paho-mqtt, to tell others of a line's results by MQTT",
     "cuda": "pycuda, which compares images on an NVIDIA GPU and feeds TensorRT",
     "kernels": "NVIDIA's compilers of CUDA kernels, for musc-export kernels",
     "tensorrt": "TensorRT for a workstation; a Jetson has it from JetPack",

@@ -33,6 +33,12 @@ class ReferenceFolderError(MuscEdgeError):
     exit_code = 4
 
 
+class ReceiverError(MuscEdgeError):
+    """The address of a receiver of results, or what it is to be trusted or persuaded by, cannot be used."""
+
+    exit_code = 2
+
+
 class DeviceError(MuscEdgeError):
     """A device or a backend cannot do what was asked of it."""
 

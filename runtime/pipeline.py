@@ -15,13 +15,11 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from .images.listing import list_lot
 from .images.same_files import same_files
-from .images.survey import DEFAULT_READING, ReadOptions, Survey, gray, survey_lot
-from .memory import give_back_large_blocks, memory_left
+from .images.survey import DEFAULT_READING, ReadOptions, Survey, gray
 from .results.image_files import NO_FILES, OutputOptions
 from .results.lot_result import LotResult
-from .run import Features, Run, Watch, require_enough
+from .run import Features, Run, Watch, require_enough, survey_files
 from .scoring.anomaly_map import raw_scores
 from .scoring.cautions import bundle_cautions, cautions, copy_caution
 from .scoring.copies import find_copies
@@ -63,7 +61,8 @@ def score_lot(
     OutputError : scratch files or kept work cannot be written, or ``keep`` holds other work.
     """
     watch = watch or Watch()
-    survey = _survey(lot, settings, resources, reading, watch)
+    survey = survey_files(lot, resources, reading, watch)
+    require_enough(len(survey.images), survey.skipped, settings)
     with Run(bundle, settings, resources, watch, outputs) as run:
         features = run.extract(survey, keep)  # 1 and 2
         maps = run.score(features)  # 3 and 4
@@ -76,24 +75,6 @@ def score_lot(
         return LotResult(
             features.images, features.skipped, maps, raw, scores, lot_scores, features.cls,
             warnings, survey, run.facts(features), copies)  # fmt: skip
-
-
-def _survey(
-    lot: str | os.PathLike[str] | Sequence[LotImage],
-    settings: ScoreSettings,
-    resources: Resources,
-    reading: ReadOptions,
-    watch: Watch,
-) -> Survey:
-    """List the images and read their headers; LotError if there are too few."""
-    give_back_large_blocks()
-    with watch.timer.stage("survey"):
-        images = list_lot(lot) if isinstance(lot, str | os.PathLike) else lot
-        # Looking at files comes before any plan.  Of the same budget, it has what the program leaves.
-        room = memory_left(resources.budget)
-        survey = survey_lot(images, reading, resources.workers, watch.progress, room)
-        require_enough(len(survey.images), survey.skipped, settings)
-    return survey
 
 
 def _look_at(

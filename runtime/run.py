@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from heapq import nlargest
 from pathlib import Path
 from types import TracebackType
@@ -25,8 +26,9 @@ from .._numbers import too_few
 from .._version import __version__
 from .errors import LotError, TooFewImagesError
 from .forecast import Forecast
-from .images.survey import Survey, needs
-from .memory import process_memory, release_memory
+from .images.listing import list_lot
+from .images.survey import ReadOptions, Survey, needs, survey_lot
+from .memory import give_back_large_blocks, memory_left, process_memory, release_memory
 from .results.contact_sheet import sheet_images
 from .results.image_files import NO_FILES, OutputOptions, writing_bytes
 from .results.lot_scores import RunFacts
@@ -331,6 +333,7 @@ class Run:
             timings=self.watch.timer.seconds,
             notes=(*self.notes, *(features.kept.notes if features.kept else ())),
             computed_by=(vit_version, self.scorer.version),
+            time=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         )
 
     # ---- parts -----------------------------------------------------------------------------------
@@ -368,6 +371,18 @@ class Run:
         kept = Checkpoint(folder, features, scoring)
         self._stack.callback(kept.close)
         return kept
+
+
+def survey_files(
+    lot: str | os.PathLike[str] | Sequence[LotImage], resources: Resources, reading: ReadOptions, watch: Watch
+) -> Survey:
+    """List the images of a lot and read their headers, within the memory budget."""
+    give_back_large_blocks()
+    with watch.timer.stage("survey"):
+        images = list_lot(lot) if isinstance(lot, str | os.PathLike) else lot
+        # Looking at files comes before any plan.  Of the same budget, it has what the program leaves.
+        room = memory_left(resources.budget)
+        return survey_lot(images, reading, resources.workers, watch.progress, room)
 
 
 def require_enough(images: int, skipped: Sequence[SkippedImage], settings: ScoreSettings) -> None:

@@ -44,7 +44,7 @@ def open_scorer(
     name = resources.scorer
     with ExitStack() as stack:
         notes: list[str] = []
-        device = _open_gpu_for(name, bundle_root, stack, notes)
+        device = open_gpu_for(name, bundle_root, stack, notes)
         if device:
             yield CudaScorer(method, device, resources.device_memory, notes)
         else:
@@ -52,10 +52,11 @@ def open_scorer(
             yield CpuScorer(method, kind, resources.scratch, notes + ([note] if note else []))
 
 
-def _open_gpu_for(
-    name: str, bundle_root: Path | None, stack: ExitStack, notes: list[str]
-) -> GpuThread | None:
-    """Open the GPU if scorer ``name`` uses it; notes why "auto" does not although pycuda is installed."""
+def open_gpu_for(name: str, bundle_root: Path | None, stack: ExitStack, notes: list[str]) -> GpuThread | None:
+    """Open the GPU, until ``stack`` is left, if scorer ``name`` uses it.
+
+    Notes why "auto" does not although pycuda is installed, and returns None.
+    """
     if name not in (AUTO, "cuda") or (name == AUTO and find_spec("pycuda") is None):
         return None
     try:

@@ -203,6 +203,27 @@ def nets(host_compiler: None, make_once: MakeOnce) -> Nets:
 
 
 @pytest.fixture(scope="session")
+def certificates(make_once: MakeOnce) -> Path:
+    """Certificates for TLS: of a CA, a server, a client, and of another CA."""
+    from support.certificates import make_certificates
+
+    if shutil.which("openssl") is None:
+        pytest.skip(
+            "openssl, a package of Debian, is not installed: there are no certificates to try TLS with"
+        )
+    return make_once("certificates", make_certificates)
+
+
+@pytest.fixture(scope="session")
+def mosquitto() -> None:
+    """Skips what needs an MQTT broker where there is none."""
+    from support.brokers import mosquitto
+
+    if mosquitto() is None:
+        pytest.skip("mosquitto, a package of Debian, is not installed: MQTT cannot be tried on a real broker")
+
+
+@pytest.fixture(scope="session")
 def browser() -> Generator[Browser, None, None]:
     """One browser for all tests of a process."""
     if chromium() is None:

@@ -36,7 +36,7 @@ FLOORS = (
 HEAVY = (
     *("torch", "onnx", "open_clip", "timm", "onnxruntime", "tensorrt", "pycuda"),
     *("tensorrt_rtx", "tensorrt_rtx_bindings"),
-    *("imagecodecs", "pillow_heif", "tifffile", "sklearn"),
+    *("imagecodecs", "pillow_heif", "tifffile", "sklearn", "paho"),
     *("numba", "llvmlite", "matplotlib", "scipy", "torchvision", "onnx_ir", "onnxscript", "safetensors"),
 )
 

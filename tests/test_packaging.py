@@ -42,7 +42,8 @@ def test_wheel_holds_every_module_and_data_file(wheel_names: set[str]) -> None:
     modules = [p for part in PARTS for p in (ROOT / part).rglob("*.py")]
     images = list((ROOT / "export" / "probe_images").iterdir())
     page = list((ROOT / "runtime" / "results" / "report" / "page").iterdir())
-    expected = TOP | {f"musc_edge/{p.relative_to(ROOT)}" for p in [*modules, *images, *page]}
+    units = list((ROOT / "tools" / "systemd").iterdir())
+    expected = TOP | {f"musc_edge/{p.relative_to(ROOT)}" for p in [*modules, *images, *page, *units]}
     assert expected <= wheel_names
 
 

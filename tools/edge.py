@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
-from . import check, cli, infer, plan, reference, report, verdict, watch
+from . import check, cli, infer, plan, reference, report, units, verdict, watch
 from .evaluation import eval_command
+from .selftest import command as selftest
 from .usage import Parser
 
 
@@ -27,11 +29,16 @@ def _parser() -> Parser:
     reference.add_parser(commands)
     check.add_parser(commands)
     watch.add_parser(commands)
+    units.add_parser(commands)
     inspect = commands.add_parser("inspect", help="say what a bundle or a reference is")
     inspect.add_argument("bundle", metavar="BUNDLE|REF", nargs="?",
         help="folder of a bundle or a reference (default: the bundle, as for infer)")  # fmt: skip
-    cli.add_common(inspect, 4)
-    inspect.set_defaults(run=_inspect)
+    inspect.add_argument(
+        "--sheet", metavar="PNG", help="of a reference: a picture of the images it was made of"
+    )
+    cli.add_common(inspect, 4, 7)
+    inspect.set_defaults(run=_inspect, usage_error=inspect.error)
+    selftest.add_parser(commands)
     doctor = commands.add_parser(
         "doctor", help="say what this machine can run, and what to install for the rest"
     )
@@ -42,6 +49,7 @@ def _parser() -> Parser:
 
 def _inspect(args: argparse.Namespace) -> int:
     from ..runtime.reference.files import check_all, is_reference, open_reference
+    from ..runtime.reference.sheet import draw_sheet
     from ..runtime.vit.bundle import find_bundle, open_bundle
     from .reference_text import reference_json, reference_text
     from .summary import bundle_json, bundle_text
@@ -49,8 +57,12 @@ def _inspect(args: argparse.Namespace) -> int:
     if args.bundle and is_reference(args.bundle):
         reference = open_reference(args.bundle)
         check_all(reference)
+        if args.sheet:
+            draw_sheet(reference, Path(args.sheet))
         cli.show(reference_json(reference) if args.json else reference_text(reference))
         return 0
+    if args.sheet:
+        args.usage_error("--sheet is for references, and a bundle has no images")
     bundle = open_bundle(find_bundle(args.bundle), whole=True)
     cli.show(bundle_json(bundle) if args.json else bundle_text(bundle))
     return 0

@@ -62,6 +62,7 @@ def checks_facts(checks: Sequence[Check], checker: Checker, maps: dict[str, str]
         "reference": str(checker.reference.root),
         "reference_sha256": checker.reference.digest,
         "bundle_sha256": checker.bundle.digest,
+        "computed_by": [*checker.computed_by],
         "alpha": calibration.alpha,
         "calibration_images": calibration.images,
         "smallest_p": calibration.smallest,

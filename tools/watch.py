@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from .._numbers import counted
 from . import arguments, cli
+from .delivery_options import add_delivery, delivery
+from .drift_options import add_drift, drift_witness
 from .extras import need
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ def add_parser(commands: Any) -> None:
     add("--patience", type=arguments.seconds, default=60.0, metavar="SECONDS",
         help="how long a file that cannot be read must not have changed before it is recorded as unreadable "
         "(default: 60)")  # fmt: skip
+    add_drift(parser)
     pictures = parser.add_argument_group("pictures")
     add = pictures.add_argument
     add("--pictures", choices=("reject", "all", "none"), default="reject",
@@ -49,6 +52,7 @@ def add_parser(commands: Any) -> None:
     add("--keep", type=arguments.memory, default=arguments.memory(KEEP), metavar="SIZE",
         help="room that OUT may take: the oldest pictures go first, the results stay (default: "
         f"{KEEP})")  # fmt: skip
+    add_delivery(parser)
     cli.add_resources(parser)
     cli.add_common(parser, 4, 5, 6, 7, json="print each result as a line of JSON")
     parser.set_defaults(run=_watch, usage_error=parser.error)
@@ -59,7 +63,7 @@ def _watch(args: argparse.Namespace) -> int:
     from ..runtime.line.mounts import remote_kind
     from ..runtime.line.pictures import Pictures
     from ..runtime.line.result_log import ResultLog
-    from ..runtime.line.station import Station
+    from ..runtime.line.station import Station, Witness
     from ..runtime.reference.checker import Checker
     from ..runtime.reference.files import open_reference
     from ..runtime.vit.bundle import find_bundle
@@ -79,8 +83,12 @@ def _watch(args: argparse.Namespace) -> int:
         for text in (*checker.warnings, *checker.notes):
             cli.show_error_line(text)
         pictures = Pictures(log, reference.manifest, args.keep, args.pictures, cli.show_error_line)
-        station = Station(Path(args.reference).resolve().name, checker, log, (pictures,))
-        with FolderWatch(folder, station, options, cli.show_error_line) as watch:
+        witnesses: tuple[Witness, ...] = (pictures, *drift_witness(args, reference, log))
+        station = Station(Path(args.reference).resolve().name, checker, log, witnesses)
+        with (
+            FolderWatch(folder, station, options, cli.show_error_line) as watch,
+            delivery(args, log),
+        ):
             begun = len(log)
             _say(args, f"watching {watch.folder}; results in {log.folder}, {begun} so far")
             systemd.ready(f"watching {watch.folder}")

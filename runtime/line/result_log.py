@@ -195,6 +195,13 @@ class ResultLog:
         """Return the ``count`` results that were recorded after the one of this ``id``, the oldest first."""
         return self._entries("WHERE id > ? ORDER BY id LIMIT ?", number, count)
 
+    def begin_delivery(self, destination: str) -> None:
+        """Record that what is in the log now need not be delivered to ``destination``, unless it is known."""
+        with self.database.turn():
+            self.database.change(
+                "INSERT OR IGNORE INTO delivered SELECT ?, coalesce(max(id), 0) FROM results", destination
+            )
+
     def delivered(self, destination: str) -> int:
         """Return the ``id`` up to which results were delivered to ``destination``; 0 if none was."""
         with self.database.turn():

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import math
 import os
+from collections import deque
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 
+import numpy as np
 from PIL import Image
 
-from ..errors import ReferenceFolderError
+from ..errors import DeviceError, ReferenceFolderError
 from ..images.kinds import refusal
 from ..images.reading import ImageError, preprocess, read_image
 from ..scoring.anomaly_map import raw_scores
-from ..scoring.blas import one_thread_per_product
 from ..scoring.cautions import bundle_cautions
-from ..scoring.row import RowScorer
 from ..settings import ANYTHING, Resources
 from ..types import Bundle, FloatArray
 from ..verdict.flagged import image_regions
@@ -27,7 +27,8 @@ from ..vit.bundle import open_bundle
 from ..vit.choose import enter_backend
 from ..vit.extract import empty_slot
 from .conformal import Calibration
-from .files import ReferenceFolder, open_bank, open_reference
+from .files import ReferenceFolder, open_reference
+from .image_scorer import open_image_scorer
 from .looks import Familiar, look
 
 ALPHA = 0.05
@@ -58,8 +59,10 @@ class Check:
     cls_distance : float
         Distance of its CLS embedding, 0 to 2, from the nearest of the reference's; NaN if it was not
         scored.
-    brightness, sharpness : float
-        What ``looks.look`` says of it; NaN if it was not scored.
+    brightness : float
+        From 0 to 1; NaN if it was not scored.
+    sharpness : float
+        How much a pixel differs from its neighbors (``looks.look``); NaN if it was not scored.
     warnings : tuple of str
         What is unusual about the image beside its score.
     error : str
@@ -85,7 +88,9 @@ class Checker:
 
     A context manager that holds the ViT and the bank; ``close`` gives them up.  Several threads may call
     ``check`` at once: files are decoded side by side, and the ViT and the comparison take turns, since each
-    uses all cores.  While it is open, numpy's BLAS is limited to one thread per product in the whole
+    uses all cores.  A ViT on a GPU takes images that wait for their turn together, up to ``resources.batch``;
+    on the CPU that saves nothing, and each image's score would depend in its last bits on who else waits.
+    While images are compared on the CPU, numpy's BLAS is limited to one thread per product in the whole
     process.
 
     Parameters
@@ -97,7 +102,8 @@ class Checker:
     alpha : float, default 0.05
         The false-alarm rate at which an image is rejected.
     resources : Resources
-        What runs the work, and how much of the machine it may use.  Images are compared on the CPU.
+        What runs the work, and how much of the machine it may use.  A reference of whole images is compared
+        on a GPU if there is one, a reference of chosen patches on the CPU.
 
     Raises
     ------
@@ -125,12 +131,14 @@ class Checker:
         self._familiar = Familiar(self.reference.cls, self.reference.looks)
         self._spec = self.bundle.manifest.preprocess
         self._turn = Lock()
+        self._waiting: deque[_Request] = deque()
         threads = resources.workers
         with ExitStack() as stack:
-            self._vit, self.notes = enter_backend(stack, resources.backend, self.bundle, threads, 1)
-            bank = open_bank(self.reference, resources)
-            stack.enter_context(one_thread_per_product(threads))
-            self._row = stack.enter_context(RowScorer(bank, threads))
+            self._vit, notes = enter_backend(stack, resources.backend, self.bundle, threads, resources.batch)
+            self._row, more = open_image_scorer(stack, self.reference, resources, self.bundle.root)
+            self._batch = 1 if self._vit.name == "cpu" else resources.batch
+            self.notes = *notes, *more
+            self.computed_by = self._vit.version, self._row.version
             self._open: ExitStack | None = stack.pop_all()
 
     @property
@@ -179,20 +187,38 @@ class Checker:
             pixels = preprocess(picture, self._spec)
         except ImageError as error:
             return Check(name, error.status, error=str(error))
+        request = _Request(pixels)
+        self._waiting.append(request)
         with self._turn:
-            if self._open is None:
-                raise ReferenceFolderError(f"the checker of {self.reference.root} is closed. Open a new one.")
-            slot = empty_slot(self.bundle, 1)
-            self._vit.extract_into(pixels[None], slot)
-            grid = self._row.score(list(slot.tokens[:, 0]))
+            # Whoever has the turn serves those who wait in front, and perhaps some behind.
+            while not request.served:
+                self._serve()
+        grid, cls = request.result()
         raw = float(raw_scores(grid[None], self._spec.size)[0])
         p = self.calibration.p(raw)
         verdict = self.calibration.verdict(p)
         regions = self._regions(grid, picture) if verdict == REJECT else ()
-        away, looks = self._familiar.away(slot.cls[0]), look(pixels, self._spec)
+        away, looks = self._familiar.away(cls), look(pixels, self._spec)
         warnings = self._familiar.warnings(away, looks)
         brightness, sharpness = looks.tolist()
         return Check(name, "ok", raw, p, verdict, grid, regions, away, brightness, sharpness, warnings)
+
+    def _serve(self) -> None:
+        """Describe and score the images that have waited longest, as many as a batch takes."""
+        batch = [self._waiting.popleft() for _ in range(min(self._batch, len(self._waiting)))]
+        try:
+            if self._open is None:
+                raise ReferenceFolderError(f"the checker of {self.reference.root} is closed. Open a new one.")
+            slot = empty_slot(self.bundle, len(batch))
+            self._vit.extract_into(np.stack([request.pixels for request in batch]), slot)
+            for k, request in enumerate(batch):
+                request.grid, request.cls = self._row.score(list(slot.tokens[:, k])), slot.cls[k]
+        except Exception as error:
+            for request in batch:
+                request.error = error
+        finally:
+            for request in batch:
+                request.served = True
 
     def _regions(self, grid: FloatArray, picture: Image.Image) -> tuple[Region, ...]:
         """Where a rejected image's map lies above the limit, at least where it is highest."""
@@ -209,3 +235,22 @@ class Checker:
             raise ImageError(*refused)
         m = self.reference.manifest
         return read_image(Path(image), m.bit_depth, m.max_pixels)
+
+
+@dataclass(eq=False)
+class _Request:
+    """An image that waits to be described and scored: a graph input (3,H,W), and what came of it."""
+
+    pixels: FloatArray
+    grid: FloatArray | None = None
+    cls: FloatArray | None = None
+    error: Exception | None = None
+    served: bool = False
+
+    def result(self) -> tuple[FloatArray, FloatArray]:
+        """Return the map (Gh,Gw) and the CLS embedding (D,), or raise what went wrong."""
+        if self.error:
+            raise self.error
+        if self.grid is None or self.cls is None:
+            raise DeviceError("the check was interrupted.")
+        return self.grid, self.cls

@@ -6,6 +6,7 @@
     hollow.npy          (S,M,R), whether an image has patches without content
     cls.npy, looks.npy  of all images that were accepted: CLS embeddings (N,D), brightness and sharpness (N,2)
     calibration.npy     (n,) raw scores of images outside of the bank
+    thumbnails.npy      (N,T,T,3) the accepted images, small, to be looked at; older references have none
 
 Nothing in it is a pickle.  It may be a stranger's: every size is known from the manifest before a file is
 read, and the bytes that are used are those that were hashed.
@@ -42,12 +43,13 @@ from .manifest import (
     LENGTHS,
     LOOKS,
     MANIFEST,
+    THUMBNAILS,
     ReferenceManifest,
     layer_file,
     parse_manifest,
 )
 
-NAMES = frozenset({MANIFEST, CLS, LOOKS, CALIBRATION, LENGTHS, HOLLOW})
+NAMES = frozenset({MANIFEST, CLS, LOOKS, CALIBRATION, LENGTHS, HOLLOW, THUMBNAILS})
 """What a reference holds beside its layers."""
 
 
@@ -169,6 +171,20 @@ def open_bank(reference: ReferenceFolder, resources: Resources = ANYTHING) -> Ba
     kind = load_filter(best_filter("auto" if resources.scorer == "cuda" else resources.scorer)[0])
     lengths = read_array(folder, m, LENGTHS)
     return WholeBank(m.method, kind, tokens, lengths, resources.workers)
+
+
+def read_thumbnails(reference: ReferenceFolder) -> Array:
+    """Read the thumbnails (N,T,T,3) of all accepted images; black ones if the reference has none.
+
+    Raises
+    ------
+    ReferenceFolderError
+        If the file is missing, damaged or changed.
+    """
+    m = reference.manifest
+    if THUMBNAILS not in m.files:
+        return np.zeros(m.shapes()[THUMBNAILS][1], np.uint8)
+    return read_array(reference.root, m, THUMBNAILS)
 
 
 def read_array(folder: Path, manifest: ReferenceManifest, name: str) -> Array:

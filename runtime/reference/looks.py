@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 
 from ..types import Array, FloatArray, PreprocessSpec
 from .choose import angular, nearest_others
 
-CLS_MARGIN = 1.5
+CLS_MARGIN = 1.25
 """How many times as far as the loneliest image of the reference a CLS embedding may lie."""
-RANGE_MARGIN = 0.5
+RANGE_MARGIN = 0.25
 """How far brightness and sharpness may lie outside of the reference's range, as a share of its width."""
+
+THUMBNAIL = 64
+"""Pixels of a thumbnail's side."""
 
 _LUMA = np.array([0.299, 0.587, 0.114])
 _WORDS = (("darker", "brighter"), ("blurrier", "sharper"))
@@ -28,6 +32,14 @@ def look(pixels: FloatArray, spec: PreprocessSpec) -> Array:
     inner = gray[1:-1, 1:-1]
     laplacian = gray[:-2, 1:-1] + gray[2:, 1:-1] + gray[1:-1, :-2] + gray[1:-1, 2:] - 4 * inner
     return np.array([gray.mean(), laplacian.std() if laplacian.size else 0.0])
+
+
+def thumbnail(pixels: FloatArray, spec: PreprocessSpec) -> Array:
+    """Return a graph input (3,H,W) as a picture (THUMBNAIL,THUMBNAIL,3) of 8 bits, to be looked at."""
+    small = cv2.resize(pixels.transpose(1, 2, 0), (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA)
+    rgb = 255 * (small * np.array(spec.std) + np.array(spec.mean))
+    picture: Array = rgb.round().clip(0, 255).astype(np.uint8)
+    return picture
 
 
 class Familiar:

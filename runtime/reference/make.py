@@ -20,11 +20,10 @@ import numpy as np
 
 from ..._version import __version__
 from ..errors import LotError
-from ..images.listing import list_lot
-from ..images.survey import DEFAULT_READING, ReadOptions, Survey, survey_lot
+from ..images.survey import DEFAULT_READING, ReadOptions
 from ..results.heatmap import lot_scale
 from ..results.output import new_folder
-from ..run import Run, Watch, require_enough
+from ..run import Run, Watch, require_enough, survey_files
 from ..scoring.anomaly_map import raw_scores
 from ..scoring.blas import one_thread_per_product
 from ..scoring.row import RowScorer
@@ -32,7 +31,15 @@ from ..settings import ANYTHING, PAPER, Resources, ScoreSettings
 from ..types import Bundle, FloatArray, LotImage
 from .bank_files import write_bank
 from .choose import held_out
-from .files import NAMES, ReferenceFolder, open_bank, open_reference, write_array, write_manifest
+from .files import (
+    NAMES,
+    ReferenceFolder,
+    open_bank,
+    open_reference,
+    read_thumbnails,
+    write_array,
+    write_manifest,
+)
 from .manifest import (
     CALIBRATION,
     CLS,
@@ -41,6 +48,7 @@ from .manifest import (
     LOOKS,
     MANIFEST,
     SCHEMA_VERSION,
+    THUMBNAILS,
     ReferenceManifest,
     layer_file,
 )
@@ -174,7 +182,7 @@ def _extract(
     earlier: ReferenceFolder | None,
 ) -> tuple[Part, Part]:
     """Let the ViT describe a lot: the images for the bank, and the ``share`` of them that is held out."""
-    survey = _survey(lot, run, reading)
+    survey = survey_files(lot, run.resources, reading, run.watch)
     outside = held_out(len(survey.images), share)
     inside = np.setdiff1d(np.arange(len(survey.images)), outside)
     if share < 1 and not earlier:
@@ -185,12 +193,6 @@ def _extract(
     apart = {survey.images[i].name for i in outside}
     first = sum(image.name not in apart for image in features.images)
     return Part(features, survey, 0, first), Part(features, survey, first, len(features.images))
-
-
-def _survey(lot: str | os.PathLike[str] | Sequence[LotImage], run: Run, reading: ReadOptions) -> Survey:
-    with run.watch.timer.stage("survey"):
-        images = list_lot(lot) if isinstance(lot, str | os.PathLike) else lot
-        return survey_lot(images, reading, run.resources.workers, run.watch.progress)
 
 
 # ---- writing ---------------------------------------------------------------------------------
@@ -204,8 +206,12 @@ def _write(
     shapes, earlier = manifest.shapes(), chosen.earlier
     none = np.empty((0, manifest.cls_width), np.float32), np.empty((0, 2))
     cls, looks = (earlier.cls, earlier.looks) if earlier else none
+    before = read_thumbnails(earlier) if earlier else np.empty((0, *shapes[THUMBNAILS][1][1:]), np.uint8)
     files = write_bank(folder, manifest, chosen)
-    cls, looks = chosen.gather(cls, chosen.pool.cls), chosen.gather(looks, chosen.pool.looks(run))
+    new_looks, thumbnails = chosen.pool.looks(run)
+    cls, looks = chosen.gather(cls, chosen.pool.cls), chosen.gather(looks, new_looks)
+    pictures = chosen.gather(before, thumbnails)
+    files[THUMBNAILS] = write_array(folder / THUMBNAILS, *shapes[THUMBNAILS], [pictures])
     files[CLS] = write_array(folder / CLS, *shapes[CLS], [cls])
     files[LOOKS] = write_array(folder / LOOKS, *shapes[LOOKS], [looks])
     manifest = replace(manifest, files=files)

@@ -10,12 +10,13 @@ from ..errors import LotError, ReferenceFolderError
 from ..images.reading import BIT_DEPTHS
 from ..scoring.interval import smallest_lot
 from ..scoring.method import Method
+from .looks import THUMBNAIL
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
 FORMAT = "musc-edge reference"
-CLS, LOOKS, CALIBRATION, LENGTHS, HOLLOW = (
-    f"{name}.npy" for name in ("cls", "looks", "calibration", "lengths", "hollow")
+CLS, LOOKS, CALIBRATION, LENGTHS, HOLLOW, THUMBNAILS = (
+    f"{name}.npy" for name in ("cls", "looks", "calibration", "lengths", "hollow", "thumbnails")
 )
 DTYPES = {"float32": "<f4", "float16": "<f2"}
 AGAIN = "Make the reference again, or copy it again."
@@ -83,6 +84,7 @@ class ReferenceManifest:
             CLS: ("<f4", (accepted, self.cls_width)),
             LOOKS: ("<f8", (accepted, 2)),
             CALIBRATION: ("<f8", (len(self.calibration),)),
+            THUMBNAILS: ("|u1", (accepted, THUMBNAIL, THUMBNAIL, 3)),
         }
 
     @property
@@ -155,5 +157,5 @@ def _check(m: ReferenceManifest) -> None:
             f"tokens of {m.bank_bytes:,} bytes, {accepted:,} numbers of CLS embeddings: expected at most "
             f"{_LARGEST:,} and {_LARGEST_TABLE:,}"
         )
-    if set(m.files) != set(m.shapes()):
+    if {*m.files, THUMBNAILS} != set(m.shapes()):
         raise ValueError(f"it lists the files {shortly(sorted(m.files))}, expected {sorted(m.shapes())}")

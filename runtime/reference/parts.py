@@ -17,7 +17,7 @@ from ..scoring.interval import interval_bounds
 from ..types import Array, FloatArray, LotImage
 from .choose import cover
 from .files import ReferenceFolder
-from .looks import look
+from .looks import THUMBNAIL, look, thumbnail
 
 
 @dataclass(frozen=True)
@@ -44,17 +44,19 @@ class Part:
         tokens: Array = self.features.store.block(layer, self.start + row, self.start + row + 1)[0]
         return tokens
 
-    def looks(self, run: Run) -> Array:
-        """Return brightness and sharpness (n,2); reads the images once more."""
+    def looks(self, run: Run) -> tuple[Array, Array]:
+        """Return brightness and sharpness (n,2), and thumbnails (n,T,T,3); reads the images once more."""
         spec, threads = run.bundle.manifest.preprocess, run.resources.workers
-        found = []
+        found: list[Array] = []
+        small = np.empty((len(self.images), THUMBNAIL, THUMBNAIL, 3), np.uint8)
         for image, pixels in decode_ahead(
             replace(self.survey, images=self.images), spec, threads, 2 * threads
         ):
             if isinstance(pixels, ImageError):
                 raise LotError(f"{image.name} could be read a moment ago, and now not: {pixels}.")
+            small[len(found)] = thumbnail(pixels, spec)
             found.append(look(pixels, spec))
-        return np.array(found).reshape(-1, 2)
+        return np.array(found).reshape(-1, 2), small
 
     def mutual(self, run: Run) -> Array:
         """Return the raw scores (n,) of a part that begins with row 0, scored as a lot of its own."""

@@ -27,6 +27,7 @@ class RunFacts:
     timings : seconds of each stage.
     notes : what happened that a user should know of.
     computed_by : versions of what made the features and the scores.
+    time : when the scores were there: ISO 8601 in UTC; empty if that is not known.
     """
 
     bundle: Bundle
@@ -38,6 +39,7 @@ class RunFacts:
     timings: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     computed_by: tuple[str, ...] = ()
+    time: str = ""
 
 
 @dataclass(frozen=True, repr=False, eq=False)

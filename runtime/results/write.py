@@ -116,6 +116,7 @@ def combine(
     abouts = {subfolder: about for subfolder, (_, about) in groups.items()}
     content = {
         "lot": str(root),
+        "time": max((about["time"] for about in abouts.values()), default=""),
         "images": sum(about["images"] for about in abouts.values()),
         "skipped": [skip for about in abouts.values() for skip in about["skipped"]] + [*map(asdict, skipped)],
         "warnings": [f"{name}: {text}" for name, about in abouts.items() for text in about["warnings"]]
@@ -149,6 +150,7 @@ def describe(result: LotScores, root: Path, options: OutputOptions) -> dict[str,
     manifest = result.run.bundle.manifest
     return {
         "lot": str(root),
+        "time": result.run.time,
         "images": len(result.images),
         "skipped": [asdict(image) for image in result.skipped],
         "warnings": list(result.warnings),

@@ -47,8 +47,24 @@ class Bank(Protocol):
     hollow: Array
     """(S,M,R) bool, whether an image has patches without content."""
 
+    version: str
+    """The software that the last bits of the scores depend on."""
+
     def jobs(self, layer: int, query: Query, cosines: FloatArray) -> Iterator[Callable[[], None]]:
         """Yield work that fills ``cosines`` (M,R,P): the largest of each patch with each bank image."""
+        ...
+
+
+class ImageScorer(Protocol):
+    """Scores single images against a bank.  Twins: RowScorer, DeviceRow (gpu/row.py)."""
+
+    @property
+    def version(self) -> str:
+        """The software and hardware that the last bits of the scores depend on."""
+        ...
+
+    def score(self, tokens: Sequence[Array]) -> FloatArray:
+        """Return the anomaly map (Gh,Gw) of the image with ``tokens`` (P,C) in each layer."""
         ...
 
 
@@ -72,7 +88,7 @@ class WholeBank:
         lengths: FloatArray,
         threads: int,
     ) -> None:
-        self.method = method
+        self.method, self.version = method, gram_filter.version
         self.layers, self.images = lengths.shape[:2]
         self.hollow: Array = (lengths == 0).any(axis=3)
         self._tokens = tokens
@@ -111,7 +127,7 @@ class PatchBank:
     """
 
     def __init__(self, method: Method, units: Sequence[FloatArray], hollow: Array) -> None:
-        self.method = method
+        self.method, self.version = method, f"numpy {np.__version__}"
         self.layers, self.images = hollow.shape[:2]
         self.hollow = hollow
         self._units = units
@@ -148,6 +164,11 @@ class RowScorer:
         self._bounds = interval_bounds(bank.images + 1, bank.method.interval)
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="check")
 
+    @property
+    def version(self) -> str:
+        """The software that the last bits of the scores depend on."""
+        return self._bank.version
+
     def __enter__(self) -> RowScorer:
         return self
 
@@ -162,8 +183,7 @@ class RowScorer:
         DeviceError
             If tokens are not finite.
         """
-        if not all(np.isfinite(layer).all() for layer in tokens):
-            raise DeviceError("the ViT gave values that are not finite. Try a bundle in fp32.")
+        require_finite(tokens)
         bank = self._bank
         layers = range(bank.layers)
         queries = list(self._pool.map(lambda layer: describe(tokens[layer], bank.method), layers))
@@ -184,6 +204,12 @@ class RowScorer:
         mean = interval_mean(distances.reshape(images, -1), *self._bounds)
         average: Array = mean.reshape(degree_count, patches).mean(axis=0, dtype=np.float64)
         return average
+
+
+def require_finite(tokens: Sequence[Array]) -> None:
+    """Raise DeviceError if an image's tokens (P,C) of any layer are not finite."""
+    if not all(np.isfinite(layer).all() for layer in tokens):
+        raise DeviceError("the ViT gave values that are not finite. Try a bundle in fp32.")
 
 
 def describe(tokens: Array, method: Method) -> Query:

@@ -28,7 +28,8 @@ from musc_edge.kernels.cubins import find_cubin
 from musc_edge.kernels.pycuda_gpu import PycudaGpu
 from musc_edge.kernels.thread import GpuThread
 from musc_edge.tools.demo import read_scores
-from support import kernel_checks, scorer_checks
+from musc_edge.tools.selftest import kernel_checks
+from support import scorer_checks
 from support.emulated_gpu import EmulatedGpu, build_library
 from support.places import ROOT, golden_folder
 

@@ -39,7 +39,7 @@ from musc_edge.runtime.errors import DeviceError
 from musc_edge.runtime.gpu.scorer import CudaScorer
 from musc_edge.runtime.scoring.method import Method
 from musc_edge.runtime.types import DevicePlan
-from support.kernel_checks import check_kernels
+from musc_edge.tools.selftest.kernel_checks import check_kernels
 from support.scorer_checks import check_scorer, make_lot, plan_from_host
 
 GRID = (3, 4)

@@ -13,7 +13,7 @@ import numpy as np
 from musc_edge.kernels import launches
 from musc_edge.kernels.gpu import DeviceArray, Gpu, Stream
 from musc_edge.kernels.pycuda_gpu import PycudaGpu
-from support.kernel_checks import Bench, bench
+from musc_edge.tools.selftest.kernel_checks import Bench, bench
 
 WARM_UP = 3
 

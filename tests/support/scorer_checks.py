@@ -17,7 +17,7 @@ from musc_edge.runtime.scoring.mutual import CpuScorer
 from musc_edge.runtime.scoring.plan import HostNeeds, LotSize
 from musc_edge.runtime.store.features import DeviceStore, HostStore
 from musc_edge.runtime.types import Array, DevicePlan, FloatArray, Plan, Slot
-from support.kernel_checks import HALF_STEP
+from musc_edge.tools.selftest.kernel_checks import HALF_STEP
 
 
 def make_lot(

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from musc_edge import open_reference
+from musc_edge.runtime.reference.files import read_thumbnails
 from support.command_line import run_here
 from support.references import BUNDLE, part, reference, write_lot
 
@@ -126,6 +128,35 @@ def test_another_lot_calibrates(root: Path, tmp_path: Path) -> None:
     code, text, _ = run("reference", root / "lot", "-o", new, "-b", BUNDLE, "--calibrate", good)
     assert code == 0
     assert "by 7 images (another lot)" in text
+
+
+def test_what_a_reference_was_made_of_can_be_looked_at(root: Path, tmp_path: Path) -> None:
+    sheet = tmp_path / "sheet.png"
+    assert run("inspect", root / "ref", "--sheet", sheet)[0] == 0
+    manifest = open_reference(root / "ref").manifest
+    with Image.open(sheet) as picture, Image.open(root / "lot" / manifest.images[0]) as image:
+        found = np.asarray(picture.crop((6, 30, 134, 158)).convert("L"), int)
+        expected = np.asarray(image.convert("L").resize((128, 128), Image.Resampling.BICUBIC), int)
+    assert abs(found - expected).mean() < 12
+    code, _, error = run("inspect", root / "ref", "--sheet", sheet)
+    assert (code, "exists" in error) == (7, True)
+    code, _, error = run("inspect", BUNDLE, "--sheet", tmp_path / "other.png")
+    assert (code, "for references" in error) == (2, True)
+
+
+def test_a_reference_without_thumbnails_still_grows(root: Path, tmp_path: Path) -> None:
+    old = Path(shutil.copytree(root / "ref", tmp_path / "old"))
+    about = json.loads((old / "manifest.json").read_text())
+    del about["files"]["thumbnails.npy"]
+    (old / "manifest.json").write_text(json.dumps(about))
+    (old / "thumbnails.npy").unlink()
+    write_lot(tmp_path / "more", 6, first=700)
+    code, _, error = run("reference", old, "--add", tmp_path / "more", "-o", tmp_path / "new", "-b", BUNDLE)
+    assert code == 0, error
+    new = open_reference(tmp_path / "new")
+    lit = [bool(picture.any()) for picture in read_thumbnails(new)]
+    names = (*new.manifest.images, *new.manifest.others)
+    assert [name in about["images"] + about["others"] for name in names] == [not each for each in lit]
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ def commands_of(tool: str) -> dict[str, argparse.ArgumentParser]:
     return dict(action.choices)
 
 
-EDGE = "infer, plan, verdict, report, eval, reference, check, inspect or doctor"
+EDGE = "infer, plan, verdict, report, eval, reference, check, units, inspect, selftest or doctor"
 COMMANDS = [(tool, name) for tool in PARSERS for name in commands_of(tool)]
 
 
@@ -145,7 +145,10 @@ NOWHERE = {
     "musc-bench compare": (["nowhere", "nowhere"], 2),
     "musc-edge reference": (["nowhere", "-o", "ref"], 2),
     "musc-edge check": (["nowhere.png", "--reference", "nowhere"], 2),
+    "musc-edge units": (["-o", "nowhere"], 2),
     "musc-edge inspect": (["nowhere"], 4),
+    "musc-edge selftest": (["-b", "nowhere"], 4),
+    "musc-bench check": (["nowhere.png"], 2),
     "musc-export verify": (["nowhere"], 4),
     "musc-export kernels": (["nowhere"], 4),
     "musc-export engine": (["nowhere"], 4),

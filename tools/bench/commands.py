@@ -177,6 +177,52 @@ def _measure_scorer(args: argparse.Namespace, report: Report) -> None:
         ) from error
 
 
+# ---- check -----------------------------------------------------------------------------------
+
+
+def _check_options(parser: Any) -> None:
+    add = parser.add_argument
+    add("image", metavar="IMAGE", nargs="?", help="an image file (default: a made-up image)")
+    add("-b", "--bundle", help="bundle folder (default: as for musc-edge infer)")
+    add("--reference", metavar="REF", help="a reference to check against, besides --banks")
+    add("--banks", type=_banks, default=None, metavar="M[xSHARE],...",
+        help="random banks of M images, with a share of their patches (default: 13,25,100x0.05,100x0.1, or "
+        "none with --reference)")  # fmt: skip
+    cli.add_resources(parser)
+    _add_rounds(parser, 50)
+    parser.set_defaults(usage_error=parser.error)
+
+
+def _banks(text: str) -> tuple[str, ...]:
+    from .check import BankSize
+
+    try:
+        return tuple(str(BankSize.parse(part)) and part for part in text.split(","))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _measure_check(args: argparse.Namespace, report: Report) -> None:
+    import tempfile
+    from pathlib import Path
+
+    from ...runtime.vit.bundle import find_bundle, open_bundle
+    from . import check
+
+    image = Path(args.image) if args.image is not None else None
+    if image and not image.is_file():
+        args.usage_error(f"there is no file {args.image!r}: give an image, or none")
+    banks = args.banks if args.banks is not None else () if args.reference else _BANKS
+    sizes = [check.BankSize.parse(text) for text in banks]
+    reference = Path(args.reference) if args.reference else None
+    bundle = open_bundle(find_bundle(args.bundle))
+    with tempfile.TemporaryDirectory(prefix="musc-bench-check-") as folder:
+        check.measure(bundle, image, reference, sizes, args.rounds, cli.resources(args), Path(folder), report)
+
+
+_BANKS = ("13", "25", "100x0.05", "100x0.1")
+
+
 # ---- peak, startup ---------------------------------------------------------------------------
 
 
@@ -217,6 +263,7 @@ CASES = (
     Case("lot", "the whole job and every stage of it, cold and warm", _lot_options, _measure_lot),
     Case("backbone", "the ViT over batch sizes", _backbone_options, _measure_backbone),
     Case("scorer", "mutual scoring, against its matrix products", _scorer_options, _measure_scorer),
+    Case("check", "single images against references, beside the ViT alone", _check_options, _measure_check),
     Case("peak", "what this machine can do at most: products and copies", _peak_options, _measure_peak),
     Case("startup", "start of the commands, above bare Python", _startup_options, _measure_startup),
 )

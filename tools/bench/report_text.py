@@ -122,6 +122,21 @@ def _scorer(report: Report) -> list[str]:
     return lines
 
 
+def _check(report: Report) -> list[str]:
+    lines = [
+        "",
+        f"{'':<32} {'by the ViT':>10} {'p99/p50':>8}   {'runs':>5} {'p50 ms':>9} {'p90 ms':>9} {'p99 ms':>9} "
+        f"{'max ms':>9} {'CPU ms':>9} {'by the ViT':>10}",
+    ]
+    for name, c in report.facts.items():
+        times = " ".join(f"{c[key] * 1e3:>9.2f}" for key in ("p50", "p90", "p99", "longest", "cpu_s"))
+        lines.append(
+            f"{name[-32:]:<32} {c['over_vit']:>10.2f} {c['p99'] / c['p50']:>8.2f}   {c['count']:>5} {times} "
+            f"{_or_dash(c['cpu_over_vit'], '.2f'):>10}"
+        )
+    return lines
+
+
 def _peak(report: Report) -> list[str]:
     found = [Samples(name, tuple(seconds)) for name, seconds in report.samples.items()]
     return ["", table(found, 1e-3, "ms"), _peaks(report.facts)]
@@ -150,6 +165,7 @@ _TABLES: dict[str, Callable[[Report], Sequence[str]]] = {
     "lot": _lot,
     "backbone": _backbone,
     "scorer": _scorer,
+    "check": _check,
     "peak": _peak,
     "startup": _startup,
 }

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from PIL import Image
 from threadpoolctl import threadpool_info
 
 from musc_edge import Checker, LotError, ReferenceFolder, ReferenceFolderError, Resources
+from musc_edge.runtime.types import Slot
 from support.references import BUNDLE, part, reference, write_lot
 
 
@@ -107,3 +110,49 @@ def test_few_images_cannot_reject(kept: ReferenceFolder) -> None:
     with Checker(kept, BUNDLE, alpha=0.01) as checker:
         assert checker.check(part(5, spot=120)).verdict == "not flagged"
         assert "Calibrate by 99 or more" in checker.calibration.promise()
+
+
+class OfAGpu:
+    """A ViT that is said to be on a GPU, and how many images it took at once."""
+
+    name = "cuda"
+
+    def __init__(self, vit: Any) -> None:
+        self._vit, self.batches = vit, list[int]()
+        self.free = threading.Event()
+        self.began = threading.Event()
+
+    def extract_into(self, pixels: Any, slot: Slot) -> None:
+        self.batches.append(len(pixels))
+        self.began.set()
+        assert self.free.wait(60)
+        self._vit.extract_into(pixels, slot)
+
+
+def test_a_vit_on_a_gpu_takes_the_images_that_wait_together(checker: Checker) -> None:
+    pictures = [part(seed, spot=3.0 * seed) for seed in range(8)]
+    alone = [checker.check(picture).raw_score for picture in pictures]
+    vit = OfAGpu(checker._vit)
+    checker._vit, checker._batch = vit, 4  # type: ignore[assignment]
+    with ThreadPoolExecutor(8) as pool:
+        futures = [pool.submit(checker.check, picture) for picture in pictures]
+        assert vit.began.wait(60)
+        while len(checker._waiting) < 7:
+            time.sleep(0.001)
+        vit.free.set()
+        found = [future.result().raw_score for future in futures]
+    assert vit.batches == [1, 4, 3]
+    assert found == pytest.approx(alone, abs=1e-5)
+
+
+def test_what_fails_fails_for_each_that_waits(checker: Checker) -> None:
+    vit = OfAGpu(None)
+    checker._vit, checker._batch = vit, 4  # type: ignore[assignment]
+    with ThreadPoolExecutor(5) as pool:
+        futures = [pool.submit(checker.check, part(seed)) for seed in range(5)]
+        assert vit.began.wait(60)
+        while len(checker._waiting) < 4:
+            time.sleep(0.001)
+        vit.free.set()
+        errors = [future.exception(60) for future in futures]
+    assert all(isinstance(error, AttributeError) for error in errors)

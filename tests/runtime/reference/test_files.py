@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from musc_edge import Checker, LotError, ReferenceFolderError, Resources, open_bundle, open_reference
-from musc_edge.runtime.reference.files import check_all, is_reference, open_bank
+from musc_edge.runtime.reference.files import check_all, is_reference, open_bank, read_thumbnails
 from support.references import BUNDLE, reference, write_lot
 
 
@@ -39,6 +39,7 @@ def edit(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
 
 def open_all(folder: Path) -> None:
     open_bank(open_reference(folder))
+    read_thumbnails(open_reference(folder))
 
 
 def test_what_was_written_is_read(folder: Path) -> None:
@@ -56,7 +57,15 @@ def test_the_folder_holds_what_its_manifest_lists(folder: Path) -> None:
         assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == expected
 
 
-FILES = ("layer_0.npy", "layer_2.npy", "lengths.npy", "cls.npy", "looks.npy", "calibration.npy")
+FILES = (
+    "layer_0.npy",
+    "layer_2.npy",
+    "lengths.npy",
+    "cls.npy",
+    "looks.npy",
+    "calibration.npy",
+    "thumbnails.npy",
+)
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -66,7 +75,7 @@ def test_a_changed_byte_is_noticed(name: str, folder: Path) -> None:
     (folder / name).write_bytes(content)
     with pytest.raises(ReferenceFolderError, match=rf"{name} was changed"):
         open_all(folder)
-    if "layer" in name or name == "lengths.npy":  # the others are read at once
+    if "layer" in name or name in ("lengths.npy", "thumbnails.npy"):  # the others are read at once
         with pytest.raises(ReferenceFolderError, match=rf"{name} was changed"):
             check_all(open_reference(folder))
 

@@ -18,6 +18,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from musc_edge import make_reference
 from musc_edge.tools import bench
 from musc_edge.tools.bench import peak
 from musc_edge.tools.bench.harness import enough, sureness, warm_up
@@ -150,6 +151,23 @@ def test_scorer(bench_here: Bench) -> None:
     assert len(report["samples"]["N=8 numba"]) == 2
 
 
+def test_check(bench_here: Bench, quick_bundle: Path, tmp_path: Path) -> None:
+    lot = synthetic_lot(tmp_path / "lot", 9)
+    reference = tmp_path / "ref"
+    make_reference(lot, quick_bundle, reference)
+    image = next(lot.iterdir())
+    options = [str(image), "-b", str(quick_bundle), "--reference", str(reference), "--rounds", "2"]
+    report = report_of(bench_here("check", *options, "--banks", "7,9x0.5", "--json"))
+    names = ["the ViT alone", str(reference), "7 images", "9 images, 50 % of patches"]
+    assert list(report["samples"]) == list(report["facts"]) == names
+    facts = report["facts"]["7 images"]
+    assert facts["over_vit"] == pytest.approx(facts["p50"] / report["facts"]["the ViT alone"]["p50"])
+    assert facts["count"] == 2
+    text = bench_here("check", "-b", str(quick_bundle), "--banks", "7", "--rounds", "1").stdout
+    assert "7 images" in text
+    assert "p99/p50" in text
+
+
 @pytest.mark.parametrize("case", ["peak", "startup"])
 def test_peak_and_startup(bench_here: Bench, case: str, tmp_path: Path) -> None:
     report = report_of(bench_here(case, "--rounds", "1", "--json", "-o", str(tmp_path / "out")))
@@ -177,14 +195,26 @@ def test_peak_and_startup(bench_here: Bench, case: str, tmp_path: Path) -> None:
         (["scorer", "--images", "few"], 2, "whole numbers"),
         (["scorer", "--images", "3"], 6, "too few"),
         (["scorer", "--scorers", "opencl"], 2, "numpy"),
+        (["check", "nowhere.png"], 2, "nowhere.png"),
+        (["check", "TEXT", "--banks", "7"], 6, "cannot be checked"),
+        (["check", "--banks", "13x2"], 2, "13,100x0.05"),
+        (["check", "--reference", "nowhere"], 4, "nowhere"),
         (["compare", "nowhere.json", "nowhere.json"], 2, "nowhere.json"),
     ],
 )
 def test_unusable_options(
-    bench_here: Bench, lot: Path, quick_bundle: Path, options: list[str], code: int, says: str
+    bench_here: Bench,
+    lot: Path,
+    quick_bundle: Path,
+    tmp_path: Path,
+    options: list[str],
+    code: int,
+    says: str,
 ) -> None:
-    given = [str(lot) if option == "LOT" else option for option in options]
-    if given[0] in ("lot", "backbone") and "-b" not in given:
+    (tmp_path / "text.png").write_text("no image")
+    names = {"LOT": str(lot), "TEXT": str(tmp_path / "text.png")}
+    given = [names.get(option, option) for option in options]
+    if given[0] in ("lot", "backbone", "check") and "-b" not in given:
         given += ["-b", str(quick_bundle)]
     run = bench_here(*given)
     assert (run.returncode, says in run.stderr) == (code, True), run.stderr

@@ -55,6 +55,7 @@ import { shownName } from "./text.js";
  * @property {Record<string, unknown>} bundle
  * @property {Record<string, number>} [timings_s]
  * @property {Record<string, unknown>} [versions]
+ * @property {string} [time]
  * @property {string} [backend]
  * @property {string} [scorer]
  * @property {number} [judges_per_image]

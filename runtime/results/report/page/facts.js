@@ -110,6 +110,7 @@ function origins({ part }, version) {
     pairs(entries(settings)),
     make("h3", {}, "Run"),
     pairs([
+      ["Scored", when(part.time ?? "")],
       ["The ViT by", part.backend ?? ""],
       ["Compared by", part.scorer ?? ""],
       ["Judges of each image", String(part.judges_per_image ?? "")],
@@ -118,6 +119,15 @@ function origins({ part }, version) {
       ["this page", `musc-edge ${version}; maps of single layers and degrees are not part of results`],
     ].filter(([, value]) => value)),
   ];
+}
+
+/**
+ * A time of the results, as it is written where the page is read; "" if there is none.
+ * @param {string} time
+ */
+export function when(time) {
+  const found = new Date(time);
+  return Number.isNaN(found.getTime()) ? "" : found.toLocaleString();
 }
 
 /**

@@ -4,7 +4,7 @@ import { drawMap, drawRamp, fitted } from "./colour.js";
 import { gridOf, lastPart, readColours, readContent, readLot } from "./data.js";
 import { fieldOf, placeOf } from "./contours.js";
 import { byId, make, oncePerFrame, say } from "./dom.js";
-import { showFacts, showWarnings } from "./facts.js";
+import { showFacts, showWarnings, when } from "./facts.js";
 import { marksCsv, marksJson, save } from "./files.js";
 import { Grid } from "./grid.js";
 import { Histogram } from "./histogram.js";
@@ -107,7 +107,7 @@ class Page {
     document.title = `${title} – musc-edge report`;
     byId("subtitle", HTMLElement).textContent = subtitle(lot);
     const seconds = Object.values(lot.part.timings_s ?? {}).reduce((sum, each) => sum + each, 0);
-    byId("origins-link", HTMLElement).textContent = seconds ? `scored in ${seconds.toFixed(1)} s` : "how the scores came about";
+    byId("origins-link", HTMLElement).textContent = seconds ? `scored ${when(lot.part.time ?? "")} in ${seconds.toFixed(1)} s`.replace("  ", " ") : "how the scores came about";
     showWarnings(byId("warnings", HTMLElement), lot);
     showFacts(byId("facts", HTMLElement), lot, this.version);
     const folders = foldersOf(lot.rows);

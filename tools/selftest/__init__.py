@@ -1,0 +1,1 @@
+"""``musc-edge selftest``: whether what this machine computes is right, and how fast, in one file to send."""
