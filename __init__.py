@@ -39,8 +39,11 @@ _PUBLIC = {
     "ReferenceOptions": "runtime.reference.make",
     "Checker": "runtime.reference.checker",
     "Check": "runtime.reference.checker",
+    "FolderWatch": "runtime.line.folder_watch",
+    "WatchOptions": "runtime.line.folder_watch",
     "Station": "runtime.line.station",
     "ResultLog": "runtime.line.result_log",
+    "Pictures": "runtime.line.pictures",
     "Delivery": "runtime.line.delivery",
     "DeliveryStatus": "runtime.line.patience",
     "Patience": "runtime.line.patience",
@@ -88,8 +91,11 @@ __all__ = [  # noqa: RUF022 - in the order of the API page
     "ReferenceOptions",
     "Checker",
     "Check",
+    "FolderWatch",
+    "WatchOptions",
     "Station",
     "ResultLog",
+    "Pictures",
     "Delivery",
     "DeliveryStatus",
     "Patience",
@@ -132,8 +138,10 @@ if TYPE_CHECKING:
     from .runtime.images.listing import list_lot
     from .runtime.images.survey import ReadOptions
     from .runtime.line.delivery import Delivery
+    from .runtime.line.folder_watch import FolderWatch, WatchOptions
     from .runtime.line.mqtt import MqttReceiver
     from .runtime.line.patience import DeliveryStatus, Patience
+    from .runtime.line.pictures import Pictures
     from .runtime.line.result_log import ResultLog
     from .runtime.line.station import Station
     from .runtime.line.tls import Tls

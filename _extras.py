@@ -23,6 +23,7 @@ EXTRAS = {
     "export": "what musc-export clip and timm need: torch, open_clip, timm",
     "bench": "matplotlib, for the picture of musc-bench ... -o DIR",
     "eval": "scikit-learn and matplotlib, for musc-edge eval",
+    "watch": "inotify_simple, by which musc-edge watch hears of new files",
     "reference": "torch, for musc-bench scorer --against reference",
 }
 
@@ -33,6 +34,7 @@ NEEDS = {
     "musc-export onnx": _ADOPT,
     "musc-export clip": _TORCH | {"open_clip": "export"},
     "musc-export timm": _TORCH | {"timm": "export"},
+    "musc-edge watch": {"inotify_simple": "watch"},
     "musc-edge eval": dict.fromkeys(("sklearn", "matplotlib"), "eval"),
 }
 """The modules that a command imports beside those of ``musc-edge``, each with the extra that brings it."""

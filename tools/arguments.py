@@ -15,6 +15,7 @@ MAX_THREADS, MAX_BATCH, MAX_IMAGES = 256, 1024, 10**7
 _AMOUNT = re.compile(
     r"(?P<number>(\d+\.?\d*|\.\d+)(e\d+)?) *(?P<unit>[kmgt]?)(?P<binary>i(?=b))?b?", re.IGNORECASE | re.ASCII
 )
+_DAY = 86400
 _LEAST_MEMORY, _FEW_GIGABYTES, _LEAST_PIXELS = 100_000, 64, 1000
 
 
@@ -96,6 +97,17 @@ def share(text: str) -> float:
         raise argparse.ArgumentTypeError(f"{text!r}: expected a share such as 0.1") from error
     if not 0 < value < 1:
         raise argparse.ArgumentTypeError(f"{text!r}: expected a share above 0 and below 1, such as 0.1")
+    return value
+
+
+def seconds(text: str) -> float:
+    """Parse a time above 0 and up to a day, in seconds."""
+    try:
+        value = float(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected seconds such as 2 or 0.5") from error
+    if not 0 < value <= _DAY:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected seconds above 0, and at most a day ({_DAY})")
     return value
 
 

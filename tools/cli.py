@@ -50,10 +50,12 @@ def exit_codes(*codes: int) -> str:
     return "exit codes: " + "; ".join(f"{code} {EXIT_CODES[code]}" for code in codes)
 
 
-def add_common(parser: argparse.ArgumentParser, *codes: int) -> None:
+def add_common(
+    parser: argparse.ArgumentParser, *codes: int, json: str = "print one JSON object on standard output"
+) -> None:
     """Add the options that every command has, and a line on its exit codes: ``codes`` beside 0, 1 and 2."""
     parser.epilog = exit_codes(0, 1, 2, *codes, INTERRUPTED)
-    parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
+    parser.add_argument("--json", action="store_true", help=json)
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
 

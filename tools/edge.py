@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import check, cli, infer, plan, reference, report, units, verdict
+from . import check, cli, infer, plan, reference, report, units, verdict, watch
 from .evaluation import eval_command
 from .selftest import command as selftest
 from .usage import Parser
@@ -28,6 +28,7 @@ def _parser() -> Parser:
     eval_command.add_parser(commands)
     reference.add_parser(commands)
     check.add_parser(commands)
+    watch.add_parser(commands)
     units.add_parser(commands)
     inspect = commands.add_parser("inspect", help="say what a bundle or a reference is")
     inspect.add_argument("bundle", metavar="BUNDLE|REF", nargs="?",

@@ -221,9 +221,12 @@ def _inside(root: Path, name: str) -> str:
 
 
 def _is_result(folder: Path, entries: Iterable[os.DirEntry[str]]) -> bool:
+    """Return whether a folder with these entries holds results of an earlier run, as ``is_results``."""
+    return any(entry.name == RESULT_MARKER for entry in entries) and is_results(folder)
+
+
+def is_results(folder: Path) -> bool:
     """Return whether a folder holds results of an earlier run; LotError if that cannot be told."""
-    if not any(entry.name == RESULT_MARKER for entry in entries):
-        return False
     marker = folder / RESULT_MARKER
     try:
         content = json.loads(read_regular(marker, _LARGEST_MARKER))

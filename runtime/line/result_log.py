@@ -7,39 +7,38 @@ In the folder lie
     results.csv, results.jsonl   the same, for other programs
 
 A result is first committed to the database, then appended to the two files.  A program that is killed between
-leaves a line torn or missing; the database holds how long the files were when each was last known whole, so
-the next program cuts them there and appends what is missing.
+leaves a line torn or missing; the database holds how long the files were when each was last known to be whole
+and on the disk, so the next program cuts them there and appends what is missing.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import sqlite3
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from threading import RLock
-from typing import Any, BinaryIO
+from typing import Any
 
-from ..._files import make_folders, open_folder, open_own, read_regular, shown, user_here, write_whole
+from ..._files import make_folders, open_folder, read_regular, shown, user_here, write_whole
 from ..errors import OutputError
 from ..results.output import resolve
-from ..results.tables import csv_line
+from .appended import COLUMNS as COLUMNS  # noqa: PLC0414  # part of this module to all others
+from .appended import CSV, JSON_LINES, AppendedFiles
+from .database import ELSEWHERE, Database
 
-MARK, DATABASE, CSV, JSON_LINES = ".musc-edge", "results.sqlite", "results.csv", "results.jsonl"
+MARK, DATABASE = ".musc-edge", "results.sqlite"
+FILES = (MARK, DATABASE, f"{DATABASE}-wal", CSV, JSON_LINES)
+"""The files of a log; pictures and other things may be beside them."""
 SCHEMA = 1
-COLUMNS = ("id", "time", "reference", "image", "status", "raw_score", "p", "verdict", "picture", "error")
-"""The columns of results.csv."""
 
-_NOTHING = {"id": 0, CSV: 0, JSON_LINES: 0}
-"""Up to which result the two files are whole, and how many bytes they have then."""
 _AT_ONCE = 1000
+_UNSYNCED = 200
+"""Results that at most are appended again when the log is opened."""
 
-_ELSEWHERE = "Choose another folder with -o."
 _MARK_TEXT = b"Results of a line, written by musc-edge.\n"
 _TABLES = """
 CREATE TABLE about (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -51,6 +50,12 @@ CREATE TABLE results (
     facts TEXT NOT NULL
 );
 CREATE TABLE delivered (destination TEXT PRIMARY KEY, id INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE files (
+    name BLOB PRIMARY KEY,
+    modified INTEGER NOT NULL,
+    size INTEGER NOT NULL,
+    unchecked INTEGER NOT NULL
+) WITHOUT ROWID;
 """
 
 
@@ -103,16 +108,24 @@ class ResultLog:
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = resolve(Path(folder))
-        self._turn = RLock()
-        with self._errors(), ExitStack() as stack:
+        try:
             make_folders(self.folder)
             _require_ours(self.folder)
-            os.close(open_own(self.folder / DATABASE))
-            self._base = stack.enter_context(closing(self._connect()))
+        except OSError as error:
+            raise OutputError(
+                f"{self.folder} cannot be written: {error.strerror or error}. {ELSEWHERE}"
+            ) from error
+        self.database = Database(self.folder, DATABASE)
+        with ExitStack() as stack, self.database.turn():
+            stack.callback(self.database.close)
+            self.database.lock()
             self._open()
-            self._log, self._appended = self._get("log"), self._get("appended")
-            self._files = {name: stack.enter_context(self._file(name)) for name in (CSV, JSON_LINES)}
-            self._mend_files()
+            self._log = self.database.get("log")
+            self._files = AppendedFiles(self.folder, self.database.get("appended"))
+            stack.callback(self._files.close)
+            self._append_rest()
+            self._sync()
+            stack.callback(self._sync)
             self._stack = stack.pop_all()
 
     def __enter__(self) -> ResultLog:
@@ -123,8 +136,15 @@ class ResultLog:
 
     def close(self) -> None:
         """Give the folder up."""
-        with self._turn:
+        with self.database.turn():
             self._stack.close()
+
+    @property
+    def size(self) -> int:
+        """Bytes of the log's files."""
+        with self.database.turn():
+            paths = (self.folder / name for name in FILES)
+            return sum(path.stat().st_size for path in paths if path.exists())
 
     def add(self, facts: Mapping[str, Any], reference: str = "", key: bytes | None = None) -> Entry:
         """Record a result; it is on the disk when this returns.
@@ -143,31 +163,28 @@ class ResultLog:
         KeyError
             If ``key`` is in the log.
         OutputError
-            If the disk is full or fails.
+            If the disk is full or fails.  The result may be in the log all the same, if only the files
+            beside it could not be written; the next call, or the next program, completes them.
         """
         time = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
-        with self._turn, self._errors():
-            with self._transaction():
-                if key is not None and key in self:
-                    raise KeyError(key)
-                row = self._base.execute(
-                    "INSERT INTO results (key, time, reference, facts) VALUES (?, ?, ?, ?)",
-                    (key, time, reference, json.dumps(facts)),
-                )
-                # Of the results before this one: the files are appended to after the commit.
-                self._set("appended", self._appended)
-            number = int(row.lastrowid or 0)
+        with self.database.turn():
+            if key is not None and key in self:
+                raise KeyError(key)
+            number = self.database.change(
+                "INSERT INTO results (key, time, reference, facts) VALUES (?, ?, ?, ?)",
+                key, time, reference, json.dumps(facts),
+            )  # fmt: skip
             entry = Entry(number, self._event(number), time, reference, facts)
-            self._append([entry])
+            self._append(entry)
         return entry
 
     def __contains__(self, key: bytes) -> bool:
-        with self._turn, self._errors():
-            return bool(self._rows("SELECT 1 FROM results WHERE key = ?", key))
+        with self.database.turn():
+            return bool(self.database.rows("SELECT 1 FROM results WHERE key = ?", key))
 
     def __len__(self) -> int:
-        with self._turn, self._errors():
-            return int(self._rows("SELECT coalesce(max(id), 0) FROM results")[0][0])
+        with self.database.turn():
+            return int(self.database.rows("SELECT coalesce(max(id), 0) FROM results")[0][0])
 
     def last(self, count: int, reference: str | None = None) -> list[Entry]:
         """Return the last ``count`` results (of one reference), the newest first."""
@@ -180,128 +197,78 @@ class ResultLog:
 
     def begin_delivery(self, destination: str) -> None:
         """Record that what is in the log now need not be delivered to ``destination``, unless it is known."""
-        with self._turn, self._errors():
-            self._base.execute(
-                "INSERT OR IGNORE INTO delivered SELECT ?, coalesce(max(id), 0) FROM results", (destination,)
+        with self.database.turn():
+            self.database.change(
+                "INSERT OR IGNORE INTO delivered SELECT ?, coalesce(max(id), 0) FROM results", destination
             )
 
     def delivered(self, destination: str) -> int:
         """Return the ``id`` up to which results were delivered to ``destination``; 0 if none was."""
-        with self._turn, self._errors():
-            rows = self._rows("SELECT id FROM delivered WHERE destination = ?", destination)
+        with self.database.turn():
+            rows = self.database.rows("SELECT id FROM delivered WHERE destination = ?", destination)
         return int(rows[0][0]) if rows else 0
 
     def set_delivered(self, destination: str, number: int) -> None:
         """Record that results up to this ``id`` were delivered to ``destination``."""
-        with self._turn, self._errors():
-            self._base.execute("INSERT OR REPLACE INTO delivered VALUES (?, ?)", (destination, number))
-
-    def _connect(self) -> sqlite3.Connection:
-        # No waiting for a lock, since whoever has it keeps it; transactions are begun and ended here.
-        return sqlite3.connect(
-            self.folder / DATABASE, timeout=0, isolation_level=None, check_same_thread=False
-        )
-
-    def _file(self, name: str) -> BinaryIO:
-        return os.fdopen(open_own(self.folder / name), "r+b")
+        with self.database.turn():
+            self.database.change("INSERT OR REPLACE INTO delivered VALUES (?, ?)", destination, number)
 
     def _open(self) -> None:
-        """Lock the database, and make its tables if it is new."""
-        # Exclusive, so that two programs never write one log, and so that write-ahead logging needs no shared
-        # memory, which network file systems lack.
-        for pragma in ("locking_mode = EXCLUSIVE", "journal_mode = WAL", "synchronous = FULL"):
-            self._base.execute(f"PRAGMA {pragma}")
-        with self._transaction():
-            if not self._rows("SELECT 1 FROM sqlite_schema"):
+        """Make the tables if the database is new."""
+        base = self.database
+        with base.transaction():
+            if not base.rows("SELECT 1 FROM sqlite_master"):
                 for statement in _TABLES.split(";"):
-                    self._base.execute(statement)
-                self._set("schema", SCHEMA)
-                self._set("log", str(uuid.uuid4()))
-                self._set("appended", _NOTHING)
-        found = self._get("schema")
+                    base.change(statement)
+                base.set("schema", SCHEMA)
+                base.set("log", str(uuid.uuid4()))
+                base.set("appended", {})
+        found = base.get("schema")
         if found > SCHEMA:
             raise OutputError(
                 f"{self.folder} holds a log of a later version (schema {found}; known: {SCHEMA}). Update "
-                f"musc-edge. {_ELSEWHERE}"
+                f"musc-edge. {ELSEWHERE}"
             )
 
-    def _mend_files(self) -> None:
-        """Cut the two files where they were last known to be whole, and append what came after that."""
-        sizes = {name: os.fstat(file.fileno()).st_size for name, file in self._files.items()}
-        if any(sizes[name] < self._appended[name] for name in sizes):  # cut or removed by somebody
-            self._appended = dict(_NOTHING)
-        for name, file in self._files.items():
-            file.truncate(self._appended[name])
-            file.seek(0, os.SEEK_END)
-        if not self._appended[CSV]:
-            self._files[CSV].write(csv_line(COLUMNS).encode())
-        while entries := self.after(self._appended["id"], _AT_ONCE):
-            self._append(entries)
+    def _append(self, entry: Entry) -> None:
+        """Append a new result to the two files, and before it what they lack."""
+        if entry.id == self._files.id + 1:
+            self._files.append([entry.content()])
+        else:
+            self._append_rest()
+        if self._files.id - self._synced >= _UNSYNCED:
+            self._sync()
 
-    def _append(self, entries: Sequence[Entry]) -> None:
-        """Append results to the two files."""
-        for entry in entries:
-            content = entry.content()
-            cells = ["" if (cell := content.get(column)) is None else str(cell) for column in COLUMNS]
-            self._files[CSV].write(csv_line(cells).encode("utf-8", "surrogateescape"))
-            self._files[JSON_LINES].write(json.dumps(content).encode() + b"\n")
-        for name, file in self._files.items():
-            file.flush()
-            self._appended[name] = file.tell()
-        self._appended["id"] = entries[-1].id
+    def _append_rest(self) -> None:
+        """Append the results that the two files lack."""
+        while entries := self.after(self._files.id, _AT_ONCE):
+            self._files.append(entry.content() for entry in entries)
+
+    def _sync(self) -> None:
+        """Record how far the two files are whole, after they are on the disk."""
+        self.database.set("appended", self._files.sync())
+        self._synced = self._files.id
 
     def _event(self, number: int) -> str:
         return f"{self._log}-{number}"
 
     def _entries(self, where: str, *given: object) -> list[Entry]:
-        with self._turn, self._errors():
-            rows = self._rows(f"SELECT id, time, reference, facts FROM results {where}", *given)
+        with self.database.turn():
+            rows = self.database.rows(f"SELECT id, time, reference, facts FROM results {where}", *given)
         return [Entry(row[0], self._event(row[0]), row[1], row[2], json.loads(row[3])) for row in rows]
-
-    def _rows(self, query: str, *given: object) -> list[tuple[Any, ...]]:
-        return self._base.execute(query, given).fetchall()
-
-    def _get(self, name: str) -> Any:
-        return json.loads(self._rows("SELECT value FROM about WHERE name = ?", name)[0][0])
-
-    def _set(self, name: str, value: object) -> None:
-        self._base.execute("INSERT OR REPLACE INTO about VALUES (?, ?)", (name, json.dumps(value)))
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._base.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            self._base.execute("ROLLBACK")
-            raise
-        self._base.execute("COMMIT")
-
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        """Within the block, what the disk and the database say becomes an OutputError."""
-        try:
-            yield
-        except (OSError, sqlite3.Error) as error:
-            said = str(error) if isinstance(error, sqlite3.Error) else error.strerror or str(error)
-            if "database is locked" in said:
-                said = "another program is using it"
-            raise OutputError(
-                f"the results in {self.folder} cannot be recorded: {said}. {_ELSEWHERE}"
-            ) from error
 
 
 def _require_ours(folder: Path) -> None:
     """Raise OutputError unless ``folder`` is this user's, and empty or marked; an empty one is marked."""
     os.close(open_folder(folder))
     if folder.stat().st_uid != user_here(folder):
-        raise OutputError(f"{folder} belongs to another user. {_ELSEWHERE}")
+        raise OutputError(f"{folder} belongs to another user. {ELSEWHERE}")
     if (folder / MARK).is_symlink() or not (folder / MARK).exists():
         if found := next(folder.iterdir(), None):
             raise OutputError(
                 f"{folder} holds {shown(found.name)}, but no {MARK}, which says that it holds the results of "
-                f"a line. {_ELSEWHERE}"
+                f"a line. {ELSEWHERE}"
             )
         write_whole(folder / MARK, _MARK_TEXT)
     elif read_regular(folder / MARK, follow=False) != _MARK_TEXT:
-        raise OutputError(f"{folder} was written by musc-edge for another purpose. {_ELSEWHERE}")
+        raise OutputError(f"{folder} was written by musc-edge for another purpose. {ELSEWHERE}")

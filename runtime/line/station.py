@@ -70,11 +70,21 @@ class Station:
         """
         begun = time.monotonic()
         check = self.checker.check(image, name)
+        return check, self.record(check, image, key, begun)
+
+    def record(self, check: Check, image: Source, key: bytes | None, begun: float) -> Entry:
+        """Record what ``checker.check`` said of an image, for which work began at this ``time.monotonic()``.
+
+        Raises
+        ------
+        KeyError, OutputError
+            As ``check``.
+        """
         facts: dict[str, Any] = {}
         for witness in self.witnesses:
             facts |= witness.see(check, image, key)
         facts = {**check_facts(check), **facts, "seconds": round(time.monotonic() - begun, 4)}
-        return check, self.log.add(facts, self.name, key)
+        return self.log.add(facts, self.name, key)
 
     def refuse(self, name: str, error: ImageError, key: bytes | None = None) -> Entry:
         """Record an image that cannot be checked for the reason that ``error`` has."""

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from musc_edge.runtime.errors import OutputError
-from musc_edge.runtime.line.result_log import CSV, DATABASE, JSON_LINES, MARK, ResultLog
+from musc_edge.runtime.line.appended import CSV, JSON_LINES
+from musc_edge.runtime.line.result_log import DATABASE, MARK, ResultLog
 
 FACTS = {"image": "a.png", "status": "ok", "raw_score": 0.5, "p": 0.1, "verdict": "reject", "error": ""}
 
