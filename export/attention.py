@@ -68,7 +68,7 @@ def _at_opset(model: ir.Model) -> ir.Model:
         values = weight.const_value
         if values is not None and values.nbytes >= _LARGE:
             weights[name] = values
-            weight.type, weight.shape = ir.TensorType(values.dtype), ir.Shape(values.shape)
+            weight.type, weight.shape = ir.TensorType(values.dtype), ir.Shape(values.numpy().shape)
             del copy.graph.initializers[name]
             copy.graph.inputs.append(weight)  # of known shape, which is all that the converter asks of it
     copy.ir_version = max(copy.ir_version, _IR_VERSION)
@@ -96,8 +96,9 @@ def _pieces(softmax: ir.Node) -> _Pieces | None:
     (query, of_query), (key, of_key) = (_without_scale(value) for value in product.inputs)
     scale *= of_query * of_key
     value = mixed.inputs[1]
-    four_axes = value is not None and all(len(x.shape or ()) == 4 for x in (query, key, value))
-    if not four_axes or not (isfinite(scale) and scale > 0):
+    if value is None or any(len(x.shape or ()) != 4 for x in (query, key, value)):
+        return None
+    if not (isfinite(scale) and scale > 0):
         return None
     return _Pieces(query, key, value, scale, mixed)
 
@@ -203,7 +204,7 @@ def _number(value: ir.Value | None) -> float | None:
 
 
 def _is_zero(value: ir.Value | None) -> bool:
-    """Return whether a tensor is a constant, or one repeated along the batch, that holds nothing but zeros."""
+    """Return whether a tensor is a constant of zeros, or such a one repeated along the batch."""
     if value is None:
         return False
     node = value.producer()

@@ -107,8 +107,8 @@ def _write(source: Source, folder: Path, precision: str, say: Say) -> _Written:
         features = model.features(files, say)
     numbers = _numbers(features, manifest)
     written = _save_graphs(graph.model, manifest, folder, say)
-    # From here on only the files are used: the weights go before the bundle is run, so that they are in memory
-    # once and not twice.
+    # From here on only the files are used: the weights go before the bundle is run, so that they are in
+    # memory once and not twice.
     model.release()
     for value in graph.model.graph.initializers.values():
         value.const_value = None
@@ -130,7 +130,7 @@ def _save_graphs(model: ir.Model, manifest: Manifest, folder: Path, say: Say) ->
     if manifest.precision == "fp16":
         for graph in graphs:
             to_half(graph, tokens)
-    written = save_graph(model, folder / MODEL, apart=nodes is not None)
+    written = save_graph(model, folder / MODEL, nodes is not None)
     if nodes:
         written += save_sharing(nodes.model, folder / ATTENTION_MODEL, folder / MODEL)
     return written

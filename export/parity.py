@@ -98,9 +98,10 @@ class Parity:
         if self.pixels is None:
             rows.append("  preprocessing as it was given: the source has none of its own to compare with")
         if (other := self.attention_as_nodes) is not None:
+            lowest = min(x.min_cosine for x in other.layers)
             rows.append(
-                f"  with {NODES}: lowest cosine of a token {min(x.min_cosine for x in other.layers):.8f}, of "
-                f"CLS {other.cls_min_cosine:.8f}, largest change of a raw score {other.raw_score_max_change:.1e}"
+                f"  with {NODES}: lowest cosine of a token {lowest:.8f}, of CLS {other.cls_min_cosine:.8f}, "
+                f"largest change of a raw score {other.raw_score_max_change:.1e}"
             )
         return rows
 

@@ -79,8 +79,9 @@ def open_probe(bundle: Bundle) -> Probe:
 def require_parity(session: FeatureBackend, bundle: Bundle, probe: Probe, graph: str = "") -> Parity:
     """Compare an entered backend with the probe; returns the parity, or raises ParityError.
 
-    ``graph`` says which of the bundle's graphs it runs, for the message.  A backend with a largest batch is compared twice, with single images and with the largest batch, since an
-    engine can be right for one and wrong for the other; the latter parity is returned.
+    ``graph`` says which of the bundle's graphs it runs, for the message.  A backend with a largest batch is
+    compared twice, with single images and with the largest batch, since an engine can be right for one and
+    wrong for the other; the latter parity is returned.
     """
     manifest = bundle.manifest
     batches = [None] if session.max_batch is None else sorted({1, session.max_batch})

@@ -1,7 +1,7 @@
 """The graphs of a bundle, one with attention in pieces and one with it as nodes, and who runs which.
 
-Both give the same numbers and share their weights.  The pieces run everywhere.  The nodes, ONNX's Attention of
-opset 23, need a runtime that knows them, and are taken where they were measured to be faster.
+Both give the same numbers and share their weights.  The pieces run everywhere.  The nodes, ONNX's Attention
+of opset 23, need a runtime that knows them, and are taken where they were measured to be faster.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ def choose_graph(bundle: Bundle, device: str, version: str) -> str:
 
     On a CPU these are the pieces: nodes make no difference there that can be told from noise, for DINOv2-S at
     224 and 518 and for a random ViT-B/16 (``tests/measure/attention.py``, docs/export.md), and older versions
-    do not run them.  On CUDA the nodes were twice as fast in half precision (docs/gpu.md); in single precision
-    nobody has measured them.
+    do not run them.  On CUDA the nodes were twice as fast in half precision (docs/gpu.md); in single
+    precision nobody has measured them.
     """
     faster = device == "cuda" and bundle.manifest.precision == "fp16" and _parts(version) >= _LEAST_ON_CUDA
     return NODES if faster and bundle.attention_path else PIECES
