@@ -4,9 +4,9 @@
         [--precision fp16] [--provider CUDA]
 
 VIT.onnx is an ONNX file as ``musc-export onnx`` takes it, ViT-B-16 a random ViT (support/random_vit.py).
-The graphs run by turns, forwards and backwards, in ONNX Runtime with the settings of the product.  A row is a
-graph: milliseconds an image of wall time and of the processor's time, medians, and the median of the ratios to
-the pieces of the same round, with the quarter below and above.
+The graphs run by turns, forwards and backwards, in ONNX Runtime with the settings of the product.  A row is
+a graph: milliseconds an image of wall time and of the processor's time, medians, and the median of the ratios
+to the pieces of the same round, with the quarter below and above.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ def main() -> None:
     off = [0.0, *(max(float(np.abs(a - b).max()) for a, b in zip(first, o, strict=True)) for o in others)]
     wall, cpu = timed(sessions, images, args.rounds)
     print(
-        f"{Path(args.vit).name} at {size[0]}, {args.precision}, {args.provider}, {args.batch} images at once, "
+        f"{Path(args.vit).name} at {size[0]}, {args.precision}, {args.provider}, {args.batch} at once, "
         f"{args.rounds} rounds, {os.cpu_count()} cores, ONNX Runtime {import_onnxruntime().__version__}\n"
     )
     print("| attention | wall, ms | to pieces | processor, ms | to pieces | largest difference |")
