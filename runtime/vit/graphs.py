@@ -13,7 +13,7 @@ from ..types import Bundle
 
 PIECES, NODES = "attention in pieces", "attention as one node"
 
-_LEAST_ONNXRUNTIME = (1, 23)
+LEAST_ONNXRUNTIME = (1, 23)
 """ONNX Runtime's first version that loads opset 23; 1.22.1 refuses it, 1.23.2 runs it."""
 
 _LEAST_ON_CUDA = (1, 31)
@@ -35,7 +35,7 @@ def graph_path(bundle: Bundle, graph: str) -> Path:
 
 def can_run_nodes(version: str) -> bool:
     """Return whether this version of ONNX Runtime runs attention as nodes on a CPU."""
-    return _parts(version) >= _LEAST_ONNXRUNTIME
+    return _parts(version) >= LEAST_ONNXRUNTIME
 
 
 def choose_graph(bundle: Bundle, device: str, version: str) -> str:

@@ -264,6 +264,16 @@ def test_cuda_takes_nodes_and_says_so(
     assert notes == (wanted if version else ())
 
 
+def test_verify_says_what_an_old_onnxruntime_left_out(
+    made: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("musc_edge.export.verify.can_run_nodes", lambda version: False)
+    assert command.main(["verify", str(made)]) == 0
+    text = capsys.readouterr().out
+    assert "model.attention.onnx was not run: this ONNX Runtime is older than 1.23" in text
+    assert NODES not in text
+
+
 def test_inspect_and_json(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert edge.main(["inspect", str(made)]) == 0
     text = capsys.readouterr().out
