@@ -21,10 +21,10 @@ def verify(root: str, backend: str = "cpu") -> Parity:
     The probe's photographs, which come with this package, are also read and resized again, and compared with
     those in the probe, which the export has compared with the source model's own.
 
-    Of a bundle with two graphs, every one is compared that ONNX Runtime can run here.  The one that ``backend``
-    does not take has to pass on a CPU in single precision and is shown alone elsewhere: a CPU's Attention
-    rounds Q.K^T to float16 in half precision, a GPU's may not keep all of float32.  An engine that passes
-    counts as proven on this GPU from then on.
+    Of a bundle with two graphs, every one is compared that ONNX Runtime can run here.  The one that
+    ``backend`` does not take has to pass on a CPU in single precision and is shown alone elsewhere: a CPU's
+    Attention rounds Q.K^T to float16 in half precision, a GPU's may not keep all of float32.  An engine that
+    passes counts as proven on this GPU from then on.
 
     Raises
     ------
