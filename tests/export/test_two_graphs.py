@@ -8,13 +8,14 @@ import shutil
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 
 from musc_edge.export import make
+from musc_edge.export.attention import AttentionGraph, with_attention_nodes
 from musc_edge.export.verify import verify
 from musc_edge.runtime.errors import BundleError, ParityError
 from musc_edge.runtime.types import Bundle
@@ -182,15 +183,15 @@ def test_old_onnxruntime_leaves_pieces(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_nodes_beyond_the_tolerance_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def wrong(model: Any) -> Any:
-        found = attention(model)
+    def wrong(model: ir.Model) -> AttentionGraph:
+        found = with_attention_nodes(model)
+        assert found is not None
         for node in found.model.graph:
             if node.op_type == "Attention":
                 node.replace_input_with(1, node.inputs[0])
         return found
 
     said: list[str] = []
-    attention = make.with_attention_nodes
     monkeypatch.setattr(make, "with_attention_nodes", wrong)
     parity = make.make_bundle(tiny_source(tmp_path, SIZE), tmp_path / "bundle", say=said.append)
     assert parity.attention_as_nodes is None
