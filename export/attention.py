@@ -66,7 +66,8 @@ def _at_opset(model: ir.Model) -> ir.Model:
     weights: dict[str, ir.TensorProtocol] = {}
     for name, weight in list(copy.graph.initializers.items()):
         values = weight.const_value
-        if values is not None and values.nbytes >= _LARGE:
+        apart = isinstance(values, ir.ExternalTensor)  # it would be written without its folder
+        if values is not None and (apart or values.nbytes >= _LARGE):
             weights[name] = values
             weight.type, weight.shape = ir.TensorType(values.dtype), ir.Shape(values.numpy().shape)
             del copy.graph.initializers[name]
