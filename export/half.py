@@ -3,12 +3,13 @@
 Every runtime that follows a graph's types (TensorRT 10 and 11, TensorRT-RTX, ONNX Runtime) then computes the
 same.  Three rules decide the type of a node:
 
-    products     MatMul, Gemm, Conv             float16, with their weights
+    products     MatMul, Gemm, Conv, Attention  float16, with their weights
     sensitive    LayerNorm, softmax, sums and the residual stream (an Add of two computed tensors)
                                                 float32
     all others   follow their inputs: float32 if any of them is, else float16
 
-Input and CLS stay float32, tokens leave as float16.
+Input and CLS stay float32, tokens leave as float16.  An Attention takes and gives float16; whoever runs it
+computes its softmax in float32 inside.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from ..runtime.types import Array
 
 HALF, FLOAT = ir.DataType.FLOAT16, ir.DataType.FLOAT
 
-PRODUCTS = frozenset({"MatMul", "Gemm", "Conv", "Einsum"})
+PRODUCTS = frozenset({"MatMul", "Gemm", "Conv", "Einsum", "Attention"})
 SENSITIVE = frozenset(
     {
         *("LayerNormalization", "Softmax", "LogSoftmax", "Pow", "Sqrt", "Reciprocal", "Exp"),

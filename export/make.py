@@ -11,21 +11,33 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import PIL
 
 from .._version import __version__
 from ..kernels.cubins import FOLDER as KERNELS
-from ..runtime.errors import BundleError
+from ..runtime.errors import BundleError, ParityError
 from ..runtime.results.output import new_folder
 from ..runtime.scoring.aggregate import centre
 from ..runtime.types import FloatArray, Manifest, TensorSpec
-from ..runtime.vit.bundle import MANIFEST, MODEL, PROBE, SCHEMA_VERSION, open_bundle, sha256, write_manifest
+from ..runtime.vit.bundle import (
+    ATTENTION_MODEL,
+    MANIFEST,
+    MODEL,
+    PROBE,
+    SCHEMA_VERSION,
+    open_bundle,
+    sha256,
+    write_manifest,
+)
 from ..runtime.vit.engines import FOLDER as ENGINES
+from ..runtime.vit.graphs import NODES, PIECES, can_run_nodes, graphs_of
 from ..runtime.vit.onnx_backend import OnnxBackend, import_onnxruntime
+from .attention import AttentionGraph, with_attention_nodes
 from .half import to_half
 from .messages import Say
-from .onnx_file import save_graph
-from .parity import TOLERANCES, Parity, Pixels, compare, require
+from .onnx_file import save_graph, save_sharing
+from .parity import TOLERANCES, Parity, Pixels, compare, require, with_nodes
 from .probe import (
     Numbers,
     Probe,
@@ -38,7 +50,7 @@ from .probe import (
 )
 from .source import CLS, INPUT, Description, Features, Source, SourceGraph, token_name
 
-BUNDLE_FILES = frozenset({MANIFEST, MODEL, f"{MODEL}.data", PROBE, KERNELS, ENGINES})
+BUNDLE_FILES = frozenset({MANIFEST, MODEL, ATTENTION_MODEL, f"{MODEL}.data", PROBE, KERNELS, ENGINES})
 
 
 @dataclass(frozen=True)
@@ -74,8 +86,8 @@ def make_bundle(
         written = _write(source, folder, precision, say)
         gc.collect()  # the exporter leaves cycles
         say("running the bundle on the probe images")
-        parity = _prove(folder, written, say)
-        write_manifest(folder, dataclasses.replace(written.manifest, parity=parity.as_dict()))
+        parity, manifest = _prove(folder, written, say)
+        write_manifest(folder, manifest)
     for line in parity.lines():
         say(line)
     return parity
@@ -94,11 +106,9 @@ def _write(source: Source, folder: Path, precision: str, say: Say) -> _Written:
         say(f"running the source on {len(files)} probe images")
         features = model.features(files, say)
     numbers = _numbers(features, manifest)
-    if precision == "fp16":
-        to_half(graph.model, tuple(spec.name for spec in manifest.tokens))
-    # From here on only the file is used: the weights go before the bundle is run, so that they are in memory
-    # once and not twice.
-    written = save_graph(graph.model, folder / MODEL)
+    written = _save_graphs(graph.model, manifest, folder, say)
+    # From here on only the files are used: the weights go before the bundle is run, so that they are in
+    # memory once and not twice.
     model.release()
     for value in graph.model.graph.initializers.values():
         value.const_value = None
@@ -112,16 +122,59 @@ def _write(source: Source, folder: Path, precision: str, say: Say) -> _Written:
     return _Written(manifest, numbers, features.pixels)
 
 
-def _prove(folder: Path, written: _Written, say: Say) -> Parity:
-    """Run the bundle as the device will, beginning with the image files, and compare every number."""
+def _save_graphs(model: ir.Model, manifest: Manifest, folder: Path, say: Say) -> list[str]:
+    """Write the graph with attention in pieces, and the one with it as nodes; returns the files' names."""
+    tokens = tuple(spec.name for spec in manifest.tokens)
+    nodes = _attention_graph(model, say)
+    graphs = [model, nodes.model] if nodes else [model]
+    if manifest.precision == "fp16":
+        for graph in graphs:
+            to_half(graph, tokens)
+    written = save_graph(model, folder / MODEL, nodes is not None)
+    if nodes:
+        written += save_sharing(nodes.model, folder / ATTENTION_MODEL, folder / MODEL)
+    return written
+
+
+def _attention_graph(model: ir.Model, say: Say) -> AttentionGraph | None:
+    """Make the graph with attention as nodes, if that can be done and proven here; say what became of it."""
+    version = import_onnxruntime().__version__
+    if not can_run_nodes(version):
+        say(f"  attention stays in pieces: ONNX Runtime {version} cannot run it as one node, to prove it")
+        return None
+    found = with_attention_nodes(model)
+    if found is None:
+        say("  attention stays in pieces: no softmax between two products of four axes was found")
+    else:
+        say(f"  {ATTENTION_MODEL}: {found}")
+    return found
+
+
+def _prove(folder: Path, written: _Written, say: Say) -> tuple[Parity, Manifest]:
+    """Run the bundle as the device will, beginning with the image files, and compare every number.
+
+    A graph with attention as nodes that does not pass is taken out of the bundle again.
+    """
     bundle = open_bundle(folder)
     images = probe_images(bundle.manifest.preprocess)
-    with OnnxBackend(bundle) as backend:
-        candidate = measure(backend, images, bundle.manifest, say=say)
     pixels = Pixels.between(written.pixels, images, bundle.manifest.preprocess)
-    parity = compare(written.numbers, candidate, bundle.manifest.layers, pixels)
-    require(parity, TOLERANCES[bundle.manifest.precision], "the exported graph")
-    return parity
+    found = {}
+    for graph in graphs_of(bundle):
+        with OnnxBackend(bundle, graph=graph) as backend:
+            candidate = measure(backend, images, bundle.manifest, say=say)
+        found[graph] = compare(written.numbers, candidate, bundle.manifest.layers, pixels)
+    tolerance = TOLERANCES[bundle.manifest.precision]
+    require(found[PIECES], tolerance, "the exported graph")
+    try:
+        if NODES in found:
+            require(found[NODES], tolerance, f"the graph with {NODES}")
+    except ParityError as error:
+        say(f"  {ATTENTION_MODEL} is left out: {error}")
+        del found[NODES]
+        (folder / ATTENTION_MODEL).unlink()
+    files = {name: digest for name, digest in written.manifest.files.items() if (folder / name).exists()}
+    parity = with_nodes(found)
+    return parity, dataclasses.replace(written.manifest, files=files, parity=parity.as_dict())
 
 
 def _numbers(features: Features, manifest: Manifest) -> Numbers:

@@ -67,8 +67,10 @@ def save_model(model: onnx.ModelProto, path: Path) -> list[str]:
     return [path.name, data]
 
 
-def save_graph(model: ir.Model, path: Path) -> list[str]:
+def save_graph(model: ir.Model, path: Path, apart: bool = False) -> list[str]:
     """Write a graph, weight by weight, with large ones in a second file; returns the files' names.
+
+    ``apart`` puts weights into the second file however few they are, for another graph to share them.
 
     Raises
     ------
@@ -83,12 +85,25 @@ def save_graph(model: ir.Model, path: Path) -> list[str]:
             f"{path.parent.parent} has {free / 1e9:.2f} GB free; the bundle needs "
             f"{(size + _MARGIN_BYTES) / 1e9:.2f} GB. Make room, or choose another folder with -o."
         )
-    if size < EXTERNAL_DATA_BYTES:
+    if size < EXTERNAL_DATA_BYTES and not apart:
         ir.save(model, path)
         return [path.name]
     data = path.name + ".data"
     ir.save(model, path, external_data=data)
     return [path.name, data]
+
+
+def save_sharing(model: ir.Model, path: Path, first: Path) -> list[str]:
+    """Write a graph that takes the weights it has in common with ``first`` from where that keeps them."""
+    stored = ir.load(first).graph.initializers
+    for name, weight in model.graph.initializers.items():
+        same, own = stored[name].const_value if name in stored else None, weight.const_value
+        if isinstance(same, ir.ExternalTensor) and own is not None:
+            if (same.dtype, same.shape) != (own.dtype, own.shape):
+                raise BundleError(f"two graphs have different weights of the name {name!r}.")
+            weight.const_value = same
+    ir.save(model, path)
+    return [path.name]
 
 
 def run_model(model: onnx.ModelProto, batches: Iterable[Array]) -> list[list[Array]]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from ..runtime.errors import ParityError
 from ..runtime.images.reading import normalise
 from ..runtime.types import Array, FloatArray, PreprocessSpec
+from ..runtime.vit.graphs import NODES, PIECES
 from .probe import Numbers
 
 
@@ -77,6 +78,7 @@ class Parity:
     cls_min_cosine: float
     raw_score_max_change: float
     raw_score_rank_correlation: float
+    attention_as_nodes: Parity | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the content for the manifest."""
@@ -95,7 +97,18 @@ class Parity:
         )
         if self.pixels is None:
             rows.append("  preprocessing as it was given: the source has none of its own to compare with")
+        if (other := self.attention_as_nodes) is not None:
+            lowest = min(x.min_cosine for x in other.layers)
+            rows.append(
+                f"  with {NODES}: lowest cosine of a token {lowest:.8f}, of CLS {other.cls_min_cosine:.8f}, "
+                f"largest change of a raw score {other.raw_score_max_change:.1e}"
+            )
         return rows
+
+
+def with_nodes(found: Mapping[str, Parity]) -> Parity:
+    """Put the parities of a bundle's graphs together: that of the pieces, which has the other one in it."""
+    return replace(found[PIECES], attention_as_nodes=found.get(NODES))
 
 
 def compare(

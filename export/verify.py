@@ -6,11 +6,12 @@ from ..runtime.errors import BundleError, ParityError
 from ..runtime.images.reading import normalise
 from ..runtime.types import Bundle, FeatureBackend
 from ..runtime.vit.bundle import open_bundle, open_kernels
-from ..runtime.vit.choose import make_backend
 from ..runtime.vit.engines import rebuild_command
+from ..runtime.vit.graphs import PIECES, can_run_nodes, choose_graph, graphs_of
+from ..runtime.vit.onnx_backend import OnnxBackend, import_onnxruntime
 from ..runtime.vit.tensorrt_backend import TensorRtBackend
 from .engine_store import save_proof
-from .parity import TOLERANCES, Parity, Pixels, compare, require
+from .parity import TOLERANCES, Parity, Pixels, compare, require, with_nodes
 from .probe import Probe, load_probe, measure, probe_images
 
 
@@ -20,7 +21,10 @@ def verify(root: str, backend: str = "cpu") -> Parity:
     The probe's photographs, which come with this package, are also read and resized again, and compared with
     those in the probe, which the export has compared with the source model's own.
 
-    An engine that passes counts as proven on this GPU from then on.
+    Of a bundle with two graphs, every one is compared that ONNX Runtime can run here.  The one that
+    ``backend`` does not take has to pass on a CPU in single precision and is shown alone elsewhere: a CPU's
+    Attention rounds Q.K^T to float16 in half precision, a GPU's may not keep all of float32.  An engine that
+    passes counts as proven on this GPU from then on.
 
     Raises
     ------
@@ -36,8 +40,17 @@ def verify(root: str, backend: str = "cpu") -> Parity:
     probe = open_probe(bundle)
     if backend == "tensorrt":
         return _prove_engine(bundle, probe)
-    with make_backend(backend, bundle) as session:
-        return require_parity(session, bundle, probe)
+    version = import_onnxruntime().__version__
+    graphs = [graph for graph in graphs_of(bundle) if graph == PIECES or can_run_nodes(version)]
+    return with_nodes({graph: _verify_graph(bundle, backend, graph, probe) for graph in graphs})
+
+
+def _verify_graph(bundle: Bundle, backend: str, graph: str, probe: Probe) -> Parity:
+    taken = choose_graph(bundle, backend, import_onnxruntime().__version__)
+    with OnnxBackend(bundle, name=backend, graph=graph) as session:
+        if graph == taken or (backend, bundle.manifest.precision) == ("cpu", "fp32"):
+            return require_parity(session, bundle, probe, graph)
+        return _measured(session, bundle, probe)
 
 
 def _prove_engine(bundle: Bundle, probe: Probe) -> Parity:
@@ -64,21 +77,27 @@ def open_probe(bundle: Bundle) -> Probe:
     return probe
 
 
-def require_parity(session: FeatureBackend, bundle: Bundle, probe: Probe) -> Parity:
+def require_parity(session: FeatureBackend, bundle: Bundle, probe: Probe, graph: str = "") -> Parity:
     """Compare an entered backend with the probe; returns the parity, or raises ParityError.
 
-    A backend with a largest batch is compared twice, with single images and with the largest batch, since an
-    engine can be right for one and wrong for the other; the latter parity is returned.
+    ``graph`` says which of the bundle's graphs it runs, for the message.  A backend with a largest batch is
+    compared twice, with single images and with the largest batch, since an engine can be right for one and
+    wrong for the other; the latter parity is returned.
     """
     manifest = bundle.manifest
     batches = [None] if session.max_batch is None else sorted({1, session.max_batch})
-    pixels = _pixels(bundle, probe)
     for batch in batches:
-        candidate = measure(session, probe.images, manifest, batch).at(probe.token_index)
-        parity = compare(probe.numbers, candidate, manifest.layers, pixels)
-        how = f", {batch} images at once," if batch else ""
+        parity = _measured(session, bundle, probe, batch)
+        how = f", {batch} images at once," if batch else f", {graph}," if graph else ""
         require(parity, TOLERANCES[manifest.precision], f"backend {session.name} on {bundle.root}{how}")
     return parity
+
+
+def _measured(session: FeatureBackend, bundle: Bundle, probe: Probe, batch: int | None = None) -> Parity:
+    """Compare an entered backend with the probe."""
+    manifest = bundle.manifest
+    candidate = measure(session, probe.images, manifest, batch).at(probe.token_index)
+    return compare(probe.numbers, candidate, manifest.layers, _pixels(bundle, probe))
 
 
 def _pixels(bundle: Bundle, probe: Probe) -> Pixels | None:

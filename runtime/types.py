@@ -106,8 +106,14 @@ class Bundle:
 
     @property
     def model_path(self) -> Path:
-        """The ONNX graph."""
+        """The ONNX graph, with attention in pieces."""
         return self.root / "model.onnx"
+
+    @property
+    def attention_path(self) -> Path | None:
+        """The same graph with attention as nodes, which newer runtimes know; None if the bundle has none."""
+        name = "model.attention.onnx"
+        return self.root / name if name in self.manifest.files else None
 
     @property
     def probe_path(self) -> Path:

@@ -182,9 +182,21 @@ def _verify(args: argparse.Namespace) -> int:
     else:
         print(f"{args.bundle}: every file is as it was written; backend {args.backend} against the probe:")
         print("\n".join(parity.lines()))
+        if args.backend != "tensorrt" and parity.attention_as_nodes is None:
+            _say_what_was_not_run(args.bundle)
         if kernels:
             print(f"kernels: {kernels_text(kernels)}")
     return 0
+
+
+def _say_what_was_not_run(bundle: str) -> None:
+    """Say it if the bundle has a second graph, which this ONNX Runtime is too old to run."""
+    from ..runtime.vit.bundle import ATTENTION_MODEL, open_bundle
+    from ..runtime.vit.graphs import LEAST_ONNXRUNTIME
+
+    if open_bundle(bundle).attention_path:
+        least = ".".join(map(str, LEAST_ONNXRUNTIME))
+        print(f"  {ATTENTION_MODEL} was not run: this ONNX Runtime is older than {least}")
 
 
 def _kernels(args: argparse.Namespace) -> int:

@@ -23,6 +23,7 @@ from ..runtime.scoring.cautions import RANDOM
 from ..runtime.types import Bundle, DevicePlan
 from ..runtime.vit.bundle import open_kernels
 from ..runtime.vit.engines import BrokenEngine, Engine, list_engines
+from ..runtime.vit.graphs import graphs_of
 from ..runtime.vit.tensorrt_library import NAMES
 from .progress import duration
 
@@ -203,6 +204,7 @@ def bundle_text(bundle: Bundle) -> str:
             f"raw scores within {change if isinstance(change, float) else float('nan'):.1e} of the source "
             f"on {m.parity.get('images', 0)} images",
         ),
+        ("graphs", _graphs_text(bundle)),
         ("made with", ", ".join(f"{k} {v}" for k, v in m.made_with.items() if k != "source_sha256")),
         ("sha256", bundle.digest),
     ]
@@ -214,6 +216,14 @@ def bundle_text(bundle: Bundle) -> str:
         rows.append(("kernels", kernels_text(cubins)))
     rows += [("engine", engine_text(engine)) for engine in list_engines(bundle)]
     return "\n".join(f"{label:<11} {printable(value)}" for label, value in rows)
+
+
+def _graphs_text(bundle: Bundle) -> str:
+    """Format the graphs of a bundle, with how well the second one is proven."""
+    parity = bundle.manifest.parity.get("attention_as_nodes")
+    change = parity.get("raw_score_max_change") if isinstance(parity, dict) else None
+    proven = f", raw scores within {change:.1e}" if isinstance(change, float) else ""
+    return "; ".join(graphs_of(bundle)) + proven
 
 
 def engine_text(engine: Engine | BrokenEngine) -> str:
@@ -243,6 +253,7 @@ def bundle_json(bundle: Bundle) -> str:
         "path": str(bundle.root),
         "sha256": bundle.digest,
         **dataclasses.asdict(bundle.manifest),
+        "graphs": graphs_of(bundle),
         "kernels": kernels_facts(cubins) if cubins else None,
         "engines": [_engine_facts(engine) for engine in list_engines(bundle)],
     }

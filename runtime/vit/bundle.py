@@ -26,6 +26,7 @@ SCHEMA_VERSION = 1
 DTYPES = ("float32", "float16")
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
+ATTENTION_MODEL = "model.attention.onnx"
 PROBE = "probe.npz"
 
 _SMALL_FILE = 1_000_000
@@ -78,7 +79,9 @@ def open_bundle(root: str | os.PathLike[str], whole: bool = False) -> Bundle:
     for name, expected in manifest.files.items():
         if whole or name != PROBE:
             check_hash(folder / name, expected)
-    _check_graph(folder / MODEL, manifest)
+    for name in (MODEL, ATTENTION_MODEL):
+        if name in manifest.files:
+            _check_graph(folder / name, manifest)
     return Bundle(folder, manifest, hashlib.sha256(text).hexdigest())
 
 

@@ -11,6 +11,7 @@ from ..errors import BundleError, DeviceError
 from ..settings import AUTO
 from ..types import Bundle, FeatureBackend
 from .extract import warm_up
+from .graphs import graph_notes
 from .onnx_backend import OnnxBackend, import_onnxruntime
 from .tensorrt_backend import TensorRtBackend
 from .tensorrt_library import installed_flavors, load_library
@@ -37,7 +38,8 @@ def enter_backend(
     """Enter the backend ``name``, or for "auto" the best that works, and let ``stack`` leave it.
 
     A backend on a GPU has run a batch by then, so that it holds all the GPU memory it will take.  Returns it
-    with notes on those that were passed over; without a GPU there is nothing to note.
+    with notes on those that were passed over, and on a faster graph that it cannot run; without a GPU there
+    is nothing to note.
 
     Raises
     ------
@@ -47,10 +49,12 @@ def enter_backend(
     notes: list[str] = []
     for candidate in _BEST_FIRST if name == AUTO and _has_gpu() else ():
         try:
-            return _enter(stack, candidate, bundle, threads, batch), tuple(notes)
+            backend = _enter(stack, candidate, bundle, threads, batch)
+            return backend, (*notes, *_graph_notes(candidate, bundle))
         except (BundleError, DeviceError) as error:
             notes.append(f"backend {candidate} was passed over: {error}")
-    return _enter(stack, "cpu" if name == AUTO else name, bundle, threads, batch), tuple(notes)
+    last = "cpu" if name == AUTO else name
+    return _enter(stack, last, bundle, threads, batch), (*notes, *_graph_notes(last, bundle))
 
 
 def _enter(stack: ExitStack, name: str, bundle: Bundle, threads: int, batch: int) -> FeatureBackend:
@@ -61,6 +65,10 @@ def _enter(stack: ExitStack, name: str, bundle: Bundle, threads: int, batch: int
             warm_up(backend, bundle, batch)
         stack.enter_context(trial.pop_all())
     return backend
+
+
+def _graph_notes(name: str, bundle: Bundle) -> tuple[str, ...]:
+    return graph_notes(bundle, name, import_onnxruntime().__version__) if name == "cuda" else ()
 
 
 def import_libraries(name: str) -> None:

@@ -20,6 +20,7 @@ from ...kernels.gpu import DeviceArray
 from ..errors import BundleError, DeviceError, device_errors
 from ..limits import limit_reached, too_few_threads, too_little_memory
 from ..types import Array, Bundle, DeviceSlot, FloatArray, Slot, TensorSpec
+from .graphs import choose_graph, graph_path, graphs_of
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _OPTIONS = {"cpu": {}, "cuda": {"use_tf32": "0"}}  # the graph says how precise it is
@@ -35,6 +36,7 @@ class OnnxBackend:
     bundle : the bundle whose graph is run.
     threads : threads inside one operator on the CPU; 0 lets ONNX Runtime choose.
     name : the device, "cpu" or "cuda".
+    graph : which of the bundle's graphs is run, ``PIECES`` or ``NODES``; None for the faster one.
 
     Raises
     ------
@@ -46,18 +48,28 @@ class OnnxBackend:
 
     max_batch: int | None = None
 
-    def __init__(self, bundle: Bundle, threads: int = 0, name: str = "cpu") -> None:
+    def __init__(self, bundle: Bundle, threads: int = 0, name: str = "cpu", graph: str | None = None) -> None:
         self.name = name
         self.fills_device = name == "cuda"
         self._bundle = bundle
         self._threads = threads
+        self._graph = graph
         self._session: Any = None
 
     @property
     def version(self) -> str:
-        """The library that the last bits of the features depend on, with the device if it is a GPU."""
-        runtime = f"ONNX Runtime {import_onnxruntime().__version__}"
-        return runtime if self.name == "cpu" else f"{runtime}, {self.name}"
+        """The library that the last bits of the features depend on, with the device if it is a GPU.
+
+        And the graph, where the bundle has more than one.
+        """
+        device = () if self.name == "cpu" else (self.name,)
+        graph = (self.graph,) if len(graphs_of(self._bundle)) > 1 else ()
+        return ", ".join([f"ONNX Runtime {import_onnxruntime().__version__}", *device, *graph])
+
+    @property
+    def graph(self) -> str:
+        """Which of the bundle's graphs is run."""
+        return self._graph or choose_graph(self._bundle, self.name, import_onnxruntime().__version__)
 
     def __enter__(self) -> OnnxBackend:
         ort, provider = import_onnxruntime(), _PROVIDERS[self.name]
@@ -71,7 +83,7 @@ class OnnxBackend:
         )
         # Idle threads must not spin: the cores are needed for decoding the next images.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        path = self._bundle.model_path
+        path = graph_path(self._bundle, self.graph)
         try:
             session = ort.InferenceSession(
                 str(path), options, providers=[provider], provider_options=[_OPTIONS[self.name]]
@@ -130,7 +142,7 @@ class OnnxBackend:
         if found != expected:
             extra, lacking = (", ".join(sorted(s)) or "nothing" for s in (found - expected, expected - found))
             raise BundleError(
-                f"{self._bundle.model_path} does not fit its manifest: unexpected are {extra}; "
+                f"{graph_path(self._bundle, self.graph)} does not fit its manifest: unexpected are {extra}; "
                 f"missing are {lacking}. Export the bundle again."
             )
 

@@ -48,6 +48,7 @@ from support.tiny_vit import INPUT, WIDTH, tiny_vit
 pytestmark = pytest.mark.slow
 
 SIZE, PATCHES = (16, 24), 24
+FILES = ["manifest.json", "model.attention.onnx", "model.onnx", "model.onnx.data", "probe.npz"]
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -79,7 +80,7 @@ def existing(tiny_bundle: Path, out: Path) -> Path:
 def test_bundle(source: OnnxSource, out: Path) -> None:
     said: list[str] = []
     parity = make_bundle(source, out, say=said.append)
-    assert sorted(content(out)) == ["manifest.json", "model.onnx", "probe.npz"]
+    assert sorted(content(out)) == FILES
     assert [path.name for path in out.parent.iterdir()] == ["tiny"]
     manifest = open_bundle(out, whole=True).manifest
     assert manifest.schema_version == 1
@@ -90,7 +91,8 @@ def test_bundle(source: OnnxSource, out: Path) -> None:
     assert (manifest.input.name, manifest.input.dtype) == ("pixels", "float32")
     assert [(t.name, t.dtype) for t in manifest.tokens] == [("tokens_0", "float32"), ("tokens_2", "float32")]
     assert (manifest.cls.name, manifest.cls.dtype) == ("cls", "float32")
-    for name in ("model.onnx", "probe.npz"):
+    assert sorted(manifest.files) == FILES[1:]
+    for name in manifest.files:
         assert manifest.files[name] == hashlib.sha256((out / name).read_bytes()).hexdigest()
     assert manifest.made_with["musc-edge"] == __version__
     assert manifest.made_with["source_sha256"] == hashlib.sha256(source.path.read_bytes()).hexdigest()
@@ -216,7 +218,7 @@ def large(made_large: Path, out: Path) -> Path:
 
 @pytest.mark.slow
 def test_external_data(large: Path, tmp_path: Path) -> None:
-    assert sorted(content(large)) == ["manifest.json", "model.onnx", "model.onnx.data", "probe.npz"]
+    assert sorted(content(large)) == FILES
     files = open_bundle(large, whole=True).manifest.files
     assert files["model.onnx.data"] == hashlib.sha256((large / "model.onnx.data").read_bytes()).hexdigest()
     assert verify(str(large)).images == 12
@@ -385,9 +387,9 @@ def test_existing_bundle_is_not_replaced_unasked(source: OnnxSource, existing: P
 
 @pytest.mark.slow
 def test_overwrite(existing: Path, tmp_path: Path) -> None:
-    (existing / "model.onnx.data").write_bytes(b"left by another export")
+    (existing / "model.onnx.data").write_bytes(b"left by another export, and longer than the weights" * 1000)
     make_bundle(tiny_source(tmp_path, (8, 8), (1,)), existing, overwrite=True, say=quiet)
-    assert sorted(content(existing)) == ["manifest.json", "model.onnx", "probe.npz"]
+    assert sorted(content(existing)) == FILES
     assert open_bundle(existing, whole=True).manifest.grid == (2, 2)
     assert [path.name for path in existing.parent.iterdir()] == ["tiny"]
 

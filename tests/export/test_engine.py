@@ -53,7 +53,8 @@ def test_engine_with_its_sidecar_and_proof(bundle: Bundle, monkeypatch: pytest.M
     info = built.info
     assert (info.flavor, info.version, info.gpu, info.variant) == ("tensorrt", "10.3.0", gpu, "as exported")
     assert (info.min_batch, info.opt_batch, info.max_batch) == (1, 4, 4)
-    assert info.graph == {"model.onnx": bundle.manifest.files["model.onnx"]}
+    built_from = ("model.onnx", "model.onnx.data")
+    assert info.graph == {name: bundle.manifest.files[name] for name in built_from}
     assert info.plan_sha256 == sha256(built.path)
     proof = find_proof(engine, bundle, gpu)
     assert proof is not None

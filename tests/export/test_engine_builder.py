@@ -12,9 +12,11 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from musc_edge.export.attention import with_attention_nodes
 from musc_edge.export.engine_builder import (
     AS_EXPORTED,
     FLOAT32,
@@ -110,6 +112,18 @@ def test_attention_is_fused_unless_it_is_broken(rtx: Library, half: Path) -> Non
     assert any("mha" in name for name in plain)
     assert not any("mha" in name for name in broken)
     assert any("MaxrSubExpSumDiv" in name for name in broken), "the softmax is a kernel of its own"
+
+
+def test_pieces_are_fused_as_a_node_is(rtx: Library, half: Path, tmp_path: Path) -> None:
+    """Why engines are built from the pieces: ONNX's Attention, which this TensorRT parses, gives no more."""
+    found = with_attention_nodes(ir.load(half))
+    assert found is not None
+    assert (found.nodes, found.pieces) == (1, 0)
+    ir.save(found.model, tmp_path / "nodes.onnx")
+    pieces, nodes = (
+        kernels(build_plan(rtx, path, OPTIONS, AS_EXPORTED)) for path in (half, tmp_path / "nodes.onnx")
+    )
+    assert sum("mha" in name for name in pieces) == sum("mha" in name for name in nodes) > 0
 
 
 def test_float32_has_nothing_in_half_precision(rtx: Library, half: Path) -> None:

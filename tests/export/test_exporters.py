@@ -12,6 +12,7 @@ import onnx_ir as ir
 import pytest
 
 from musc_edge.export.adopt import OnnxSource
+from musc_edge.export.attention import with_attention_nodes
 from musc_edge.runtime.errors import BundleError
 from musc_edge.runtime.types import PreprocessSpec
 from musc_edge.tools import export as command
@@ -94,6 +95,18 @@ def test_blocks_are_found_without_options(
     assert loaded.taps.layers == ((2, 5, 8, 11) if blocks == 12 else (0, 1))
     pooling = "siglip" in name and cls != "mean"  # by attention
     assert sum(node.op_type == "Softmax" for node in graph.graph.node) == blocks + pooling
+    assert_attention_nodes(loaded, graph, blocks, pooling)
+
+
+def assert_attention_nodes(loaded: Any, graph: onnx.ModelProto, blocks: int, pooling: bool) -> None:
+    """The blocks' attention can be nodes, without a change; of poolings, timm's alone has four axes."""
+    found = with_attention_nodes(loaded.graph().model)
+    assert found is not None
+    assert (found.nodes + found.pieces, found.nodes >= blocks) == (blocks + pooling, True)
+    images = np.random.default_rng(2).standard_normal((3, 3, SIDE, SIDE)).astype(np.float32)
+    wanted, numbers = run(graph, images), run(ir.to_proto(found.model), images)
+    for name, values in wanted.items():
+        np.testing.assert_allclose(numbers[name], values, rtol=0, atol=2e-6)
 
 
 def operators(model: onnx.ModelProto) -> set[str]:

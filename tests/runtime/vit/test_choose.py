@@ -91,7 +91,7 @@ def test_cuda_runs_in_full_precision_without_fallback(
     install_onnxruntime(monkeypatch, runtime)
     with OnnxBackend(bundle, name="cuda") as backend:
         backend.extract_into(pixels(3, SIZE), found)
-        assert backend.version.endswith(", cuda")
+        assert backend.version.endswith(", cuda, attention in pieces")
     np.testing.assert_allclose(found.tokens, expected.tokens, atol=1e-5)
     assert runtime.asked == [([CUDA], [{"use_tf32": "0"}])]
     assert not runtime.fallback
