@@ -22,6 +22,7 @@ EXTRAS = {
     "export": "what musc-export clip and timm need: torch, open_clip, timm",
     "bench": "matplotlib, for the picture of musc-bench ... -o DIR",
     "eval": "scikit-learn and matplotlib, for musc-edge eval",
+    "serve": "uvicorn, starlette, python-multipart and prometheus_client, for musc-edge serve",
     "reference": "torch, for musc-bench scorer --against reference",
 }
 
@@ -32,6 +33,9 @@ NEEDS = {
     "musc-export onnx": _ADOPT,
     "musc-export clip": _TORCH | {"open_clip": "export"},
     "musc-export timm": _TORCH | {"timm": "export"},
+    "musc-edge serve": dict.fromkeys(
+        ("uvicorn", "starlette", "python_multipart", "prometheus_client"), "serve"
+    ),
     "musc-edge eval": dict.fromkeys(("sklearn", "matplotlib"), "eval"),
 }
 """The modules that a command imports beside those of ``musc-edge``, each with the extra that brings it."""

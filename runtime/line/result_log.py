@@ -165,6 +165,10 @@ class ResultLog:
         with self._turn, self._errors():
             return bool(self._rows("SELECT 1 FROM results WHERE key = ?", key))
 
+    def find(self, key: bytes) -> Entry | None:
+        """Return the result that was recorded with this key; None if there is none."""
+        return next(iter(self._entries("WHERE key = ?", key)), None)
+
     def __len__(self) -> int:
         with self._turn, self._errors():
             return int(self._rows("SELECT coalesce(max(id), 0) FROM results")[0][0])
