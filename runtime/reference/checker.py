@@ -138,6 +138,7 @@ class Checker:
         self._turn: Lock = share._turn if share else Lock()
         self._waiting: deque[_Request] = deque()
         with ExitStack() as stack:
+            self._vit: FeatureBackend
             self._vit, notes = (share._vit, ()) if share else self._enter(stack, resources)
             self._row, more = open_image_scorer(stack, self.reference, resources, self.bundle.root)
             self._batch = 1 if self._vit.name == "cpu" else resources.batch

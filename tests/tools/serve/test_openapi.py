@@ -22,7 +22,12 @@ def run(server: Server, folder: Path, examples: int, *options: str) -> str:
     paths = os.pathsep.join([str(HOOKS.parent), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
     env = {**os.environ, "SCHEMATHESIS_HOOKS": HOOKS.stem, "PYTHONPATH": paths}
     done = subprocess.run(
-        [*command, *limits, *without, *options], capture_output=True, text=True, env=env, cwd=folder, check=False
+        [*command, *limits, *without, *options],
+        capture_output=True,
+        text=True,
+        env=env,
+        cwd=folder,
+        check=False,
     )
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr
     return str(done.stdout)
