@@ -24,7 +24,7 @@ from musc_edge.tools.serve.connections import Connection
 from musc_edge.tools.serve.guard import Guard
 from musc_edge.tools.serve.recent import MemoryLog, Picture, Pictures
 from musc_edge.tools.serve.server import Settings, make_app, notify
-from support.asgi import ask, until
+from support.asgi import ask, run, until
 from support.served import Answer, encoded
 
 PLACES = 3
@@ -53,7 +53,7 @@ class Line:
 def in_line(checker: Checker, work: Callable[[Line], Coroutine[Any, Any, None]], **intake: Any) -> None:
     """Do ``work`` with an application of a checker whose decoders and checks can be held."""
 
-    async def run() -> None:
+    async def begin() -> None:
         log = MemoryLog()
         limits = Intake(**{"most": 10**6, "seconds": 300, "room": 10**7, **intake})
         stations = {"part": Station("part", checker, log)}
@@ -67,7 +67,7 @@ def in_line(checker: Checker, work: Callable[[Line], Coroutine[Any, Any, None]],
                 line.checks.set()
                 await until(lambda: line.service.queued == 0)
 
-    asyncio.run(run())
+    run(begin())
 
 
 @contextmanager
@@ -296,7 +296,7 @@ async def _nothing(scope: object, receive: object, send: object) -> None: ...
 def connected(work: Callable[[Connection, mock.Mock], Coroutine[Any, Any, None]]) -> None:
     """A connection with a transport that notes what is done to it."""
 
-    async def run() -> None:
+    async def begin() -> None:
         config = uvicorn.Config(_nothing, http=Connection, log_config=None, lifespan="off")
         config.load()
         state = uvicorn.server.ServerState()
@@ -306,7 +306,7 @@ def connected(work: Callable[[Connection, mock.Mock], Coroutine[Any, Any, None]]
         await work(connection, transport)
         connection.connection_lost(None)
 
-    asyncio.run(run())
+    run(begin())
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET / HTTP/1.1\r\n", b"GET / HTTP/1.1\r\nHost: localhost\r\nA:"])
