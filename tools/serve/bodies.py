@@ -16,7 +16,8 @@ from types import TracebackType
 
 from starlette.requests import ClientDisconnect, Request
 
-from .forms import FORM, FormImage
+from .forms import FormImage
+from .openapi import FORM
 from .refused import ClientGoneError, RefusedError, busy
 
 _MOST_DIGITS = 18

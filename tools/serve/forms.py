@@ -9,7 +9,6 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 
 from .refused import RefusedError
 
-FORM = "multipart/form-data"
 _MOST_HEADER = 8192
 
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..._version import __version__
-from .forms import FORM
 
+FORM = "multipart/form-data"
 NAME_PATTERN = r"^([^/\\\x00-\x1f\x7f]*[^/\\\x00-\x1f\x7f.])?$"
 """Of an image's name, which other programs may make a file's of: no folders, no control characters."""
 LONGEST_NAME = 200
