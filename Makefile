@@ -41,6 +41,7 @@ check: $(TEST)/.installed api $(TSC)
 	$(TEST)/bin/mypy tests
 	$(TEST)/bin/mypy docs
 	$(TSC) -p runtime/results/report/page
+	$(TSC) -p tools/serve/page
 
 # TypeScript checks the types of the report's scripts; it is no part of the package.
 $(TSC):

@@ -24,6 +24,7 @@ EXTRAS = {
     "bench": "matplotlib, for the picture of musc-bench ... -o DIR",
     "eval": "scikit-learn and matplotlib, for musc-edge eval",
     "watch": "inotify_simple, by which musc-edge watch hears of new files",
+    "serve": "uvicorn, starlette, python-multipart and prometheus_client, for musc-edge serve",
     "reference": "torch, for musc-bench scorer --against reference",
 }
 
@@ -35,6 +36,9 @@ NEEDS = {
     "musc-export clip": _TORCH | {"open_clip": "export"},
     "musc-export timm": _TORCH | {"timm": "export"},
     "musc-edge watch": {"inotify_simple": "watch"},
+    "musc-edge serve": dict.fromkeys(
+        ("uvicorn", "starlette", "python_multipart", "prometheus_client"), "serve"
+    ),
     "musc-edge eval": dict.fromkeys(("sklearn", "matplotlib"), "eval"),
 }
 """The modules that a command imports beside those of ``musc-edge``, each with the extra that brings it."""

@@ -38,8 +38,15 @@ HEAVY = (
     *("torch", "onnx", "open_clip", "timm", "onnxruntime", "tensorrt", "pycuda"),
     *("tensorrt_rtx", "tensorrt_rtx_bindings"),
     *("imagecodecs", "pillow_heif", "tifffile", "sklearn", "paho"),
+    *("starlette", "uvicorn", "prometheus_client", "python_multipart"),
     *("numba", "llvmlite", "matplotlib", "scipy", "torchvision", "onnx_ir", "onnxscript", "safetensors"),
 )
+
+SERVE_NEEDS = ("starlette", "uvicorn", "prometheus_client", "python_multipart")
+SERVE = tuple(
+    f"serve.{name}" for name in ("app", "bodies", "connections", "forms", "metrics", "server", "service")
+)
+"""What imports the libraries of the extra [serve]: nothing but itself imports it before it is needed."""
 
 
 def modules(part: str) -> list[Path]:
@@ -128,7 +135,14 @@ def import_with_blocked(names: list[str], blocked: tuple[str, ...]) -> None:
 @pytest.mark.parametrize("part", ["kernels", "runtime", "tools"])
 @pytest.mark.slow
 def test_lean_parts_import_without_heavy_libraries(part: str) -> None:
-    import_with_blocked(module_names(part, leave_out=("scoring.gram_numba",)), HEAVY)
+    import_with_blocked(module_names(part, leave_out=("scoring.gram_numba", *SERVE)), HEAVY)
+
+
+@pytest.mark.slow
+def test_serve_needs_nothing_else() -> None:
+    """The extra [serve] is enough for it."""
+    others = tuple(name for name in HEAVY if name not in SERVE_NEEDS)
+    import_with_blocked(module_names("tools", leave_out=()), others)
 
 
 @pytest.mark.slow

@@ -12,6 +12,8 @@ import pytest
 from support.bad_input import Place
 from support.forks import run_forked
 from support.places import ROOT
+from support.references import BUNDLE, reference, write_lot
+from support.served import serving
 
 EXAMPLES = ROOT / "docs" / "examples"
 
@@ -60,6 +62,15 @@ def test_parts_are_checked_against_a_reference(place: Place) -> None:
     assert lines[1].startswith(f"{good}: not flagged, raw score ")
     assert lines[-1] == f"{place.root / 'broken.png'}: unreadable, not an image file"
     assert (place.root / "ref/manifest.json").is_file()
+
+
+@pytest.mark.slow
+def test_a_part_is_checked_by_a_server(tmp_path: Path) -> None:
+    write_lot(tmp_path / "lot", 12)
+    reference(tmp_path / "lot", tmp_path / "ref", hold_out=0.5)
+    with serving("--reference", tmp_path / "ref", "-b", BUNDLE) as server:
+        (line,) = run("ask_server.py", server.address, tmp_path / "lot/3.png")
+    assert line.startswith("3.png: not flagged, raw score ")
 
 
 @pytest.mark.slow

@@ -25,7 +25,12 @@ else:
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 BROUGHT: dict[str, list[str]] = PROJECT["optional-dependencies"]
 FOR_DEVELOPERS = {"demo", "test"}
-PACKAGE_OF = {"onnx_ir": "onnx-ir", "sklearn": "scikit-learn", "open_clip": "open_clip_torch"}
+PACKAGE_OF = {
+    "onnx_ir": "onnx-ir",
+    "sklearn": "scikit-learn",
+    "open_clip": "open_clip_torch",
+    "python_multipart": "python-multipart",
+}
 SOURCES = [path for part in ("export", "kernels", "runtime", "tools") for path in (ROOT / part).rglob("*.py")]
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from . import check, cli, infer, plan, reference, report, units, verdict, watch
 from .evaluation import eval_command
 from .selftest import command as selftest
+from .serve import command as serve
 from .usage import Parser
 
 
@@ -30,6 +31,7 @@ def _parser() -> Parser:
     check.add_parser(commands)
     watch.add_parser(commands)
     units.add_parser(commands)
+    serve.add_parser(commands)
     inspect = commands.add_parser("inspect", help="say what a bundle or a reference is")
     inspect.add_argument("bundle", metavar="BUNDLE|REF", nargs="?",
         help="folder of a bundle or a reference (default: the bundle, as for infer)")  # fmt: skip

@@ -182,6 +182,10 @@ class ResultLog:
         with self.database.turn():
             return bool(self.database.rows("SELECT 1 FROM results WHERE key = ?", key))
 
+    def find(self, key: bytes) -> Entry | None:
+        """Return the result that was recorded with this key; None if there is none."""
+        return next(iter(self._entries("WHERE key = ?", key)), None)
+
     def __len__(self) -> int:
         with self.database.turn():
             return int(self.database.rows("SELECT coalesce(max(id), 0) FROM results")[0][0])

@@ -13,7 +13,7 @@ from PIL import Image
 from ..images.reading import ImageError
 from ..reference.check_facts import check_facts
 from ..reference.checker import Check, Checker
-from .result_log import Entry, ResultLog
+from .result_log import Entry
 
 Source: TypeAlias = str | os.PathLike[str] | Image.Image
 """A file, or a picture in 8-bit RGB."""
@@ -30,6 +30,14 @@ class Witness(Protocol):
         """
 
 
+class Log(Protocol):
+    """Where results are recorded: ``ResultLog``, or what stands in for it."""
+
+    def add(self, facts: Mapping[str, Any], reference: str = "", key: bytes | None = None) -> Entry:
+        """Record a result; KeyError if ``key`` was recorded before."""
+        ...
+
+
 @dataclass(frozen=True)
 class Station:
     """Checks images against one reference and records each result once; used from any thread.
@@ -40,7 +48,7 @@ class Station:
         Name of the reference in the log.
     checker : Checker
         What checks the images.
-    log : ResultLog
+    log : Log
         Where the results are recorded.
     witnesses : tuple of Witness
         What looks at each image beside the checker: keeps pictures, watches for drift.
@@ -48,10 +56,12 @@ class Station:
 
     name: str
     checker: Checker
-    log: ResultLog
+    log: Log
     witnesses: tuple[Witness, ...] = ()
 
-    def check(self, image: Source, name: str = "", key: bytes | None = None) -> tuple[Check, Entry]:
+    def check(
+        self, image: Source, name: str = "", key: bytes | None = None, more: Mapping[str, Any] | None = None
+    ) -> tuple[Check, Entry]:
         """Check one image and record the result.
 
         Parameters
@@ -60,6 +70,8 @@ class Station:
             As for ``Checker.check``.
         key : bytes, optional
             What tells the image from all others: with a key it is recorded only once.
+        more : mapping, optional
+            Facts to record beside those of the check and of the witnesses.
 
         Raises
         ------
@@ -70,9 +82,16 @@ class Station:
         """
         begun = time.monotonic()
         check = self.checker.check(image, name)
-        return check, self.record(check, image, key, begun)
+        return check, self.record(check, image, key, begun, more)
 
-    def record(self, check: Check, image: Source, key: bytes | None, begun: float) -> Entry:
+    def record(
+        self,
+        check: Check,
+        image: Source,
+        key: bytes | None,
+        begun: float,
+        more: Mapping[str, Any] | None = None,
+    ) -> Entry:
         """Record what ``checker.check`` said of an image, for which work began at this ``time.monotonic()``.
 
         Raises
@@ -80,12 +99,15 @@ class Station:
         KeyError, OutputError
             As ``check``.
         """
-        facts: dict[str, Any] = {}
+        facts: dict[str, Any] = dict(more or {})
         for witness in self.witnesses:
             facts |= witness.see(check, image, key)
         facts = {**check_facts(check), **facts, "seconds": round(time.monotonic() - begun, 4)}
         return self.log.add(facts, self.name, key)
 
-    def refuse(self, name: str, error: ImageError, key: bytes | None = None) -> Entry:
-        """Record an image that cannot be checked for the reason that ``error`` has."""
-        return self.log.add(check_facts(Check(name, error.status, error=str(error))), self.name, key)
+    def refuse(
+        self, name: str, error: ImageError, key: bytes | None = None, more: Mapping[str, Any] | None = None
+    ) -> Entry:
+        """Record an image that cannot be checked for the reason that ``error`` has; ``more`` as for check."""
+        facts = check_facts(Check(name, error.status, error=str(error)))
+        return self.log.add({**facts, **(more or {})}, self.name, key)

@@ -19,7 +19,7 @@ from ..images.reading import ImageError, preprocess, read_image
 from ..scoring.anomaly_map import raw_scores
 from ..scoring.cautions import bundle_cautions
 from ..settings import ANYTHING, Resources
-from ..types import Bundle, FloatArray
+from ..types import Bundle, FeatureBackend, FloatArray
 from ..verdict.flagged import image_regions
 from ..verdict.limits import REJECT
 from ..verdict.regions import Region, SizedMap
@@ -104,6 +104,9 @@ class Checker:
     resources : Resources
         What runs the work, and how much of the machine it may use.  A reference of whole images is compared
         on a GPU if there is one, a reference of chosen patches on the CPU.
+    share : Checker, optional
+        An open checker of the same bundle, whose ViT this one uses too, in turn with it, instead of loading
+        its own; it must be closed after this one.
 
     Raises
     ------
@@ -123,23 +126,30 @@ class Checker:
         bundle: str | os.PathLike[str] | Bundle,
         alpha: float = ALPHA,
         resources: Resources = ANYTHING,
+        share: Checker | None = None,
     ) -> None:
         self.reference = reference if isinstance(reference, ReferenceFolder) else open_reference(reference)
         self.bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
         self.reference.require(self.bundle)
+        if share:
+            self.reference.require(share.bundle)
         self.calibration = Calibration(self.reference.calibration, alpha)
         self._familiar = Familiar(self.reference.cls, self.reference.looks)
         self._spec = self.bundle.manifest.preprocess
-        self._turn = Lock()
+        self._share = share
+        self._turn: Lock = share._turn if share else Lock()
         self._waiting: deque[_Request] = deque()
-        threads = resources.workers
         with ExitStack() as stack:
-            self._vit, notes = enter_backend(stack, resources.backend, self.bundle, threads, resources.batch)
+            self._vit: FeatureBackend
+            self._vit, notes = (share._vit, ()) if share else self._enter(stack, resources)
             self._row, more = open_image_scorer(stack, self.reference, resources, self.bundle.root)
             self._batch = 1 if self._vit.name == "cpu" else resources.batch
             self.notes = *notes, *more
             self.computed_by = self._vit.version, self._row.version
             self._open: ExitStack | None = stack.pop_all()
+
+    def _enter(self, stack: ExitStack, resources: Resources) -> tuple[FeatureBackend, tuple[str, ...]]:
+        return enter_backend(stack, resources.backend, self.bundle, resources.workers, resources.batch)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -207,7 +217,7 @@ class Checker:
         """Describe and score the images that have waited longest, as many as a batch takes."""
         batch = [self._waiting.popleft() for _ in range(min(self._batch, len(self._waiting)))]
         try:
-            if self._open is None:
+            if self._open is None or (self._share and self._share._open is None):
                 raise ReferenceFolderError(f"the checker of {self.reference.root} is closed. Open a new one.")
             slot = empty_slot(self.bundle, len(batch))
             self._vit.extract_into(np.stack([request.pixels for request in batch]), slot)

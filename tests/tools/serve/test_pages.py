@@ -1,0 +1,94 @@
+"""The pages, in a browser: they show what the server has checked, load nothing else, and work by keyboard."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from axe_playwright_python.sync_playwright import Axe
+
+from support.browser import PATIENCE, until
+from support.served import Server, encoded
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+CARDS = "document.querySelectorAll('#images li').length"
+
+
+@contextmanager
+def shown(browser: Browser, server: Server, path: str, **options: object) -> Iterator[Page]:
+    """A page on which nothing may go wrong, and which may ask nobody else."""
+    context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **options})  # type: ignore[arg-type]
+    context.set_default_timeout(PATIENCE)
+    page = context.new_page()
+    troubles: list[str] = []
+    page.on("console", lambda message: troubles.append(message.text))
+    page.on("pageerror", lambda error: troubles.append(str(error)))
+    page.on(
+        "request",
+        lambda request: troubles.extend([request.url] * (not request.url.startswith(server.address))),
+    )
+    try:
+        page.goto(server.address + path)
+        yield page
+        assert troubles == []
+    finally:
+        context.close()
+
+
+def faults(page: Page) -> str:
+    """What axe finds."""
+    found = Axe().run(page)
+    return "" if found.violations_count == 0 else str(found.generate_report())
+
+
+def test_the_last_images_are_shown_as_they_come(server: Server, browser: Browser) -> None:
+    server.check(encoded(99, spot=120), "/v1/check?name=<b>bad</b>.png".replace("/b>", "b>"))
+    server.check(b"no image", "/v1/check?name=broken.png")
+    with shown(browser, server, "/recent") as page:
+        until(page, f"{CARDS} >= 2")
+        before = page.evaluate(CARDS)
+        assert page.locator("#images li").nth(1).locator(".name").inner_text() == "<b>bad<b>.png"
+        assert "reject" in page.locator("#images li").nth(1).inner_text()
+        assert "not an image file" in page.locator("#images li").nth(0).inner_text()
+        assert page.locator("#chart .limit").count() == 1
+        assert page.locator("#chart .dot.reject title").last.text_content()
+        server.check(encoded(30), "/v1/check?name=new.png")
+        until(page, f"{CARDS} === Math.min({before + 1}, 60)")
+        assert page.locator("#images .name").first.inner_text() == "new.png"
+        until(page, "[...document.images].every((each) => each.naturalWidth > 0 || each.loading === 'lazy')")
+        assert "not flagged" in page.locator("#state").inner_text()
+
+
+def test_by_keyboard_and_paused(server: Server, browser: Browser) -> None:
+    server.check(encoded(31))
+    with shown(browser, server, "/recent") as page:
+        until(page, f"{CARDS} >= 1")
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.textContent") == "Skip to the images"
+        for _ in range(3):
+            page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.id") == "pause"
+        page.keyboard.press("Enter")
+        assert page.locator("#pause").get_attribute("aria-pressed") == "true"
+
+
+def test_axe_finds_nothing_in_light_and_dark(server: Server, browser: Browser) -> None:
+    server.check(encoded(99, spot=120))
+    for scheme in ("light", "dark"):
+        with shown(browser, server, "/recent", color_scheme=scheme) as page:
+            until(page, f"{CARDS} >= 1")
+            assert faults(page) == ""
+            page.goto(f"{server.address}/")
+            assert faults(page) == ""
+
+
+def test_nothing_is_wider_than_a_phone(server: Server, browser: Browser) -> None:
+    server.check(encoded(32), f"/v1/check?name={'long' * 40}.png")
+    with shown(browser, server, "/recent", viewport={"width": 320, "height": 640}) as page:
+        until(page, f"{CARDS} >= 1")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 320
+        page.goto(f"{server.address}/")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 320
