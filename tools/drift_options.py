@@ -6,8 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ..runtime.line.drift import DriftMonitor
-    from ..runtime.line.result_log import ResultLog
+    from ..runtime.line.drift import DriftMonitor, Results
     from ..runtime.reference.files import ReferenceFolder
 
 
@@ -19,7 +18,7 @@ def add_drift(parser: argparse.ArgumentParser) -> None:
 
 
 def drift_witness(
-    args: argparse.Namespace, reference: ReferenceFolder, log: ResultLog
+    args: argparse.Namespace, reference: ReferenceFolder, log: Results
 ) -> tuple[DriftMonitor, ...]:
     """Return what watches a line for drift: one witness for its station, or none if it is turned off."""
     from ..runtime.line.drift import RATE, DriftMonitor

@@ -30,8 +30,8 @@ def _parser() -> Parser:
     reference.add_parser(commands)
     check.add_parser(commands)
     watch.add_parser(commands)
-    units.add_parser(commands)
     serve.add_parser(commands)
+    units.add_parser(commands)
     inspect = commands.add_parser("inspect", help="say what a bundle or a reference is")
     inspect.add_argument("bundle", metavar="BUNDLE|REF", nargs="?",
         help="folder of a bundle or a reference (default: the bundle, as for infer)")  # fmt: skip

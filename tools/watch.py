@@ -83,7 +83,10 @@ def _watch(args: argparse.Namespace) -> int:
         for text in (*checker.warnings, *checker.notes):
             cli.show_error_line(text)
         pictures = Pictures(log, reference.manifest, args.keep, args.pictures, cli.show_error_line)
-        witnesses: tuple[Witness, ...] = (pictures, *drift_witness(args, reference, log))
+        monitors = drift_witness(args, reference, log)
+        for text in (text for monitor in monitors for text in monitor.notes):
+            cli.show_error_line(text)
+        witnesses: tuple[Witness, ...] = (pictures, *monitors)
         station = Station(Path(args.reference).resolve().name, checker, log, witnesses)
         with (
             FolderWatch(folder, station, options, cli.show_error_line) as watch,

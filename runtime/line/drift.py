@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from threading import Lock
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -45,6 +45,14 @@ _TEXTS = {
     "brightness": ("images became brighter", "images became darker"),
     "sharpness": ("images became sharper", "images became blurrier"),
 }
+
+
+class Results(Protocol):
+    """What a log tells of its results, as ``ResultLog.after`` does."""
+
+    def after(self, number: int, count: int) -> list[Entry]:
+        """Return the ``count`` results after the one of this ``id``, the oldest first."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -84,8 +92,8 @@ class DriftMonitor:
         What the images are checked against.
     rate : float
         False alarms per image, above 0 and below 1 (``charts`` says what is promised).
-    log : ResultLog
-        Where the station records its results.
+    log : ResultLog or another log
+        Where the station records its results.  Beside a ResultLog a copy of the charts is kept.
 
     Attributes
     ----------
@@ -93,7 +101,7 @@ class DriftMonitor:
         What is not watched, and why.
     """
 
-    def __init__(self, reference: ReferenceFolder, rate: float, log: ResultLog) -> None:
+    def __init__(self, reference: ReferenceFolder, rate: float, log: Results) -> None:
         base = base_of(reference)
         self.charts = Charts(base, rate)
         self.notes = tuple(
@@ -106,7 +114,9 @@ class DriftMonitor:
         self._mark = reference.digest[:16]
         self._log, self._turn = log, Lock()
         settings = {"reference": reference.digest, "rate": rate, "charts": VERSION}
-        self._memory = Memory(log.folder / f"drift-{self._mark}.json", settings)
+        self._memory = (
+            Memory(log.folder / f"drift-{self._mark}.json", settings) if isinstance(log, ResultLog) else None
+        )
         self._line, self._position = self._remembered()
         self._kept = self._position
         self._times: dict[int, str] = {}
@@ -131,14 +141,14 @@ class DriftMonitor:
                 if self._is_ours(entry):
                     self._line = self._after(self._line, entry.facts, entry.id)
             self._position = entries[-1].id
-            if self._position >= self._kept + KEEP_EVERY:
+            if self._memory and self._position >= self._kept + KEEP_EVERY:
                 self._memory.write(entries[-1].event, self._position, self._line)
                 self._kept = self._position
 
     def _remembered(self) -> tuple[Line, int]:
         """Return the line and the last result that it knows, as kept, or as before the first one."""
         start = self.charts.start()
-        if kept := self._memory.read(start):
+        if self._memory and (kept := self._memory.read(start)):
             event, number, line = kept
             if [entry.event for entry in self._log.after(number - 1, 1)] == [event]:
                 return line, number

@@ -30,7 +30,7 @@ from .folder_scan import files_below, is_taken, may_be_taken
 from .mounts import remote_kind
 from .notices import FULL, Notices
 from .pictures import KEY_BYTES
-from .result_log import Entry
+from .result_log import Entry, ResultLog
 from .seen_files import SeenFiles, Stamp
 from .station import Station
 from .waiting import Waiting
@@ -99,7 +99,10 @@ class FolderWatch:
         say: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.folder = Path(folder).resolve()
-        self._station, self._log, self._options = station, station.log, options
+        log = station.log
+        if not isinstance(log, ResultLog):
+            raise TypeError(f"a station that records in a {type(log).__name__}: expected a ResultLog")
+        self._station, self._log, self._options = station, log, options
         self._poll, self._say = options.poll, say
         _require_apart(self.folder, self._log.folder)
         self._waiting = Waiting()

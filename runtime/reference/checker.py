@@ -143,7 +143,7 @@ class Checker:
             self._vit: FeatureBackend
             self._vit, notes = (share._vit, ()) if share else self._enter(stack, resources)
             self._row, more = open_image_scorer(stack, self.reference, resources, self.bundle.root)
-            self._batch = 1 if self._vit.name == "cpu" else resources.batch
+            self.batch = 1 if self._vit.name == "cpu" else resources.batch
             self.notes = *notes, *more
             self.computed_by = self._vit.version, self._row.version
             self._open: ExitStack | None = stack.pop_all()
@@ -215,7 +215,7 @@ class Checker:
 
     def _serve(self) -> None:
         """Describe and score the images that have waited longest, as many as a batch takes."""
-        batch = [self._waiting.popleft() for _ in range(min(self._batch, len(self._waiting)))]
+        batch = [self._waiting.popleft() for _ in range(min(self.batch, len(self._waiting)))]
         try:
             if self._open is None or (self._share and self._share._open is None):
                 raise ReferenceFolderError(f"the checker of {self.reference.root} is closed. Open a new one.")

@@ -24,7 +24,9 @@ def commands_of(tool: str) -> dict[str, argparse.ArgumentParser]:
     return dict(action.choices)
 
 
-EDGE = "infer, plan, verdict, report, eval, reference, check, units, inspect, selftest or doctor"
+EDGE = (
+    "infer, plan, verdict, report, eval, reference, check, watch, serve, units, inspect, selftest or doctor"
+)
 COMMANDS = [(tool, name) for tool in PARSERS for name in commands_of(tool)]
 
 
@@ -145,6 +147,8 @@ NOWHERE = {
     "musc-bench compare": (["nowhere", "nowhere"], 2),
     "musc-edge reference": (["nowhere", "-o", "ref"], 2),
     "musc-edge check": (["nowhere.png", "--reference", "nowhere"], 2),
+    "musc-edge watch": (["nowhere", "--reference", "ref", "-o", "out"], 2),
+    "musc-edge serve": (["--reference", "ref", "-b", "nowhere", "--port", "0"], 4),
     "musc-edge units": (["-o", "nowhere"], 2),
     "musc-edge inspect": (["nowhere"], 4),
     "musc-edge selftest": (["-b", "nowhere"], 4),

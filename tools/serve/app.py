@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -15,8 +16,11 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from ...runtime.errors import MuscEdgeError, OutputError
+from ...runtime.line.delivery import Delivery
+from ...runtime.line.drift import control_limits
 from ...runtime.line.result_log import Entry
 from ...runtime.line.station import Station
+from ...runtime.reference.files import ReferenceFolder
 from . import pages
 from .bodies import Intake
 from .metrics import Metrics
@@ -43,11 +47,20 @@ class Routes:
     metrics : Metrics
     with_token : bool
         Whether requests need a token, for what the pages say.
+    deliveries : sequence of Delivery
+        What tells others of results, for /health.
     """
 
-    def __init__(self, service: Service, intake: Intake, metrics: Metrics, with_token: bool) -> None:
+    def __init__(
+        self,
+        service: Service,
+        intake: Intake,
+        metrics: Metrics,
+        with_token: bool,
+        deliveries: Sequence[Delivery] = (),
+    ) -> None:
         self._service, self._intake, self._metrics = service, intake, metrics
-        self._with_token = with_token
+        self._with_token, self._deliveries = with_token, deliveries
         self._document = document(service.stations, with_token)
 
     def application(self) -> Starlette:
@@ -137,13 +150,26 @@ class Routes:
 
     async def ready(self, request: Request) -> Response:
         """Say whether images can be checked."""
-        reason = self._service.trouble()
-        return JSONResponse({"live": True, "ready": not reason, "reason": reason}, 503 if reason else 200)
+        health = self._health()
+        return JSONResponse(health, 200 if health["ready"] else 503)
 
     async def live(self, request: Request) -> Response:
         """Say that the program runs."""
-        reason = self._service.trouble()
-        return JSONResponse({"live": True, "ready": not reason, "reason": reason})
+        return JSONResponse(self._health())
+
+    def _health(self) -> dict[str, Any]:
+        """How it does.  No addresses: health is told to whoever asks."""
+        reason, standing = self._service.trouble(), [delivery.status() for delivery in self._deliveries]
+        events = [
+            {
+                "receiver": each.destination,
+                "connected": each.connected,
+                "behind": each.behind,
+                "skipped": each.skipped,
+            }
+            for each in standing
+        ]
+        return {"live": True, "ready": not reason, "reason": reason, "events": events}
 
     async def metrics(self, request: Request) -> Response:
         """Tell the counts."""
@@ -202,9 +228,14 @@ def _about(station: Station) -> dict[str, Any]:
         "calibration": checker.calibration.images,
         "promise": checker.calibration.promise(),
         "cautions": list(checker.warnings),
-        # Centre and limits of a control chart: {"centre": c, "low": l, "high": h}, drawn if they are there.
-        "control": None,
+        "control": _control(checker.reference),
     }
+
+
+def _control(reference: ReferenceFolder) -> dict[str, float] | None:
+    """Where the scores of nine in ten good images lie; None if the reference has none."""
+    limits = control_limits(reference).get("raw_score")
+    return asdict(limits) if limits else None
 
 
 def _content(entry: Entry) -> dict[str, Any]:

@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import arguments, cli
+from ..delivery_options import add_delivery, delivery
+from ..drift_options import add_drift, drift_witness
 from ..usage import UsageError
 
 if TYPE_CHECKING:
     import socket
 
+    from ...runtime.line.delivery import Delivery
     from ...runtime.line.result_log import ResultLog
     from ...runtime.line.station import Station
     from .recent import MemoryLog
@@ -62,6 +65,8 @@ def add_parser(commands: Any) -> None:
         help="for a body to come, for an image to be checked, for an answer to be read "
         "(default: 60)")  # fmt: skip
     add("--log-json", action="store_true", help="write the line for each request as JSON")
+    add_drift(parser)
+    add_delivery(parser)
     cli.add_resources(parser)
     cli.add_common(parser, 4, 5, 6, 7)
     parser.set_defaults(run=_serve, usage_error=parser.error)
@@ -97,8 +102,8 @@ def _serve(args: argparse.Namespace) -> int:
         listener = stack.enter_context(_listen(args.host, args.port))
         log = stack.enter_context(ResultLog(args.out)) if args.out else MemoryLog()
         stations = _open(stack, args, named, log)
-        # What tells others of results (MQTT, webhooks) is entered on the stack here.
-        return _run(args, stations, log, listener, token)
+        deliveries = stack.enter_context(delivery(args, log))
+        return _run(args, stations, log, listener, token, deliveries)
 
 
 def name_references(given: list[str]) -> dict[str, Path]:
@@ -213,8 +218,10 @@ def _open(
         resources, share = cli.resources(args), checkers.get(bundle.digest)
         checker = stack.enter_context(Checker(reference, bundle, args.alpha, resources, share))
         checkers.setdefault(bundle.digest, checker)
-        witnesses = ()  # What looks at each image beside the checker: keeps pictures, watches for drift.
-        stations[name] = Station(name, checker, log, witnesses)
+        monitors = drift_witness(args, reference, log)
+        for note in (text for monitor in monitors for text in monitor.notes):
+            cli.show_error_line(f"{name}: {note}")
+        stations[name] = Station(name, checker, log, monitors)
     return stations
 
 
@@ -224,6 +231,7 @@ def _run(
     log: ResultLog | MemoryLog,
     listener: socket.socket,
     token: str | None,
+    deliveries: tuple[Delivery, ...],
 ) -> int:
     """Serve until SIGTERM or SIGINT."""
     from ...runtime.memory import give_back_large_blocks, memory_left
@@ -243,6 +251,7 @@ def _run(
         args.time_out,
         args.log_json,
         (args.tls_cert, args.tls_key) if args.tls_cert else None,
+        deliveries,
     )
     intake = Intake(args.max_body, args.time_out, max(_BODIES * args.max_body, room // 4))
     for station in stations.values():

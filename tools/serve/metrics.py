@@ -10,6 +10,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.process_collector import ProcessCollector
 
+from ...runtime.line.delivery import Delivery
 from ...runtime.line.result_log import Entry
 from ...runtime.line.station import Station
 
@@ -42,6 +43,12 @@ class Metrics:
             ("reference",), registry=registry)  # fmt: skip
         self._errors = Counter("musc_edge_errors", "Images lost to a backend or a disk that failed.",
             ("kind",), registry=registry)  # fmt: skip
+        self._behind = Gauge("musc_edge_delivery_behind", "Results that a receiver has not been told of.",
+            ("receiver",), registry=registry)  # fmt: skip
+        self._connected = Gauge("musc_edge_delivery_connected", "1 if a receiver can be reached.",
+            ("receiver",), registry=registry)  # fmt: skip
+        self._skipped = Gauge("musc_edge_delivery_skipped", "Results that a receiver has refused for good.",
+            ("receiver",), registry=registry)  # fmt: skip
         Gauge("musc_edge_queue", "Images that wait or are in work.", registry=registry).set_function(queued)
         Gauge("musc_edge_ready", "1 if images can be checked.", registry=registry).set_function(
             lambda: not trouble()
@@ -54,6 +61,13 @@ class Metrics:
             self._limits.labels(station.name).set(limit)
         self._seconds.labels(station.name)
         self._scores.labels(station.name)
+
+    def add_delivery(self, delivery: Delivery) -> None:
+        """Tell how a delivery stands, whenever it is asked for."""
+        name = delivery.status().destination
+        self._behind.labels(name).set_function(lambda: delivery.status().behind)
+        self._connected.labels(name).set_function(lambda: delivery.status().connected)
+        self._skipped.labels(name).set_function(lambda: delivery.status().skipped)
 
     def answered(self, scope: MutableMapping[str, Any], status: int, seconds: float) -> None:
         """Count a request."""

@@ -172,7 +172,14 @@ _ID = [_path("id", {"type": "integer", "minimum": 1, "maximum": 10**15})]
 def _schemas(names: list[str]) -> dict[str, Any]:
     return {
         "Problem": _object({"error": _TEXT}),
-        "Health": _object({"live": {"type": "boolean"}, "ready": {"type": "boolean"}, "reason": _TEXT}),
+        "Health": _object(
+            {
+                "live": {"type": "boolean"},
+                "ready": {"type": "boolean"},
+                "reason": _TEXT,
+                "events": {"type": "array", "items": {"type": "object"}},
+            }
+        ),
         "Result": _object(
             {
                 "id": {"type": "integer", "minimum": 1},
@@ -194,6 +201,7 @@ def _schemas(names: list[str]) -> dict[str, Any]:
                 "links": {"type": "object", "additionalProperties": _TEXT},
             },
             seconds={"type": "number"},
+            drift={"type": "object"},
         ),
         "Reference": _object(
             {

@@ -12,8 +12,10 @@ from typing import cast
 
 import uvicorn
 
+from ...runtime.line.delivery import Delivery
 from ...runtime.line.result_log import ResultLog
 from ...runtime.line.station import Station
+from ..service import Systemd
 from .app import Routes, refused_app
 from .bodies import Intake
 from .connections import Connection
@@ -41,6 +43,8 @@ class Settings:
     log_json : bool
     tls : tuple of str or None
         Files of the certificate and of its key.
+    deliveries : tuple of Delivery
+        What tells others of results.
     """
 
     token: str | None = None
@@ -50,6 +54,7 @@ class Settings:
     seconds: float = 60.0
     log_json: bool = False
     tls: tuple[str, str] | None = None
+    deliveries: tuple[Delivery, ...] = ()
 
 
 class _Server(uvicorn.Server):
@@ -57,15 +62,15 @@ class _Server(uvicorn.Server):
 
     def __init__(self, config: uvicorn.Config, started: Callable[[], None]) -> None:
         super().__init__(config)
-        self._told = started
+        self._told, self._systemd = started, Systemd()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self._told()
-        notify(b"READY=1")
+        self._systemd.ready("serving")
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        notify(b"STOPPING=1")
+        self._systemd.stopping()
         await super().shutdown(sockets)
 
 
@@ -77,7 +82,9 @@ def make_app(
     metrics = Metrics(lambda: service.queued, service.trouble)
     for station in stations.values():
         metrics.add_station(station)
-    routes = Routes(service, intake, metrics, settings.token is not None).application()
+    for delivery in settings.deliveries:
+        metrics.add_delivery(delivery)
+    routes = Routes(service, intake, metrics, settings.token is not None, settings.deliveries).application()
     access = Access(settings.token, settings.hosts)
     observers = (metrics, RequestLog(settings.log_json))
     return Guard(cast(App, routes), access, refused_app, observers), service
@@ -121,16 +128,3 @@ def serve(
     if asyncio.run(run()):
         os._exit(0)  # closing would wait for what hangs; all results are on the disk
     return 0
-
-
-def notify(state: bytes) -> None:
-    """Tell systemd, if it has started this program, how it does (sd_notify(3))."""
-    address = os.environ.get("NOTIFY_SOCKET")
-    if not address:
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as to:
-        try:
-            to.connect("\0" + address[1:] if address.startswith("@") else address)
-            to.sendall(state)
-        except OSError as error:
-            logging.getLogger(__name__).warning("systemd cannot be told that %s: %s", state.decode(), error)

@@ -85,9 +85,11 @@ class Service:
         self.pictures = Pictures()
         self._places, self._room = places, Room(room)
         self._jobs: set[Job] = set()
-        self._turn, self._keys = asyncio.Lock(), _Keys()
+        # As many at once as the ViT takes together: one on the CPU, a batch on a GPU.
+        turns = max((station.checker.batch for station in stations.values()), default=1)
+        self._turn, self._keys = asyncio.Semaphore(turns), _Keys()
         self._usual = 0.5
-        self._since: float | None = None  # when the check that is running began
+        self._running: dict[Job, float] = {}  # since when each check that is running does
         self._failure = ""
 
     @property
@@ -99,7 +101,8 @@ class Service:
         """Return why no image can be checked now, empty if one can."""
         now = time.monotonic()
         hanging = sum(not job.waiting and now - job.begun > self.seconds for job in self._jobs)
-        if hanging >= self._places or (self._since is not None and now - self._since > self.seconds):
+        stuck = any(now - since > self.seconds for since in self._running.values())
+        if hanging >= self._places or stuck:
             return f"{hanging} images have been in work for more than {self.seconds:g} s: restart it."
         return self._failure
 
@@ -183,11 +186,11 @@ class Service:
         """Check the picture when it is its turn."""
         async with _waiting(job), self._turn:
             job.waiting = False
-            self._since = begun = time.monotonic()
+            self._running[job] = begun = time.monotonic()
             try:
                 entry, shown = await in_thread(partial(_record, job, picture))
             finally:
-                self._since = None
+                del self._running[job]
             self._usual += 0.1 * (time.monotonic() - begun - self._usual)
             self.pictures.add(entry.id, shown)
         return entry

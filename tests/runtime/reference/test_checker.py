@@ -133,7 +133,7 @@ def test_a_vit_on_a_gpu_takes_the_images_that_wait_together(checker: Checker) ->
     pictures = [part(seed, spot=3.0 * seed) for seed in range(8)]
     alone = [checker.check(picture).raw_score for picture in pictures]
     vit = OfAGpu(checker._vit)
-    checker._vit, checker._batch = vit, 4  # type: ignore[assignment]
+    checker._vit, checker.batch = vit, 4  # type: ignore[assignment]
     with ThreadPoolExecutor(8) as pool:
         futures = [pool.submit(checker.check, picture) for picture in pictures]
         assert vit.began.wait(60)
@@ -147,7 +147,7 @@ def test_a_vit_on_a_gpu_takes_the_images_that_wait_together(checker: Checker) ->
 
 def test_what_fails_fails_for_each_that_waits(checker: Checker) -> None:
     vit = OfAGpu(None)
-    checker._vit, checker._batch = vit, 4  # type: ignore[assignment]
+    checker._vit, checker.batch = vit, 4  # type: ignore[assignment]
     with ThreadPoolExecutor(5) as pool:
         futures = [pool.submit(checker.check, part(seed)) for seed in range(5)]
         assert vit.began.wait(60)

@@ -20,7 +20,7 @@ from musc_edge.runtime.scoring.anomaly_map import upsample
 from support.references import BUNDLE
 from support.served import PATIENCE, Answer, Server, encoded, form, read_all, serving
 
-OURS = {"id", "event", "time", "reference", "sha256", "seconds", "links"}
+OURS = {"id", "event", "time", "reference", "sha256", "seconds", "links", "drift"}
 
 
 def facts(answer: Answer) -> dict[str, Any]:
@@ -138,7 +138,7 @@ def test_the_last_results_and_the_counts(server: Server) -> None:
     assert checked == len(log_of(server))
     assert counted["musc_edge_queue"] == "0.0"
     assert 'musc_edge_requests_total{method="POST",route="/v1/check",status="200"}' in counted
-    assert server.get("/health").json() == {"live": True, "ready": True, "reason": ""}
+    assert server.get("/health").json() == {"live": True, "ready": True, "reason": "", "events": []}
 
 
 def test_the_log_has_a_line_for_each_request_and_no_secret(server: Server) -> None:
@@ -197,7 +197,7 @@ def finished_after_sigterm(server: Server, image: bytes) -> tuple[int, int]:
         while not refused:
             try:
                 socket.create_connection(server.host, timeout=PATIENCE).close()
-            except ConnectionRefusedError:
+            except (ConnectionRefusedError, ConnectionResetError):
                 refused = True
         connection.sendall(image)
         answer = read_all(connection)

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from threading import Event
 from typing import Any
 from unittest import mock
@@ -23,7 +22,7 @@ from musc_edge.tools.serve.bodies import Intake
 from musc_edge.tools.serve.connections import Connection
 from musc_edge.tools.serve.guard import Guard
 from musc_edge.tools.serve.recent import MemoryLog, Picture, Pictures
-from musc_edge.tools.serve.server import Settings, make_app, notify
+from musc_edge.tools.serve.server import Settings, make_app
 from support.asgi import ask, run, until
 from support.served import Answer, encoded
 
@@ -336,15 +335,3 @@ def test_a_request_in_work_is_no_late_head() -> None:
         assert not transport.abort.called
 
     connected(work)
-
-
-def test_systemd_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import socket
-
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as to:
-        to.bind(str(tmp_path / "notify"))
-        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
-        notify(b"READY=1")
-        assert to.recv(100) == b"READY=1"
-    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "nowhere"))
-    notify(b"READY=1")  # a warning
