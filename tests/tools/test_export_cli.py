@@ -45,7 +45,8 @@ def test_onnx_command_equals_the_preset(
     run = run_here([*command, "-o", str(out), "--default"], env=env)
     assert run.returncode == 0, run.stderr
     assert "rank correlation 1.0000" in run.stdout
-    assert (out / "model.onnx").read_bytes() == (real_bundle / "model.onnx").read_bytes()
+    for name in ("model.onnx", "model.attention.onnx", "model.onnx.data"):
+        assert (out / name).read_bytes() == (real_bundle / name).read_bytes()
     inspect = [str(commands / "musc-edge"), "inspect", "--json"]
     shown = subprocess.run(inspect, env={**os.environ, **env}, capture_output=True, text=True, check=True)
     assert json.loads(shown.stdout)["path"] == str(out.resolve())
@@ -63,14 +64,14 @@ def test_verify_passes_and_says_the_numbers(commands: Path, real_bundle: Path, w
 def test_verify_refuses_a_flipped_bit(commands: Path, real_bundle: Path, tmp_path: Path) -> None:
     damaged = tmp_path / "bundle"
     shutil.copytree(real_bundle, damaged)
-    with (damaged / "model.onnx").open("r+b") as file:
+    with (damaged / "model.onnx.data").open("r+b") as file:
         file.seek(40_000_000)
         byte = file.read(1)[0]
         file.seek(40_000_000)
         file.write(bytes([byte ^ 1]))
     run = run_here([str(commands / "musc-export"), "verify", str(damaged)])
     assert run.returncode == 4
-    assert "model.onnx was changed" in run.stderr
+    assert "model.onnx.data was changed" in run.stderr
 
 
 @pytest.mark.parametrize(
