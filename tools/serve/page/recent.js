@@ -211,7 +211,7 @@ function showKey() {
   const entries = [entry("circle", { class: "dot", cx: 16, cy: 9, r: 5 }, "not flagged"), entry("path", { class: "dot reject", d: "M16 1l8 8l-8 8l-8 -8z" }, "reject")];
   const line = { x1: 0, x2: 32, y1: 9, y2: 9 };
   if (about?.reject_above != null) entries.push(entry("line", { class: "limit", ...line }, `rejected above ${about.reject_above.toFixed(3)}`));
-  if (about?.control) entries.push(entry("line", { class: "control", ...line }, "control limits"));
+  if (about?.control) entries.push(entry("line", { class: "control", ...line }, "nine in ten good images, and their middle"));
   if (!about && references.length > 1) entries.push(make("li", "", "choose a reference to see its limit"));
   at("key").replaceChildren(...entries);
 }
