@@ -83,7 +83,7 @@ function take(found) {
   if (found.results.length || !at("chart").children.length) at("chart").replaceChildren(chart());
   showKey();
   const newest = results[0];
-  const drift = newest?.drift && newest.drift.state !== "steady" ? ` ${newest.reference}: ${newest.drift.state}. ${newest.drift.what.join(" ")}` : "";
+  const drift = newest?.drift && newest.drift.state !== "steady" ? ` ${newest.reference}: ${newest.drift.state}. ${newest.drift.what.join("; ")}.` : "";
   say(newest ? `Last image at ${clock(newest.time)}, ${newest.verdict || newest.status}.${drift}` : "Waiting for the first image.", Boolean(drift));
 }
 
