@@ -36,7 +36,9 @@ def _parser() -> Parser:
     inspect.add_argument("bundle", metavar="BUNDLE|REF", nargs="?",
         help="folder of a bundle or a reference (default: the bundle, as for infer)")  # fmt: skip
     inspect.add_argument(
-        "--sheet", metavar="PNG", help="of a reference: a picture of the images it was made of"
+        "--sheet",
+        metavar="PNG",
+        help="of a reference: write a picture of the images in its bank, and of others that were accepted",
     )
     cli.add_common(inspect, 4, 7)
     inspect.set_defaults(run=_inspect, usage_error=inspect.error)

@@ -10,9 +10,12 @@ from typing import Any
 from .._numbers import counted
 from ..runtime.memory import size_text
 from ..runtime.reference.check_facts import check_facts
-from ..runtime.reference.checker import Check, Checker
+from ..runtime.reference.checker import ALPHA, Check, Checker
 from ..runtime.reference.files import ReferenceFolder
 from ..runtime.results.text import columns, printable
+
+LEAST = round(1 / ALPHA) - 1
+"""Images to calibrate by without which nothing can be rejected at the usual false-alarm rate."""
 
 
 def reference_text(reference: ReferenceFolder) -> str:
@@ -30,7 +33,8 @@ def reference_text(reference: ReferenceFolder) -> str:
         ("suspects", f"{counted(left_out, 'image')} left out of the bank"),
         (
             "calibrated",
-            f"by {counted(n, 'image')} ({how.get('calibrated_by')}); the smallest p is {1 / (n + 1):.3g}",
+            f"by {counted(n, 'image')} ({how.get('calibrated_by')}); the smallest p is {1 / (n + 1):.3g}"
+            + ("" if (n + 1) * ALPHA >= 1 else f": too few to reject at {ALPHA:g}, which takes {LEAST}"),
         ),
         (
             "method",
@@ -90,4 +94,5 @@ def checks_text(checks: Sequence[Check], checker: Checker) -> str:
         for text in check.warnings
     ]
     found += [f"note: {text}" for text in checker.notes]
-    return "\n".join([*lines, *([""] if found else []), *found, "", checker.calibration.promise()])
+    promise = ["", checker.calibration.promise()] if checker.calibration.rejects else []
+    return "\n".join([*lines, *([""] if found else []), *found, *promise])

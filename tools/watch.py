@@ -11,6 +11,7 @@ from . import arguments, cli
 from .delivery_options import add_delivery, delivery
 from .drift_options import add_drift, drift_witness
 from .extras import need
+from .usage import UsageError
 
 if TYPE_CHECKING:
     from ..runtime.line.result_log import Entry
@@ -69,7 +70,9 @@ def _watch(args: argparse.Namespace) -> int:
     from ..runtime.vit.bundle import find_bundle
     from .service import Systemd, stopping
 
-    folder = arguments.lot_folder(args.folder)
+    folder = Path(args.folder)
+    if not folder.is_dir():
+        raise UsageError(f"there is no folder {args.folder!r}: give the one that the images come into.")
     if args.poll is None and not remote_kind(folder):
         need("musc-edge watch")
     systemd = Systemd()
@@ -95,10 +98,12 @@ def _watch(args: argparse.Namespace) -> int:
             begun = len(log)
             _say(args, f"watching {watch.folder}; results in {log.folder}, {begun} so far")
             systemd.ready(f"watching {watch.folder}")
+            state = "steady"
             while not stop:
                 systemd.alive()
                 if entry := watch.turn():
                     cli.show(_line(entry, args.json))
+                    state = _tell_drift(args, entry, state)
             systemd.stopping()
             _say(args, f"stopped; {counted(len(log) - begun, 'image')} recorded")
     return stop.exit_code
@@ -106,6 +111,17 @@ def _watch(args: argparse.Namespace) -> int:
 
 def _say(args: argparse.Namespace, text: str) -> None:
     cli.say(args)(text)
+
+
+def _tell_drift(args: argparse.Namespace, entry: Entry, before: str) -> str:
+    """Say that the line has changed, or is steady again; returns its state."""
+    drift = entry.facts.get("drift", {"state": before})
+    state = str(drift["state"])
+    if state != before and state == "changed":
+        _say(args, f"{entry.time}  the line has changed: {'; '.join(drift['what'])}")
+    elif state != before and before == "changed":
+        _say(args, f"{entry.time}  the line is steady again")
+    return state
 
 
 def _line(entry: Entry, as_json: bool) -> str:

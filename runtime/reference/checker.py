@@ -154,7 +154,8 @@ class Checker:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What to know before trusting any verdict."""
-        return bundle_cautions(self.bundle.manifest)
+        idle = () if self.calibration.rejects else (self.calibration.promise(),)
+        return (*idle, *bundle_cautions(self.bundle.manifest))
 
     def __enter__(self) -> Checker:
         return self

@@ -60,10 +60,15 @@ class Calibration:
         """Return the verdict on an image with this p-value."""
         return REJECT if p <= self.alpha else NOT_FLAGGED
 
+    @property
+    def rejects(self) -> bool:
+        """Whether any image can be rejected at all."""
+        return self.smallest <= self.alpha
+
     def promise(self) -> str:
         """Say what the verdicts promise, and what n allows, in a sentence or two."""
         n, alpha = self.images, f"{100 * self.alpha:g} %"
-        if self.smallest > self.alpha:
+        if not self.rejects:
             needed = ceil(1 / self.alpha) - 1
             return (
                 f"no image can be rejected at a false-alarm rate of {alpha}: with {n} images to calibrate by "

@@ -59,8 +59,8 @@ class Familiar:
         found = []
         if away > CLS_MARGIN * self._limit:
             found.append(
-                f"it may be of another product: its CLS embedding is {away:.3f} from the nearest of the "
-                f"reference, whose own are at most {self._limit:.3f} from each other"
+                f"it may be of another product, out of place or damaged: its CLS embedding is {away:.3f} "
+                f"from the nearest of the reference, whose own are at most {self._limit:.3f} from each other"
             )
         spare = RANGE_MARGIN * np.maximum(self._high - self._low, _LEAST_WIDTH)
         for k, (less, more) in enumerate(_WORDS):

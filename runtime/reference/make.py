@@ -160,16 +160,17 @@ def make_reference(
     with Run(bundle, replace(settings, group_size=None), resources, watch) as run:
         if earlier:
             earlier.require(run.bundle)
-        with run.vit():
-            pool, held = _extract(
-                run, lot, reading, 0 if calibrate is not None else options.hold_out, earlier
-            )
-            if calibrate is not None:
-                same = ReadOptions(pool.survey.bit_depth, pool.survey.max_pixels)
-                _, held = _extract(run, calibrate, same, 1, earlier)
-        chosen = choose(run, pool, options.images, options.suspects, earlier)
         ours = NAMES | {layer_file(k) for k in run.bundle.manifest.layers}
+        # Before any work: what is in the way is told at once.
         with new_folder(Path(out), overwrite, MANIFEST, ours) as folder:
+            with run.vit():
+                pool, held = _extract(
+                    run, lot, reading, 0 if calibrate is not None else options.hold_out, earlier
+                )
+                if calibrate is not None:
+                    same = ReadOptions(pool.survey.bit_depth, pool.survey.max_pixels)
+                    _, held = _extract(run, calibrate, same, 1, earlier)
+            chosen = choose(run, pool, options.images, options.suspects, earlier)
             _write(folder, run, chosen, held, options, other_lot=calibrate is not None)
     return open_reference(out)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import random
 import shutil
@@ -16,6 +17,8 @@ from unittest import mock
 import pytest
 
 from musc_edge import _extras
+from musc_edge.runtime.line.result_log import Entry
+from musc_edge.tools import watch
 from musc_edge.tools.service import Systemd, stopping
 from support.command_line import run_here
 from support.forks import Forked
@@ -166,3 +169,14 @@ def test_nobody_listens_to_what_systemd_is_told(monkeypatch: pytest.MonkeyPatch)
     Systemd().ready("nobody asks")
     monkeypatch.setenv("NOTIFY_SOCKET", "/nowhere/at/all")
     Systemd().ready("nobody is there")
+
+
+def test_a_change_of_the_line_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    args, state = argparse.Namespace(json=False), "steady"
+    changed = {"state": "changed", "what": ["images became darker", "scores rose"]}
+    for drift in ({"state": "steady"}, changed, changed, {"state": "steady"}, {"state": "steady"}):
+        state = watch._tell_drift(args, Entry(1, "e", "12:00", "part42", {"drift": drift}), state)
+    assert capsys.readouterr().out.splitlines() == [
+        "12:00  the line has changed: images became darker; scores rose",
+        "12:00  the line is steady again",
+    ]

@@ -126,8 +126,12 @@ def step_text(name: str, result: dict[str, Any]) -> str:
 
 
 def _verdict(steps: dict[str, Any], failed: Sequence[str], out: Path) -> str:
-    count = {status: sum(result["status"] == status for result in steps.values()) for status in ("ok",)}
-    said = f"{count['ok']} of {len(steps)} steps passed"
+    passed, absent = (
+        sum(result["status"] == status for result in steps.values()) for status in ("ok", "not here")
+    )
+    said = f"{passed} of {len(steps)} steps passed"
+    if absent:
+        said += f", {absent} are not for this machine"
     if failed:
         said += f"; failed: {', '.join(failed)}"
     return (

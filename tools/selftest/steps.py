@@ -71,7 +71,7 @@ def bundle(options: Options) -> dict[str, Any]:
 def vit(name: str, options: Options) -> dict[str, Any]:
     """Compare a backend with the source model's numbers on the probe images, and time it."""
     if name not in options.backends:
-        raise NotHereError(f"backend {name} cannot be used here")
+        raise NotHereError(f"backend {name} cannot be used here (musc-edge doctor says what is missing)")
     parity = verify(str(options.root), name)
     opened = open_bundle(options.root)
     with ExitStack() as stack:

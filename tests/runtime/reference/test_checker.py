@@ -156,3 +156,9 @@ def test_what_fails_fails_for_each_that_waits(checker: Checker) -> None:
         vit.free.set()
         errors = [future.exception(60) for future in futures]
     assert all(isinstance(error, AttributeError) for error in errors)
+
+
+def test_a_checker_that_can_reject_nothing_says_so(kept: ReferenceFolder) -> None:
+    with Checker(kept, BUNDLE, alpha=0.01) as idle, Checker(kept, BUNDLE, alpha=0.05) as able:
+        assert "no image can be rejected at a false-alarm rate of 1 %" in idle.warnings[0]
+        assert not any("no image can be rejected" in text for text in able.warnings)

@@ -83,8 +83,9 @@ function take(found) {
   if (found.results.length || !at("chart").children.length) at("chart").replaceChildren(chart());
   showKey();
   const newest = results[0];
-  const drift = newest?.drift && newest.drift.state !== "steady" ? ` ${newest.reference}: ${newest.drift.state}. ${newest.drift.what.join("; ")}.` : "";
-  say(newest ? `Last image at ${clock(newest.time)}, ${newest.verdict || newest.status}.${drift}` : "Waiting for the first image.", Boolean(drift));
+  const state = newest?.drift?.state;
+  const line = state === "changed" ? ` The line of ${newest.reference} has changed: ${newest?.drift?.what.join("; ")}.` : state === "steady" ? " The line is steady." : "";
+  say(newest ? `Last image at ${clock(newest.time)}, ${newest.verdict || newest.status}.${line}` : "Waiting for the first image.", state === "changed");
 }
 
 /** @param {string} text @param {boolean} wrong */
