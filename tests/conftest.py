@@ -8,16 +8,19 @@ import os
 import shutil
 import sys
 import zipfile
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from musc_edge.kernels.thread import GpuThread
+from musc_edge.runtime import scorers
 from support.bad_input import Place
 from support.browser import chromium, launched
-from support.emulated_gpu import build_library
+from support.emulated_gpu import EmulatedGpu, build_library
 from support.nets import Nets, compile_shared
 from support.places import downloads
 from support.random_vit import Shape, random_vit
@@ -208,6 +211,19 @@ def kernel_library(host_compiler: None, make_once: MakeOnce) -> Path:
     """The CUDA kernels, compiled for the CPU as one library."""
     name = "libmusc_cpu.so"
     return make_once("kernels", lambda folder: build_library(folder / name)) / name
+
+
+@pytest.fixture
+def emulated_gpu(kernel_library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every GPU that is opened is an emulated one."""
+
+    @contextmanager
+    def opened(bundle_root: Path | None, notes: list[str]) -> Iterator[GpuThread]:
+        with GpuThread(lambda: EmulatedGpu(kernel_library)) as device:
+            yield device
+
+    monkeypatch.setattr(scorers, "open_gpu", opened)
+    monkeypatch.setattr(scorers, "import_driver", lambda: None)
 
 
 @pytest.fixture(scope="session")

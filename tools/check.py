@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import arguments, cli
+from . import cli
 from .infer import SKIPPED_EXIT
 from .verdict_options import FLAGGED_EXIT
 
@@ -25,8 +25,7 @@ def add_parser(commands: Any) -> None:
     add("images", metavar="IMAGE", nargs="+", help="image files, or folders of them")
     add("--reference", required=True, metavar="REF", help="what musc-edge reference made")
     add("-b", "--bundle", help="the bundle that it was made with (default: as for infer)")
-    add("--alpha", type=arguments.share, default=0.05, metavar="RATE",
-        help="false-alarm rate: at most this share of good images is rejected (default: 0.05)")  # fmt: skip
+    cli.add_alpha(parser)
     add("-o", "--out", help="folder for checks.json, regions.csv, maps and overlays (default: none)")
     add("--overwrite", action="store_true", help="replace what an earlier check wrote there")
     add("--fail-on", choices=("reject",), help="exit with code 9 if an image is rejected")

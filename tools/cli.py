@@ -96,6 +96,12 @@ def add_resources(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     return group
 
 
+def add_alpha(parser: argparse.ArgumentParser) -> None:
+    """Add the option for the false-alarm rate of single images."""
+    parser.add_argument("--alpha", type=arguments.share, default=0.05, metavar="RATE",
+        help="false-alarm rate: at most this share of good images is rejected (default: 0.05)")  # fmt: skip
+
+
 def score_settings(args: argparse.Namespace) -> ScoreSettings:
     """Make settings from the options of ``add_scoring``."""
     neighbors = getattr(args, "neighbors", PAPER.neighbors)

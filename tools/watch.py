@@ -31,8 +31,7 @@ def add_parser(commands: Any) -> None:
     add("--reference", required=True, metavar="REF", help="what musc-edge reference made")
     add("-o", "--out", required=True, help="folder for the results, outside of FOLDER; it is gone on with")
     add("-b", "--bundle", help="the bundle that the reference was made with (default: as for infer)")
-    add("--alpha", type=arguments.share, default=0.05, metavar="RATE",
-        help="false-alarm rate: at most this share of good images is rejected (default: 0.05)")  # fmt: skip
+    cli.add_alpha(parser)
     watching = parser.add_argument_group("watching")
     add = watching.add_argument
     add("--existing", action="store_true",
@@ -87,8 +86,9 @@ def _watch(args: argparse.Namespace) -> int:
             cli.show_error_line(text)
         pictures = Pictures(log, reference.manifest, args.keep, args.pictures, cli.show_error_line)
         monitors = drift_witness(args, reference, log)
-        for text in (text for monitor in monitors for text in monitor.notes):
-            cli.show_error_line(text)
+        for monitor in monitors:
+            for text in monitor.notes:
+                cli.show_error_line(text)
         witnesses: tuple[Witness, ...] = (pictures, *monitors)
         station = Station(Path(args.reference).resolve().name, checker, log, witnesses)
         with (
@@ -98,12 +98,12 @@ def _watch(args: argparse.Namespace) -> int:
             begun = len(log)
             _say(args, f"watching {watch.folder}; results in {log.folder}, {begun} so far")
             systemd.ready(f"watching {watch.folder}")
-            state = "steady"
+            changed = False
             while not stop:
                 systemd.alive()
                 if entry := watch.turn():
                     cli.show(_line(entry, args.json))
-                    state = _tell_drift(args, entry, state)
+                    changed = _tell_drift(args, entry, changed)
             systemd.stopping()
             _say(args, f"stopped; {counted(len(log) - begun, 'image')} recorded")
     return stop.exit_code
@@ -113,15 +113,16 @@ def _say(args: argparse.Namespace, text: str) -> None:
     cli.say(args)(text)
 
 
-def _tell_drift(args: argparse.Namespace, entry: Entry, before: str) -> str:
-    """Say that the line has changed, or is steady again; returns its state."""
-    drift = entry.facts.get("drift", {"state": before})
-    state = str(drift["state"])
-    if state != before and state == "changed":
-        _say(args, f"{entry.time}  the line has changed: {'; '.join(drift['what'])}")
-    elif state != before and before == "changed":
+def _tell_drift(args: argparse.Namespace, entry: Entry, before: bool) -> bool:
+    """Say that the line has changed, or is steady again; returns whether it has changed."""
+    from ..runtime.line.receiver import has_changed
+
+    now = has_changed(entry)
+    if now and not before:
+        _say(args, f"{entry.time}  the line has changed: {'; '.join(entry.facts['drift']['what'])}")
+    elif before and not now:
         _say(args, f"{entry.time}  the line is steady again")
-    return state
+    return now
 
 
 def _line(entry: Entry, as_json: bool) -> str:

@@ -26,8 +26,9 @@ from .schedule import NOT_WANTED
 def row_bytes(shape: tuple[int, int, int, int], degrees: int) -> int:
     """Return the device memory that a bank with tokens of ``shape`` (S,M,P,C) takes, in bytes."""
     layers, images, patches, width = shape
-    rows = layers * degrees * (images + 1) * patches * (2 * launches.pitch_of(width) + 4)
-    return rows + layers * degrees * (images + 1) * patches * 4 + (images + layers) * patches * width * 4
+    # Of each row: features, its square, and a distance or the score.
+    rows = layers * degrees * (images + 1) * patches * (2 * launches.pitch_of(width) + 4 + 4)
+    return rows + (images + layers) * patches * width * 4
 
 
 class _Rows(NamedTuple):

@@ -21,13 +21,13 @@ from contextlib import suppress
 from hashlib import sha256
 from threading import Event
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import SplitResult, unquote
 
 from ..._extras import install
 from ..._numbers import counted
 from ..errors import DeviceError, ReceiverError
 from .mqtt_session import MqttSession
-from .receiver import LARGEST, RefusedError, UnreachableError, kind, payload
+from .receiver import LARGEST, RefusedError, UnreachableError, kind, payload, split_address
 from .result_log import Entry
 from .tls import Tls
 
@@ -198,11 +198,7 @@ def _paho() -> Any:
 def _split(url: str) -> SplitResult:
     """Take an address apart; ReceiverError if it cannot be used."""
     expected = "expected mqtt://[USER@]HOST[:PORT]/TOPIC, or mqtts:// for TLS"
-    try:
-        parts = urlsplit(url)
-        _ = parts.port
-    except ValueError as error:
-        raise ReceiverError(f"the broker's address cannot be used ({error}): {expected}.") from error
+    parts = split_address(url, "broker", expected)
     if parts.scheme not in PORTS or not parts.hostname or parts.query or parts.fragment:
         raise ReceiverError(f"the broker's address begins with {url.partition(':')[0]!r}: {expected}.")
     if parts.password is not None:

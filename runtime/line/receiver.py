@@ -6,7 +6,9 @@ import json
 from collections.abc import Mapping
 from threading import Event
 from typing import Any, Protocol
+from urllib.parse import SplitResult, urlsplit
 
+from ..errors import ReceiverError
 from .result_log import Entry
 
 LARGEST = 64_000
@@ -63,6 +65,16 @@ class Receiver(Protocol):
 
     def close(self, state: Mapping[str, Any] | None = None) -> None:
         """Disconnect; with a ``state``, say it before, if that is possible."""
+
+
+def split_address(url: str, whose: str, expected: str) -> SplitResult:
+    """Take an address apart; ReceiverError, without the address itself, if it is none."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError as error:
+        raise ReceiverError(f"the {whose}'s address cannot be used ({error}): {expected}.") from error
+    return parts
 
 
 def kind(entry: Entry) -> str:

@@ -33,7 +33,7 @@ from urllib.parse import SplitResult, urlsplit
 from ..._files import shown
 from ..._version import __version__
 from ..errors import ReceiverError
-from .receiver import RefusedError, UnreachableError, payload
+from .receiver import RefusedError, UnreachableError, payload, split_address
 from .result_log import Entry
 from .tls import Tls
 
@@ -150,11 +150,7 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
 def _split(url: str) -> SplitResult:
     """Take an address apart; ReceiverError, without the address itself, if it cannot be used."""
     expected = "expected https://HOST/PATH or http://HOST/PATH"
-    try:
-        parts = urlsplit(url)
-        _ = parts.port
-    except ValueError as error:
-        raise ReceiverError(f"the webhook's address cannot be used ({error}): {expected}.") from error
+    parts = split_address(url, "webhook", expected)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.fragment or not _plain(url):
         raise ReceiverError(f"the webhook's address begins with {url.partition(':')[0]!r}: {expected}.")
     if "@" in parts.netloc:

@@ -100,6 +100,17 @@ class WholeBank:
         for _ in range(threads):
             self._comparers.put(Comparer(gram_filter(method.grid, degrees), patches, len(degrees)))
 
+    @classmethod
+    def of(
+        cls, method: Method, gram_filter: type[GramFilter], tokens: Sequence[FloatArray], threads: int
+    ) -> WholeBank:
+        """Make a bank of all images of ``tokens``, of each layer (M,P,C), as a ViT gave them."""
+        layers = [np.stack([describe(image, method).tokens for image in layer]) for layer in tokens]
+        lengths = [
+            [pooled_lengths(image, method.grid, method.degrees) for image in layer] for layer in layers
+        ]
+        return cls(method, gram_filter, layers, np.array(lengths), threads)
+
     def jobs(self, layer: int, query: Query, cosines: FloatArray) -> Iterator[Callable[[], None]]:
         """As ``Bank`` says; a job for each share of the images."""
         for start in range(0, self.images, self._part):

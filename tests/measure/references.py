@@ -94,11 +94,7 @@ def features(bundle: Bundle, paths: Sequence[Path], kept: Path) -> Features:
 
 def whole_bank(tokens: FloatArray, method: Method) -> WholeBank:
     """A bank of whole images with tokens (S,M,P,C)."""
-    queries = [[describe(image, method) for image in layer] for layer in tokens]
-    inverse = np.array([[query.inverse for query in layer] for layer in queries])
-    lengths = np.divide(1, inverse, out=np.zeros_like(inverse), where=inverse > 0)
-    layers = [np.stack([query.tokens for query in layer]) for layer in queries]
-    return WholeBank(method, load_filter(best_filter("auto")[0]), layers, lengths, cores())
+    return WholeBank.of(method, load_filter(best_filter("auto")[0]), list(tokens), cores())
 
 
 def patch_bank(tokens: FloatArray, method: Method, share: float, draw: Any = None) -> PatchBank:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from musc_edge.kernels import driver
-from musc_edge.kernels.thread import GpuThread
 from musc_edge.runtime import scorers
 from musc_edge.runtime.errors import DeviceError
 from musc_edge.tools.demo import read_scores
@@ -25,19 +23,6 @@ OUTPUTS: dict[str, tuple[str, ...]] = {"resident": (), "copied": ("--resume",)}
 
 
 @pytest.fixture
-def gpu(kernel_library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every GPU that is opened is an emulated one."""
-
-    @contextmanager
-    def opened(bundle_root: Path | None, notes: list[str]) -> Iterator[GpuThread]:
-        with GpuThread(lambda: EmulatedGpu(kernel_library)) as device:
-            yield device
-
-    monkeypatch.setattr(scorers, "open_gpu", opened)
-    monkeypatch.setattr(scorers, "import_driver", lambda: None)
-
-
-@pytest.fixture
 def infer(place: Place, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, Path, str]]:
     def run(name: str, *options: str) -> tuple[int, Path, str]:
         out = place.root / name
@@ -48,7 +33,7 @@ def infer(place: Place, capsys: pytest.CaptureFixture[str]) -> Callable[..., tup
     return run
 
 
-@pytest.mark.usefixtures("gpu")
+@pytest.mark.usefixtures("emulated_gpu")
 @pytest.mark.slow
 def test_scores_of_the_gpu_are_those_of_the_cpu(infer: Callable[..., tuple[int, Path, str]]) -> None:
     _, by_cpu, _ = infer("cpu", "--scorer", "numpy")
@@ -64,7 +49,7 @@ def test_scores_of_the_gpu_are_those_of_the_cpu(infer: Callable[..., tuple[int, 
     assert about["plan"]["device"]["memory_bytes"] <= 10**8 == about["plan"]["device"]["budget"]
 
 
-@pytest.mark.usefixtures("gpu")
+@pytest.mark.usefixtures("emulated_gpu")
 @pytest.mark.slow
 def test_where_the_features_lie_changes_no_byte(infer: Callable[..., tuple[int, Path, str]]) -> None:
     """On the device from the ViT on; or in a file, from which an interrupted run could go on."""
@@ -75,7 +60,7 @@ def test_where_the_features_lie_changes_no_byte(infer: Callable[..., tuple[int, 
     assert (resident / "scores.csv").read_bytes() == (copied / "scores.csv").read_bytes()
 
 
-@pytest.mark.usefixtures("gpu")
+@pytest.mark.usefixtures("emulated_gpu")
 @pytest.mark.slow
 def test_a_vit_on_the_gpu_writes_its_tokens_where_they_are_compared(
     infer: Callable[..., tuple[int, Path, str]], monkeypatch: pytest.MonkeyPatch
@@ -124,7 +109,7 @@ def test_where_the_kernels_came_from_is_said(
     assert [cubin[:4] for cubin in given] == [b"\x7fELF"] * 2
 
 
-@pytest.mark.usefixtures("gpu")
+@pytest.mark.usefixtures("emulated_gpu")
 def test_a_gpu_that_is_too_small_is_said_with_what_it_needs(
     infer: Callable[..., tuple[int, Path, str]],
 ) -> None:

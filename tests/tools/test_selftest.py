@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,29 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from musc_edge.kernels.thread import GpuThread
-from musc_edge.runtime import scorers
 from musc_edge.runtime.gpu.scorer import CudaScorer
 from musc_edge.tools.doctor import CHECKS, examine
 from musc_edge.tools.selftest import command, steps
 from musc_edge.tools.selftest.kernel_checks import WrongNumberError
 from support.command_line import run_here
-from support.emulated_gpu import EmulatedGpu
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def gpu(kernel_library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every GPU that is opened is an emulated one."""
-
-    @contextmanager
-    def opened(bundle_root: Path | None, notes: list[str]) -> Iterator[GpuThread]:
-        with GpuThread(lambda: EmulatedGpu(kernel_library)) as device:
-            yield device
-
-    monkeypatch.setattr(scorers, "open_gpu", opened)
-    monkeypatch.setattr(scorers, "import_driver", lambda: None)
 
 
 @pytest.fixture
@@ -43,7 +25,7 @@ def options(quick_bundle: Path) -> steps.Options:
     return steps.Options(str(quick_bundle), ("cpu",), small=True)
 
 
-@pytest.mark.usefixtures("gpu")
+@pytest.mark.usefixtures("emulated_gpu")
 def test_every_step_on_an_emulated_gpu(options: steps.Options) -> None:
     results = {name: steps.run_step(name, options) for name in steps.STEPS}
     lacking = {name for name, result in results.items() if result["status"] != "ok"}
@@ -56,7 +38,7 @@ def test_every_step_on_an_emulated_gpu(options: steps.Options) -> None:
     assert all(name in command.step_text(name, result) for name, result in results.items())
 
 
-@pytest.mark.usefixtures("gpu")
+@pytest.mark.usefixtures("emulated_gpu")
 def test_wrong_numbers_fail(options: steps.Options, monkeypatch: pytest.MonkeyPatch) -> None:
     score = CudaScorer.score
 

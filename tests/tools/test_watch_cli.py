@@ -172,10 +172,10 @@ def test_nobody_listens_to_what_systemd_is_told(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_change_of_the_line_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
-    args, state = argparse.Namespace(json=False), "steady"
+    args, told = argparse.Namespace(json=False), False
     changed = {"state": "changed", "what": ["images became darker", "scores rose"]}
     for drift in ({"state": "steady"}, changed, changed, {"state": "steady"}, {"state": "steady"}):
-        state = watch._tell_drift(args, Entry(1, "e", "12:00", "part42", {"drift": drift}), state)
+        told = watch._tell_drift(args, Entry(1, "e", "12:00", "part42", {"drift": drift}), told)
     assert capsys.readouterr().out.splitlines() == [
         "12:00  the line has changed: images became darker; scores rose",
         "12:00  the line is steady again",

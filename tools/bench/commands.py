@@ -196,8 +196,11 @@ def _check_options(parser: Any) -> None:
 def _banks(text: str) -> tuple[str, ...]:
     from .check import BankSize
 
+    sizes = tuple(text.split(","))
     try:
-        return tuple(str(BankSize.parse(part)) and part for part in text.split(","))
+        for size in sizes:
+            BankSize.parse(size)
+        return sizes
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
 

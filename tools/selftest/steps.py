@@ -23,11 +23,10 @@ from ...runtime.errors import DeviceError
 from ...runtime.gpu.row import DeviceRow
 from ...runtime.parallel import cores
 from ...runtime.pipeline import score_lot
-from ...runtime.scoring.aggregate import pooled_lengths
-from ...runtime.scoring.image_pairs import best_filter, load_filter
+from ...runtime.scoring.image_pairs import load_filter
 from ...runtime.scoring.method import Method
 from ...runtime.scoring.plan import HostNeeds
-from ...runtime.scoring.row import RowScorer, WholeBank, describe
+from ...runtime.scoring.row import RowScorer, WholeBank
 from ...runtime.settings import Resources
 from ...runtime.store.features import HostStore
 from ...runtime.types import FloatArray, LotImage
@@ -113,9 +112,7 @@ def single(options: Options) -> dict[str, Any]:
     layers, images, grid, width = (2, 6, (3, 4), 24) if options.small else (2, 13, (16, 16), 384)
     tokens, method = _tokens(layers, images + 1, grid, width).astype(np.float32), Method(grid)
     bank, image = tokens[:, :-1], list(tokens[:, -1])
-    centred = [np.stack([describe(each, method).tokens for each in layer]) for layer in bank]
-    lengths = np.array([[pooled_lengths(t, grid, method.degrees) for t in layer] for layer in centred])
-    on_host = WholeBank(method, load_filter(best_filter("numpy")[0]), centred, lengths, cores())
+    on_host = WholeBank.of(method, load_filter("numpy"), list(bank), cores())
     with RowScorer(on_host, cores()) as row:
         expected = row.score(image)
     with (

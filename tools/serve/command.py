@@ -41,8 +41,7 @@ def add_parser(commands: Any) -> None:
     add("-b", "--bundle", action="append", default=[],
         help="the bundle that the references were made with (default: as for infer); once for each "
         "if there are several")  # fmt: skip
-    add("--alpha", type=arguments.share, default=0.05, metavar="RATE",
-        help="false-alarm rate: at most this share of good images is rejected (default: 0.05)")  # fmt: skip
+    cli.add_alpha(parser)
     add("-o", "--out", help="folder for the log of all results (default: the last ones, in memory alone)")
     net = parser.add_argument_group("network")
     add = net.add_argument
@@ -219,8 +218,9 @@ def _open(
         checker = stack.enter_context(Checker(reference, bundle, args.alpha, resources, share))
         checkers.setdefault(bundle.digest, checker)
         monitors = drift_witness(args, reference, log)
-        for note in (text for monitor in monitors for text in monitor.notes):
-            cli.show_error_line(f"{name}: {note}")
+        for monitor in monitors:
+            for note in monitor.notes:
+                cli.show_error_line(f"{name}: {note}")
         stations[name] = Station(name, checker, log, monitors)
     return stations
 

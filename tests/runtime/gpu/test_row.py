@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
 from musc_edge import Checker, DeviceError, LotError, Resources
 from musc_edge.kernels.thread import GpuThread
-from musc_edge.runtime import scorers
 from musc_edge.runtime.gpu.row import DeviceRow, row_bytes
-from musc_edge.runtime.scoring.image_pairs import best_filter, load_filter
+from musc_edge.runtime.scoring.image_pairs import load_filter
 from musc_edge.runtime.scoring.method import Method
-from musc_edge.runtime.scoring.row import RowScorer, WholeBank, describe
+from musc_edge.runtime.scoring.row import RowScorer, WholeBank
 from support.emulated_gpu import EmulatedGpu
 from support.references import BUNDLE, part, reference, write_lot
 
@@ -31,14 +28,6 @@ def device(kernel_library: Path) -> Iterator[GpuThread]:
     with GpuThread(lambda: EmulatedGpu(kernel_library, seed=1)) as opened:
         yield opened
         assert opened.run(lambda gpu: gpu._used) == 0  # type: ignore[attr-defined]
-
-
-def whole_bank(tokens: npt.NDArray[np.float32], method: Method) -> WholeBank:
-    queries = [[describe(image, method) for image in layer] for layer in tokens]
-    inverse = np.array([[query.inverse for query in layer] for layer in queries])
-    lengths = np.divide(1, inverse, out=np.zeros_like(inverse), where=inverse > 0)
-    layers = [np.stack([query.tokens for query in layer]) for layer in queries]
-    return WholeBank(method, load_filter(best_filter("numpy")[0]), layers, lengths, 2)
 
 
 @pytest.mark.parametrize(
@@ -63,7 +52,7 @@ def test_scores_are_those_of_the_cpu(
     images[:, 2, 0] = images[:, 2].mean()  # a patch without content, at degree 1
     method = Method(grid, degrees, interval)
     with (
-        RowScorer(whole_bank(bank, method), 2) as expected,
+        RowScorer(WholeBank.of(method, load_filter("numpy"), list(bank), 2), 2) as expected,
         DeviceRow(method, device, shape, lambda layer: bank[layer]) as found,
     ):
         for k in (0, 1, 2, 0):
@@ -98,19 +87,7 @@ def test_memory_is_foreseen_and_given_back_when_there_is_too_little(kernel_libra
         DeviceRow(method, device, (2, 1, 16, 32), lambda layer: bank[layer])
 
 
-@pytest.fixture
-def gpu(kernel_library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every GPU that is opened is an emulated one."""
-
-    @contextmanager
-    def opened(bundle_root: Path | None, notes: list[str]) -> Iterator[GpuThread]:
-        with GpuThread(lambda: EmulatedGpu(kernel_library)) as device:
-            yield device
-
-    monkeypatch.setattr(scorers, "open_gpu", opened)
-
-
-@pytest.mark.usefixtures("gpu")
+@pytest.mark.usefixtures("emulated_gpu")
 def test_a_checker_compares_on_the_gpu(tmp_path: Path) -> None:
     write_lot(tmp_path / "lot", 14)
     whole = reference(tmp_path / "lot", tmp_path / "ref", hold_out=0.3)

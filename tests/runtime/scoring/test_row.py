@@ -29,11 +29,7 @@ def lot(images: int = 9, seed: int = 0, grid: tuple[int, int] = GRID) -> FloatAr
 
 def whole(tokens: FloatArray, method: Method, kind: str = "numpy", threads: int = 2) -> WholeBank:
     """A bank of all images of ``tokens`` (S,M,P,C)."""
-    queries = [[describe(image, method) for image in layer] for layer in tokens]
-    inverse = np.array([[query.inverse for query in layer] for layer in queries])
-    lengths = np.divide(1, inverse, out=np.zeros_like(inverse), where=inverse > 0)
-    layers = [np.stack([query.tokens for query in layer]) for layer in queries]
-    return WholeBank(method, load_filter(kind), layers, lengths, threads)
+    return WholeBank.of(method, load_filter(kind), list(tokens), threads)
 
 
 def patches(tokens: FloatArray, method: Method, kept: Sequence[int]) -> PatchBank:
