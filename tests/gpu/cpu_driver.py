@@ -64,7 +64,7 @@ class CpuDriver:
         return Counts(*found)
 
 
-def build_driver(pycuda: Path, folder: Path) -> Path:
+def build_driver(pycuda: Path, folder: Path, kernels: Path = ROOT / "kernels") -> Path:
     """Compile the driver, with a stub for each call that ``pycuda`` is linked to and it does not have."""
     (extension,) = pycuda.glob("pycuda/_driver*.so")
     lines = _run("nm", "-D", "--undefined-only", str(extension)).splitlines()
@@ -72,7 +72,7 @@ def build_driver(pycuda: Path, folder: Path) -> Path:
     library, stubs = folder / DRIVER, folder / "stubs.cpp"
     stubs.write_text("#include <cstdio>\n#include <cstdlib>\n" + "".join(map(_stub, sorted(calls))))
     options = ["-std=c++17", "-O1", "-shared", "-fPIC", "-DMUSC_CPU", f"-Wl,-soname,{DRIVER}"]
-    include = [f"-I{folder}" for folder in (cuda_root() / "include", ROOT / "kernels", CUDA)]
+    include = [f"-I{folder}" for folder in (cuda_root() / "include", kernels, CUDA)]
     _run("g++", *options, *include, str(CUDA / "cuda_driver_cpu.cpp"), str(stubs), "-o", str(library))
     return library
 

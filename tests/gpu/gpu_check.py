@@ -1,10 +1,14 @@
 """Tests and measures the kernels on this machine's GPU, in eight minutes at most.
 
-    python tests/gpu/gpu_check.py [--pycuda WHEEL|SDIST|FOLDER] [-o FOLDER] [--quick]
+    python tests/gpu/gpu_check.py [--pycuda WHEEL|SDIST|FOLDER] [--wheels FOLDER] [--bundle BUNDLE]
+                                  [--variants FOLDER] [-o FOLDER] [--quick]
 
 Needs this checkout, a CUDA toolkit (nvcc), numpy, and torch for what is compared with it; nothing is
 installed outside of .work/gpu.  pycuda is taken from where --pycuda says (an sdist is built, in two minutes
-or more), else as it is installed, else from pip's index.  Writes gpu.json and gpu.md.
+or more), else as it is installed, else from pip's index; other packages, such as onnxruntime-gpu, from the
+wheels in --wheels, whole or in pieces (wheels.py).  Kernels in the subfolders of --variants are checked, and
+timed in turn with the checkout's (variants.py).  Writes gpu.json and gpu.md, and prints at most 12,000
+characters, the most important last.
 
     python tests/gpu/gpu_check.py --device cpu-emulation --quick     tries the script itself without a GPU
     python tests/gpu/gpu_check.py --device cpu-driver --quick        the same, through pycuda
@@ -26,14 +30,17 @@ if __name__ == "__main__":
 
 import argparse
 import json
+import os
 import shutil
 import subprocess
 import time
 from importlib.util import find_spec
 from typing import Any
 
-from gpu.pycuda_build import install_pycuda
-from gpu.report import markdown
+from gpu.pycuda_build import install_pycuda, install_wheels
+from gpu.report import TIMES_OF, markdown, outcome
+from gpu.variants import package_of, variants_in
+from gpu.wheels import wheels_in
 
 PARTS = {
     "device": 60,
@@ -47,6 +54,12 @@ PARTS = {
 }
 """Parts, in order, and the most seconds that each may take."""
 TOOLS = {"memcheck": 90, "racecheck": 90}
+VARIANTS = {"kernels": 90, "times": 90}
+"""The parts that are run for each variant of the kernels, and the most seconds of each."""
+ROUNDS = 2
+"""How often each variant is timed, in turn with the others and the checkout."""
+PRINTED, LINE = 12_000, 150
+"""Characters that are printed at most, and of why a part is not well while it runs."""
 DEVICES = ("cuda", "cpu-driver", "cpu-emulation")
 Result = dict[str, Any]
 
@@ -61,24 +74,31 @@ class Check:
         self.folder: Path = options.output
         self.folder.mkdir(parents=True, exist_ok=True)
         WORK.mkdir(parents=True, exist_ok=True)
-        self._pycuda = ""
+        self._sites: list[str] = []  # folders to import from
 
     def build(self) -> None:
-        """Make pycuda importable."""
+        """Make pycuda and the other wheels importable."""
         start = time.monotonic()
         for cubin in WORK.glob("*.cubin"):
             cubin.unlink()
         result: Result = {"status": "ok"}
         try:
             named = self._options.pycuda
-            if self._options.device != "cpu-emulation" and (named or find_spec("pycuda") is None):
-                self._pycuda = str(install_pycuda(named, WORK / "pycuda"))
-        except (OSError, RuntimeError, subprocess.SubprocessError) as error:
+            device = self._options.device
+            here = find_spec("pycuda") is not None and device == "cuda"
+            if device != "cpu-emulation" and (named or not here):
+                self._sites.append(str(install_pycuda(named, WORK / "pycuda")))
+            if self._options.wheels:
+                wheels = wheels_in(self._options.wheels, WORK / "wheels")
+                self._sites.append(str(install_wheels(wheels, WORK / "site")))
+        except (OSError, ValueError, RuntimeError, subprocess.SubprocessError) as error:
             result = {"status": "failed", "why": str(error)}
         self._note("build", result, start)
 
-    def part(self, name: str, most: float, *prefix: str, label: str = "") -> None:
-        """Run a part in a process of its own, after ``prefix``."""
+    def part(
+        self, name: str, most: float, *prefix: str, label: str = "", package: Path | None = None
+    ) -> None:
+        """Run a part in a process of its own, after ``prefix``, with musc_edge from ``package``, if given."""
         label = label or name
         start = time.monotonic()
         seconds = min(most, self._end - start - 5)
@@ -90,7 +110,18 @@ class Check:
         given = WORK / f"{label}.json"
         given.write_text(json.dumps(self._given(out, seconds * 0.9)))
         command = [*prefix, sys.executable, str(ROOT / "tests/gpu/parts.py"), name, str(given)]
-        self._note(label, _run(command, out, seconds), start)
+        self._note(label, _run(command, out, seconds, package), start)
+
+    def variants(self, folder: Path) -> None:
+        """Check each variant of the kernels, and time all of them in turn with the checkout's."""
+        packages: dict[str, Path | None] = {"": None}
+        for name, variant in variants_in(folder).items():
+            packages[name] = package_of(variant, WORK / "variants" / name)
+            self.part("kernels", VARIANTS["kernels"], label=f"kernels of {name}", package=packages[name])
+        for number in range(ROUNDS):
+            for name, package in packages.items():
+                label = f"{TIMES_OF}{name or 'the checkout'}, {number + 1}"
+                self.part("times", VARIANTS["times"], label=label, package=package)
 
     def tool(self, name: str, most: float) -> None:
         """A small run under a tool of compute-sanitizer."""
@@ -107,7 +138,7 @@ class Check:
         return {
             "device": o.device,
             "quick": o.quick,
-            "pycuda": self._pycuda,
+            "sites": self._sites,
             "bundle": bundle,
             "seconds": seconds,
             "out": str(out),
@@ -117,7 +148,8 @@ class Check:
         """Keep a result, print it in a line, and write all results so far."""
         self.found[name] = result | {"seconds": round(time.monotonic() - start, 1)}
         why = str(result.get("why", "")).strip().rpartition("\n")[2]
-        print(f"{name:<10} {result['status']:<8} {self.found[name]['seconds']:6.1f} s  {why}", flush=True)
+        seconds = self.found[name]["seconds"]
+        print(f"{name:<10} {result['status']:<8} {seconds:6.1f} s  {why[-LINE:]}", flush=True)
         facts = {"device": self._options.device, "quick": self._options.quick, "driver": driver_version()}
         self._whole = {"facts": facts, "parts": self.found}
         (self.folder / "gpu.json").write_text(json.dumps(self._whole, indent=1) + "\n")
@@ -129,11 +161,18 @@ class Check:
         return text
 
 
-def _run(command: list[str], out: Path, seconds: float) -> Result:
+def _run(command: list[str], out: Path, seconds: float, package: Path | None = None) -> Result:
     """What the part wrote; failed if it wrote nothing, was too slow or its tool found something."""
+    path = os.pathsep.join(filter(None, (str(package or ""), os.environ.get("PYTHONPATH"))))
     try:
         done = subprocess.run(
-            command, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=seconds
+            command,
+            check=False,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=seconds,
+            env=os.environ | {"PYTHONPATH": path},
         )
     except subprocess.TimeoutExpired:
         return {"status": "failed", "why": f"took longer than {seconds:.0f} s"}
@@ -156,6 +195,8 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--pycuda", type=Path, help="wheel, sdist, or a folder with one")
+    parser.add_argument("--wheels", type=Path, help="folder of other wheels, whole or in pieces (wheels.py)")
+    parser.add_argument("--variants", type=Path, help="folder with a subfolder of changed kernels each")
     parser.add_argument(
         "-o", "--output", type=Path, default=WORK / "result", help="folder of gpu.json and gpu.md"
     )
@@ -165,14 +206,24 @@ def main() -> int:
     )
     parser.add_argument("--minutes", type=float, default=8.0, help="end after this time (default 8)")
     parser.add_argument("--quick", action="store_true", help="small sizes, whose times mean nothing")
-    check = Check(parser.parse_args())
+    options = parser.parse_args()
+    if options.variants:
+        try:
+            variants_in(options.variants)
+        except (OSError, ValueError) as error:
+            parser.error(str(error))
+    check = Check(options)
     check.build()
+    if options.variants:
+        check.variants(options.variants)
     for name, most in PARTS.items():
         check.part(name, most)
         if name == "whole":
             for tool, seconds in TOOLS.items():
                 check.tool(tool, seconds)
-    print(f"\n{check.report()}\nin {check.folder}")
+    end = f"\nin {check.folder}\n{outcome(check.found)}"
+    room = PRINTED - len(end) - (LINE + 60) * len(check.found)  # a line has been printed for each part
+    print(f"\n{check.report()[:room]}{end}")
     return int(any(result["status"] == "failed" for result in check.found.values()))
 
 

@@ -24,7 +24,8 @@ from gpu.cpu_driver import CUBIN, CpuDriver, build_driver
 from gpu.reference import peaks
 from gpu.timing import time_kernels
 from gpu.whole import measure_whole
-from musc_edge.kernels.cubins import find_cubin
+from musc_edge.kernels import cubins
+from musc_edge.kernels.cuda_source import source_digest
 from musc_edge.kernels.pycuda_gpu import PycudaGpu
 from musc_edge.kernels.thread import GpuThread
 from musc_edge.tools.demo import read_scores
@@ -44,7 +45,7 @@ class Options:
 
     device: str
     quick: bool
-    pycuda: str
+    sites: list[str]
     bundle: str | None
     seconds: float
     out: str
@@ -57,20 +58,25 @@ class Options:
 @contextmanager
 def open_device(options: Options) -> Iterator[GpuThread]:
     """The GPU, or what stands for it, with the kernels loaded."""
+    source = Path(cubins.__file__).parent
     if options.device == "cpu-emulation":
-        library = build_library(WORK / "libmusc_cpu.so")
+        library = WORK / f"libmusc_cpu-{source_digest()[:16]}.so"
+        if not library.exists():
+            build_library(library, kernels=source)
         with GpuThread(lambda: EmulatedGpu(library, memory=4 << 30)) as device:
             yield device
         return
-    if options.pycuda:
-        sys.path.insert(0, options.pycuda)
+    sys.path[:0] = options.sites
     if options.device == "cpu-driver":
-        CpuDriver(build_driver(Path(options.pycuda), WORK)).set_up(memory=4 << 30)
+        CpuDriver(build_driver(Path(options.sites[0]), WORK, source)).set_up(memory=4 << 30)
     with GpuThread(PycudaGpu) as device:
         emulated = options.device == "cpu-driver"
-        device.run(lambda gpu: gpu.load(CUBIN if emulated else find_cubin(gpu.arch).code))
+        device.run(lambda gpu: gpu.load(CUBIN if emulated else cubins.find_cubin(gpu.arch).code))
         yield device
 
+
+REFUSED = "builds no engine for compute capability"
+"""Words of a library of TensorRT that does not know this kind of GPU (export/engine_builder.py)."""
 
 # ---- parts -----------------------------------------------------------------------------------------
 
@@ -143,7 +149,12 @@ def tensorrt(options: Options) -> dict[str, Any]:
     if not modules:
         raise NotRunError("no TensorRT module is installed")
     bundle = require_bundle(options, modules[0])
-    built = run(options, "export", "engine", bundle)
+    try:
+        built = run(options, "export", "engine", bundle)
+    except RuntimeError as error:
+        if REFUSED in str(error):  # TensorRT-RTX is not for every GPU
+            raise NotRunError(str(error)) from None
+        raise
     return {"modules": modules, "built": built, **run_vit(options, bundle, "tensorrt")}
 
 
@@ -195,7 +206,7 @@ def compare_paths(options: Options, bundle: str, backend: str) -> dict[str, floa
 def run(options: Options, tool: str, *arguments: str) -> str:
     """What a command of musc-edge prints; RuntimeError if it fails."""
     code = f"from musc_edge.tools.{tool} import main; raise SystemExit(main())"
-    path = os.pathsep.join(filter(None, (options.pycuda, os.environ.get("PYTHONPATH"))))
+    path = os.pathsep.join(filter(None, (*options.sites, os.environ.get("PYTHONPATH"))))
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments],
         check=False,

@@ -44,6 +44,12 @@ def install_pycuda(source: Path | None, folder: Path) -> Path:
     return site
 
 
+def install_wheels(wheels: list[Path], site: Path) -> Path:
+    """Put wheels, without what they need, into the folder ``site``, and return it."""
+    _pip("install", "--no-deps", "--no-index", "--upgrade", "--target", str(site), *map(str, wheels))
+    return site
+
+
 def _package(source: Path | None, folder: Path) -> Path:
     """The wheel or sdist."""
     if source is None:

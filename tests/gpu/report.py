@@ -6,6 +6,8 @@ from statistics import median
 from typing import Any
 
 Found = dict[str, Any]
+TIMES_OF = "times of "
+"""What the labels of timed variants begin with; a name and the number of the round follow."""
 
 
 def markdown(whole: Found) -> str:
@@ -17,7 +19,18 @@ def markdown(whole: Found) -> str:
         lines += _kernels(results["times"]["rows"], results.get("limits"))
     if "whole" in results:
         lines += _whole(results["whole"], results.get("limits"))
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *_variants(results)]) + "\n"
+
+
+def outcome(parts: Found) -> str:
+    """What failed and why, what was not run, and a last line with how many parts are well."""
+    lines = []
+    for status, most in (("not run", 200), ("failed", 1500)):
+        for name, part in parts.items():
+            if part["status"] == status:
+                lines.append(f"{status}: {name}: {part.get('why', '').strip()[-most:]}")
+    well = sum(part["status"] == "ok" for part in parts.values())
+    return "\n".join([*lines, f"{well} of {len(parts)} parts are well."])
 
 
 def _head(facts: Found, results: Found) -> list[str]:
@@ -70,6 +83,33 @@ def _kernels(rows: list[Found], limits: Found | None) -> list[str]:
         "FLOP and bytes are the least that the result takes; the share is of the nearer peak.",
         "",
     ]
+
+
+def _variants(results: Found) -> list[str]:
+    """The times of variants of the kernels, by those of the checkout that were taken in turn with them."""
+    taken: dict[str, dict[str, list[float]]] = {}
+    for label, result in results.items():
+        if label.startswith(TIMES_OF):
+            of = taken.setdefault(label.removeprefix(TIMES_OF).rpartition(",")[0], {})
+            for row in result["rows"]:
+                of.setdefault(f"{row['kernel']}, {row['size']}", []).append(median(row["seconds"]))
+    if not taken:
+        return []
+    base, *others = taken
+    lines = [f"Variants of the kernels, by the time of {base}; each round's ratio:", ""]
+    lines += [f"| kernel | {base}, ms | {' | '.join(others)} |", "|---|---|" + "---|" * len(others)]
+    for kernel, seconds in taken[base].items():
+        cells = [_ratios(taken[name].get(kernel, []), seconds) for name in others]
+        lines.append(f"| {kernel} | {_milliseconds(seconds)} | {' | '.join(cells)} |")
+    return [*lines, ""]
+
+
+def _ratios(seconds: list[float], base: list[float]) -> str:
+    return ", ".join(f"{mine / others:.3f}" for mine, others in zip(seconds, base, strict=False)) or "-"
+
+
+def _milliseconds(seconds: list[float]) -> str:
+    return ", ".join(f"{1e3 * s:.3f}" for s in seconds)
 
 
 def _whole(found: Found, limits: Found | None) -> list[str]:

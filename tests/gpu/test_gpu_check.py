@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import math
+import os
+import random
 import shutil
 import sys
 from argparse import Namespace
@@ -11,16 +15,24 @@ from typing import Any
 
 import pytest
 
-from gpu import gpu_check, parts
+from gpu import gpu_check, parts, variants, wheels
 from gpu.reference import choose_portion
-from gpu.report import markdown
+from gpu.report import markdown, outcome
+from musc_edge.export import engine_builder
+from support.places import ROOT
 
 
 @pytest.fixture
 def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> gpu_check.Check:
     monkeypatch.setattr(gpu_check, "WORK", tmp_path / "work")
     options = Namespace(
-        device="cpu-emulation", quick=True, pycuda=None, bundle=None, minutes=1.0, output=tmp_path / "out"
+        device="cpu-emulation",
+        quick=True,
+        pycuda=None,
+        wheels=None,
+        bundle=None,
+        minutes=1.0,
+        output=tmp_path / "out",
     )
     return gpu_check.Check(options)
 
@@ -127,12 +139,109 @@ def test_shares_are_of_the_nearer_peak() -> None:
 
 @pytest.mark.slow
 def test_commands_of_musc_edge_are_run_and_their_failures_told(tmp_path: Path) -> None:
-    options = parts.Options("cuda", True, "", None, 1.0, "")
+    options = parts.Options("cuda", True, [], None, 1.0, "")
     assert "musc-export" in parts.run(options, "export", "--version")
     with pytest.raises(RuntimeError, match="verify answered 4: "):
         parts.run_vit(options, str(tmp_path / "none"), "cpu")
     with pytest.raises(parts.NotRunError, match="no bundle was given"):
         parts.require_bundle(options, "TensorRT")
+
+
+def test_a_gpu_that_tensorrt_does_not_know_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> str:
+        raise RuntimeError(f"engine answered 5: TensorRT-RTX 1.7 {parts.REFUSED} 9.0; expected of 7.5")
+
+    monkeypatch.setattr(parts, "find_spec", lambda name: name == "tensorrt_rtx" or None)
+    monkeypatch.setattr(parts, "run", refuse)
+    options = parts.Options("cuda", True, [], "bundle", 1.0, "")
+    with pytest.raises(parts.NotRunError, match=r"compute capability 9\.0"):
+        parts.tensorrt(options)
+    assert parts.REFUSED in inspect.getsource(engine_builder)
+
+
+def test_a_variant_has_its_files_and_all_others_of_the_checkout(tmp_path: Path) -> None:
+    given = tmp_path / "given" / "odd"
+    given.mkdir(parents=True)
+    (given / "gram.cuh").write_text("// changed\n")
+    assert variants.variants_in(tmp_path / "given") == {"odd": given}
+    package = variants.package_of(given, tmp_path / "work") / "musc_edge"
+    assert (package / "kernels" / "gram.cuh").read_text() == "// changed\n"
+    assert (package / "kernels" / "pool.cuh").read_bytes() == (ROOT / "kernels" / "pool.cuh").read_bytes()
+    assert (package / "runtime" / "pipeline.py").is_file()
+    (given / "gram.cu").write_text("")
+    with pytest.raises(ValueError, match=r"variant odd has gram\.cu: expected files that are in kernels/"):
+        variants.variants_in(tmp_path / "given")
+    with pytest.raises(ValueError, match="no subfolders"):
+        variants.variants_in(given)
+
+
+def test_variants_are_compared_round_by_round() -> None:
+    def part(seconds: float) -> dict[str, Any]:
+        row = {"kernel": "gram_min", "size": "P=1", "seconds": [seconds], "flop": 0, "bytes": 0}
+        return {"status": "ok", "seconds": 1, "result": {"rows": [row]}}
+
+    found = {
+        "times of the checkout, 1": part(0.002),
+        "times of odd, 1": part(0.001),
+        "times of the checkout, 2": part(0.004),
+        "times of odd, 2": part(0.003),
+    }
+    text = markdown({"facts": {"device": "cuda", "quick": False, "driver": ""}, "parts": found})
+    assert "| gram_min, P=1 | 2.000, 4.000 | 0.500, 0.750 |" in text
+
+
+@pytest.mark.slow
+def test_a_variant_is_checked_and_timed(
+    check: gpu_check.Check, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is its own kernels that are checked: one that gives wrong numbers fails."""
+    path = str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path))
+    monkeypatch.setattr(gpu_check, "ROUNDS", 1)
+    check._end = math.inf
+    source, old = (ROOT / "kernels" / "gram.cuh").read_text(), "INFINITY_BITS;  // 256"
+    assert old in source
+    (tmp_path / "given" / "wrong").mkdir(parents=True)
+    (tmp_path / "given" / "wrong" / "gram.cuh").write_text(source.replace(old, "1;  // 256"))
+    check.variants(tmp_path / "given")
+    assert [(name, part["status"]) for name, part in check.found.items()] == [
+        ("kernels of wrong", "failed"),
+        ("times of the checkout, 1", "ok"),
+        ("times of wrong, 1", "ok"),
+    ]
+    assert "WrongNumberError: a squared distance is off" in check.found["kernels of wrong"]["why"]
+
+
+def test_wheels_travel_in_pieces(tmp_path: Path) -> None:
+    wheel = tmp_path / "some-1-py3-none-any.whl"
+    wheel.write_bytes(random.Random(0).randbytes(10_000))
+    pieces = wheels.pack(wheel, tmp_path / "packed", most=4_000)
+    assert [len(piece.read_bytes()) <= 4_000 for piece in pieces] == [True] * 3
+    (found,) = wheels.wheels_in(tmp_path / "packed", tmp_path / "whole")
+    assert (found.name, found.read_bytes()) == (wheel.name, wheel.read_bytes())
+    assert [path.name for path in found.parent.iterdir()] == [wheel.name]
+    pieces[-1].unlink()
+    with pytest.raises(ValueError, match="the last is missing"):
+        wheels.wheels_in(tmp_path / "packed", tmp_path / "whole")
+    pieces[0].unlink()
+    with pytest.raises(ValueError, match=r"pieces of some-1-py3-none-any\.whl are missing"):
+        wheels.wheels_in(tmp_path / "packed", tmp_path / "whole")
+    pieces[1].unlink()
+    with pytest.raises(ValueError, match="has no wheel"):
+        wheels.wheels_in(tmp_path / "packed", tmp_path / "whole")
+
+
+def test_failures_are_told_last() -> None:
+    found = {
+        "kernels": {"status": "failed", "why": "x" * 5000 + "the end"},
+        "scorer": {"status": "ok"},
+        "tensorrt": {"status": "not run", "why": "no module"},
+    }
+    *_, failure, last = outcome(found).splitlines()
+    assert failure.startswith("failed: kernels: xxx")
+    assert failure.endswith("the end")
+    assert len(failure) < 2000
+    assert last == "1 of 3 parts are well."
 
 
 def test_every_part_has_its_time() -> None:
