@@ -51,6 +51,7 @@ _PUBLIC = {
     "WebhookReceiver": "runtime.line.webhook",
     "Tls": "runtime.line.tls",
     "ScoreSettings": "runtime.settings",
+    "settings_for": "runtime.scoring.presets",
     "Resources": "runtime.settings",
     "ReadOptions": "runtime.images.survey",
     "OutputOptions": "runtime.results.image_files",
@@ -103,6 +104,7 @@ __all__ = [  # noqa: RUF022 - in the order of the API page
     "WebhookReceiver",
     "Tls",
     "ScoreSettings",
+    "settings_for",
     "Resources",
     "ReadOptions",
     "OutputOptions",
@@ -156,6 +158,7 @@ if TYPE_CHECKING:
     from .runtime.run import Watch
     from .runtime.scoring.anomaly_map import upsample
     from .runtime.scoring.mutual import mutual_scores
+    from .runtime.scoring.presets import settings_for
     from .runtime.scoring.rescore import rescore
     from .runtime.settings import Resources, ScoreSettings
     from .runtime.types import Bundle, LotImage

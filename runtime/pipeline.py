@@ -19,20 +19,20 @@ from .images.same_files import same_files
 from .images.survey import DEFAULT_READING, ReadOptions, Survey, gray
 from .results.image_files import NO_FILES, OutputOptions
 from .results.lot_result import LotResult
-from .run import Features, Run, Watch, require_enough, survey_files
+from .run import Features, Run, Watch, opened, require_enough, survey_files
 from .scoring.anomaly_map import raw_scores
 from .scoring.cautions import bundle_cautions, cautions, copy_caution
 from .scoring.copies import find_copies
 from .scoring.rescore import in_distance_units, rescore
 from .scoring.same_shot import SameShot
-from .settings import ANYTHING, PAPER, Resources, ScoreSettings
+from .settings import ANYTHING, DEFAULT, Resources, ScoreSettings
 from .types import Array, Bundle, Copies, LotImage, PreprocessSpec
 
 
 def score_lot(
     lot: str | os.PathLike[str] | Sequence[LotImage],
     bundle: str | os.PathLike[str] | Bundle,
-    settings: ScoreSettings = PAPER,
+    settings: ScoreSettings | str = DEFAULT,
     resources: Resources = ANYTHING,
     *,
     reading: ReadOptions = DEFAULT_READING,
@@ -46,7 +46,7 @@ def score_lot(
     ----------
     lot : a folder, which is searched with its subfolders, or the images themselves (``list_lot``).
     bundle : the bundle's folder, or what ``open_bundle`` returned.
-    settings : the method's parameters; the paper's by default.
+    settings : the method's parameters, or the name of a preset: "paper" or "default" (``settings_for``).
     resources : what runs the work, and how much of the machine it may use; all by default.
     reading : how files become images; the bit depth is found from the lot by default.
     keep : folder for finished work, from which the same call continues after an interruption.
@@ -61,6 +61,7 @@ def score_lot(
     OutputError : scratch files or kept work cannot be written, or ``keep`` holds other work.
     """
     watch = watch or Watch()
+    bundle, settings = opened(bundle, settings, watch)
     survey = survey_files(lot, resources, reading, watch)
     require_enough(len(survey.images), survey.skipped, settings)
     with Run(bundle, settings, resources, watch, outputs) as run:

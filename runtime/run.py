@@ -36,6 +36,7 @@ from .scorers import open_scorer
 from .scoring.interval import smallest_lot
 from .scoring.method import Method
 from .scoring.plan import HostNeeds
+from .scoring.presets import settings_for
 from .scoring.protocols import MutualScorer
 from .settings import ANYTHING, PAPER, Resources, ScoreSettings
 from .store.checkpoint import Checkpoint
@@ -371,6 +372,18 @@ class Run:
         kept = Checkpoint(folder, features, scoring)
         self._stack.callback(kept.close)
         return kept
+
+
+def opened(
+    bundle: str | os.PathLike[str] | Bundle, settings: ScoreSettings | str, watch: Watch
+) -> tuple[Bundle, ScoreSettings]:
+    """Open a bundle, unless it is, and resolve the settings for it, if they are given as a preset's name."""
+    with watch.timer.stage("open"):
+        if not isinstance(bundle, Bundle):
+            bundle = open_bundle(bundle)
+        if isinstance(settings, str):
+            settings = settings_for(bundle.manifest, settings)
+        return bundle, settings
 
 
 def survey_files(

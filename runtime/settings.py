@@ -5,8 +5,9 @@ Each default stands here once.  Nothing heavy is imported, so that a command lin
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from .errors import LotError
 from .memory import default_budget
@@ -15,13 +16,26 @@ from .parallel import cores
 AUTO = "auto"
 """The best that works here: of backends and of scorers."""
 
+DEFAULT = "default"
+METHODS = {"paper": "the authors' choices", DEFAULT: "the paper's, unless measurements speak for others"}
+"""The presets of the method by name, with what each is in a few words (scoring/presets.py)."""
+
 MAX_DEGREE = 999
 """Largest side of a neighborhood: far beyond any grid of patches."""
 
 
 @dataclass(frozen=True)
+class Choice:
+    """A setting that was chosen for a user who did not give it: the field, its value, and why."""
+
+    option: str
+    value: Any
+    why: str
+
+
+@dataclass(frozen=True)
 class ScoreSettings:
-    """The method's parameters, those of the paper by default.
+    """The method's parameters, those of the paper by default; ``settings_for`` makes them by a preset.
 
     Attributes
     ----------
@@ -33,6 +47,8 @@ class ScoreSettings:
         Window sizes k of the rescoring, the image itself counted (RsCIN; paper, section 3.4).
     group_size : int, optional
         Number of other images that score an image; all of them by default, as in the paper.
+    chosen : tuple of Choice
+        What a preset chose and why, for results to say; empty for settings that were written out.
 
     Raises
     ------
@@ -44,6 +60,7 @@ class ScoreSettings:
     interval: tuple[float, float] = (0.0, 0.3)
     neighbors: tuple[int, ...] = (1, 2, 3)
     group_size: int | None = None
+    chosen: tuple[Choice, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         if min(self.neighbors, default=0) < 1:

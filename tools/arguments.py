@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from .._numbers import counted
-from ..runtime.settings import MAX_DEGREE
+from ..runtime.settings import AUTO, MAX_DEGREE
 from .usage import UsageError
 
 MAX_THREADS, MAX_BATCH, MAX_IMAGES = 256, 1024, 10**7
@@ -61,6 +61,11 @@ def degrees(text: str) -> tuple[int, ...]:
             f"{text!r}: expected different odd numbers from 1 to {MAX_DEGREE} such as 1,3,5"
         )
     return values
+
+
+def degrees_or_auto(text: str) -> tuple[int, ...] | str:
+    """Parse aggregation degrees, or 'auto'."""
+    return text if text == AUTO else degrees(text)
 
 
 def neighbors(text: str) -> tuple[int, ...]:

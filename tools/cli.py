@@ -10,14 +10,18 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
 
 from .._version import __version__
 from ..runtime.errors import MuscEdgeError
 from ..runtime.limits import limit_reached, require_files, require_threads, too_little_memory
 from ..runtime.parallel import cores, has_abandoned
-from ..runtime.settings import ANYTHING, AUTO, PAPER, Resources, ScoreSettings
+from ..runtime.settings import ANYTHING, AUTO, DEFAULT, METHODS, Resources, ScoreSettings
 from . import arguments
 from .usage import Parser
+
+if TYPE_CHECKING:
+    from ..runtime.types import Manifest
 
 INTERRUPTED = 130
 EXIT_CODES = {
@@ -35,6 +39,8 @@ EXIT_CODES = {
 }
 """What each exit code means, in every command."""
 Say = Callable[[str], None]
+_METHOD = ("degrees", "interval", "neighbors", "group_size")
+"""Options that are fields of ScoreSettings, and go before what the preset has."""
 _HELD_BACK = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -61,16 +67,25 @@ def add_common(
 
 def add_scoring(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     """Add the options of the method, as a group to which more can be added."""
-    group = parser.add_argument_group("method")
+    group = parser.add_argument_group("method", "one word chooses all; what is given by itself goes before")
     add = group.add_argument
-    add("--degrees", type=arguments.degrees, default=PAPER.degrees, metavar="R,R,...",
-        help="sides of the neighborhoods, odd (default: 1,3,5)")  # fmt: skip
-    add("--interval", type=arguments.interval, default=PAPER.interval, metavar="LO,HI",
+    add_method(group)
+    add("--interval", type=arguments.interval, metavar="LO,HI",
         help="part of the sorted distances that is averaged (default: 0,0.3)")  # fmt: skip
     add("--group-size", type=arguments.positive, metavar="M",
         help="score each image by M others, a fixed random choice, instead of by all others: time grows "
         "with N*M, not N*N")  # fmt: skip
     return group
+
+
+def add_method(group: argparse._ArgumentGroup) -> None:
+    """Add the presets of the method, and the degrees."""
+    each = "; ".join(f"{name}: {what}" for name, what in METHODS.items())
+    group.add_argument("--method", choices=tuple(METHODS),
+        help=f"{each} (default: {DEFAULT})")  # fmt: skip
+    group.add_argument("--degrees", type=arguments.degrees_or_auto, metavar="R,R,...|auto",
+        help="sides of the neighborhoods, odd, such as 1,3,5; auto: by the bundle's grid (default: as "
+        "--method has it)")  # fmt: skip
 
 
 def add_resources(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
@@ -102,10 +117,16 @@ def add_alpha(parser: argparse.ArgumentParser) -> None:
         help="false-alarm rate: at most this share of good images is rejected (default: 0.05)")  # fmt: skip
 
 
-def score_settings(args: argparse.Namespace) -> ScoreSettings:
-    """Make settings from the options of ``add_scoring``."""
-    neighbors = getattr(args, "neighbors", PAPER.neighbors)
-    return ScoreSettings(args.degrees, args.interval, neighbors, args.group_size)
+def score_settings(args: argparse.Namespace, manifest: Manifest) -> ScoreSettings:
+    """Make settings for a bundle from the options of ``add_scoring``, or of ``add_method`` alone."""
+    from ..runtime.scoring.presets import settings_for
+
+    given = {name: getattr(args, name, None) for name in _METHOD}
+    return settings_for(
+        manifest,
+        args.method or DEFAULT,
+        **{name: value for name, value in given.items() if value is not None},
+    )
 
 
 def resources(args: argparse.Namespace) -> Resources:

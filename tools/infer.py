@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .._numbers import counted
-from ..runtime.settings import PAPER
 from . import arguments, cli
 from .verdict_options import FLAGGED_EXIT, add_verdicts, failed, rule_of
 
@@ -60,7 +59,7 @@ def add_parser(commands: Any) -> None:
         help="score the files of this list instead of searching LOT_DIR: names relative to it, one a line "
         "(or each ended by a NUL, as by find -print0); - for standard input")  # fmt: skip
     method = cli.add_scoring(parser)
-    method.add_argument("--neighbors", type=arguments.neighbors, default=PAPER.neighbors, metavar="K,K,...",
+    method.add_argument("--neighbors", type=arguments.neighbors, metavar="K,K,...",
         help="window sizes of the rescoring, the image itself counted (default: 1,2,3)")  # fmt: skip
     reading = parser.add_argument_group("images")
     add = reading.add_argument
@@ -173,9 +172,10 @@ def _score(
     from ..runtime.results.write import combine
     from ..runtime.scoring.interval import smallest_lot
 
+    settings = cli.score_settings(args, bundle.manifest)
     if args.group_by is None:
         return [_score_one(args, root, images, bundle, folder, "", kept, rule)], []
-    groups, least = group_by_folder(images), smallest_lot(args.interval)
+    groups, least = group_by_folder(images), smallest_lot(settings.interval)
     require_a_group(groups, least)
     scored, failed, errors = [], [], []
     for number, (name, members) in enumerate(groups.items(), 1):
@@ -211,7 +211,8 @@ def _require_alike(rule: Rule | None, bundle: Bundle, args: argparse.Namespace) 
     from ..runtime.verdict.judged_lot import ThresholdFrom
 
     if isinstance(rule, ThresholdFrom):
-        rule.lot.require_alike(bundle.digest, args.degrees, args.interval)
+        settings = cli.score_settings(args, bundle.manifest)
+        rule.lot.require_alike(bundle.digest, settings.degrees, settings.interval)
 
 
 def _read_list(args: argparse.Namespace) -> list[str]:
@@ -279,7 +280,7 @@ def _score_one(
     result = score_lot(
         images,
         bundle,
-        cli.score_settings(args),
+        cli.score_settings(args, bundle.manifest),
         replace(cli.resources(args), scratch=folder),
         reading=_reading(args),
         keep=kept / (Path(subfolder).name or "lot") if kept else None,

@@ -40,12 +40,12 @@ def _plan(args: argparse.Namespace) -> int:
     from ..runtime.run import Run
     from ..runtime.scoring.method import Method
     from ..runtime.vit.bundle import find_bundle, open_bundle
-    from .summary import forecast_json, forecast_text
+    from .summary import forecast_json, forecast_text, method_lines
 
     if isinstance(args.images, Path):
         args.images = len(list_lot(args.images))
     bundle = open_bundle(find_bundle(args.bundle))
-    settings = cli.score_settings(args)
+    settings = cli.score_settings(args, bundle.manifest)
     Method.of(bundle.manifest.grid, settings).judges(args.images)
     if args.devices:
         return _show_device_plans(args, bundle, settings)
@@ -53,7 +53,10 @@ def _plan(args: argparse.Namespace) -> int:
         found = run.forecast(args.images, run.plan(args.images, keep=args.resume))
         for note in run.notes:
             cli.show_error(note)
-    cli.show(forecast_json(found) if args.json else forecast_text(found))
+    if args.json:
+        cli.show(forecast_json(found))
+    else:
+        cli.show("\n".join([forecast_text(found), *method_lines(settings)]))
     return 0
 
 

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..runtime.settings import PAPER
 from . import arguments, cli
 
 if TYPE_CHECKING:
@@ -54,9 +53,8 @@ def add_parser(commands: Any) -> None:
         "1)")  # fmt: skip
     add("--precision", choices=("float32", "float16"), help="of the files (default: float32)")
     method = parser.add_argument_group("method")
-    add = method.add_argument
-    add("--degrees", type=arguments.degrees, metavar="R,R,...", help="as for infer")
-    add("--interval", type=arguments.interval, metavar="LO,HI", help="as for infer")
+    cli.add_method(method)
+    method.add_argument("--interval", type=arguments.interval, metavar="LO,HI", help="as for infer")
     cli.add_resources(parser)
     cli.add_common(parser, 4, 5, 6, 7)
     parser.set_defaults(run=_reference, usage_error=parser.error)
@@ -77,12 +75,13 @@ def _reference(args: argparse.Namespace) -> int:
     from ..runtime.reference.make import make_reference
     from ..runtime.results.output import require_apart
     from ..runtime.run import Watch
-    from ..runtime.settings import ScoreSettings
     from ..runtime.vit.bundle import find_bundle, open_bundle
     from .progress import ProgressLine
     from .reference_text import reference_json, reference_text
 
-    fixed = [name for name in ("degrees", "interval", "patches", "precision") if getattr(args, name)]
+    fixed = [
+        name for name in ("method", "degrees", "interval", "patches", "precision") if getattr(args, name)
+    ]
     if args.add and fixed:
         args.usage_error(f"--{fixed[0]} has no meaning with --add: the earlier reference's holds")
     if args.calibrate and args.hold_out:
@@ -99,7 +98,7 @@ def _reference(args: argparse.Namespace) -> int:
         images,
         bundle,
         out,
-        ScoreSettings(args.degrees or PAPER.degrees, args.interval or PAPER.interval),
+        cli.score_settings(args, bundle.manifest),
         cli.resources(args),
         options=_options(args),
         calibrate=args.calibrate,

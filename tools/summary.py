@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import textwrap
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from ..runtime.results.text import printable, ranking
 from ..runtime.results.verdict_text import verdict_lines
 from ..runtime.results.write import CONTACT_SHEET, REPORT, SCORES, plan_facts
 from ..runtime.scoring.cautions import RANDOM
+from ..runtime.settings import ScoreSettings
 from ..runtime.types import Bundle, DevicePlan
 from ..runtime.vit.bundle import open_kernels
 from ..runtime.vit.engines import BrokenEngine, Engine, list_engines
@@ -68,6 +70,7 @@ def summary_text(
     lines += ["", f"scores         {out / SCORES}", f"contact sheet  {out / sheet}"]
     if (out / REPORT).exists():
         lines.append(f"report         {out / REPORT}")
+    lines += method_lines(scored[0].result.run.settings)
     lines.append(_time_line(scored))
     return "\n".join(lines)
 
@@ -173,6 +176,21 @@ def device_plan_text(plan: DevicePlan, images: int) -> str:
     if panels > 1:
         how = f"{panels} panels of {plan.panel} images, pairs compared {plan.comparisons:.2f} times"
     return f"{size_text(plan.memory_bytes)} ({parts}); tokens {tokens}, {how}"
+
+
+def method_lines(settings: ScoreSettings) -> list[str]:
+    """Format the preset and what it chose, with the reasons; nothing for settings that were written out."""
+    choices = {choice.option: choice for choice in settings.chosen}
+    method = choices.pop("method", None)
+    if method is None:
+        return []
+    said = [f"{each.option.replace('_', ' ')} {_value(each.value)} ({each.why})" for each in choices.values()]
+    text = "; ".join([f"{method.value} ({method.why})", *said])
+    return textwrap.wrap(text, 110, initial_indent="method         ", subsequent_indent=" " * 15)
+
+
+def _value(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def forecast_json(forecast: Forecast) -> str:

@@ -23,11 +23,11 @@ from ..errors import LotError
 from ..images.survey import DEFAULT_READING, ReadOptions
 from ..results.heatmap import lot_scale
 from ..results.output import new_folder
-from ..run import Run, Watch, require_enough, survey_files
+from ..run import Run, Watch, opened, require_enough, survey_files
 from ..scoring.anomaly_map import raw_scores
 from ..scoring.blas import one_thread_per_product
 from ..scoring.row import RowScorer
-from ..settings import ANYTHING, PAPER, Resources, ScoreSettings
+from ..settings import ANYTHING, DEFAULT, Resources, ScoreSettings
 from ..types import Bundle, FloatArray, LotImage
 from .bank_files import write_bank
 from .choose import held_out
@@ -109,7 +109,7 @@ def make_reference(
     lot: str | os.PathLike[str] | Sequence[LotImage],
     bundle: str | os.PathLike[str] | Bundle,
     out: str | os.PathLike[str],
-    settings: ScoreSettings = PAPER,
+    settings: ScoreSettings | str = DEFAULT,
     resources: Resources = ANYTHING,
     *,
     options: ReferenceOptions = EVERYTHING,
@@ -127,8 +127,8 @@ def make_reference(
         part.
     bundle : the bundle's folder, or what ``open_bundle`` returned.
     out : the reference's folder, which is made.
-    settings : the method's parameters, the paper's by default; ``neighbors`` and ``group_size`` have no
-        meaning.
+    settings : the method's parameters, or the name of a preset as for ``score_lot``; ``neighbors`` and
+        ``group_size`` have no meaning.
     resources : what runs the work, and how much of the machine it may use.
     options : what is kept, and what is held out.
     calibrate : another lot, of good images, to calibrate by; then none of ``lot`` is held out.
@@ -151,6 +151,7 @@ def make_reference(
     OutputError : ``out`` cannot be written.
     """
     watch = watch or Watch()
+    bundle, settings = opened(bundle, settings, watch)
     earlier = open_reference(base) if isinstance(base, str | os.PathLike) else base
     if earlier:
         m = earlier.manifest

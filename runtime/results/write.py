@@ -148,6 +148,8 @@ def _regions(result: LotScores, written: Written) -> Iterator[tuple[str, list[Re
 def describe(result: LotScores, root: Path, options: OutputOptions) -> dict[str, Any]:
     """The content of lot.json: how the scores came about, and what was left out."""
     manifest = result.run.bundle.manifest
+    settings = asdict(result.run.settings)
+    chosen = settings.pop("chosen")
     return {
         "lot": str(root),
         "time": result.run.time,
@@ -159,8 +161,9 @@ def describe(result: LotScores, root: Path, options: OutputOptions) -> dict[str,
         "copies": [asdict(group) for group in result.copies],
         "verdicts": result.judgement.facts() if result.judgement else None,
         "image_sizes": _sizes(result),
+        "chosen": chosen,
         "settings": {
-            **asdict(result.run.settings),
+            **settings,
             "bit_depth": result.survey.bit_depth,
             "max_pixels": result.survey.max_pixels,
             "background": BACKGROUND,

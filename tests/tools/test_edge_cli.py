@@ -118,7 +118,7 @@ def test_golden_lot_of_60_solar_cells(
     folder.mkdir()
     for name in golden["files"]:
         shutil.copy(solar_cells / name, folder)
-    run = infer(folder, tmp_path / "out")
+    run = infer(folder, tmp_path / "out", "--method", "paper")
     assert run.returncode == 0, run.stderr
     names = [Path(name).name for name in golden["files"]]
     raw, rescored, score = (
@@ -190,6 +190,17 @@ def test_runs_budgets_and_batches_give_the_same_bytes(
         assert len({(out / name).read_bytes() for out in outs}) == 1, name
 
 
+def test_what_auto_chose_is_said_with_its_reason(lot: Path, infer_here: Any, tmp_path: Path) -> None:
+    run = infer_here(lot, tmp_path / "out", "--method", "paper", "--degrees", "auto", "--maps", "none")
+    assert run.returncode == 0, run.stderr
+    about = json.loads((tmp_path / "out/lot.json").read_text(encoding="utf-8"))
+    method, degrees = about["chosen"]
+    assert (method["option"], method["value"]) == ("method", "paper")
+    assert (degrees["option"], degrees["value"]) == ("degrees", about["settings"]["degrees"])
+    said = " ".join(run.stdout.split())
+    assert f"degrees {','.join(map(str, degrees['value']))} ({degrees['why']})" in said
+
+
 def test_options_reach_the_method(lot: Path, infer_here: Any, tmp_path: Path) -> None:
     options = ["--degrees", "3", "--interval", "0.1,0.5", "--neighbors", "1", "--maps", "pixel", "--json"]
     run = infer_here(lot, tmp_path / "out", *options)
@@ -197,6 +208,7 @@ def test_options_reach_the_method(lot: Path, infer_here: Any, tmp_path: Path) ->
     about = json.loads(run.stdout)
     expected = {"degrees": [3], "interval": [0.1, 0.5], "neighbors": [1], "maps": "pixel", "bit_depth": 8}
     assert expected.items() <= about["settings"].items()
+    assert [choice["option"] for choice in about["chosen"]] == ["method"]
     assert [r["score"] for r in about["ranked"]] == sorted(
         (r["score"] for r in about["ranked"]), reverse=True
     )

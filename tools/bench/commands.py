@@ -70,7 +70,7 @@ def _measure_lot(args: argparse.Namespace, report: Report) -> None:
     with tempfile.TemporaryDirectory(prefix="musc-bench-lot-") as folder:
         root = given or lot.synthetic_lot(Path(folder) / "lot", args.synthetic)
         images = list_lot(root)
-        job = lot.Job(root, bundle.root, cli.score_settings(args), cli.resources(args))
+        job = lot.Job(root, bundle.root, cli.score_settings(args, bundle.manifest), cli.resources(args))
         measured = lot.Measured()
         report.facts["warm_up_rounds"] = warm_up(lambda: lot.run_once(job))
         yardstick = peak.Yardstick(report.yardstick)

@@ -1,0 +1,56 @@
+"""Presets: one word to all settings, for each kind of bundle."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from musc_edge import LotError, ScoreSettings, settings_for
+from musc_edge.runtime.types import Manifest
+from support.lots import MANIFEST
+
+SMALL = replace(MANIFEST, backbone="DINOv2-S/14", grid=(16, 16))
+FINE = replace(SMALL, grid=(37, 37))
+CLIP = replace(SMALL, backbone="ViT-L-14-336", made_with={"open_clip": "2.32.0"})
+CLIP_OF_TIMM = replace(SMALL, backbone="vit_base_patch16_clip_224.openai")
+
+
+@pytest.mark.parametrize("manifest", [SMALL, FINE, CLIP, CLIP_OF_TIMM])
+def test_the_paper_is_the_paper_whatever_the_bundle(manifest: Manifest) -> None:
+    settings = settings_for(manifest, "paper")
+    assert settings == ScoreSettings()
+    assert (settings.degrees, settings.interval, settings.neighbors) == ((1, 3, 5), (0.0, 0.3), (1, 2, 3))
+
+
+@pytest.mark.parametrize("manifest", [FINE, CLIP, CLIP_OF_TIMM])
+def test_default_is_the_paper_where_nothing_else_was_measured(manifest: Manifest) -> None:
+    assert settings_for(manifest) == ScoreSettings()
+
+
+@pytest.mark.parametrize(
+    ("manifest", "degrees", "why"),
+    [
+        (SMALL, (1,), "16x16 patches"),
+        (FINE, (1, 3, 5), "37x37 patches"),
+        (CLIP, (1, 3, 5), "CLIP"),
+        (CLIP_OF_TIMM, (1, 3, 5), "CLIP"),
+    ],
+)
+def test_degrees_by_the_grid(manifest: Manifest, degrees: tuple[int, ...], why: str) -> None:
+    settings = settings_for(manifest, "paper", degrees="auto")
+    assert settings.degrees == degrees
+    (said,) = [choice for choice in settings.chosen if choice.option == "degrees"]
+    assert said.value == degrees
+    assert why in said.why
+
+
+def test_what_is_given_goes_before_the_preset() -> None:
+    given = settings_for(SMALL, "paper", degrees=(3,), interval=(0.1, 0.5), neighbors=(1,), group_size=9)
+    assert given == ScoreSettings((3,), (0.1, 0.5), (1,), 9)
+    assert [choice.option for choice in given.chosen] == ["method"]
+
+
+def test_an_unknown_preset_names_the_known_ones() -> None:
+    with pytest.raises(LotError, match=r"'best': expected one of paper, default"):
+        settings_for(SMALL, "best")
