@@ -27,7 +27,7 @@ class Forecast:
     Attributes
     ----------
     judges : number of other images that score each image.
-    pairs : pairs of images that are compared in each of ``layers``.
+    pairs : pairs of images that are compared in each of ``layers``; 0 by residual.
     reads : how often an image's tokens are read per layer.
     seconds : time to compare the pairs.
     scorer, vit : what compares the images, and what runs the ViT.

@@ -34,11 +34,13 @@ from .results.image_files import NO_FILES, OutputOptions, writing_bytes
 from .results.lot_scores import RunFacts
 from .scorers import open_scorer
 from .scoring.interval import smallest_lot
+from .scoring.judges import Judges
 from .scoring.method import Method
 from .scoring.plan import HostNeeds
 from .scoring.presets import settings_for
 from .scoring.protocols import MutualScorer
-from .settings import ANYTHING, PAPER, Resources, ScoreSettings
+from .scoring.residual import READS
+from .settings import ANYTHING, PAPER, RESIDUAL, Resources, ScoreSettings
 from .store.checkpoint import Checkpoint
 from .store.tables import require_room
 from .timing import StageTimer
@@ -254,13 +256,13 @@ class Run:
         # The ViT on the CPU shares the cores with the decoders; a GPU works beside them.
         read = reading / self.resources.workers
         each = vit + read if name == "cpu" else max(vit, read)
-        loads = judges.loads(plan.block, plan.blocks_in_memory) * plan.block
+        pairs, reads = self._comparing(judges, plan)
         return Forecast(
             images=images,
             judges=judges.count,
-            pairs=judges.pairs,
+            pairs=pairs,
             layers=shape[0],
-            reads=1 + loads / images,
+            reads=reads,
             seconds=self.scorer.seconds(shape, plan),
             plan=plan,
             scorer=self.scorer.kind,
@@ -270,6 +272,13 @@ class Run:
             write_seconds=writing,
             sheet_seconds=sheet_images(images, self.outputs.top) * reading,
         )
+
+    def _comparing(self, judges: Judges, plan: Plan) -> tuple[int, float]:
+        """How many pairs are compared in each layer, and how often its tokens are read."""
+        if self.settings.by == RESIDUAL:
+            return 0, READS
+        loads = judges.loads(plan.block, plan.blocks_in_memory) * plan.block
+        return judges.pairs, 1 + loads / judges.images
 
     # ---- the work --------------------------------------------------------------------------------
 
@@ -363,6 +372,7 @@ class Run:
             "musc-edge version": __version__,
         }
         scoring = {
+            "by": self.method.by,
             "degrees": self.method.degrees,
             "interval": self.method.interval,
             "group size": self.method.group_size,
@@ -405,8 +415,9 @@ def require_enough(images: int, skipped: Sequence[SkippedImage], settings: Score
         return
     reasons = "".join(f"\n  {s.name}: {s.status} ({s.reason})" for s in skipped[:10])
     unread = f"; {len(skipped)} could not be read:{reasons}" if skipped else ""
+    over = f"mutual scoring over the interval {settings.interval}"
     raise TooFewImagesError(
-        f"{too_few(images, 'image')}: mutual scoring over the interval {settings.interval} needs at "
+        f"{too_few(images, 'image')}: {'scoring by residual' if settings.by == RESIDUAL else over} needs at "
         f"least {least} that can be read{unread}",
         skipped,
     )

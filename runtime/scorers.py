@@ -16,7 +16,8 @@ from .scoring.image_pairs import best_filter
 from .scoring.method import Method
 from .scoring.mutual import CpuScorer
 from .scoring.protocols import MutualScorer
-from .settings import ANYTHING, AUTO, Resources
+from .scoring.residual import ResidualScorer
+from .settings import ANYTHING, AUTO, PAIRS, RESIDUAL, Resources
 
 
 def import_scorer(name: str) -> None:
@@ -39,8 +40,12 @@ def open_scorer(
     Raises
     ------
     DeviceError
-        If there is no such scorer, or it does not work here.
+        If there is no such scorer, it does not work here, or has no meaning by ``method.by``.
     """
+    require_meaning(method.by, resources)
+    if method.by == RESIDUAL:
+        yield ResidualScorer(method)
+        return
     name = resources.scorer
     with ExitStack() as stack:
         notes: list[str] = []
@@ -50,6 +55,17 @@ def open_scorer(
         else:
             kind, note = best_filter(name)
             yield CpuScorer(method, kind, resources.scratch, notes + ([note] if note else []))
+
+
+def require_meaning(by: str, resources: Resources) -> None:
+    """Raise DeviceError if ``resources`` say what compares the images, and ``by`` that none are compared."""
+    given = {"scorer": resources.scorer, "device memory": resources.device_memory}
+    for what, value in given.items():
+        if by == RESIDUAL and value not in (AUTO, None):
+            raise DeviceError(
+                f"{what} {value} has no meaning by {RESIDUAL}, where no images are compared: leave it out, "
+                f"or score by {PAIRS}."
+            )
 
 
 def open_gpu_for(name: str, bundle_root: Path | None, stack: ExitStack, notes: list[str]) -> GpuThread | None:

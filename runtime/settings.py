@@ -19,6 +19,8 @@ AUTO = "auto"
 DEFAULT = "default"
 METHODS = {"paper": "the authors' choices", DEFAULT: "the paper's, unless measurements speak for others"}
 """The presets of the method by name, with what each is in a few words (scoring/presets.py)."""
+PAIRS, RESIDUAL = "pairs", "residual"
+"""What a patch is scored by: pairs of images (paper), or what lies outside of what is common in the lot."""
 
 MAX_DEGREE = 999
 """Largest side of a neighborhood: far beyond any grid of patches."""
@@ -49,22 +51,41 @@ class ScoreSettings:
         Number of other images that score an image; all of them by default, as in the paper.
     chosen : tuple of Choice
         What a preset chose and why, for results to say; empty for settings that were written out.
+    by : {"pairs", "residual"}
+        What a patch is scored by: its distances to the other images (MSM), or the length of what lies outside
+        of the principal components of all patches of the lot, for which no images are compared: fast.
 
     Raises
     ------
     LotError
-        If a window size in ``neighbors`` is below 1.  ``score_lot`` checks the rest.
+        If a window size in ``neighbors`` is below 1, or ``by`` does not go with the others.  ``score_lot``
+        checks the rest.
     """
 
     degrees: tuple[int, ...] = (1, 3, 5)
     interval: tuple[float, float] = (0.0, 0.3)
     neighbors: tuple[int, ...] = (1, 2, 3)
     group_size: int | None = None
+    by: str = PAIRS
     chosen: tuple[Choice, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         if min(self.neighbors, default=0) < 1:
             raise LotError(f"neighbors {self.neighbors}: expected window sizes of 1 or more, such as 1,2,3.")
+        self._check_by()
+
+    def _check_by(self) -> None:
+        """Raise LotError if ``by`` is unknown, or settings have no meaning with it."""
+        if self.by not in (PAIRS, RESIDUAL):
+            raise LotError(f"by {self.by!r}: expected {PAIRS} or {RESIDUAL}.")
+        paper = {"interval": ScoreSettings.interval, "group size": ScoreSettings.group_size}
+        given = {"interval": self.interval, "group size": self.group_size}
+        for what, value in given.items():
+            if self.by == RESIDUAL and value != paper[what]:
+                raise LotError(
+                    f"{what} {value} has no meaning by {RESIDUAL}, where no images are compared: leave it "
+                    f"out, or score by {PAIRS}."
+                )
 
 
 PAPER = ScoreSettings()

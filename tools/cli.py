@@ -16,7 +16,7 @@ from .._version import __version__
 from ..runtime.errors import MuscEdgeError
 from ..runtime.limits import limit_reached, require_files, require_threads, too_little_memory
 from ..runtime.parallel import cores, has_abandoned
-from ..runtime.settings import ANYTHING, AUTO, DEFAULT, METHODS, Resources, ScoreSettings
+from ..runtime.settings import ANYTHING, AUTO, DEFAULT, METHODS, PAIRS, RESIDUAL, Resources, ScoreSettings
 from . import arguments
 from .usage import Parser
 
@@ -70,6 +70,10 @@ def add_scoring(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     group = parser.add_argument_group("method", "one word chooses all; what is given by itself goes before")
     add = group.add_argument
     add_method(group)
+    add("--score-by", choices=(PAIRS, RESIDUAL),
+        help="what a patch is scored by: its distances to the other images, or what lies outside of what is "
+        "common in the lot, without comparing images: fast, for large lots (default: as --method has "
+        "it)")  # fmt: skip
     add("--interval", type=arguments.interval, metavar="LO,HI",
         help="part of the sorted distances that is averaged (default: 0,0.3)")  # fmt: skip
     add("--group-size", type=arguments.positive, metavar="M",
@@ -122,6 +126,7 @@ def score_settings(args: argparse.Namespace, manifest: Manifest) -> ScoreSetting
     from ..runtime.scoring.presets import settings_for
 
     given = {name: getattr(args, name, None) for name in _METHOD}
+    given["by"] = getattr(args, "score_by", None)  # args.by is what a verdict judges by
     return settings_for(
         manifest,
         args.method or DEFAULT,

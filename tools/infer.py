@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .._numbers import counted
+from ..runtime.settings import PAIRS
 from . import arguments, cli
 from .verdict_options import FLAGGED_EXIT, add_verdicts, failed, rule_of
 
@@ -96,7 +97,7 @@ def _infer(args: argparse.Namespace) -> int:
     from ..runtime.images.listing import list_lot
     from ..runtime.results.output import new_folder, require_apart, resolve
     from ..runtime.results.write import LOT, NAMES
-    from ..runtime.scorers import import_scorer
+    from ..runtime.scorers import import_scorer, require_meaning
     from ..runtime.store.kept_folder import kept_beside, remove_kept
     from ..runtime.vit.bundle import find_bundle, open_bundle
     from ..runtime.vit.choose import import_libraries
@@ -113,13 +114,16 @@ def _infer(args: argparse.Namespace) -> int:
     names = _read_list(args) if args.list else None
     images = list_lot(root, out, include=args.include, exclude=args.exclude, names=names)
     bundle = open_bundle(find_bundle(args.bundle))
+    settings = cli.score_settings(args, bundle.manifest)
+    require_meaning(settings.by, cli.resources(args))
     _require_alike(rule, bundle, args)
     if not args.json:
         cli.show(f"{counted(len(images), 'image')} in {root}; {bundle.manifest.backbone}")
         _say_where(args, root, out, images)
     with cli.without_interrupts():
         import_libraries(args.backend)
-        import_scorer(args.scorer)
+        if settings.by == PAIRS:
+            import_scorer(args.scorer)
     cli.clean_up_on_sigterm()
     kept = kept_beside(resolve(out)) if args.resume else None
     try:
@@ -212,7 +216,7 @@ def _require_alike(rule: Rule | None, bundle: Bundle, args: argparse.Namespace) 
 
     if isinstance(rule, ThresholdFrom):
         settings = cli.score_settings(args, bundle.manifest)
-        rule.lot.require_alike(bundle.digest, settings.degrees, settings.interval)
+        rule.lot.require_alike(bundle.digest, settings.by, settings.degrees, settings.interval)
 
 
 def _read_list(args: argparse.Namespace) -> list[str]:
@@ -269,7 +273,9 @@ def _score_one(
     from .summary import Scored, forecast_text
 
     tell = None if args.json else cli.show
-    progress = ProgressLine(sys.stderr, _STAGES, tell)
+    settings = cli.score_settings(args, bundle.manifest)
+    stages = _STAGES if settings.by == PAIRS else {**_STAGES, "score": "scoring"}
+    progress = ProgressLine(sys.stderr, stages, tell)
 
     def announce(forecast: Forecast) -> None:
         if tell:
@@ -280,7 +286,7 @@ def _score_one(
     result = score_lot(
         images,
         bundle,
-        cli.score_settings(args, bundle.manifest),
+        settings,
         replace(cli.resources(args), scratch=folder),
         reading=_reading(args),
         keep=kept / (Path(subfolder).name or "lot") if kept else None,

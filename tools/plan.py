@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..runtime.settings import RESIDUAL
 from . import arguments, cli
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def add_parser(commands: Any) -> None:
     cli.add_scoring(parser)
     cli.add_resources(parser)
     cli.add_common(parser, 4, 5, 6)
-    parser.set_defaults(run=_plan)
+    parser.set_defaults(run=_plan, usage_error=parser.error)
 
 
 def _plan(args: argparse.Namespace) -> int:
@@ -46,6 +47,8 @@ def _plan(args: argparse.Namespace) -> int:
         args.images = len(list_lot(args.images))
     bundle = open_bundle(find_bundle(args.bundle))
     settings = cli.score_settings(args, bundle.manifest)
+    if args.devices and settings.by == RESIDUAL:
+        args.usage_error(f"--devices has no meaning by {RESIDUAL}, which does not use a GPU")
     Method.of(bundle.manifest.grid, settings).judges(args.images)
     if args.devices:
         return _show_device_plans(args, bundle, settings)

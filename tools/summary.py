@@ -115,10 +115,9 @@ def _ranked(result: LotResult) -> list[dict[str, Any]]:
 def forecast_text(forecast: Forecast) -> str:
     """Format a forecast as text."""
     f, plan = forecast, forecast.plan
-    who = f"{counted(f.judges, 'other')} each" if f.judges < f.images - 1 else "all others"
+    where = f"{counted(f.layers, 'layer')}, {counted(plan.threads, 'thread')}, {f.scorer}"
     lines = [
-        f"plan: {counted(f.images, 'image')} scored by {who}: {counted(f.pairs, 'pair', ',')} in "
-        f"{counted(f.layers, 'layer')}, {counted(plan.threads, 'thread')}, {f.scorer}",
+        f"plan: {counted(f.images, 'image')} scored by {_by(f)} in {where}",
         f"      {time_text(f)}",
     ]
     budget = f" of {size_text(plan.budget)}" if plan.budget is not None else ""
@@ -143,15 +142,25 @@ def forecast_text(forecast: Forecast) -> str:
     return "\n".join(lines)
 
 
+def _by(forecast: Forecast) -> str:
+    """Say what the images of a lot are scored by."""
+    f = forecast
+    if not f.pairs:
+        return "what lies outside of what they have in common, none compared with another,"
+    who = f"{counted(f.judges, 'other')} each" if f.judges < f.images - 1 else "all others"
+    return f"{who}: {counted(f.pairs, 'pair', ',')}"
+
+
 def time_text(forecast: Forecast) -> str:
     """Format the time that a lot will take, in all and by stages."""
     f = forecast
+    work = "comparing" if f.pairs else "scoring"
     if f.write_seconds is None:
-        stages = f"the ViT {duration(f.vit_seconds)}, comparing {duration(f.seconds)}"
+        stages = f"the ViT {duration(f.vit_seconds)}, {work} {duration(f.seconds)}"
         return f"time about {duration(f.total_seconds)}, besides reading and writing the images: {stages}"
     return (
         f"time about {duration(f.total_seconds)}: looking at the files {duration(f.survey_seconds)}, "
-        f"the ViT with reading {duration(f.vit_seconds)}, comparing {duration(f.seconds)}, "
+        f"the ViT with reading {duration(f.vit_seconds)}, {work} {duration(f.seconds)}, "
         f"writing {duration(f.write_seconds + f.sheet_seconds)}"
     )
 

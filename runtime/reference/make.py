@@ -27,7 +27,7 @@ from ..run import Run, Watch, opened, require_enough, survey_files
 from ..scoring.anomaly_map import raw_scores
 from ..scoring.blas import one_thread_per_product
 from ..scoring.row import RowScorer
-from ..settings import ANYTHING, DEFAULT, Resources, ScoreSettings
+from ..settings import ANYTHING, DEFAULT, PAIRS, Resources, ScoreSettings
 from ..types import Bundle, FloatArray, LotImage
 from .bank_files import write_bank
 from .choose import held_out
@@ -128,7 +128,7 @@ def make_reference(
     bundle : the bundle's folder, or what ``open_bundle`` returned.
     out : the reference's folder, which is made.
     settings : the method's parameters, or the name of a preset as for ``score_lot``; ``neighbors`` and
-        ``group_size`` have no meaning.
+        ``group_size`` have no meaning, and a reference by residual is refused.
     resources : what runs the work, and how much of the machine it may use.
     options : what is kept, and what is held out.
     calibrate : another lot, of good images, to calibrate by; then none of ``lot`` is held out.
@@ -152,6 +152,7 @@ def make_reference(
     """
     watch = watch or Watch()
     bundle, settings = opened(bundle, settings, watch)
+    _require_pairs(settings)
     earlier = open_reference(base) if isinstance(base, str | os.PathLike) else base
     if earlier:
         m = earlier.manifest
@@ -174,6 +175,15 @@ def make_reference(
             chosen = choose(run, pool, options.images, options.suspects, earlier)
             _write(folder, run, chosen, held, options, other_lot=calibrate is not None)
     return open_reference(out)
+
+
+def _require_pairs(settings: ScoreSettings) -> None:
+    """Raise LotError if a lot is to be scored without comparing images."""
+    if settings.by != PAIRS:
+        raise LotError(
+            f"a reference keeps images to compare others with, and by {settings.by} none are compared: make "
+            f"it by {PAIRS}. A lot can be scored by either."
+        )
 
 
 def _extract(

@@ -79,7 +79,12 @@ class LotScores:
         """How the raw scores came about."""
         settings, bundle = self.run.settings, self.run.bundle
         return MadeBy(
-            bundle.digest, settings.degrees, settings.interval, self.survey.bit_depth, self.run.judges
+            bundle.digest,
+            settings.degrees,
+            settings.interval,
+            self.survey.bit_depth,
+            self.run.judges,
+            settings.by,
         )
 
 

@@ -20,6 +20,7 @@ from ..errors import LotError
 from ..images.image_bytes import ImageError
 from ..images.reading import read_header as read_image_header
 from ..scoring.anomaly_map import upsample
+from ..settings import PAIRS
 from ..store.npy import read_data, read_header
 from ..types import FloatArray
 from ..verdict.judged_lot import MadeBy
@@ -130,6 +131,7 @@ class ScoredLot:
                 {
                     "bundle": self.about["bundle"]["sha256"],
                     "judges": self.about["judges_per_image"],
+                    "by": self.settings.get("by", PAIRS),  # earlier versions knew no other
                     **{name: self.settings[name] for name in ("degrees", "interval", "bit_depth")},
                 },
                 LOT,

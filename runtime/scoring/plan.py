@@ -14,7 +14,7 @@ depends on P alone, and every pair of images is compared by itself: no plan chan
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ..._numbers import ceil_div
@@ -93,7 +93,11 @@ def make_plan(size: LotSize, needs: HostNeeds, scratch_bytes: int = 0) -> Plan:
     LotError
         If the budget is below what the smallest plan needs.
     """
-    plans = list(_plans(size, needs, scratch_bytes))
+    return first_within(list(_plans(size, needs, scratch_bytes)), size, needs)
+
+
+def first_within(plans: Sequence[Plan], size: LotSize, needs: HostNeeds) -> Plan:
+    """Return the first plan within the budget; LotError if there is none."""
     budget = needs.budget
     if budget is None:
         return plans[0]

@@ -19,7 +19,11 @@ from .plan import HostNeeds
 
 
 class MutualScorer(Protocol):
-    """Compares the images of a lot.  Twins: CpuScorer (mutual.py), CudaScorer (gpu/scorer.py)."""
+    """Scores the images of a lot.
+
+    Twins: CpuScorer (mutual.py) and CudaScorer (gpu/scorer.py), which compare pairs of them, and
+    ResidualScorer (residual.py), which does not.
+    """
 
     @property
     def kind(self) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 
 from ..._numbers import counted
 from ..errors import LotError
+from ..settings import PAIRS
 from ..types import Array
 from .limits import RAW_SCORE, UNIT, Limits, conformal_p
 from .rules import whole_share
@@ -34,7 +35,7 @@ class MadeBy:
     Attributes
     ----------
     bundle : hex sha256 of the bundle.
-    degrees, interval : the settings of the method that raw scores depend on.
+    degrees, interval, by : the settings of the method that raw scores depend on.
     bit_depth : bits of full scale by which the images were read.
     judges : other images that each image was compared with.
     """
@@ -44,6 +45,7 @@ class MadeBy:
     interval: tuple[float, float]
     bit_depth: int
     judges: int
+    by: str = PAIRS
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ class JudgedLot:
         LotError
             If so much differs that the raw scores cannot be compared.
         """
-        self.require_alike(lot.bundle, lot.degrees, lot.interval)
+        self.require_alike(lot.bundle, lot.by, lot.degrees, lot.interval)
         mine, other = self.made_by.judges, lot.judges
         if max(mine, other) > MOST_JUDGES_RATIO * min(mine, other):
             raise LotError(
@@ -99,10 +101,13 @@ class JudgedLot:
             )
         return tuple(notes)
 
-    def require_alike(self, bundle: str, degrees: tuple[int, ...], interval: tuple[float, float]) -> None:
+    def require_alike(
+        self, bundle: str, by: str, degrees: tuple[int, ...], interval: tuple[float, float]
+    ) -> None:
         """Raise LotError unless a lot is scored with the same bundle and settings."""
         for what, mine, other in (
             ("bundle", self.made_by.bundle, bundle),
+            ("by", self.made_by.by, by),
             ("degrees", self.made_by.degrees, degrees),
             ("interval", self.made_by.interval, interval),
         ):

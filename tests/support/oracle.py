@@ -120,3 +120,28 @@ def rescore(scores: Numbers, cls: Numbers, neighbors: Sequence[int]) -> Floats:
             weights = similarity[i, window] / similarity[i, window].sum()
             total[i] += (weights * scaled[window]).sum()
     return total / len(neighbors)
+
+
+def residual_scores(tokens: Numbers, grid: tuple[int, int], degrees: Sequence[int], share: float) -> Floats:
+    """What of each patch (N,P) lies outside of the lot's leading components, by an SVD of all its patches.
+
+    The leading ones are taken off one by one, until their variances make up the share of all; one direction
+    at least is left.
+    """
+    S, N, P, C = tokens.shape
+    total = np.zeros((N, P))
+    for degree in degrees:
+        for layer in range(S):
+            images = [layer_norm(image.astype(np.float64)) for image in tokens[layer]]
+            rest = np.concatenate([normalise(aggregate(image, grid, degree)) for image in images])
+            rest -= rest.mean(axis=0)
+            _, strengths, directions = np.linalg.svd(rest, full_matrices=False)
+            reached = 0.0
+            for strength, direction in zip(strengths[: C - 1], directions, strict=False):
+                if reached >= share * (strengths**2).sum():
+                    break
+                rest -= np.outer(rest @ direction, direction)
+                reached += strength**2
+            total += np.sqrt((rest**2).sum(axis=1)).reshape(N, P)
+    mean: Floats = total / (S * len(degrees))
+    return mean

@@ -3,6 +3,8 @@
     extract    the products of the ViT's graph, counted from the graph
     resize     pixels of the model's size as float32, written
     aggregate  the tokens, read once
+    covariance half of a product of 2*P*C*C FLOP for each image, layer and degree
+    residual   the tokens, read once
     load       the tokens, read once and written once as float32
     compare    a product of 2*P*P*C FLOP for each pair of images and layer
     select     the cosines, read once
@@ -45,6 +47,8 @@ def least_work(
     least = {
         "resize": Least(moved=images * 3.0 * math.prod(m.preprocess.size) * 4),
         "aggregate": Least(moved=float(tokens) * itemsize),
+        "covariance": Least(float(tokens) * m.token_width * degree_count, float(tokens) * itemsize),
+        "residual": Least(moved=float(tokens) * itemsize),
         "load": Least(moved=float(tokens) * (itemsize + 4)),
         "compare": Least(flop=layers * pairs * 2.0 * patches**2 * m.token_width),
         "select": Least(moved=float(layers) * images * judge_count * degree_count * patches * 4),
