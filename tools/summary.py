@@ -117,7 +117,7 @@ def forecast_text(forecast: Forecast) -> str:
     f, plan = forecast, forecast.plan
     where = f"{counted(f.layers, 'layer')}, {counted(plan.threads, 'thread')}, {f.scorer}"
     lines = [
-        f"plan: {counted(f.images, 'image')} scored by {_by(f)} in {where}",
+        f"plan: {counted(f.images, 'image')} scored {_how(f)} in {where}",
         f"      {time_text(f)}",
     ]
     budget = f" of {size_text(plan.budget)}" if plan.budget is not None else ""
@@ -142,13 +142,13 @@ def forecast_text(forecast: Forecast) -> str:
     return "\n".join(lines)
 
 
-def _by(forecast: Forecast) -> str:
-    """Say what the images of a lot are scored by."""
+def _how(forecast: Forecast) -> str:
+    """Say how the images of a lot are scored."""
     f = forecast
     if not f.pairs:
-        return "what lies outside of what they have in common, none compared with another,"
+        return "without comparing pairs,"
     who = f"{counted(f.judges, 'other')} each" if f.judges < f.images - 1 else "all others"
-    return f"{who}: {counted(f.pairs, 'pair', ',')}"
+    return f"by {who}: {counted(f.pairs, 'pair', ',')}"
 
 
 def time_text(forecast: Forecast) -> str:

@@ -43,7 +43,7 @@ def infer(lot: Path, commands: Path, quick_bundle: Path, tmp_path: Path) -> Any:
 def test_results_say_how_they_came_about(infer: Any, lot: Path, quick_bundle: Path, tmp_path: Path) -> None:
     run = infer("out", "--score-by", "residual", "--degrees", "1", "--report")
     assert run.returncode == 0, run.stderr
-    assert "12 images scored by what lies outside of what they have in common, none compared" in run.stdout
+    assert "12 images scored without comparing pairs, in 1 layer, " in run.stdout
     assert re.search(r"the ViT with reading .*, scoring .*, writing ", run.stdout)
     about = json.loads((tmp_path / "out/lot.json").read_text())
     assert (about["settings"]["by"], about["scorer"], about["judges_per_image"]) == (RESIDUAL, RESIDUAL, 11)
@@ -121,7 +121,7 @@ def test_plan_says_what_a_large_lot_takes(commands: Path, wide_bundle: Path) -> 
     ]
     command += ["--memory-budget", "4G", "--threads", "2"]
     text = run_here(command).stdout
-    assert "100000 images scored by what lies outside of what they have in common" in text
+    assert "100000 images scored without comparing pairs, in 4 layers, 2 threads, residual\n" in text
     assert "in files: features (157.3 GB); features are read 2 times" in text
     data = json.loads(run_here([*command, "--json"]).stdout)
     assert (data["pairs"], data["reads"], data["scorer"]) == (0, 2, RESIDUAL)

@@ -32,6 +32,7 @@ from musc_edge.runtime.types import FeatureStore
 from musc_edge.runtime.verdict.judged_lot import JudgedLot, MadeBy
 from support import oracle
 from support.emulated_gpu import EmulatedGpu
+from support.lots import make_bundle
 from support.scorer_checks import put_on_device
 
 Array = npt.NDArray[Any]
@@ -317,8 +318,9 @@ def test_resources_without_meaning_are_refused(resources: Resources) -> None:
 
 
 def test_a_reference_by_residual_is_refused(tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "bundle")
     with pytest.raises(LotError, match="a reference keeps images to compare others with"):
-        make_reference(tmp_path, tmp_path, tmp_path / "ref", ScoreSettings(by=RESIDUAL))
+        make_reference(tmp_path, bundle, tmp_path / "ref", ScoreSettings(by=RESIDUAL))
     assert not (tmp_path / "ref").exists()
 
 

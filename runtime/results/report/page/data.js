@@ -160,3 +160,11 @@ export function gridOf(row) {
 export function lastPart(path) {
   return path.replace(/\/+$/, "").split("/").pop() || path;
 }
+
+/**
+ * Whether a lot was scored by what lies outside of what its images have in common, none compared with another.
+ * @param {Part} part
+ */
+export function byResidual(part) {
+  return part.settings.by === "residual";
+}

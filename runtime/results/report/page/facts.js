@@ -1,5 +1,6 @@
 /** What is to be known of a lot besides its images: warnings, notes, copies, settings, bundle, timings. */
 
+import { byResidual } from "./data.js";
 import { imageLink, isolated, make } from "./dom.js";
 import { counted, shownName } from "./text.js";
 
@@ -27,8 +28,9 @@ const WORDS = [
   ["interval", "which of an image's distances to the others count: 0 to 0.3 is the lowest 30 %"],
   ["judges", "the other images that an image is compared with"],
 ];
+const BY_PAIRS = "Every image was compared with the others of the lot, patch by patch. Its scores are distances: how unlike the rest its most unusual spot is. They are no probabilities, and none by itself means good or bad.";
+const BY_RESIDUAL = "It was found what the patches of all images have in common, and measured how far each patch lies outside of it. An image's scores are such lengths: how far outside its most unusual spot is. They are no probabilities, and none by itself means good or bad.";
 const HELP = [
-  "Every image was compared with the others of the lot, patch by patch. Its scores are distances: how unlike the rest its most unusual spot is. They are no probabilities, and none by itself means good or bad.",
   "A heatmap shows where. All share one scale: what is ordinary for this lot stays clear, what is as unusual as its worst image is brightest.",
   "An image whose score is at the reject limit or above is a reject, at the review limit or above one to look at. “Not flagged” does not mean good: only that nothing in it stands out from this lot. A defect that many images share does not stand out.",
   "Marks, remarks and limits stay in this browser until they are saved. Save them for the results (JSON); musc-edge verdict OUT --marks FILE takes that file over into the results, OUT being their folder, and with --threshold-of-marks the limits too. The table (CSV) has marks and remarks alone.",
@@ -69,7 +71,7 @@ function folded(title, items) {
  */
 export function showFacts(place, lot, version) {
   const { copies = [] } = lot.part;
-  const help = section("How to read this page", ...HELP.map((text) => make("p", {}, text)), make("h3", {}, "Words"), pairs(WORDS));
+  const help = section("How to read this page", ...[byResidual(lot.part) ? BY_RESIDUAL : BY_PAIRS, ...HELP].map((text) => make("p", {}, text)), make("h3", {}, "Words"), pairs(WORDS));
   const origin = section("How the scores came about", ...origins(lot, version));
   [help.id, origin.id] = ["facts-help", "facts-origins"];
   const parts = [help, origin];
@@ -112,8 +114,8 @@ function origins({ part }, version) {
     pairs([
       ["Scored", when(part.time ?? "")],
       ["The ViT by", part.backend ?? ""],
-      ["Compared by", part.scorer ?? ""],
-      ["Judges of each image", String(part.judges_per_image ?? "")],
+      [byResidual(part) ? "Scored by" : "Compared by", part.scorer ?? ""],
+      ["Judges of each image", byResidual(part) ? "" : String(part.judges_per_image ?? "")],
       ...seconds.map(([stage, value]) => [stage, `${value.toFixed(1)} s`]),
       ...entries(part.versions ?? {}),
       ["this page", `musc-edge ${version}; maps of single layers and degrees are not part of results`],

@@ -1,7 +1,7 @@
 /** The page: what is chosen, and who is told when that changes. */
 
 import { drawMap, drawRamp, fitted } from "./colour.js";
-import { gridOf, lastPart, readColours, readContent, readLot } from "./data.js";
+import { byResidual, gridOf, lastPart, readColours, readContent, readLot } from "./data.js";
 import { fieldOf, placeOf } from "./contours.js";
 import { byId, make, oncePerFrame, say } from "./dom.js";
 import { showFacts, showWarnings, when } from "./facts.js";
@@ -556,7 +556,8 @@ function subtitle({ rows, part }) {
   const scored = rows.filter((row) => row.scored).length;
   const rest = rows.length - scored;
   const others = part.judges_per_image === scored - 1 ? "all others" : `${part.judges_per_image} others`;
-  return [`${counted(scored, "image")}, each compared with ${others}`, rest && `${rest} not scored`, String(part.bundle.backbone)].filter(Boolean).join(" · ");
+  const how = byResidual(part) ? "scored by what lies outside of what they have in common" : `each compared with ${others}`;
+  return [`${counted(scored, "image")}, ${how}`, rest && `${rest} not scored`, String(part.bundle.backbone)].filter(Boolean).join(" · ");
 }
 
 /** @param {Lot} lot */

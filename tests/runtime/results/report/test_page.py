@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from musc_edge.runtime.results.rejudge import Request, rejudge
 from musc_edge.runtime.results.report.content import colour_maps
 from musc_edge.runtime.results.report.html import page as html_page
 from musc_edge.runtime.results.report.write import write_report
+from musc_edge.runtime.settings import RESIDUAL, ScoreSettings
 from musc_edge.runtime.types import SkippedImage
 from musc_edge.runtime.verdict.marks import Mark, read_marks
 from musc_edge.runtime.verdict.rules import Threshold
@@ -201,6 +203,20 @@ def test_many_pictures_lie_in_a_folder(
     monkeypatch.undo()
     assert write_report(lot, target) == [target]
     assert [path.name for path in tmp_path.iterdir()] == ["a #%.html"]
+
+
+def test_a_lot_by_residual_is_not_called_compared(browser: Browser, tmp_path: Path) -> None:
+    result = lot_result(tmp_path / "lot", ["a.png", "b.png", "c.png"])
+    run = replace(result.run, settings=ScoreSettings(by=RESIDUAL), scorer=RESIDUAL)
+    replace(result, run=run).save(tmp_path / "out", report=True)
+    with opened(browser, tmp_path / "out/report.html") as page:
+        assert (
+            "3 images, scored by what lies outside of what they have in common"
+            in page.locator("body").inner_text()
+        )
+        assert page.locator("p", has_text="how far each patch lies outside of it").count() == 1
+        assert page.locator("p", has_text="was compared with the others").count() == 0
+        assert page.locator("dt", has_text="Judges of each image").count() == 0
 
 
 # ---- choosing --------------------------------------------------------------------------------
