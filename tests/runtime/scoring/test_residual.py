@@ -208,7 +208,7 @@ def test_finished_layers_are_not_read_again(tmp_path: Path) -> None:
         assert "scores of 2 layers come from an earlier, interrupted run" in kept.notes
     assert again.tobytes() == first.tobytes()
     assert set(read) == {1}
-    assert seen[0] == ("score", 18, 54, "reads")
+    assert list(seen[0]) == ["score", 18, 54, "reads"]
     assert [call[1] for call in seen] == sorted(call[1] for call in seen)
     assert seen[-1][1] == 54
 
