@@ -15,6 +15,8 @@ INFINITY_BITS = 0x7F800000  # of a float32
 PITCH = 32  # gram_min walks rows in steps of 32 halves
 _TILE = 128
 _GRAM_SHARED = 3 * 2 * _TILE * 64  # 3 stages, 2 sides of a tile, 128 rows of 64 bytes
+_PEAK_THREADS, _PEAK_CHAINS = 256, 8
+_TWO_ONES = 0x3C003C00  # two halves of 1.0
 _MOST_SHARED = 48 * 1024  # what every GPU gives a launch without further settings
 _MOST_BLOCKS = 2**31 - 1  # of the first axis of a grid
 MOST_IMAGES = 65535
@@ -95,6 +97,20 @@ def interval_mean(
     launch = Launch("interval_mean", (ceil_div(patches, 128), images, 1), (128, 1, 1))
     numbers = judge_count, patches, start, stop
     gpu.launch(launch, (distances, scores, *(np.int32(number) for number in numbers)), stream)
+
+
+def peak_products(gpu: Gpu, sums: DeviceArray, rounds: int, stream: Stream) -> int:
+    """Multiply ones in registers, a thread for each of ``sums`` (a multiple of 256); returns the FLOP."""
+    launch = Launch("peak_products", (sums.shape[0] // _PEAK_THREADS, 1, 1), (_PEAK_THREADS, 1, 1))
+    gpu.launch(launch, (sums, np.int32(rounds), np.int32(_TWO_ONES)), stream)
+    return sums.shape[0] // 32 * rounds * _PEAK_CHAINS * 2 * 16 * 8 * 16
+
+
+def peak_copy(gpu: Gpu, source: DeviceArray, target: DeviceArray, stream: Stream) -> None:
+    """Copy ``source`` to ``target``, of as many bytes, a multiple of 16."""
+    count = source.nbytes // 16
+    launch = Launch("peak_copy", (ceil_div(count, _PEAK_THREADS), 1, 1), (_PEAK_THREADS, 1, 1))
+    gpu.launch(launch, (source, target, np.int32(count)), stream)
 
 
 def _tiles(patches: int) -> int:

@@ -5,6 +5,9 @@
 //   column_mean    the rows' common part, from a few images                 pool.cuh
 //   gram_min       squared distances to the nearest patch, pair by pair     gram.cuh
 //   interval_mean  mutual scores of a layer and degree                      interval.cuh
+// and, apart from these,
+//   peak_*         what the GPU gives at most                               peak.cuh
 #include "gram.cuh"
 #include "interval.cuh"
+#include "peak.cuh"
 #include "pool.cuh"

@@ -152,7 +152,9 @@ class PycudaGpu:
         return int(self._streams[stream].handle)
 
     def event(self, *, timed: bool = False) -> Event:
-        flags = 0 if timed else self._driver.event_flags.DISABLE_TIMING
+        known = self._driver.event_flags
+        # Who waits for work sleeps: a small board has no core to spend on spinning.
+        flags = 0 if timed else known.DISABLE_TIMING | known.BLOCKING_SYNC
         with self._errors("making an event"):
             self._events.append(self._driver.Event(flags))
         return len(self._events) - 1

@@ -247,3 +247,21 @@ def test_rows_of_an_array_share_its_memory() -> None:
     assert array.rows(2, 4) == DeviceArray(1000 + 2 * 24, (2, 3, 2), np.dtype(np.float32))
     with pytest.raises(IndexError, match="rows 3 to 6 of 5"):
         array.rows(3, 6)
+
+
+# ---- peaks -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("threads", "rounds"), [(256, 1), (512, 3)])
+def test_peak_products_does_the_work_that_is_counted(run: Run, threads: int, rounds: int) -> None:
+    """Ones times ones: each of 4 sums in each of 8 chains grows by 16, a dot product of 16 terms."""
+    sums, flop = run(lambda device: device.peak_products(threads, rounds))
+    np.testing.assert_array_equal(sums, np.full(threads, 8 * 4 * 16 * rounds, np.float32))
+    assert flop == 2 * sums.sum()
+
+
+@pytest.mark.parametrize("size", [4, 1024, 4 * 256 * 5 + 4])
+def test_peak_copy(run: Run, size: int) -> None:
+    values = np.random.default_rng(0).standard_normal(size).astype(np.float32)
+    (copied,) = run(lambda device: (device.peak_copy(values),))
+    np.testing.assert_array_equal(copied, values)

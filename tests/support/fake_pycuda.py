@@ -30,7 +30,7 @@ class FakeDriver:
     """Stands for the module; ``fail`` names calls that are to fail, ``sticky`` is an error of a kernel."""
 
     Error, MemoryError = Error, OutOfMemoryError
-    event_flags = SimpleNamespace(DISABLE_TIMING=2)
+    event_flags = SimpleNamespace(BLOCKING_SYNC=1, DISABLE_TIMING=2)
     device_attribute = SimpleNamespace(INTEGRATED=18)
 
     def __init__(self, devices: int = 1) -> None:

@@ -74,6 +74,17 @@ class Bench:
         launches.interval_mean(self.gpu, self.put(squared.view(np.uint32)), scores, start, stop, self.stream)
         return self.get(scores)
 
+    def peak_products(self, threads: int, rounds: int) -> tuple[Array, Array]:
+        """Sums of each thread, and the FLOP."""
+        sums = self.gpu.empty((threads,), np.float32)
+        flop = launches.peak_products(self.gpu, sums, rounds, self.stream)
+        return self.get(sums), np.array(flop)
+
+    def peak_copy(self, values: Array) -> Array:
+        target = self.gpu.empty(values.shape, values.dtype)
+        launches.peak_copy(self.gpu, self.put(values), target, self.stream)
+        return self.get(target)
+
 
 @contextmanager
 def bench(library: Path, seed: int = 0) -> Iterator[Bench]:

@@ -63,7 +63,7 @@ def _measure_lot(args: argparse.Namespace, report: Report) -> None:
 
     from ...runtime.images.listing import list_lot
     from ...runtime.vit.bundle import find_bundle, open_bundle
-    from . import lot, peak
+    from . import gpu_peak, lot, peak
     from .harness import enough, warm_up
 
     bundle = open_bundle(find_bundle(args.bundle))
@@ -86,7 +86,10 @@ def _measure_lot(args: argparse.Namespace, report: Report) -> None:
             if measured.lot:
                 peaks = peak.merged(before, peak.measure(job.resources.workers))
                 report.facts |= lot.lot_facts(measured)
-                report.facts["stages"] = lot.stage_facts(measured, job, bundle, peaks)
+                of_gpu = None
+                if not measured.on_cpu:
+                    of_gpu = gpu_peak.measure_used(bundle.root, report.facts)
+                report.facts["stages"] = lot.stage_facts(measured, job, bundle, peaks, of_gpu)
                 report.facts["peaks"] = peak.facts(peaks)
                 report.facts["timer"] = lot.timer_cost(measured.spans, report.facts["lot_s"])
 
@@ -111,7 +114,8 @@ def _batches(text: str) -> tuple[int, ...]:
 
 def _measure_backbone(args: argparse.Namespace, report: Report) -> None:
     from ...runtime.vit.bundle import find_bundle, open_bundle
-    from . import backbone, peak
+    from . import backbone, gpu_peak, peak
+    from .limits import Limits
 
     bundle = open_bundle(find_bundle(args.bundle))
     threads = all_threads(args)
@@ -120,9 +124,10 @@ def _measure_backbone(args: argparse.Namespace, report: Report) -> None:
         backbone.measure(bundle, args.backend, args.batches, threads, args.rounds, report)
     finally:
         peaks = peak.merged(before, peak.measure(threads))
-        # What was measured is the CPU's peak, which says nothing of a GPU.
-        limit = peaks if args.backend == "cpu" else None
-        report.facts = backbone.facts(bundle, report.samples, limit)
+        limit: Limits | None = peaks
+        if args.backend != "cpu":
+            limit = gpu_peak.measure_used(bundle.root, report.facts)
+        report.facts |= backbone.facts(bundle, report.samples, limit)
         report.facts["peaks"] = peak.facts(peaks)
 
 
@@ -231,15 +236,20 @@ _BANKS = ("13", "25", "100x0.05", "100x0.1")
 
 def _peak_options(parser: Any) -> None:
     parser.add_argument("--threads", type=arguments.threads, help="threads (default: all cores)")
+    parser.add_argument("--gpu", action="store_true", help="the GPU too, by pycuda")
     _add_rounds(parser, 10)
 
 
 def _measure_peak(args: argparse.Namespace, report: Report) -> None:
-    from . import peak
+    from . import gpu_peak, peak
 
+    of_gpu = gpu_peak.measure(None, args.rounds) if args.gpu else None
     peaks = peak.measure(all_threads(args), args.rounds)
     report.samples = peak.samples(peaks)
     report.facts["peaks"] = peak.facts(peaks)
+    if of_gpu:
+        report.samples |= gpu_peak.samples(of_gpu)
+        report.facts["gpu_peaks"] = gpu_peak.facts(of_gpu)
 
 
 def _startup_options(parser: Any) -> None:

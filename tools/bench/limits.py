@@ -10,6 +10,11 @@
     select     the cosines, read once
     map        the maps, read once
 
+On a GPU the scorer makes a product for each degree, reads the tokens and writes rows of halves for each, and
+reads the distances; what is not there yet is copied to it:
+
+    upload     the tokens
+
 Stages that no such count bounds (decoding, opening files, writing) have no limit here.
 """
 
@@ -19,10 +24,30 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 from ...runtime.types import Bundle
-from .peak import Peaks
+
+
+class Limits(Protocol):
+    """What a machine can do at most.  Twins: Peaks (peak.py), GpuPeaks (gpu_peak.py)."""
+
+    @property
+    def flops(self) -> float:
+        """FLOP/s of products."""
+        ...
+
+    @property
+    def bandwidth(self) -> float:
+        """Bytes/s, read plus written."""
+        ...
+
+
+class Rates(NamedTuple):
+    """Limits that are just given."""
+
+    flops: float
+    bandwidth: float
 
 
 @dataclass(frozen=True)
@@ -32,8 +57,8 @@ class Least:
     flop: float = 0.0
     moved: float = 0.0
 
-    def seconds(self, peaks: Peaks) -> float:
-        """Return the time at this machine's peaks, with all threads."""
+    def seconds(self, peaks: Limits) -> float:
+        """Return the time at the peaks, with all threads."""
         return max(self.flop / peaks.flops, self.moved / peaks.bandwidth)
 
 
@@ -56,6 +81,21 @@ def least_work(
     }
     flop = graph_flop(bundle.model_path)
     return {**least, "extract": Least(flop=images * flop)} if flop else least
+
+
+def least_gpu_work(
+    bundle: Bundle, images: int, pairs: int, judge_count: int, degree_count: int, itemsize: int
+) -> dict[str, Least]:
+    """Return the least work of each stage of a lot that is scored on a GPU, by stage."""
+    m = bundle.manifest
+    tokens = float(len(m.layers) * images * m.patches * m.token_width)
+    each = float(len(m.layers) * degree_count)
+    return {
+        "upload": Least(moved=tokens * itemsize),
+        "aggregate": Least(moved=tokens * degree_count * (itemsize + 2)),
+        "compare": Least(flop=each * pairs * 2.0 * m.patches**2 * m.token_width),
+        "select": Least(moved=each * images * judge_count * m.patches * 4),
+    }
 
 
 def graph_flop(model: Path) -> float | None:

@@ -28,7 +28,8 @@ from ...runtime.run import Watch
 from ...runtime.settings import Resources, ScoreSettings
 from ...runtime.timing import StageTimer
 from ...runtime.types import Bundle
-from .limits import least_work
+from .gpu_peak import GpuPeaks
+from .limits import Limits, least_gpu_work, least_work
 from .peak import Peaks
 from .stages import Timeline, calls, timeline
 
@@ -113,25 +114,38 @@ def cold_starts(job: Job, image: Path, rounds: int) -> dict[str, list[float]]:
     return steps
 
 
-def stage_facts(measured: Measured, job: Job, bundle: Bundle, peaks: Peaks) -> dict[str, Any]:
-    """Summarise each stage: its share, the spread of its calls, its distance to the limit."""
+def stage_facts(
+    measured: Measured, job: Job, bundle: Bundle, peaks: Peaks, of_gpu: GpuPeaks | None
+) -> dict[str, Any]:
+    """Summarise each stage: its share, the spread of its calls, its distance to the limit.
+
+    ``of_gpu`` are the peaks of the GPU that some stages ran on; None if there is none, or they are not known.
+    """
     result = measured.last
     if result is None:
         return {}
     images = len(result.images)
     pairs = images * result.run.judges // 2
     itemsize = np.dtype(bundle.manifest.tokens[0].dtype).itemsize
-    least = least_work(bundle, images, pairs, result.run.judges, len(job.settings.degrees), itemsize)
-    for name in _on_gpu(result):
-        least.pop(name, None)  # the peaks are the CPU's
+    sizes = images, pairs, result.run.judges, len(result.run.settings.degrees), itemsize
+    least = least_work(bundle, *sizes)
+    on_gpu = _on_gpu(result)
+    limits: dict[str, Limits] = dict.fromkeys(least, peaks)
+    if "compare" in on_gpu:
+        least |= least_gpu_work(bundle, *sizes)
+    for name in on_gpu:
+        if of_gpu:
+            limits[name] = of_gpu.upload if name == "upload" else of_gpu
+        else:
+            least.pop(name, None)
     samples = measured.samples()
     busy = {name: median(values) for name, values in samples.items() if name != "lot"}
     total = sum(busy.values())
     facts = {}
     for name, seconds in busy.items():
         # The ViT has all threads in one call; other stages have one thread for each call.
-        lanes = 1 if name in ("extract", "map") else job.resources.workers
-        limit = least[name].seconds(peaks) if name in least else None
+        lanes = 1 if name in ("extract", "map", *on_gpu) else job.resources.workers
+        limit = least[name].seconds(limits[name]) if name in least else None
         facts[name] = {
             "busy_s": seconds,
             "share_of_busy": seconds / total,

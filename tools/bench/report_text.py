@@ -70,7 +70,7 @@ def _lot(report: Report) -> list[str]:
     timer = f["timer"]
     return [
         *lines,
-        _peaks(f),
+        *_peaks(f),
         f"timer: {timer['span_s'] * 1e6:.2f} us a span, {timer['spans']} of them: {timer['share']:.3%}",
     ]
 
@@ -79,17 +79,19 @@ def _backbone(report: Report) -> list[str]:
     f = report.facts
     lines = [
         "",
-        f"{'':<10} {'images/s':>9} {'of peak':>8}   {'runs':>5} {'p50 ms':>9} {'p90 ms':>9} {'p99 ms':>9} "
+        f"{'':<22} {'images/s':>9} {'of peak':>8}   {'runs':>5} {'p50 ms':>9} {'p90 ms':>9} {'p99 ms':>9} "
         f"{'max ms':>9}",
     ]
     for name in report.samples:
         c = f[name]
         times = " ".join(f"{c[key] * 1e3:>9.2f}" for key in ("p50", "p90", "p99", "longest"))
         share = _or_dash(c["share_of_limit"], ".0%")
-        lines.append(f"{name:<10} {c['images_per_s']:>9.2f} {share:>8}   {c['count']:>5} {times}")
+        lines.append(f"{name:<22} {c['images_per_s']:>9.2f} {share:>8}   {c['count']:>5} {times}")
     flop = f["flop_per_image"]
     counted = f"{flop / 1e9:.1f} GFLOP an image" if flop else "FLOP of this graph could not be counted"
-    return [*lines, counted, _peaks(f)]
+    if "tokens_stay" in f:
+        lines.append(f"tokens that stay on the GPU: {f['tokens_stay']}")
+    return [*lines, counted, *_peaks(f)]
 
 
 def _scorer(report: Report) -> list[str]:
@@ -139,7 +141,7 @@ def _check(report: Report) -> list[str]:
 
 def _peak(report: Report) -> list[str]:
     found = [Samples(name, tuple(seconds)) for name, seconds in report.samples.items()]
-    return ["", table(found, 1e-3, "ms"), _peaks(report.facts)]
+    return ["", table(found, 1e-3, "ms"), *_peaks(report.facts)]
 
 
 def _startup(report: Report) -> list[str]:
@@ -149,12 +151,21 @@ def _startup(report: Report) -> list[str]:
     return ["", table(found, 1e-3, "ms"), f"above bare Python (medians): {text}"] if found else []
 
 
-def _peaks(facts: Facts) -> str:
-    p = facts["peaks"]
-    return (
+def _peaks(facts: Facts) -> list[str]:
+    p, g = facts["peaks"], facts.get("gpu_peaks")
+    lines = [
         f"limits: {p['flops'] / 1e9:.0f} GFLOP/s of products, {p['bytes_per_s'] / 1e9:.1f} GB/s copied, "
         f"{counted(p['threads'], 'thread')}"
-    )
+    ]
+    if g and "not_measured" in g:
+        lines.append(f"limits of the GPU are not known: {g['not_measured']}")
+    elif g:
+        lines.append(
+            f"limits of {g['name']}: {g['flops'] / 1e12:.1f} TFLOP/s of products of halves (mma.sync), "
+            f"{g['bytes_per_s'] / 1e9:.0f} GB/s copied, {g['upload_bytes_per_s'] / 1e9:.1f} GB/s "
+            "from the host"
+        )
+    return lines
 
 
 def _or_dash(value: float | None, form: str) -> str:

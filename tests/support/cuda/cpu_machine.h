@@ -75,7 +75,7 @@ Kernel describe(const char* name, void (*)(Arguments...), decltype(Kernel::run) 
 #define DESCRIBE(kernel) describe(#kernel, kernel, run_##kernel)
 const std::vector<Kernel> kernels = {DESCRIBE(centre_half), DESCRIBE(centre_float), DESCRIBE(pool_half),
                                      DESCRIBE(pool_float),  DESCRIBE(column_mean),  DESCRIBE(gram_min),
-                                     DESCRIBE(interval_mean)};
+                                     DESCRIBE(interval_mean), DESCRIBE(peak_products), DESCRIBE(peak_copy)};
 
 // ---- memory -----------------------------------------------------------------------------------
 

@@ -4,4 +4,5 @@
 #include "emulation.cpp"
 #include "gram_cpu.cpp"
 #include "interval_cpu.cpp"
+#include "peak_cpu.cpp"
 #include "pool_cpu.cpp"

@@ -1,0 +1,5 @@
+#include "peak.cuh"
+
+#include "run_kernel.h"
+RUN(peak_products)
+RUN(peak_copy)

@@ -1,0 +1,130 @@
+"""Measure a GPU's peaks: products of halves in registers, copies in its memory, copies to it from the host.
+
+Stages that run on the GPU are compared with these (limits.py), as those on the CPU are with peak.py's.  The
+products are mma.sync's, which the scorer uses (kernels/peak.cuh): on Hopper and later a ViT can be faster.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...kernels import launches
+from ...kernels.gpu import Event, Gpu, Stream
+from ...runtime import scorers
+from ...runtime.errors import DeviceError
+from .limits import Rates
+
+THREADS, ROUNDS = 1 << 20, 2048
+"""Of the products: 4,096 blocks, enough to keep every GPU busy to the end; 2.2 TFLOP."""
+COPIED, UPLOADED = 256_000_000, 64_000_000
+"""Bytes: far more than any GPU's cache, and as much as is copied at once from the host."""
+
+
+@dataclass(frozen=True)
+class GpuPeaks:
+    """FLOP/s of products of halves, and bytes/s copied within its memory (read plus written) and to it.
+
+    Those of each round; a peak is the best of them.  ``flop`` are the FLOP of a round.
+    """
+
+    name: str
+    flop: float
+    rounds_flops: tuple[float, ...]
+    rounds_bandwidth: tuple[float, ...]
+    rounds_upload: tuple[float, ...]
+
+    @property
+    def flops(self) -> float:
+        """FLOP/s of the best round."""
+        return max(self.rounds_flops)
+
+    @property
+    def bandwidth(self) -> float:
+        """Bytes/s of the best round, read plus written."""
+        return max(self.rounds_bandwidth)
+
+    @property
+    def upload(self) -> Rates:
+        """Bytes/s of the best round, from the host's memory."""
+        return Rates(math.inf, max(self.rounds_upload))
+
+
+def measure(bundle_root: Path | None = None, rounds: int = 5) -> GpuPeaks:
+    """Measure the first GPU, after a round that is not counted.
+
+    Raises
+    ------
+    DeviceError
+        If there is no GPU that can be used, or it fails.
+    """
+    with scorers.open_gpu(bundle_root, []) as device:
+        return device.run(lambda gpu: _measure(gpu, rounds))
+
+
+def measure_used(bundle_root: Path, report_facts: dict[str, Any]) -> GpuPeaks | None:
+    """Measure the GPU that a benchmark has used, into the report's facts; None, with why, if it cannot be."""
+    try:
+        peaks = measure(bundle_root)
+    except DeviceError as error:
+        report_facts["gpu_peaks"] = {"not_measured": str(error)}
+        return None
+    report_facts["gpu_peaks"] = facts(peaks)
+    return peaks
+
+
+def facts(peaks: GpuPeaks) -> dict[str, Any]:
+    """Return the peaks for a report."""
+    return {
+        "name": peaks.name,
+        "flops": peaks.flops,
+        "bytes_per_s": peaks.bandwidth,
+        "upload_bytes_per_s": peaks.upload.bandwidth,
+    }
+
+
+def samples(peaks: GpuPeaks) -> dict[str, list[float]]:
+    """Return the seconds of the products, of a copy of 256 MB and of an upload of 64 MB, by name."""
+    return {
+        "GPU, products": [peaks.flop / rate for rate in peaks.rounds_flops],
+        "GPU, copy": [2.0 * COPIED / rate for rate in peaks.rounds_bandwidth],
+        "GPU, upload": [UPLOADED / rate for rate in peaks.rounds_upload],
+    }
+
+
+def _measure(gpu: Gpu, rounds: int) -> GpuPeaks:
+    stream = gpu.stream()
+    events = gpu.event(timed=True), gpu.event(timed=True)
+    values = np.ones(UPLOADED // 4, np.float32)
+    arrays = [gpu.empty((items,), np.float32) for items in (THREADS, COPIED // 4, COPIED // 4)]
+    sums, source, target = arrays
+    flop = launches.peak_products(gpu, sums, ROUNDS, stream)
+    work: list[tuple[float, Callable[[], object]]] = [
+        (flop, lambda: launches.peak_products(gpu, sums, ROUNDS, stream)),
+        (2 * COPIED, lambda: launches.peak_copy(gpu, source, target, stream)),
+        (UPLOADED, lambda: gpu.upload(source.rows(0, values.size), values, stream)),
+    ]
+    try:
+        rates = [
+            [amount / _seconds(gpu, stream, events, do) for amount, do in work] for _ in range(1 + rounds)
+        ]
+    finally:
+        for array in arrays:
+            gpu.free(array)
+    flops, copied, uploaded = zip(*rates[1:], strict=True)
+    return GpuPeaks(gpu.name, flop, flops, copied, uploaded)
+
+
+def _seconds(gpu: Gpu, stream: Stream, events: tuple[Event, Event], work: Callable[[], object]) -> float:
+    """Time what ``work`` queues, by the device's own clock."""
+    start, stop = events
+    gpu.record(start, stream)
+    work()
+    gpu.record(stop, stream)
+    gpu.finish(stop)
+    return gpu.elapsed(start, stop)
