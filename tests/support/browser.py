@@ -15,6 +15,12 @@ if TYPE_CHECKING:
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 """Names of the program, as Debian and others have it."""
 
+OPTIONS = ("--no-sandbox", "--in-process-gpu")
+"""Without its sandbox, which containers do not allow: it opens pages that the tests made.
+
+What a GPU would draw is drawn by a thread: a process for it makes each page a fifth more expensive.
+"""
+
 PATIENCE = 60_000
 """Milliseconds that a test waits for what must come: far more than it takes."""
 
@@ -30,8 +36,7 @@ def launched() -> Iterator[Browser]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        # Without its sandbox, which containers do not allow: it opens pages that the tests made.
-        browser = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=chromium(), args=OPTIONS)
         yield browser
         browser.close()
 
