@@ -68,7 +68,7 @@ def test_parts_are_checked_against_a_reference(place: Place) -> None:
 def test_a_part_is_checked_by_a_server(tmp_path: Path) -> None:
     write_lot(tmp_path / "lot", 12)
     reference(tmp_path / "lot", tmp_path / "ref", hold_out=0.5)
-    with serving("--reference", tmp_path / "ref", "-b", BUNDLE) as server:
+    with serving("--reference", tmp_path / "ref", "-b", BUNDLE, new=True) as server:
         (line,) = run("ask_server.py", server.address, tmp_path / "lot/3.png")
     assert line.startswith("3.png: not flagged, raw score ")
 

@@ -45,7 +45,7 @@ def main() -> None:
         options = ReferenceOptions(images=13, hold_out=0.5)
         make_reference(args.lot or root / "lot", args.bundle, root / "ref", options=options)
         arguments = ("--reference", f"part={root / 'ref'}", "-b", args.bundle, "-o", root / "out")
-        with serving(*arguments) as server:
+        with serving(*arguments, new=True) as server:
             soak(server, images, args.images, args.clients)
             code = server.stop()
         lines = (root / "out" / "results.jsonl").read_text(encoding="utf-8").splitlines()

@@ -52,7 +52,7 @@ def run_forked(
 class Forked:
     """As ``subprocess.Popen``: a command that can be watched and sent signals, killed at the end of ``with``.
 
-    Its text is captured, but for what ``out``, an open file, takes.
+    Its text is captured, but for what ``out`` and ``err``, open files, take.
     """
 
     def __init__(
@@ -60,16 +60,17 @@ class Forked:
         command: Sequence[str],
         *,
         out: int | None = None,
+        err: int | None = None,
         cwd: Path | None = None,
         env: Mapping[str, str] | None = None,
         prepare: Prepare | None = None,
     ) -> None:
         (read_out, write_out), (read_err, write_err) = os.pipe(), os.pipe()
-        shown = write_out if out is None else out
-        self._process = start_forked(command, shown, write_err, cwd=cwd, env=env, prepare=prepare)
+        shown, told = write_out if out is None else out, write_err if err is None else err
+        self._process = start_forked(command, shown, told, cwd=cwd, env=env, prepare=prepare)
         for end in (write_out, write_err):
             os.close(end)
-        self._command = list(command)
+        self.args = list(command)
         self._readers = ThreadPoolExecutor(2)
         self._texts = [self._readers.submit(_read, end) for end in (read_out, read_err)]
 
@@ -85,20 +86,29 @@ class Forked:
     def returncode(self) -> int | None:
         return self._process.exitcode
 
+    @property
+    def pid(self) -> int:
+        assert self._process.pid is not None
+        return self._process.pid
+
     def poll(self) -> int | None:
         return self.returncode
 
     def send_signal(self, number: int) -> None:
         """Send it, or do nothing if the command has ended, as ``subprocess`` does."""
-        assert self._process.pid is not None
         with suppress(ProcessLookupError):
-            os.kill(self._process.pid, number)
+            os.kill(self.pid, number)
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Its exit code, once it has ended."""
+        self._process.join(timeout)
+        if self.returncode is None:
+            raise subprocess.TimeoutExpired(self.args, timeout or 0)
+        return self.returncode
 
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:
         """What it printed and complained of, once it has ended."""
-        self._process.join(timeout)
-        if self.returncode is None:
-            raise subprocess.TimeoutExpired(self._command, timeout or 0)
+        self.wait(timeout)
         printed, complained = (text.result() for text in self._texts)
         return printed, complained
 

@@ -1,10 +1,11 @@
-"""A real ``musc-edge serve`` in a process of its own, and a client for it that sends what it is told to."""
+"""``musc-edge serve`` in a process of its own, and a client for it that sends what it is told to."""
 
 from __future__ import annotations
 
 import http.client
 import io
 import json
+import os
 import re
 import signal
 import socket
@@ -13,11 +14,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from support.forks import Forked
+from support.places import listen_to_interrupts
 from support.references import part
 
 PATIENCE = 60
@@ -45,7 +48,7 @@ class Answer:
 class Server:
     """A server that runs; ``log`` is the file that it writes to."""
 
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | Forked
     address: str
     log: Path
 
@@ -121,19 +124,32 @@ def form(content: bytes, name: str = "a.png", boundary: str = "xx") -> bytes:
 
 
 @contextmanager
-def serving(*arguments: object, before: str = "", env: Mapping[str, str] | None = None) -> Iterator[Server]:
-    """A server, killed at the end of the block; ``before`` is Python that its process runs first."""
+def serving(*arguments: object, before: str = "", new: bool = False) -> Iterator[Server]:
+    """A server, killed at the end of the block; ``before`` is Python that its process runs first.
+
+    It is forked, as ``support.forks`` does, unless a ``new`` Python is asked for.
+    """
     with tempfile.TemporaryDirectory() as folder, (Path(folder) / "log").open("w+b") as log:
         command = [sys.executable, "-c", f"{before}\n{START}", "serve", "--port", "0", *map(str, arguments)]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, env=env)
-        try:
-            assert process.stdout is not None
-            line = process.stdout.readline().decode()
+        with _started(command, log.fileno(), new) as (process, line):
             found = re.search(r"serving at (\S+)/$", line.strip())
             assert found, line + Path(log.name).read_text(encoding="utf-8")
             yield Server(process, found[1], Path(log.name))
-        finally:
-            process.kill()
-            process.wait()
-            if process.stdout:
-                process.stdout.close()
+
+
+@contextmanager
+def _started(
+    command: list[str], log: int, new: bool
+) -> Iterator[tuple[subprocess.Popen[bytes] | Forked, str]]:
+    """The process, killed at the end of the block, and the first line that it prints."""
+    read_end, write_end = os.pipe()
+    with os.fdopen(read_end, "rb") as printed, ExitStack() as running:
+        process: subprocess.Popen[bytes] | Forked
+        if new:
+            process = running.enter_context(subprocess.Popen(command, stdout=write_end, stderr=log))
+            running.callback(process.kill)
+        else:
+            forked = Forked(command, out=write_end, err=log, prepare=listen_to_interrupts)
+            process = running.enter_context(forked)
+        os.close(write_end)
+        yield process, printed.readline().decode()
