@@ -77,7 +77,7 @@ def from_json(kind: Any, value: Any, where: str) -> Any:
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = _as_float(value)
     # To Python true is the number 1; in a file of ours it is a mistake.
-    if not isinstance(value, kind) or isinstance(value, bool):
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise ValueError(f"{where} is {shortly(value)}, expected {kind.__name__}")
     return _require_finite(value, where)
 

@@ -4,14 +4,22 @@
 //
 // with d the square roots of gram_min's squared distances to the K judges of image i.
 //
+// burn_out_mean: the same with an interval that may begin later (runtime/scoring/burn_out.py).
+//
+//   start = the k from first to stop with the largest d_(k+1) - d_k, counted from 1, if that is more than
+//           GAP of the median; else 0.  As many are averaged, and later[i][m] says whether start is not 0.
+//
 // Shapes
-//   distances  (images, K, P) bits of float, not negative
+//   distances  (images, K, P) bits of float, not negative; for burn_out_mean the K - found largest do not
+//              count, and are infinite where an image has fewer judges than others
 //   scores     (images, P) float
+//   later      (images, P) float, 1 or 0
 // Geometry
 //   grid       (ceil(P / 128), images), block 128: a thread for each patch, so that the threads of a warp
 //              read neighboring patches of the same judge
 // Cost
 //   12 passes over the distances, mostly from cache (23 where start > 0): 4 bytes, 7 comparisons a value.
+//   burn_out_mean: 45 (57 for an even number), and at most 13 more for the gaps.
 //
 // Nothing is sorted and nothing kept per value: the value of a rank is found from its bits, three at a
 // time, by counting how many values lie below each of the seven borders that are left.  The values between
@@ -50,23 +58,76 @@ DEVICE Rank find_rank(const unsigned* values, int count, size_t stride, int rank
   }
 }
 
-KERNEL __launch_bounds__(INTERVAL_THREADS)
-interval_mean(const unsigned* __restrict__ distances, float* __restrict__ scores, int judges, int patches,
-              int start, int stop) {
-  const int patch = blockIdx.x * INTERVAL_THREADS + threadIdx.x;
-  if (patch >= patches) return;
-  const unsigned* values = distances + (size_t)blockIdx.y * judges * patches + patch;
-  const Rank last = find_rank(values, judges, patches, stop - 1);
-  const Rank first = start ? find_rank(values, judges, patches, start) : Rank{0, 0, 0};
+DEVICE double root(unsigned value) { return sqrtf(__uint_as_float(value)); }
+
+// Mean of the roots of the sorted values[k * stride], k < count, from index start to stop.
+DEVICE float mean_of_roots(const unsigned* values, int count, size_t stride, int start, int stop) {
+  const Rank last = find_rank(values, count, stride, stop - 1);
+  const Rank first = start ? find_rank(values, count, stride, start) : Rank{0, 0, 0};
   double sum = 0;
-  for (int k = 0; k < judges; k++) {
-    const unsigned value = values[(size_t)k * patches];
-    if (value < last.value && (!start || value > first.value)) sum += sqrtf(__uint_as_float(value));
+  for (int k = 0; k < count; k++) {
+    const unsigned value = values[k * stride];
+    if (value < last.value && (!start || value > first.value)) sum += root(value);
   }
   int of_last = stop - last.below, of_first = 0;
   if (start && first.value == last.value) of_last = stop - start;
   else if (start) of_first = first.above - start;
-  sum += (double)of_last * sqrtf(__uint_as_float(last.value)) +
-         (double)of_first * sqrtf(__uint_as_float(first.value));
-  scores[(size_t)blockIdx.y * patches + patch] = (float)(sum / (stop - start));
+  sum += of_last * root(last.value) + of_first * root(first.value);
+  return (float)(sum / (stop - start));
+}
+
+// What a thread works on: a patch, its distances and where its results go.
+DEVICE int own_patch() { return blockIdx.x * INTERVAL_THREADS + threadIdx.x; }
+DEVICE const unsigned* own_values(const unsigned* distances, int judges, int patches, int patch) {
+  return distances + (size_t)blockIdx.y * judges * patches + patch;
+}
+DEVICE size_t own_result(int patch, int patches) { return (size_t)blockIdx.y * patches + patch; }
+
+KERNEL __launch_bounds__(INTERVAL_THREADS)
+interval_mean(const unsigned* __restrict__ distances, float* __restrict__ scores, int judges, int patches,
+              int start, int stop) {
+  const int patch = own_patch();
+  if (patch >= patches) return;
+  const unsigned* values = own_values(distances, judges, patches, patch);
+  scores[own_result(patch, patches)] = mean_of_roots(values, judges, patches, start, stop);
+}
+
+constexpr double GAP = 0.1;  // as in runtime/scoring/burn_out.py
+
+// Index of the first value to average: behind the largest gap, of more than ``least``, that has from
+// ``first`` to ``stop`` values before it; 0 if there is none.
+DEVICE int behind_gap(const unsigned* values, int count, size_t stride, int first, int stop, double least) {
+  unsigned from = find_rank(values, count, stride, first - 1).value;
+  double largest = least;
+  for (int start = 0;;) {
+    // No gap of more than ``least`` is among the values that lie up to ``least`` above ``from``: the next
+    // one that can be is behind the last of them.  So each pass goes on by more than ``least``, and up to
+    // the median there are no more than 1 / GAP of them.
+    unsigned last = 0, next = INFINITY_BITS;
+    int before = 0;
+    for (int k = 0; k < count; k++) {
+      const unsigned value = values[k * stride];
+      if (root(value) - root(from) <= least) before++, last = value > last ? value : last;
+      else if (value < next) next = value;
+    }
+    if (before > stop || next == INFINITY_BITS) return start;
+    const double gap = root(next) - root(last);
+    if (gap > largest) largest = gap, start = before;
+    from = next;
+  }
+}
+
+KERNEL __launch_bounds__(INTERVAL_THREADS)
+burn_out_mean(const unsigned* __restrict__ distances, float* __restrict__ scores, float* __restrict__ later,
+              int judges, int patches, int found, int first, int stop) {
+  const int patch = own_patch();
+  if (patch >= patches) return;
+  const unsigned* values = own_values(distances, judges, patches, patch);
+  const unsigned lower = find_rank(values, judges, patches, (found - 1) / 2).value;
+  const unsigned upper = found % 2 ? lower : find_rank(values, judges, patches, found / 2).value;
+  const double median = (root(lower) + root(upper)) / 2;
+  const int start = behind_gap(values, judges, patches, first, stop, GAP * median);
+  const size_t to = own_result(patch, patches);
+  scores[to] = mean_of_roots(values, judges, patches, start, start + stop);
+  later[to] = start ? 1.f : 0.f;
 }

@@ -20,7 +20,7 @@ _TWO_ONES = 0x3C003C00  # two halves of 1.0
 _MOST_SHARED = 48 * 1024  # what every GPU gives a launch without further settings
 _MOST_BLOCKS = 2**31 - 1  # of the first axis of a grid
 MOST_IMAGES = 65535
-"""Images of one launch of ``pool`` or ``interval_mean``: the second axis of a grid."""
+"""Images of one launch of ``pool``, ``interval_mean`` or ``burn_out_mean``: the second axis of a grid."""
 _WIDEST = _MOST_SHARED // 4 - 4  # pool keeps a row of floats, and one for each of 4 warps, in shared memory
 
 
@@ -97,6 +97,25 @@ def interval_mean(
     launch = Launch("interval_mean", (ceil_div(patches, 128), images, 1), (128, 1, 1))
     numbers = judge_count, patches, start, stop
     gpu.launch(launch, (distances, scores, *(np.int32(number) for number in numbers)), stream)
+
+
+def burn_out_mean(
+    gpu: Gpu,
+    distances: DeviceArray,
+    scores: DeviceArray,
+    later: DeviceArray,
+    window: tuple[int, int, int],
+    stream: Stream,
+) -> None:
+    """Average as ``interval_mean``, where an interval may begin later; ``later`` (n,P) is 1 where it does.
+
+    ``window`` holds the number of distances that count, of how many on a gap is looked for, and how many are
+    averaged.
+    """
+    images, judge_count, patches = distances.shape
+    launch = Launch("burn_out_mean", (ceil_div(patches, 128), images, 1), (128, 1, 1))
+    numbers = judge_count, patches, *window
+    gpu.launch(launch, (distances, scores, later, *(np.int32(number) for number in numbers)), stream)
 
 
 def peak_products(gpu: Gpu, sums: DeviceArray, rounds: int, stream: Stream) -> int:

@@ -5,6 +5,7 @@
 //   column_mean    the rows' common part, from a few images                 pool.cuh
 //   gram_min       squared distances to the nearest patch, pair by pair     gram.cuh
 //   interval_mean  mutual scores of a layer and degree                      interval.cuh
+//   burn_out_mean  the same, with intervals that may begin later            interval.cuh
 // and, apart from these,
 //   peak_*         what the GPU gives at most                               peak.cuh
 #include "gram.cuh"

@@ -16,17 +16,15 @@ import os
 from collections.abc import Sequence
 
 from .images.same_files import same_files
-from .images.survey import DEFAULT_READING, ReadOptions, Survey, gray
+from .images.survey import DEFAULT_READING, ReadOptions
 from .results.image_files import NO_FILES, OutputOptions
 from .results.lot_result import LotResult
 from .run import Features, Run, Watch, opened, require_enough, survey_files
 from .scoring.anomaly_map import raw_scores
 from .scoring.cautions import bundle_cautions, cautions, copy_caution
-from .scoring.copies import find_copies
 from .scoring.rescore import in_distance_units, rescore
-from .scoring.same_shot import SameShot
 from .settings import ANYTHING, DEFAULT, Resources, ScoreSettings
-from .types import Array, Bundle, Copies, LotImage, PreprocessSpec
+from .types import Array, Bundle, Copies, LotImage
 
 
 def score_lot(
@@ -66,40 +64,43 @@ def score_lot(
     require_enough(len(survey.images), survey.skipped, settings)
     with Run(bundle, settings, resources, watch, outputs) as run:
         features = run.extract(survey, keep)  # 1 and 2
-        maps = run.score(features)  # 3 and 4
+        same_shots = run.find_copies(features, survey)
+        apart = run.apart(features, same_shots)
+        maps, later = run.score(features, apart)  # 3 and 4
         with watch.timer.stage("map"):  # 5
             raw = raw_scores(maps, run.bundle.manifest.preprocess.size)
         with watch.timer.stage("rescore"):  # 6
             lot_scores = rescore(raw, features.cls, settings.neighbors)
             scores = in_distance_units(lot_scores, raw)
-        copies, warnings = _look_at(run, features, raw, survey, watch)
+        copies, warnings = _look_at(run, features, raw, same_shots, apart, watch)
         return LotResult(
             features.images, features.skipped, maps, raw, scores, lot_scores, features.cls,
-            warnings, survey, run.facts(features), copies)  # fmt: skip
+            warnings, survey, run.facts(features), copies, later=later)  # fmt: skip
 
 
 def _look_at(
-    run: Run, features: Features, raw: Array, survey: Survey, watch: Watch
+    run: Run,
+    features: Features,
+    raw: Array,
+    same_shots: Sequence[Sequence[int]],
+    apart: Sequence[Sequence[int]],
+    watch: Watch,
 ) -> tuple[tuple[Copies, ...], tuple[str, ...]]:
     """What the scores cannot say: copies in the lot, and warnings of it and of the bundle."""
     with watch.timer.stage("look for copies"):
-        copies = _copies(features, survey, run.bundle.manifest.preprocess)
+        copies = tuple(_copies(features, rows, apart=rows in apart) for rows in same_shots)
     with watch.timer.stage("look for cautions"):
         of_lot = cautions(raw, features.cls, len(features.skipped))
-        return copies, (*bundle_cautions(run.bundle.manifest), *of_lot, *copy_caution(copies))
+        of_copies = copy_caution(copies, judge=run.settings.copies_judge)
+        return copies, (*bundle_cautions(run.bundle.manifest), *of_lot, *of_copies)
 
 
-def _copies(features: Features, survey: Survey, spec: PreprocessSpec) -> tuple[Copies, ...]:
-    """The images of a lot that are copies of each other; files are read only where the pictures are alike."""
-    groups = []
-    confirm = SameShot(lambda row: gray(survey, features.images[row], spec))
-    for rows in find_copies(features.store, confirm):
-        images = [features.images[row] for row in rows]
-        same = same_files([image.path for image in images])
-        groups.append(
-            Copies(
-                tuple(image.name for image in images),
-                tuple(tuple(images[k].name for k in positions) for positions in same),
-            )
-        )
-    return tuple(groups)
+def _copies(features: Features, rows: Sequence[int], *, apart: bool) -> Copies:
+    """What is said of images that are copies of each other."""
+    images = [features.images[row] for row in rows]
+    same = same_files([image.path for image in images])
+    return Copies(
+        tuple(image.name for image in images),
+        tuple(tuple(images[k].name for k in positions) for positions in same),
+        apart,
+    )

@@ -19,6 +19,7 @@ from datetime import datetime, timezone
 from heapq import nlargest
 from pathlib import Path
 from types import TracebackType
+from typing import NamedTuple
 
 import numpy as np
 
@@ -27,19 +28,21 @@ from .._version import __version__
 from .errors import LotError, TooFewImagesError
 from .forecast import Forecast
 from .images.listing import list_lot
-from .images.survey import ReadOptions, Survey, needs, survey_lot
+from .images.survey import ReadOptions, Survey, gray, needs, survey_lot
 from .memory import give_back_large_blocks, memory_left, process_memory, release_memory
 from .results.contact_sheet import sheet_images
 from .results.image_files import NO_FILES, OutputOptions, writing_bytes
 from .results.lot_scores import RunFacts
 from .scorers import open_scorer
+from .scoring.copies import find_copies
 from .scoring.interval import smallest_lot
 from .scoring.judges import Judges
 from .scoring.method import Method
 from .scoring.plan import HostNeeds
 from .scoring.presets import settings_for
-from .scoring.protocols import MutualScorer
+from .scoring.protocols import Groups, MutualScorer
 from .scoring.residual import READS
+from .scoring.same_shot import SameShot
 from .settings import ANYTHING, PAPER, RESIDUAL, Resources, ScoreSettings
 from .store.checkpoint import Checkpoint
 from .store.tables import require_room
@@ -104,6 +107,17 @@ class Features:
     def cls(self) -> FloatArray:
         """CLS embeddings (N,D)."""
         return self.store.cls
+
+
+class Maps(NamedTuple):
+    """What comparing the images of a lot gave.
+
+    ``scores`` (N,Gh,Gw) are the mutual scores; ``later`` (N,Gh,Gw), None without burn-out, is the share of
+    layers and degrees in which a patch's interval began later than the paper's.
+    """
+
+    scores: FloatArray
+    later: FloatArray | None
 
 
 class Run:
@@ -314,8 +328,30 @@ class Run:
         require_enough(len(read), skipped, self.settings)  # files may have vanished since the survey
         return Features(read, skipped, store.first(len(read)), plan, kept)
 
-    def score(self, features: Features) -> FloatArray:
-        """Mutual scores (N,Gh,Gw) of a lot's images by each other: LNAMD and MSM (paper, 3.2 and 3.3).
+    def find_copies(self, features: Features, survey: Survey) -> list[tuple[int, ...]]:
+        """The groups of images, rows of a lot, that are copies of each other.
+
+        Files are read only where pictures are alike.
+        """
+        spec = self.bundle.manifest.preprocess
+        confirm = SameShot(lambda row: gray(survey, features.images[row], spec))
+        with self.watch.timer.stage("look for copies"):
+            return find_copies(features.store, confirm)
+
+    def apart(self, features: Features, copies: Groups) -> list[Sequence[int]]:
+        """Return the groups of ``copies``, rows of a lot, that are not to judge each other.
+
+        A group stays together where too few others would be left to judge its images.
+        """
+        if self.settings.copies_judge:
+            return []
+        can_be = self.method.can_be_apart(len(features.images), copies)
+        return [group for group, can in zip(copies, can_be, strict=True) if can]
+
+    def score(self, features: Features, apart: Groups = ()) -> Maps:
+        """Mutual scores of a lot's images by each other: LNAMD and MSM (paper, 3.2 and 3.3).
+
+        ``apart`` are groups of rows that do not judge each other.
 
         Raises
         ------
@@ -324,11 +360,14 @@ class Run:
         DeviceError
             If the scorer's device fails.
         """
+        later = np.empty(features.store.shape[1:3], np.float32) if self.method.burn_out else None
         with self.watch.timer.stage("score"):
             scores = self.scorer.score(
-                features.store, features.plan, self.watch.progress, features.kept, self.watch.timer
-            )
-        return scores.reshape(-1, *self.method.grid)
+                features.store, features.plan, self.watch.progress, features.kept, self.watch.timer,
+                later, apart,
+            )  # fmt: skip
+        grids = -1, *self.method.grid
+        return Maps(scores.reshape(grids), None if later is None else later.reshape(grids))
 
     def facts(self, features: Features) -> RunFacts:
         """How the scores of a lot came about."""
@@ -376,6 +415,8 @@ class Run:
             "degrees": self.method.degrees,
             "interval": self.method.interval,
             "group size": self.method.group_size,
+            "burn-out": self.method.burn_out,
+            "copies judge": self.settings.copies_judge,
             "scorer": self.scorer.version,
             "numpy version": np.__version__,
         }

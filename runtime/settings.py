@@ -49,6 +49,12 @@ class ScoreSettings:
         Window sizes k of the rescoring, the image itself counted (RsCIN; paper, section 3.4).
     group_size : int, optional
         Number of other images that score an image; all of them by default, as in the paper.
+    burn_out : bool, default False
+        Begin a patch's interval behind the few images in which it finds its like, where all others lie apart
+        from them: a defect that several images have does not look normal then (docs/copies.md).
+    copies_judge : bool, default True
+        Whether images that are copies of each other judge each other.  Without them a defect that is on all
+        of them counts as rare as it is.
     chosen : tuple of Choice
         What a preset chose and why, for results to say; empty for settings that were written out.
     by : {"pairs", "residual"}
@@ -67,6 +73,8 @@ class ScoreSettings:
     neighbors: tuple[int, ...] = (1, 2, 3)
     group_size: int | None = None
     by: str = PAIRS
+    burn_out: bool = False
+    copies_judge: bool = True
     chosen: tuple[Choice, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
@@ -78,10 +86,11 @@ class ScoreSettings:
         """Raise LotError if ``by`` is unknown, or settings have no meaning with it."""
         if self.by not in (PAIRS, RESIDUAL):
             raise LotError(f"by {self.by!r}: expected {PAIRS} or {RESIDUAL}.")
-        paper = {"interval": ScoreSettings.interval, "group size": ScoreSettings.group_size}
-        given = {"interval": self.interval, "group size": self.group_size}
-        for what, value in given.items():
-            if self.by == RESIDUAL and value != paper[what]:
+        fields = {"interval": "interval", "group size": "group_size"}
+        fields |= {"burn-out": "burn_out", "copies judge": "copies_judge"}
+        for what, name in fields.items():
+            value = getattr(self, name)
+            if self.by == RESIDUAL and value != getattr(ScoreSettings, name):
                 raise LotError(
                     f"{what} {value} has no meaning by {RESIDUAL}, where no images are compared: leave it "
                     f"out, or score by {PAIRS}."

@@ -319,7 +319,10 @@ class Copies:
         Their names, in the lot's order.
     same_bytes : tuple of tuples of str
         Those of them, group by group, whose files have the same bytes.
+    apart : bool
+        Whether they do not judge each other.
     """
 
     images: tuple[str, ...]
     same_bytes: tuple[tuple[str, ...], ...]
+    apart: bool = False

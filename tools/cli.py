@@ -39,7 +39,7 @@ EXIT_CODES = {
 }
 """What each exit code means, in every command."""
 Say = Callable[[str], None]
-_METHOD = ("degrees", "interval", "neighbors", "group_size")
+_METHOD = ("degrees", "interval", "neighbors", "group_size", "burn_out")
 """Options that are fields of ScoreSettings, and go before what the preset has."""
 _HELD_BACK = (signal.SIGINT, signal.SIGTERM)
 
@@ -79,6 +79,12 @@ def add_scoring(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     add("--group-size", type=arguments.positive, metavar="M",
         help="score each image by M others, a fixed random choice, instead of by all others: time grows "
         "with N*M, not N*N")  # fmt: skip
+    add("--burn-out", action=argparse.BooleanOptionalAction,
+        help="leave the few nearest images out where all others lie apart from them, so that a defect which "
+        "several images have does not look normal (default: as --method has it)")  # fmt: skip
+    add("--copies", choices=("judge", "apart"),
+        help="whether images that are copies of each other, the same file or the same shot, judge each other "
+        "(default: as --method has it)")  # fmt: skip
     return group
 
 
@@ -127,6 +133,8 @@ def score_settings(args: argparse.Namespace, manifest: Manifest) -> ScoreSetting
 
     given = {name: getattr(args, name, None) for name in _METHOD}
     given["by"] = getattr(args, "score_by", None)  # args.by is what a verdict judges by
+    if copies := getattr(args, "copies", None):
+        given["copies_judge"] = copies == "judge"
     return settings_for(
         manifest,
         args.method or DEFAULT,

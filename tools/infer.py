@@ -216,7 +216,9 @@ def _require_alike(rule: Rule | None, bundle: Bundle, args: argparse.Namespace) 
 
     if isinstance(rule, ThresholdFrom):
         settings = cli.score_settings(args, bundle.manifest)
-        rule.lot.require_alike(bundle.digest, settings.by, settings.degrees, settings.interval)
+        rule.lot.require_alike(
+            bundle.digest, settings.by, settings.degrees, settings.interval, burn_out=settings.burn_out
+        )
 
 
 def _read_list(args: argparse.Namespace) -> list[str]:

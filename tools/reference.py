@@ -55,6 +55,7 @@ def add_parser(commands: Any) -> None:
     method = parser.add_argument_group("method")
     cli.add_method(method)
     method.add_argument("--interval", type=arguments.interval, metavar="LO,HI", help="as for infer")
+    method.add_argument("--burn-out", action=argparse.BooleanOptionalAction, help="as for infer")
     cli.add_resources(parser)
     cli.add_common(parser, 4, 5, 6, 7)
     parser.set_defaults(run=_reference, usage_error=parser.error)
@@ -80,10 +81,14 @@ def _reference(args: argparse.Namespace) -> int:
     from .reference_text import reference_json, reference_text
 
     fixed = [
-        name for name in ("method", "degrees", "interval", "patches", "precision") if getattr(args, name)
+        name
+        for name in ("method", "degrees", "interval", "burn_out", "patches", "precision")
+        if getattr(args, name) is not None
     ]
     if args.add and fixed:
-        args.usage_error(f"--{fixed[0]} has no meaning with --add: the earlier reference's holds")
+        args.usage_error(
+            f"--{fixed[0].replace('_', '-')} has no meaning with --add: the earlier reference's holds"
+        )
     if args.calibrate and args.hold_out:
         args.usage_error("--hold-out has no meaning with --calibrate: no image is held out then")
     given = arguments.lot_folder(args.lot)

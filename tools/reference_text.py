@@ -38,7 +38,8 @@ def reference_text(reference: ReferenceFolder) -> str:
         ),
         (
             "method",
-            f"degrees {', '.join(map(str, m.degrees))}; interval {m.interval[0]:g}, {m.interval[1]:g}",
+            f"degrees {', '.join(map(str, m.degrees))}; interval {m.interval[0]:g}, {m.interval[1]:g}"
+            + ("; burn-out" if m.burn_out else ""),
         ),
         ("size", f"{size_text(disk)} on disk, {size_text(m.bank_bytes)} in memory"),
         ("bundle", f"{m.backbone}, {m.bundle}"),

@@ -8,6 +8,7 @@ next copy into the buffer waits for ``used``.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import islice
 from types import TracebackType
 
@@ -15,9 +16,11 @@ import numpy as np
 
 from ...kernels import launches
 from ...kernels.gpu import DeviceArray, Gpu, Stream
+from ..scoring.method import Window
 from ..scoring.plan import LotSize
 from ..timing import StageTimer
 from ..types import Array, DevicePlan
+from .average import average
 from .plan import SAMPLES, pairs_per_launch
 from .timing import DeviceTimer
 
@@ -78,7 +81,7 @@ class DeviceLot:
         self.features = self._empty((held, size.patches, pitch), np.uint16)
         self.squares = self._empty((held, size.patches), np.float32)
         self.distances = self._empty((plan.panel * size.judge_count, size.patches), np.uint32)
-        self.scores = self._empty((size.images, size.patches), np.float32)
+        self.results = self._empty((size.results, size.images, size.patches), np.float32)
         self.centres = self._empty((size.images, 4), np.float32)
         self.pairs = self._empty((pairs_per_launch(size), 4), np.int32)
         self.shift = self._empty((pitch,), np.float32)
@@ -190,13 +193,13 @@ class DeviceLot:
         with self._timed.work("compare", self.compute):
             launches.gram_min(self.gpu, self.features, self.squares, on_device, self.distances, self.compute)
 
-    def average(self, start: int, stop: int, first: int, last: int) -> None:
-        """Average the sorted distances ``first`` to ``last`` of a panel, the places ``start`` to ``stop``."""
-        shape = stop - start, self.size.judge_count, self.size.patches
-        panel = DeviceArray(self.distances.address, shape, self.distances.dtype)
-        scores = self.scores.rows(start, stop)
+    def average(self, panel: int, start: int, stop: int, window: Window) -> None:
+        """Average the distances of places ``start`` to ``stop``, of a panel that begins at ``panel``."""
+        rows = self.distances.rows(*((place - panel) * self.size.judge_count for place in (start, stop)))
+        distances = replace(rows, shape=(stop - start, self.size.judge_count, self.size.patches))
+        results = [self.results.item(k).rows(start, stop) for k in range(self.size.results)]
         with self._timed.work("select", self.compute):
-            launches.interval_mean(self.gpu, panel, scores, first, last, self.compute)
+            average(self.gpu, distances, results, window, self.compute)
 
     def finish(self) -> None:
         """End a layer: wait for all work and record when each part of it ran."""

@@ -83,7 +83,9 @@ def host_plan(size: LotSize, needs: HostNeeds, *, tokens_on_device: bool = False
     """
     # Three blocks of tokens: the one that is read, and two page-locked buffers of uploads (pycuda_gpu.py).
     block = _block(size)
-    workspace = 3 * block * size.patches * size.width * size.itemsize + size.images * size.patches * 36
+    workspace = (
+        3 * block * size.patches * size.width * size.itemsize + size.images * size.patches * 36 * size.results
+    )
 
     def plan(tokens_on_disk: bool) -> Plan:
         return Plan(
@@ -176,7 +178,7 @@ class _Cut:
             distance_bytes=panel * size.judge_count * size.patches * 4,
             # the samples' features, squares, centres and tokens; scores and centres; pairs; the shift
             other_bytes=min(SAMPLES, size.images) * (row + 16 + (0 if holds_tokens else tokens))
-            + size.images * (size.patches * 4 + 16)
+            + size.images * (size.patches * 4 * size.results + 16)
             + pairs_per_launch(size) * PAIR_BYTES
             + pitch_of(size.width) * 4,
         )

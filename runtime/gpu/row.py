@@ -15,20 +15,24 @@ from ...kernels import launches
 from ...kernels.gpu import DeviceArray, Gpu
 from ...kernels.thread import GpuThread
 from ..errors import device_errors
-from ..scoring.interval import interval_bounds
 from ..scoring.method import Method
 from ..scoring.row import require_finite
 from ..types import Array, FloatArray
+from .average import average
 from .plan import SAMPLES
 from .schedule import NOT_WANTED
 
 
-def row_bytes(shape: tuple[int, int, int, int], degrees: int) -> int:
-    """Return the device memory that a bank with tokens of ``shape`` (S,M,P,C) takes, in bytes."""
+def row_bytes(shape: tuple[int, int, int, int], degrees: int, results: int = 1) -> int:
+    """Return the device memory that a bank with tokens of ``shape`` (S,M,P,C) takes, in bytes.
+
+    ``results`` is how many numbers are measured of a patch (``Method.results``).
+    """
     layers, images, patches, width = shape
-    # Of each row: features, its square, and a distance or the score.
+    # Of each row: features, its square, and a distance or a result.
     rows = layers * degrees * (images + 1) * patches * (2 * launches.pitch_of(width) + 4 + 4)
-    return rows + (images + layers) * patches * width * 4
+    more = layers * degrees * (results - 1) * patches * 4
+    return rows + more + (images + layers) * patches * width * 4
 
 
 class _Rows(NamedTuple):
@@ -70,7 +74,7 @@ class DeviceRow:
         layer: Callable[[int], FloatArray],
     ) -> None:
         self._method, self._device, self._shape = method, device, shape
-        self._bounds = interval_bounds(shape[1] + 1, method.interval)
+        self._window = method.window(shape[1])
         self._layer = layer
         self._allocated: list[DeviceArray] = []
 
@@ -119,7 +123,7 @@ class DeviceRow:
         self._image = self._empty(gpu, (layers, 1, patches, width), np.float32)
         self._centres = self._empty(gpu, (images, 4), np.float32)
         self._distances = self._empty(gpu, (layers * degrees, images, patches), np.uint32)
-        self._scores = self._empty(gpu, (layers * degrees, patches), np.float32)
+        self._results = self._empty(gpu, (self._method.results, layers * degrees, patches), np.float32)
         self._pairs = self._empty(gpu, (images, 4), np.int32)
         # The image lies behind the bank.  It alone is scored: what a bank image finds in it is not wanted.
         order = np.arange(images, dtype=np.int32)
@@ -170,8 +174,9 @@ class DeviceRow:
                 self._pool(gpu, _Rows(tokens, centres, *own), self._shifts.item(row), degree)
                 distances = self._distances.item(row)
                 launches.gram_min(gpu, features, squares, self._pairs, distances, self._stream)
-        launches.interval_mean(gpu, self._distances, self._scores, *self._bounds, self._stream)
-        scores: FloatArray = gpu.download(self._scores, self._stream)
+        results = [self._results.item(k) for k in range(self._method.results)]
+        average(gpu, self._distances, results, self._window, self._stream)
+        scores: FloatArray = gpu.download(results[0], self._stream)
         return scores.reshape(layers, len(degrees), patches)
 
     def _empty(self, gpu: Gpu, shape: tuple[int, ...], dtype: type) -> DeviceArray:

@@ -170,7 +170,7 @@ def _streamed(panel: _Panel, blocks: int, number: Iterator[int]) -> Iterator[Ste
 
 
 def panel_pairs(judges: Judges, start: int, stop: int) -> Array:
-    """Return the pairs (count,4) of places ``start`` to ``stop`` with all their judges, each pair once.
+    """Return the pairs (count,4) of places ``start`` to ``stop`` with those who judge them, each pair once.
 
     A row is {a, b, row of a's distances to b, row of b's to a}, the last -1 if b is not of the panel.
     """
@@ -183,5 +183,8 @@ def panel_pairs(judges: Judges, start: int, stop: int) -> Array:
     # Seen from b, a is N - s steps away if b is s steps from a.  ``offsets`` holds both, at mirrored indices.
     back = np.where(inside, (b - start) * each + each - 1 - index, NOT_WANTED)
     # A pair inside the panel comes up twice, from a and from b: only a < b stays.
-    pairs = np.stack(np.broadcast_arrays(a, b, forth, back), axis=-1)[~inside | (a < b)]
+    wanted = ~inside | (a < b)
+    if judges.shots is not None:  # what is not compared stays infinite, behind all other distances
+        wanted &= judges.shots[a] != judges.shots[b]
+    pairs = np.stack(np.broadcast_arrays(a, b, forth, back), axis=-1)[wanted]
     return pairs.astype(np.int32)

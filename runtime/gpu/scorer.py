@@ -12,17 +12,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-import numpy as np
 import numpy.typing as npt
 
 from ...kernels.errors import DeviceMemoryError
 from ...kernels.thread import GpuThread
 from ..errors import device_errors
 from ..memory import size_text
-from ..scoring.judges import Judges
+from ..scoring.judges import Judges, by_image
 from ..scoring.method import Method
 from ..scoring.plan import UNLIMITED, HostNeeds
-from ..scoring.protocols import KeptCells
+from ..scoring.protocols import Groups, KeptCells
 from ..store.features import DeviceStore
 from ..timing import UNTIMED, StageTimer
 from ..types import DevicePlan, FeatureStore, FloatArray, Plan, Progress, no_progress
@@ -94,11 +93,13 @@ class CudaScorer:
         progress: Progress = no_progress,
         kept: KeptCells | None = None,
         timer: StageTimer = UNTIMED,
+        later: FloatArray | None = None,
+        copies: Groups = (),
     ) -> FloatArray:
         """Return the mutual scores (N,P); if the device has less memory than planned, uses a smaller plan."""
-        judges = self.judges(store.shape[1])
+        judges = self.method.judges(store.shape[1], copies)
         if kept:
-            kept.begin_scoring()
+            kept.begin_scoring(copies)
         size = self.method.lot_size(store.shape, store.dtype.itemsize)
         on_device = isinstance(store, DeviceStore)
         device = _of_device(plan)
@@ -115,9 +116,7 @@ class CudaScorer:
             except DeviceMemoryError as error:  # another program has taken memory since the plan was made
                 device = make_device_plan(size, int(_SMALLER * device.memory_bytes), holds_tokens=on_device)
                 self.notes.append(f"{error} A plan of {size_text(device.memory_bytes)} was taken instead.")
-        by_image = np.empty(by_place.shape, np.float32)
-        by_image[judges.order] = by_place
-        return by_image
+        return by_image(by_place, judges, later)
 
     def seconds(self, shape: tuple[int, int, int, int], plan: Plan) -> float:
         """Estimate the seconds that ``score`` will take, by timing some pairs of random rows."""

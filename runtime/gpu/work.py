@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from ...kernels import launches
 from ...kernels.gpu import DeviceArray, Gpu
-from ..scoring.interval import interval_bounds
 from ..scoring.judges import Judges, require_finite
 from ..scoring.method import Method
 from ..scoring.plan import LotSize
@@ -45,7 +44,7 @@ class DeviceWork:
     check: Callable[[], None]
 
     def scores(self, gpu: Gpu) -> Array:
-        """Return the mutual scores (N,P) by place; called in the GPU's thread."""
+        """Return what is measured of each patch (1 or 2,N,P), by place; called in the GPU's thread."""
         finished = [self.kept.scores(i) if self.kept else None for i in range(self.size.layers)]
         left = [i for i, scores in enumerate(finished) if scores is None]
         schedule = Schedule.of(self.judges, self.plan)
@@ -53,7 +52,7 @@ class DeviceWork:
         # Every block of tokens that will be asked for, in order, so that they can be copied ahead across
         # degrees and layers.
         uses = [(layer, block) for layer in left for _ in degrees for block in schedule.blocks]
-        total = np.zeros((self.size.images, self.size.patches))
+        total = np.zeros((self.size.results, self.size.images, self.size.patches))
         with DeviceLot(
             gpu, self.size, self.plan, self.method.grid, self._read, self._on_device, uses, self.timer
         ) as lot:
@@ -66,12 +65,12 @@ class DeviceWork:
     def _layer(
         self, lot: DeviceLot, launcher: _Launcher, schedule: Schedule, layer: int, first: int
     ) -> Array:
-        """Return the mutual scores (N,P) of a layer, averaged over degrees.
+        """Return what the method measures in a layer (1 or 2,N,P), averaged over degrees.
 
         ``first`` is the number of its first use of tokens among all uses.
         """
-        mean = np.zeros((self.size.images, self.size.patches))
-        bounds = interval_bounds(self.judges.count + 1, self.method.interval)
+        mean = np.zeros((self.size.results, self.size.images, self.size.patches))
+        counts = self.judges.counts()
         lot.sample(layer)
         for number, degree in enumerate(self.method.degrees):
             lot.find_shift(degree)
@@ -85,13 +84,15 @@ class DeviceWork:
                     case Compare():
                         launcher.compare(step.pairs)
                     case Average():
-                        lot.average(step.start, step.stop, *bounds)
+                        for start, stop in _alike(counts, step.start, step.stop):
+                            window = self.method.window(int(counts[start]))
+                            lot.average(step.start, start, stop, window)
             # Centres are finite exactly if the tokens are and have a usable range (kernels/pool.cuh).  All of
             # them are known after the first degree.
             if number == 0:
                 centres = lot.gpu.download(lot.centres, lot.compute)
                 require_finite(layer, self.judges, centres)
-            mean += lot.gpu.download(lot.scores, lot.compute)
+            mean += lot.gpu.download(lot.results, lot.compute)
             launcher.drain()
         lot.finish()
         mean /= len(self.method.degrees)
@@ -115,6 +116,12 @@ class DeviceWork:
         order = self.judges.order[first:last]
         runs = np.split(order, np.flatnonzero(np.diff(order) != 1) + 1)
         return [(int(run[0]), int(run[-1]) + 1) for run in runs]
+
+
+def _alike(counts: Array, start: int, stop: int) -> Iterator[tuple[int, int]]:
+    """Yield the places ``start`` to ``stop`` as runs of neighbors with the same count."""
+    ends = start + 1 + np.flatnonzero(np.diff(counts[start:stop]))
+    yield from zip((start, *ends.tolist()), (*ends.tolist(), stop), strict=True)
 
 
 class _Launcher:

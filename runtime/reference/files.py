@@ -18,7 +18,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -46,6 +46,7 @@ from .manifest import (
     THUMBNAILS,
     ReferenceManifest,
     layer_file,
+    manifest_facts,
     parse_manifest,
 )
 
@@ -246,5 +247,5 @@ def write_array(path: Path, dtype: str, shape: tuple[int, ...], parts: Iterable[
 
 def write_manifest(folder: Path, manifest: ReferenceManifest) -> None:
     """Write ``manifest.json`` into a reference that is being made."""
-    text = json.dumps(asdict(manifest), indent=1) + "\n"
+    text = json.dumps(manifest_facts(manifest), indent=1) + "\n"
     (folder / MANIFEST).write_text(text, encoding="ascii")

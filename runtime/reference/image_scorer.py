@@ -69,7 +69,7 @@ def _open_on_gpu(
         return None
     m = reference.manifest
     shape = len(m.layers), len(m.images), m.grid[0] * m.grid[1], m.token_width
-    needed = row_bytes(shape, len(m.degrees))
+    needed = row_bytes(shape, len(m.degrees), m.method.results)
     free = device.run(lambda gpu: gpu.free_memory())
     room = min(free, resources.device_memory or free)
     if needed > room:

@@ -156,7 +156,7 @@ def make_reference(
     earlier = open_reference(base) if isinstance(base, str | os.PathLike) else base
     if earlier:
         m = earlier.manifest
-        settings = ScoreSettings(m.degrees, m.interval)
+        settings = ScoreSettings(m.degrees, m.interval, burn_out=m.burn_out)
         reading = ReadOptions(m.bit_depth, m.max_pixels)
         options = replace(options, precision=m.precision, patches=m.patches / (m.grid[0] * m.grid[1]))
     with Run(bundle, replace(settings, group_size=None), resources, watch) as run:
@@ -282,6 +282,7 @@ def _manifest(run: Run, chosen: Chosen, options: ReferenceOptions) -> ReferenceM
             "python": platform.python_version(),
             "ViT": facts.computed_by[0],
         },
+        burn_out=m.burn_out,
     )
 
 

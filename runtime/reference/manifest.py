@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..._json import from_json, parse_json, shortly
@@ -12,7 +12,10 @@ from ..scoring.interval import smallest_lot
 from ..scoring.method import Method
 from .looks import THUMBNAIL
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+_ADDED = {"burn_out": False}
+"""The fields that schema 2 added, and what it means where they are not there."""
+
 MANIFEST = "manifest.json"
 FORMAT = "musc-edge reference"
 CLS, LOOKS, CALIBRATION, LENGTHS, HOLLOW, THUMBNAILS = (
@@ -61,6 +64,7 @@ class ReferenceManifest:
     options: dict[str, Any]
     files: dict[str, str]
     made_with: dict[str, str]
+    burn_out: bool
 
     @property
     def whole(self) -> bool:
@@ -70,7 +74,7 @@ class ReferenceManifest:
     @property
     def method(self) -> Method:
         """The parameters that the bank was made with."""
-        return Method(self.grid, self.degrees, self.interval)
+        return Method(self.grid, self.degrees, self.interval, burn_out=self.burn_out)
 
     def shapes(self) -> dict[str, tuple[str, tuple[int, ...]]]:
         """Type and shape of the array in every file of the reference."""
@@ -100,6 +104,15 @@ def layer_file(layer: int) -> str:
     return f"layer_{layer}.npy"
 
 
+def manifest_facts(manifest: ReferenceManifest) -> dict[str, Any]:
+    """Return the content of manifest.json: of schema 1, which earlier versions read, where that says all."""
+    facts = asdict(manifest)
+    used = {name for name, absent in _ADDED.items() if facts[name] != absent}
+    return {name: value for name, value in facts.items() if name not in _ADDED or name in used} | {
+        "schema_version": SCHEMA_VERSION if used else 1
+    }
+
+
 def parse_manifest(text: bytes, folder: object) -> ReferenceManifest:
     """Parse manifest.json of the reference ``folder``; ReferenceFolderError if it is not usable."""
     try:
@@ -120,7 +133,7 @@ def parse_manifest(text: bytes, folder: object) -> ReferenceManifest:
             "Upgrade musc-edge."
         )
     try:
-        manifest: ReferenceManifest = from_json(ReferenceManifest, data, "manifest")
+        manifest: ReferenceManifest = from_json(ReferenceManifest, {**_ADDED, **data}, "manifest")
         _check(manifest)
     except (ValueError, LotError) as error:
         raise ReferenceFolderError(f"{folder}/{MANIFEST}: {error}. {AGAIN}") from error
@@ -129,7 +142,7 @@ def parse_manifest(text: bytes, folder: object) -> ReferenceManifest:
 
 def _check(m: ReferenceManifest) -> None:
     """Raise ValueError or LotError if fields are impossible or contradict each other."""
-    if m.schema_version != SCHEMA_VERSION:
+    if not 1 <= m.schema_version <= SCHEMA_VERSION:
         raise ValueError(f"schema_version {shortly(m.schema_version)} was never used")
     sides = (*m.grid, m.token_width, m.cls_width)
     if min(sides) < 1 or max(sides) > _LARGEST_SIDE:

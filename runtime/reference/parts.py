@@ -61,7 +61,9 @@ class Part:
     def mutual(self, run: Run) -> Array:
         """Return the raw scores (n,) of a part that begins with row 0, scored as a lot of its own."""
         store = self.features.store.first(self.stop)
-        maps = run.score(replace(self.features, images=self.images, store=store))
+        lot = replace(self.features, images=self.images, store=store)
+        copies = [] if run.settings.copies_judge else run.find_copies(lot, self.survey)
+        maps, _ = run.score(lot, run.apart(lot, copies))
         return raw_scores(maps, run.bundle.manifest.preprocess.size)
 
 

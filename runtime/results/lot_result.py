@@ -55,9 +55,13 @@ class LotResult(LotScores):
     run : RunFacts
         Bundle, settings, backend, scorer, memory plan, seconds of each stage, and notes.
     copies : tuple of Copies
-        Images that show the same shot, which judge each other; ``images`` and ``same_bytes`` hold names.
+        Images that show the same shot; ``images`` and ``same_bytes`` hold names, ``apart`` is whether they do
+        not judge each other.
     judgement : Judgement, optional
         Verdicts, after ``judge``: ``judgement.verdicts[i]`` is reject, review or not flagged.
+    later : ndarray of shape (N, Gh, Gw), float32, optional
+        With burn-out, the share of layers and degrees in which the interval of a patch began behind images
+        that show the same as it.
     """
 
     def judge(self, rule: Rule, *, min_region: int = 1) -> LotResult:

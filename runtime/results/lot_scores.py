@@ -61,6 +61,7 @@ class LotScores:
     run: RunFacts
     copies: tuple[Copies, ...] = ()
     judgement: Judgement | None = None
+    later: FloatArray | None = None
 
     def order(self) -> list[int]:
         """Row numbers from the most to the least suspicious image; equal scores keep the lot's order."""
@@ -85,6 +86,7 @@ class LotScores:
             self.survey.bit_depth,
             self.run.judges,
             settings.by,
+            settings.burn_out,
         )
 
 

@@ -131,7 +131,9 @@ class ScoredLot:
                 {
                     "bundle": self.about["bundle"]["sha256"],
                     "judges": self.about["judges_per_image"],
-                    "by": self.settings.get("by", PAIRS),  # earlier versions knew no other
+                    # earlier versions knew no other
+                    "by": self.settings.get("by", PAIRS),
+                    "burn_out": self.settings.get("burn_out", False),
                     **{name: self.settings[name] for name in ("degrees", "interval", "bit_depth")},
                 },
                 LOT,

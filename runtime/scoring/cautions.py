@@ -64,8 +64,11 @@ def cautions(raw_scores: Array, cls: FloatArray, skipped: int) -> tuple[str, ...
     return tuple(warnings)
 
 
-def copy_caution(copies: Sequence[Copies]) -> tuple[str, ...]:
-    """Return the warning for a lot in which images are copies of each other, with the first of them."""
+def copy_caution(copies: Sequence[Copies], *, judge: bool) -> tuple[str, ...]:
+    """Return the warning for a lot in which images are copies of each other, with the first of them.
+
+    ``judge`` says whether it was asked for that copies judge each other.
+    """
     if not copies:
         return ()
     first = "; ".join(_alike(group) for group in copies[:COPIES_NAMED])
@@ -73,8 +76,20 @@ def copy_caution(copies: Sequence[Copies]) -> tuple[str, ...]:
     more = f"; and {rest} more, see lot.json" if rest > 0 else ""
     return (
         f"{sum(len(group.images) for group in copies)} images are copies of others: {first}{more}. "
-        "Copies judge each other: a defect that is on several of them scores too low. Keep one of each, with "
-        "--exclude",
+        f"{_what_came_of_it(copies, judge=judge)}",
+    )
+
+
+def _what_came_of_it(copies: Sequence[Copies], *, judge: bool) -> str:
+    """Say whether copies judge each other, and what to do."""
+    if all(group.apart for group in copies):
+        return "They do not judge each other"
+    text = "a defect that is on several of them scores too low"
+    if judge:
+        return f"Copies judge each other: {text}. Keep one of each, with --exclude, or use --copies apart"
+    return (
+        "Too few others are left to judge some of them by, so that these judge each other all the same: "
+        f"{text}. Keep one of each, with --exclude"
     )
 
 

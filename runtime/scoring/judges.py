@@ -12,14 +12,14 @@ that number is the judge's index with this image, and where its cosines or dista
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ..._numbers import ceil_div
 from ..errors import LotError
-from ..types import Array, Cell
+from ..types import Array, Cell, FloatArray
 
 SEED = 0
 """Seed of the random circle: fixed, so that a lot is scored alike every time."""
@@ -27,10 +27,16 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Judges:
-    """``count`` judges for each image of a circle; ``order`` (N,) holds the images by place."""
+    """``count`` judges for each image of a circle; ``order`` (N,) holds the images by place.
+
+    Images that are copies of each other do not judge each other: ``shots`` (N,) numbers by place what they
+    show, None if every image shows something of its own.  They keep their indices, so that what was compared
+    is found in the same place; what is left of the K judges is each image's own number.
+    """
 
     order: Array
     count: int
+    shots: Array | None = None
 
     @property
     def images(self) -> int:
@@ -53,6 +59,34 @@ class Judges:
         """Return the places (K,) of the judges of the image at ``place``, by their index."""
         judges: Array = (place + self.offsets()) % self.images
         return judges
+
+    def judging(self, place: int) -> Array | None:
+        """Which of the judges (K,) of the image at ``place`` judge it; None if all do."""
+        if self.shots is None or (self.shots == self.shots[place]).sum() < 2:
+            return None
+        judging: Array = self.shots[self.of(place)] != self.shots[place]
+        return judging
+
+    def counts(self) -> Array:
+        """Return how many judge the image at each place (N,)."""
+        counts = np.full(self.images, self.count)
+        if self.shots is not None:
+            _, first, size = np.unique(self.shots, return_inverse=True, return_counts=True)
+            for place in np.flatnonzero(size[first] > 1).tolist():
+                counts[place] -= np.count_nonzero(self.shots[self.of(place)] == self.shots[place])
+        return counts
+
+    def apart(self, copies: Sequence[Sequence[int]]) -> Judges:
+        """Return the same judges, of which those that are ``copies`` of an image do not judge it.
+
+        ``copies`` are groups of images, by their number in the lot.
+        """
+        if not copies:
+            return self
+        of_image = np.arange(self.images)
+        for group in copies:
+            of_image[list(group)] = min(group)
+        return replace(self, shots=of_image[self.order])
 
     def index_of(self, place: int, judge: int) -> int | None:
         """The index of the image at place ``judge`` among the judges of the one at ``place``, or None."""
@@ -149,6 +183,15 @@ def choose(images: int, group: int | None) -> Judges:
     order = np.random.RandomState(SEED).permutation(images)  # its stream is frozen, unlike default_rng
     # An odd number of judges for an odd number of images: N*K/2 pairs would be no whole number.
     return Judges(order, group + group % 2 * images % 2)
+
+
+def by_image(measured: Array, judges: Judges, later: FloatArray | None) -> FloatArray:
+    """Return the scores (N,P) by image of what was ``measured`` (1 or 2,N,P) by place; fills ``later``."""
+    scores = np.empty(measured.shape[1:], np.float32)
+    scores[judges.order] = measured[0]
+    if later is not None:
+        later[judges.order] = measured[1] if len(measured) > 1 else 0
+    return scores
 
 
 def require_finite(layer: int, judges: Judges, values: Array) -> None:

@@ -22,7 +22,6 @@ from ..timing import StageTimer
 from ..types import Array, Cell, FeatureStore, FloatArray, Plan, Progress
 from .aggregate import centre, pooled_lengths, rescale
 from .image_pairs import Comparer, distance
-from .interval import interval_bounds, interval_mean
 from .judges import Judges, require_finite
 from .method import Method
 from .protocols import GramFilter, KeptCells
@@ -74,12 +73,13 @@ class Layer:
         return sum(map(self._count, self.kept.cells(self.layer))) if self.kept else 0
 
     def finished(self) -> Array | None:
-        """Return the mutual scores (N,P), by place, that an earlier run has kept, or None."""
+        """Return what ``scores`` returned to an earlier run that has kept it, or None."""
         return self.kept.scores(self.layer) if self.kept else None
 
     def scores(self, inverse: FloatArray) -> Array:
-        """Return the mutual scores (N,P), by place, averaged over degrees.
+        """Return what the method measures of each patch (1 or 2,N,P), by place, averaged over degrees.
 
+        First the mutual scores; with burn-out also the share of degrees in which the interval began later.
         ``inverse`` (N,R,P) is what ``inverse_lengths`` returned.
         """
         self._compare(inverse, done=self._verified_cells())
@@ -183,24 +183,25 @@ class Layer:
         return whole
 
     def _select(self, inverse: FloatArray) -> Array:
-        """Turn cosines into distances and average their interval; returns mutual scores (N,P) by place."""
+        """Turn cosines into distances and average their interval; returns what ``scores`` does."""
         degree_count, patches = inverse.shape[1:]
         judge_count = self.judges.count
-        bounds = interval_bounds(judge_count + 1, self.method.interval)
         hollow = (inverse == 0).any(axis=2)
 
         @self.timer.work("select")
         def average(place: int) -> Array:
             shape = judge_count, degree_count, patches
-            cosines = self.cosines.read(place, 0, prod(shape)).reshape(shape)
-            distances = distance(cosines, inverse[place] > 0, hollow[self.judges.of(place)])
-            mean = interval_mean(distances.reshape(judge_count, -1), *bounds).reshape(degree_count, patches)
-            average: Array = mean.mean(axis=0, dtype=np.float64)
+            cosines, judges = self.cosines.read(place, 0, prod(shape)).reshape(shape), self.judges.of(place)
+            if (judging := self.judges.judging(place)) is not None:
+                cosines, judges = cosines[judging], judges[judging]
+            distances = distance(cosines, inverse[place] > 0, hollow[judges])
+            by_degree = self.method.average(distances.reshape(len(judges), -1))
+            average: Array = by_degree.reshape(-1, degree_count, patches).mean(axis=1, dtype=np.float64)
             return average
 
-        scores = np.empty((self.judges.images, patches), np.float64)
+        scores = np.empty((self.method.results, self.judges.images, patches), np.float64)
         for place, values in self.in_parallel(range(self.judges.images), average):
-            scores[place] = values
+            scores[:, place] = values
         return scores
 
     def in_parallel(

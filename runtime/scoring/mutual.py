@@ -35,11 +35,11 @@ from ..types import Array, FeatureStore, FloatArray, Plan, Progress, no_progress
 from .aggregate import centre, rescale
 from .blas import one_thread_per_product
 from .image_pairs import Comparer, best_filter, load_filter
-from .judges import Judges, choose
+from .judges import Judges, by_image, choose
 from .layer_scores import Layer, Report
 from .method import Method
 from .plan import UNLIMITED, HostNeeds, make_plan
-from .protocols import GramFilter, KeptCells
+from .protocols import GramFilter, Groups, KeptCells
 
 _LONGEST = 0.1  # seconds of a measurement
 
@@ -129,12 +129,14 @@ class CpuScorer:
         progress: Progress = no_progress,
         kept: KeptCells | None = None,
         timer: StageTimer = UNTIMED,
+        later: FloatArray | None = None,
+        copies: Groups = (),
     ) -> FloatArray:
         """Return the mutual scores (N,P) of the images in ``store``, averaged over layers and degrees."""
         layers, images, patches, _ = store.shape
-        judges = self.judges(images)
+        judges = self.method.judges(images, copies)
         if kept:
-            kept.begin_scoring()
+            kept.begin_scoring(copies)
         cosines = self._table_of_cosines(
             (images, judges.count * len(self.method.degrees) * patches), plan, kept
         )
@@ -144,7 +146,7 @@ class CpuScorer:
             Layer(self.method, gram_filter, store, i, plan, judges, cosines, kept, report, timer)
             for i in range(layers)
         ]
-        total = np.zeros((images, patches), np.float64)
+        total = np.zeros((self.method.results, images, patches), np.float64)
         with one_thread_per_product(plan.threads):
             # Lengths of all layers first: they show whether tokens are finite, before hours of comparing.
             finished = [layer.finished() for layer in work]
@@ -160,9 +162,7 @@ class CpuScorer:
                 f"{report.earlier:,} comparisons of images come from an earlier, interrupted run"
             )
         # Layers are added in their order, kept or new, so that a resumed run gives the same sum.
-        by_image = np.empty((images, patches), np.float32)
-        by_image[judges.order] = total / layers
-        return by_image
+        return by_image(total / layers, judges, later)
 
     def _table_of_cosines(self, shape: tuple[int, int], plan: Plan, kept: KeptCells | None) -> Rows:
         """Make the table of one layer's largest cosines: in kept work, in memory, or in a scratch file."""

@@ -55,7 +55,10 @@ UNLIMITED = HostNeeds()
 
 @dataclass(frozen=True)
 class LotSize:
-    """The sizes that a plan depends on: tokens (S,N,P,C) of ``itemsize`` bytes, R degrees, K judges."""
+    """The sizes that a plan depends on: tokens (S,N,P,C) of ``itemsize`` bytes, R degrees, K judges.
+
+    ``results`` is how many numbers are measured of a patch: its score, and with burn-out one more.
+    """
 
     layers: int
     images: int
@@ -64,6 +67,7 @@ class LotSize:
     itemsize: int
     degree_count: int
     judge_count: int
+    results: int = 1
 
     @property
     def token_bytes(self) -> int:
@@ -150,7 +154,7 @@ def _plan(
         # blocks of centred tokens in float32
         workspace_bytes=images * size.patches * size.width * 4
         # lengths of all layers, scores of one and of all
-        + size.images * size.patches * (4 * size.degree_count * size.layers + 24)
+        + size.images * size.patches * (4 * size.degree_count * size.layers + 24 * size.results)
         + needs.threads * max(per_thread, _selecting(size)),
         program_bytes=needs.program_bytes,
         vit_bytes=needs.vit_bytes,

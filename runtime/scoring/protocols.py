@@ -17,6 +17,9 @@ from ..types import Array, Cell, FeatureStore, FloatArray, Plan, Progress
 from .judges import Judges
 from .plan import HostNeeds
 
+Groups = Sequence[Sequence[int]]
+"""Groups of rows of a lot."""
+
 
 class MutualScorer(Protocol):
     """Scores the images of a lot.
@@ -69,8 +72,14 @@ class MutualScorer(Protocol):
         progress: Progress = ...,
         kept: KeptCells | None = None,
         timer: StageTimer = ...,
+        later: FloatArray | None = None,
+        copies: Groups = (),
     ) -> FloatArray:
         """Return the mutual scores (N,P) of the images in ``store``, averaged over layers and degrees.
+
+        ``copies`` are groups of rows that do not judge each other.
+        ``later`` (N,P) receives the share of layers and degrees in which burn-out began a patch's interval
+        later than the paper's; zeros without burn-out.
 
         Raises
         ------
@@ -127,16 +136,19 @@ class KeptCells(Protocol):
 
     notes: list[str]
 
-    def begin_scoring(self) -> None:
-        """Forget what was made of other features; to be called before anything of a layer is asked for."""
+    def begin_scoring(self, copies: Groups = ()) -> None:
+        """Forget what was made of other features, or with other ``copies`` that do not judge each other.
+
+        To be called before anything of a layer is asked for.
+        """
         ...
 
     def scores(self, layer: int) -> Array | None:
-        """Return the mutual scores (N,P) of a finished layer, by place, or None."""
+        """Return what was kept of a finished layer, or None."""
         ...
 
     def keep_scores(self, layer: int, scores: Array) -> None:
-        """Keep the mutual scores of a layer; its cells are not needed any more."""
+        """Keep the mutual scores of a layer (1 or 2,N,P), by place; its cells are not needed any more."""
         ...
 
     def open_cosines(self, shape: tuple[int, int]) -> FileRows:

@@ -36,7 +36,7 @@ from .blas import one_thread_per_product
 from .judges import Judges, require_finite
 from .method import Method
 from .plan import UNLIMITED, HostNeeds, LotSize, block_images, first_within
-from .protocols import KeptCells
+from .protocols import Groups, KeptCells
 from .subspace import Moments, Subspace, describe, subspaces
 
 SHARE = 0.95
@@ -91,8 +91,13 @@ class ResidualScorer:
         progress: Progress = no_progress,
         kept: KeptCells | None = None,
         timer: StageTimer = UNTIMED,
+        later: FloatArray | None = None,
+        copies: Groups = (),
     ) -> FloatArray:
-        """Return the residuals (N,P) of the images in ``store``, averaged over layers and degrees."""
+        """Return the residuals (N,P) of the images in ``store``, averaged over layers and degrees.
+
+        There are no judges: ``copies`` change nothing, and no interval begins ``later``.
+        """
         layers, images, patches, _ = store.shape
         judges = self.judges(images)
         if kept:

@@ -22,7 +22,7 @@ from ..errors import DeviceError
 from ..types import Array, FloatArray
 from .aggregate import centre, inverse_lengths, pool, pooled_lengths, rescale
 from .image_pairs import Comparer, distance
-from .interval import interval_bounds, interval_mean
+from .interval import interval_bounds
 from .method import Method
 from .protocols import GramFilter
 
@@ -172,7 +172,7 @@ class RowScorer:
 
     def __init__(self, bank: Bank, threads: int) -> None:
         self._bank = bank
-        self._bounds = interval_bounds(bank.images + 1, bank.method.interval)
+        interval_bounds(bank.images + 1, bank.method.interval)
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="check")
 
     @property
@@ -212,7 +212,7 @@ class RowScorer:
         """Return the scores (P,) of a layer, averaged over degrees."""
         images, degree_count, patches = cosines.shape
         distances = distance(cosines, query.inverse > 0, hollow)
-        mean = interval_mean(distances.reshape(images, -1), *self._bounds)
+        mean = self._bank.method.average(distances.reshape(images, -1))[0]
         average: Array = mean.reshape(degree_count, patches).mean(axis=0, dtype=np.float64)
         return average
 

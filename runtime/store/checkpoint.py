@@ -22,6 +22,7 @@ import json
 import os
 import weakref
 import zlib
+from collections.abc import Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -156,12 +157,17 @@ class Checkpoint:
 
     # ---- scoring
 
-    def begin_scoring(self) -> None:
-        """Forget scores and cosines that were made of other features than those that are kept now."""
+    def begin_scoring(self, copies: Sequence[Sequence[int]] = ()) -> None:
+        """Forget scores and cosines that were made of other features than those that are kept now.
+
+        So too where other images were ``copies`` that do not judge each other: which they are depends on
+        files that may have vanished since.
+        """
         # First the features: no entry about scores may be on the disk without the features they are made of.
         self._batches.commit()
         batches = self._latest_batches().values()
-        made_of = {"made_of": _digest([(e.get("read"), e.get("checksum")) for e in batches])}
+        content: list[Any] = [(e.get("read"), e.get("checksum")) for e in batches]
+        made_of = {"made_of": _digest([*content, *map(list, copies)])}
         # The first entry names the features.  Features that were damaged and made again differ in checksum if
         # their bytes differ, and then all that was made of the earlier ones is void.
         if self._cells.entries[:1] != [made_of]:
@@ -184,7 +190,7 @@ class Checkpoint:
         self._cells.add({"layer": layer, "cell": cell, "checksum": checksum})
 
     def scores(self, layer: int) -> Array | None:
-        """Return the mutual scores (N,P), float64, of a finished layer, or None."""
+        """Return the mutual scores, float64, of a finished layer, or None."""
         path = self._scores_path(layer)
         expected = {e["scores"] for e in self._cells.entries if e.get("layer") == layer and "scores" in e}
         try:

@@ -38,6 +38,7 @@ class MadeBy:
     degrees, interval, by : the settings of the method that raw scores depend on.
     bit_depth : bits of full scale by which the images were read.
     judges : other images that each image was compared with.
+    burn_out : whether intervals may begin later than the paper's.
     """
 
     bundle: str
@@ -46,6 +47,7 @@ class MadeBy:
     bit_depth: int
     judges: int
     by: str = PAIRS
+    burn_out: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ class JudgedLot:
         LotError
             If so much differs that the raw scores cannot be compared.
         """
-        self.require_alike(lot.bundle, lot.by, lot.degrees, lot.interval)
+        self.require_alike(lot.bundle, lot.by, lot.degrees, lot.interval, burn_out=lot.burn_out)
         mine, other = self.made_by.judges, lot.judges
         if max(mine, other) > MOST_JUDGES_RATIO * min(mine, other):
             raise LotError(
@@ -102,7 +104,13 @@ class JudgedLot:
         return tuple(notes)
 
     def require_alike(
-        self, bundle: str, by: str, degrees: tuple[int, ...], interval: tuple[float, float]
+        self,
+        bundle: str,
+        by: str,
+        degrees: tuple[int, ...],
+        interval: tuple[float, float],
+        *,
+        burn_out: bool,
     ) -> None:
         """Raise LotError unless a lot is scored with the same bundle and settings."""
         for what, mine, other in (
@@ -110,6 +118,7 @@ class JudgedLot:
             ("by", self.made_by.by, by),
             ("degrees", self.made_by.degrees, degrees),
             ("interval", self.made_by.interval, interval),
+            ("burn-out", self.made_by.burn_out, burn_out),
         ):
             if mine != other:
                 raise LotError(

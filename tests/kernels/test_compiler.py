@@ -28,7 +28,7 @@ pytestmark = pytest.mark.slow
 
 KERNELS = {
     *("centre_half", "centre_float", "pool_half", "pool_float"),
-    *("column_mean", "gram_min", "interval_mean", "peak_products", "peak_copy"),
+    *("column_mean", "gram_min", "interval_mean", "burn_out_mean", "peak_products", "peak_copy"),
 }
 ABI = {12: 7, 13: 8}
 """Byte 8 of a cubin, by the major version of CUDA."""

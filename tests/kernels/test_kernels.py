@@ -15,6 +15,7 @@ import pytest
 from musc_edge.kernels import launches
 from musc_edge.kernels.errors import KernelError
 from musc_edge.kernels.gpu import DeviceArray
+from musc_edge.runtime.scoring.burn_out import burn_out_mean, first_gap
 from support import oracle
 from support.kernel_bench import SEEDS, Array, Bench, Grid, bench, nearest
 
@@ -226,6 +227,64 @@ def test_interval_mean_knows_the_whole_range_of_floats(run: Run, start: int, sto
     squared = np.stack([np.random.default_rng(i).permutation(values) for i in range(20)], axis=1)[None]
     (scores,) = run(lambda device: (device.interval_mean(squared, start, stop),))
     np.testing.assert_allclose(scores, by_sorting(squared, start, stop), rtol=6.1e-8, atol=0)
+
+
+# ---- burn_out_mean ---------------------------------------------------------------------------
+
+
+def burnt(squared: Array, stop: int) -> tuple[Array, Array]:
+    """Means and whether the interval began later (n,P) of squared distances (n,K,P), by the oracle."""
+    mean, later = np.empty((2, squared.shape[0], squared.shape[2]))
+    for place in np.ndindex(mean.shape):
+        column = np.sort(np.sqrt(squared[place[0], :, place[1]])).astype(np.float64)
+        start = oracle.burnt(column.tolist(), stop)
+        mean[place], later[place] = column[start : start + stop].mean(), start > 0
+    return mean, later
+
+
+@pytest.mark.parametrize(
+    ("judges", "patches"), [(4, 3), (5, 1), (10, 40), (11, 130), (40, 64), (61, 20), (300, 33)]
+)
+@pytest.mark.parametrize("kind", ["random", "gaps", "ties", "zeros", "equal"])
+def test_burn_out_mean(run: Run, judges: int, patches: int, kind: str) -> None:
+    rng = np.random.default_rng(judges)
+    squared = rng.gamma(2, 0.2, (2, judges, patches)).astype(np.float32)
+    if kind == "gaps":
+        squared = (1 + 0.1 * squared) * np.where(rng.uniform(size=squared.shape) < 0.2, np.float32(0.5), 1)
+    if kind == "ties":
+        squared = (np.ceil(squared * 10) / 10).astype(np.float32)
+    if kind == "zeros":
+        squared[rng.uniform(size=squared.shape) < 0.5] = 0
+    if kind == "equal":
+        squared[:] = np.float32(0.3)
+    stop = int(0.3 * judges)
+    scores, later = run(lambda device: device.burn_out_mean(squared, judges, first_gap(judges), stop))
+    expected = burnt(squared, stop)
+    np.testing.assert_allclose(scores, expected[0], rtol=6.1e-8, atol=0)
+    np.testing.assert_array_equal(later, expected[1])
+    cpu = burn_out_mean(np.sqrt(np.moveaxis(squared, 1, 0).reshape(judges, -1)), stop)
+    np.testing.assert_array_equal(later.ravel(), cpu[1])
+    np.testing.assert_allclose(scores.ravel(), cpu[0], rtol=6.1e-8, atol=0)
+
+
+def test_burn_out_mean_leaves_out_judges_without_a_distance(run: Run) -> None:
+    """An image with fewer judges than others has infinite distances in the places of those it lacks."""
+    squared = np.random.default_rng(3).gamma(2, 0.2, (2, 40, 70)).astype(np.float32)
+    squared[:, :5] *= np.float32(0.1)
+    fewer = np.concatenate([squared, np.full((2, 9, 70), np.inf, np.float32)], axis=1)
+    fewer = np.random.default_rng(4).permutation(fewer, axis=1)
+    whole = run(lambda device: device.burn_out_mean(squared, 40, 4, 12))
+    found = run(lambda device: device.burn_out_mean(fewer, 40, 4, 12))
+    assert [array.tobytes() for array in found] == [array.tobytes() for array in whole]
+
+
+def test_burn_out_mean_ends_where_no_distance_is_finite(run: Run) -> None:
+    """As in a lot with tokens that are not finite, which is refused only afterwards."""
+    squared = np.full((1, 20, 3), np.inf, np.float32)
+    squared[0, :4, 1] = 0.5
+    scores, later = run(lambda device: device.burn_out_mean(squared, 20, 2, 6))
+    assert np.isinf(scores).all()
+    assert not later[0, [0, 2]].any()
 
 
 # ---- launches --------------------------------------------------------------------------------

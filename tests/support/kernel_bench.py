@@ -74,6 +74,13 @@ class Bench:
         launches.interval_mean(self.gpu, self.put(squared.view(np.uint32)), scores, start, stop, self.stream)
         return self.get(scores)
 
+    def burn_out_mean(self, squared: Array, found: int, first: int, stop: int) -> tuple[Array, Array]:
+        """Scores and whether the interval began later (n,P) from squared distances (n,K,P)."""
+        scores, later = (self.gpu.empty((len(squared), squared.shape[2]), np.float32) for _ in range(2))
+        distances, window = self.put(squared.view(np.uint32)), (found, first, stop)
+        launches.burn_out_mean(self.gpu, distances, scores, later, window, self.stream)
+        return self.get(scores), self.get(later)
+
     def peak_products(self, threads: int, rounds: int) -> tuple[Array, Array]:
         """Sums of each thread, and the FLOP."""
         sums = self.gpu.empty((threads,), np.float32)

@@ -53,15 +53,22 @@ def normalise(tokens: Floats) -> Floats:
 
 
 def mutual_scores(
-    tokens: Numbers, grid: tuple[int, int], degrees: Sequence[int], interval: tuple[float, float]
+    tokens: Numbers,
+    grid: tuple[int, int],
+    degrees: Sequence[int],
+    interval: tuple[float, float],
+    *,
+    burn_out: bool = False,
+    copies: Sequence[Sequence[int]] = (),
 ) -> Floats:
     """Anomaly maps on the grid (N,P) of tokens (S,N,P,C): MSM averaged over the layers and the degrees.
 
     For each patch: its distance to every *other* image (to that image's nearest patch), sorted; then the
-    mean of the sorted distances from int(lo*(N-1)) up to, not including, int(hi*(N-1)).
+    mean of the sorted distances from int(lo*K) up to, not including, int(hi*K), of K = N-1 distances; with
+    ``burn_out`` of as many, from where ``burnt`` says.  Distances among ``copies``, groups of images, do not
+    count.
     """
     S, N, P, _ = tokens.shape
-    first, last = int(interval[0] * (N - 1)), int(interval[1] * (N - 1))
     total = np.zeros((N, P))
     for degree in degrees:
         for layer in range(S):
@@ -71,12 +78,27 @@ def mutual_scores(
                 for p in range(P):
                     distances = []
                     for j in range(N):
-                        if j != i:
+                        if j != i and not any({i, j} <= set(group) for group in copies):
                             squares = ((units[j] - units[i][p]) ** 2).sum(axis=1)
                             distances.append(float(np.sqrt(squares.min())))
-                    total[i, p] += np.mean(sorted(distances)[first:last])
+                    first, last = int(interval[0] * len(distances)), int(interval[1] * len(distances))
+                    later = burnt(sorted(distances), last) if burn_out else 0
+                    total[i, p] += np.mean(sorted(distances)[first + later : last + later])
     mean: Floats = total / (S * len(degrees))
     return mean
+
+
+def burnt(s: Sequence[float], last: int) -> int:
+    """How many of the sorted distances s_1, s_2, ... are left out before the mean.
+
+    Among k from a tenth of all, rounded up, to ``last`` the one with the largest s_(k+1) - s_k, if that is
+    more than a tenth of the median; else none.
+    """
+    best, left_out = 0.1 * float(np.median(s)), 0
+    for k in range((len(s) + 9) // 10, last + 1):
+        if s[k] - s[k - 1] > best:  # s_(k+1) is s[k]
+            best, left_out = s[k] - s[k - 1], k
+    return left_out
 
 
 def upsample(maps: Numbers, size: tuple[int, int]) -> Floats:

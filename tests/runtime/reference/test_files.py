@@ -163,7 +163,7 @@ def test_what_is_no_manifest_is_refused(text: bytes, folder: Path) -> None:
 
 
 def test_a_newer_schema_says_what_to_do(folder: Path) -> None:
-    edit(folder, lambda content: content.update(schema_version=2, something_new=1))
+    edit(folder, lambda content: content.update(schema_version=3, something_new=1))
     with pytest.raises(ReferenceFolderError, match="Upgrade musc-edge"):
         open_reference(folder)
 

@@ -2,3 +2,4 @@
 
 #include "run_kernel.h"
 RUN(interval_mean)
+RUN(burn_out_mean)
