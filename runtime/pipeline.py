@@ -7,6 +7,9 @@
 5. anomaly map in pixels, its maximum is the raw score    scoring/anomaly_map.py
 6. RsCIN: rescore over images with similar CLS            scoring/rescore.py
 
+What settings may change of them: 5 without what each position has in all images (scoring/position.py), 6 over
+images whose suspicious patches are alike.
+
 What opens, plans and closes what these need is run.py.
 """
 
@@ -22,7 +25,8 @@ from .results.lot_result import LotResult
 from .run import Features, Run, Watch, opened, require_enough, survey_files
 from .scoring.anomaly_map import raw_scores
 from .scoring.cautions import bundle_cautions, cautions, copy_caution
-from .scoring.rescore import in_distance_units, rescore
+from .scoring.position import position_level, settled
+from .scoring.rescore import rescore, rescored
 from .settings import ANYTHING, DEFAULT, Resources, ScoreSettings
 from .types import Array, Bundle, Copies, LotImage
 
@@ -68,20 +72,23 @@ def score_lot(
         apart = run.apart(features, same_shots)
         maps, later = run.score(features, apart)  # 3 and 4
         with watch.timer.stage("map"):  # 5
-            raw = raw_scores(maps, run.bundle.manifest.preprocess.size)
+            settings = settled(settings, maps)
+            level = position_level(maps, settings.position_median)
+            peaks = raw_scores(maps, size := run.bundle.manifest.preprocess.size)
+            raw = peaks if level is None else raw_scores(maps - level, size)
         with watch.timer.stage("rescore"):  # 6
             lot_scores = rescore(raw, features.cls, settings.neighbors)
-            scores = in_distance_units(lot_scores, raw)
-        copies, warnings = _look_at(run, features, raw, same_shots, apart, watch)
+            scores = rescored(settings.rescore, raw, lot_scores, features.store, maps)
+        copies, warnings = _look_at(run, features, peaks, same_shots, apart, watch)
         return LotResult(
             features.images, features.skipped, maps, raw, scores, lot_scores, features.cls,
-            warnings, survey, run.facts(features), copies, later=later)  # fmt: skip
+            warnings, survey, run.facts(features, settings), copies, level=level, later=later)  # fmt: skip
 
 
 def _look_at(
     run: Run,
     features: Features,
-    raw: Array,
+    peaks: Array,
     same_shots: Sequence[Sequence[int]],
     apart: Sequence[Sequence[int]],
     watch: Watch,
@@ -90,7 +97,7 @@ def _look_at(
     with watch.timer.stage("look for copies"):
         copies = tuple(_copies(features, rows, apart=rows in apart) for rows in same_shots)
     with watch.timer.stage("look for cautions"):
-        of_lot = cautions(raw, features.cls, len(features.skipped))
+        of_lot = cautions(peaks, features.cls, len(features.skipped))
         of_copies = copy_caution(copies, judge=run.settings.copies_judge)
         return copies, (*bundle_cautions(run.bundle.manifest), *of_lot, *of_copies)
 

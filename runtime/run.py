@@ -41,6 +41,7 @@ from .scoring.method import Method
 from .scoring.plan import HostNeeds
 from .scoring.presets import settings_for
 from .scoring.protocols import Groups, MutualScorer
+from .scoring.rescore import SALIENT
 from .scoring.residual import READS
 from .scoring.same_shot import SameShot
 from .settings import ANYTHING, PAPER, RESIDUAL, Resources, ScoreSettings
@@ -240,7 +241,7 @@ class Run:
         decoding = sum(nlargest(lanes, [header.decode_bytes for header in headers]))
         writing = sum(nlargest(lanes, [writing_bytes(header, self.outputs) for header in headers]))
         vit = process_memory() - self._program_bytes + decoding + running_bytes(self.bundle, resources.batch)
-        program = self._program_bytes + _LEFT_BY_VIT + _LATER
+        program = self._program_bytes + _LEFT_BY_VIT + _LATER + self._salient_bytes(images)
         host = HostNeeds(
             budget=budget,
             threads=threads,
@@ -252,6 +253,11 @@ class Run:
         )
         itemsize = np.dtype(self.bundle.manifest.tokens[0].dtype).itemsize
         return self.scorer.plan(self.shape(images), itemsize, host)
+
+    def _salient_bytes(self, images: int) -> int:
+        """Bytes of the tokens by which images are alike, where these are not the CLS embeddings."""
+        layers, _, _, width = self.shape(images)
+        return images * layers * width * 4 if self.settings.rescore == SALIENT else 0
 
     def forecast(self, images: int, plan: Plan, survey: Survey | None = None) -> Forecast:
         """What the work will take, while the ViT is open; ``survey`` says what its images are like.
@@ -369,12 +375,12 @@ class Run:
         grids = -1, *self.method.grid
         return Maps(scores.reshape(grids), None if later is None else later.reshape(grids))
 
-    def facts(self, features: Features) -> RunFacts:
-        """How the scores of a lot came about."""
+    def facts(self, features: Features, settings: ScoreSettings | None = None) -> RunFacts:
+        """How the scores of a lot came about; ``settings`` are those of the run where it settled none."""
         backend, vit_version = self._vit_names
         return RunFacts(
             bundle=self.bundle,
-            settings=self.settings,
+            settings=settings or self.settings,
             backend=backend,
             scorer=self.scorer.kind,
             judges=self.method.judges(len(features.images)).count,

@@ -5,7 +5,7 @@ Each default stands here once.  Nothing heavy is imported, so that a command lin
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,21 @@ AUTO = "auto"
 """The best that works here: of backends and of scorers."""
 
 DEFAULT = "default"
-METHODS = {"paper": "the authors' choices", DEFAULT: "the paper's, unless measurements speak for others"}
+METHODS = {
+    "paper": "the authors' choices",
+    DEFAULT: "the paper's, unless measurements speak for others",
+    "fast": "no images are compared, for large lots",
+}
 """The presets of the method by name, with what each is in a few words (scoring/presets.py)."""
 PAIRS, RESIDUAL = "pairs", "residual"
 """What a patch is scored by: pairs of images (paper), or what lies outside of what is common in the lot."""
+
+SCORE, RAW_SCORE = "score", "raw_score"
+JUDGED = (SCORE, RAW_SCORE)
+"""The columns of scores.csv that a lot may be judged by."""
+
+RESCORE = ("cls", "salient", "none")
+"""What makes images alike for the rescoring: their CLS embeddings, their salient patches, or nothing."""
 
 MAX_DEGREE = 999
 """Largest side of a neighborhood: far beyond any grid of patches."""
@@ -55,6 +66,14 @@ class ScoreSettings:
     copies_judge : bool, default True
         Whether images that are copies of each other judge each other.  Without them a defect that is on all
         of them counts as rare as it is.
+    rescore : {"cls", "salient", "none"}
+        By what images are alike whose scores are evened out: their CLS embeddings (RsCIN, as in the paper),
+        the tokens of their most suspicious patches (RsCon of MuSc-V2), or not at all.
+    position_median : float or "auto", default 0
+        Share of each position's median over the lot that is subtracted before an image's maximum is taken, 0
+        to 1; "auto": half of it where the lot is aligned (``alignment``).
+    judge_by : {"score", "raw_score"}
+        The column that a lot is sorted and judged by: after rescoring, as in the paper, or before.
     chosen : tuple of Choice
         What a preset chose and why, for results to say; empty for settings that were written out.
     by : {"pairs", "residual"}
@@ -64,8 +83,8 @@ class ScoreSettings:
     Raises
     ------
     LotError
-        If a window size in ``neighbors`` is below 1, or ``by`` does not go with the others.  ``score_lot``
-        checks the rest.
+        If a window size in ``neighbors`` is below 1, a share outside of 0 to 1, a word none of those above,
+        or ``by`` does not go with the others.  ``score_lot`` checks the rest.
     """
 
     degrees: tuple[int, ...] = (1, 3, 5)
@@ -75,12 +94,22 @@ class ScoreSettings:
     by: str = PAIRS
     burn_out: bool = False
     copies_judge: bool = True
+    rescore: str = RESCORE[0]
+    position_median: float | str = 0.0
+    judge_by: str = SCORE
     chosen: tuple[Choice, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         if min(self.neighbors, default=0) < 1:
             raise LotError(f"neighbors {self.neighbors}: expected window sizes of 1 or more, such as 1,2,3.")
         self._check_by()
+        if self.judge_by not in JUDGED:
+            raise LotError(f"judged by {self.judge_by!r}: expected {' or '.join(JUDGED)}.")
+        if self.rescore not in RESCORE:
+            raise LotError(f"rescore {self.rescore!r}: expected one of {', '.join(RESCORE)}.")
+        share = self.position_median
+        if share != AUTO and not (isinstance(share, float | int) and 0 <= share <= 1):
+            raise LotError(f"position median {share!r}: expected a share from 0 to 1, or {AUTO!r}.")
 
     def _check_by(self) -> None:
         """Raise LotError if ``by`` is unknown, or settings have no meaning with it."""
@@ -95,6 +124,11 @@ class ScoreSettings:
                     f"{what} {value} has no meaning by {RESIDUAL}, where no images are compared: leave it "
                     f"out, or score by {PAIRS}."
                 )
+
+    def with_choice(self, choice: Choice) -> ScoreSettings:
+        """Return these settings with a field that was chosen now, and the choice among ``chosen``."""
+        before = tuple(each for each in self.chosen if each.option != choice.option)
+        return replace(self, **{choice.option: choice.value, "chosen": (*before, choice)})
 
 
 PAPER = ScoreSettings()

@@ -105,6 +105,19 @@ def share(text: str) -> float:
     return value
 
 
+def share_or_auto(text: str) -> float | str:
+    """Parse a share from 0 to 1, or 'auto'."""
+    if text == AUTO:
+        return AUTO
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a share from 0 to 1 such as 0.5, or {AUTO}")
+    return value
+
+
 def seconds(text: str) -> float:
     """Parse a time above 0 and up to a day, in seconds."""
     try:

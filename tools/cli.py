@@ -39,7 +39,10 @@ EXIT_CODES = {
 }
 """What each exit code means, in every command."""
 Say = Callable[[str], None]
-_METHOD = ("degrees", "interval", "neighbors", "group_size", "burn_out")
+_METHOD = (
+    *("degrees", "interval", "neighbors", "group_size", "burn_out"),
+    *("rescore", "position_median", "judge_by"),
+)
 """Options that are fields of ScoreSettings, and go before what the preset has."""
 _HELD_BACK = (signal.SIGINT, signal.SIGTERM)
 
@@ -96,6 +99,13 @@ def add_method(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--degrees", type=arguments.degrees_or_auto, metavar="R,R,...|auto",
         help="sides of the neighborhoods, odd, such as 1,3,5; auto: by the bundle's grid (default: as "
         "--method has it)")  # fmt: skip
+
+
+def add_position_median(group: argparse._ArgumentGroup) -> None:
+    """Add the option for what a position has in all images."""
+    group.add_argument("--position-median", type=arguments.share_or_auto, metavar="SHARE|auto",
+        help="subtract this share of what a position has in all images before an image's maximum is taken; "
+        "auto: half of it if the lot is aligned, 0: nothing (default: as --method has it)")  # fmt: skip
 
 
 def add_resources(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:

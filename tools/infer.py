@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .._numbers import counted
-from ..runtime.settings import PAIRS
+from ..runtime.settings import AUTO, JUDGED, PAIRS, RESCORE
 from . import arguments, cli
 from .verdict_options import FLAGGED_EXIT, add_verdicts, failed, rule_of
 
@@ -62,6 +62,13 @@ def add_parser(commands: Any) -> None:
     method = cli.add_scoring(parser)
     method.add_argument("--neighbors", type=arguments.neighbors, metavar="K,K,...",
         help="window sizes of the rescoring, the image itself counted (default: 1,2,3)")  # fmt: skip
+    method.add_argument("--rescore", choices=RESCORE,
+        help="even scores out among images that are alike by their CLS embeddings (RsCIN), by their most "
+        "suspicious patches (RsCon), or not at all (default: as --method has it)")  # fmt: skip
+    cli.add_position_median(method)
+    method.add_argument("--judge-by", choices=JUDGED,
+        help="the column that images are sorted and judged by: score, after rescoring, or raw_score, before "
+        "(default: as --method has it)")  # fmt: skip
     reading = parser.add_argument_group("images")
     add = reading.add_argument
     add("--bit-depth", choices=("auto", "8", "10", "12", "14", "16"), default="auto",
@@ -212,13 +219,15 @@ def _add_report(root: Path, folder: Path, scored: list[Scored]) -> None:
 
 def _require_alike(rule: Rule | None, bundle: Bundle, args: argparse.Namespace) -> None:
     """Raise LotError before the work begins if the other lot of --threshold-from was scored differently."""
-    from ..runtime.verdict.judged_lot import ThresholdFrom
+    from dataclasses import replace
+
+    from ..runtime.verdict.judged_lot import MadeBy, ThresholdFrom
 
     if isinstance(rule, ThresholdFrom):
         settings = cli.score_settings(args, bundle.manifest)
-        rule.lot.require_alike(
-            bundle.digest, settings.by, settings.degrees, settings.interval, burn_out=settings.burn_out
-        )
+        if settings.position_median == AUTO:  # the lot's maps decide it
+            settings = replace(settings, position_median=rule.lot.made_by.position_median)
+        rule.lot.require_alike(MadeBy.of(bundle.digest, settings))
 
 
 def _read_list(args: argparse.Namespace) -> list[str]:

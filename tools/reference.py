@@ -54,6 +54,7 @@ def add_parser(commands: Any) -> None:
     add("--precision", choices=("float32", "float16"), help="of the files (default: float32)")
     method = parser.add_argument_group("method")
     cli.add_method(method)
+    cli.add_position_median(method)
     method.add_argument("--interval", type=arguments.interval, metavar="LO,HI", help="as for infer")
     method.add_argument("--burn-out", action=argparse.BooleanOptionalAction, help="as for infer")
     cli.add_resources(parser)
@@ -80,11 +81,8 @@ def _reference(args: argparse.Namespace) -> int:
     from .progress import ProgressLine
     from .reference_text import reference_json, reference_text
 
-    fixed = [
-        name
-        for name in ("method", "degrees", "interval", "burn_out", "patches", "precision")
-        if getattr(args, name) is not None
-    ]
+    held = ("method", "degrees", "interval", "burn_out", "position_median", "patches", "precision")
+    fixed = [name.replace("_", "-") for name in held if getattr(args, name) is not None]
     if args.add and fixed:
         args.usage_error(
             f"--{fixed[0].replace('_', '-')} has no meaning with --add: the earlier reference's holds"

@@ -24,7 +24,7 @@ def reference_text(reference: ReferenceFolder) -> str:
     n = len(m.calibration)
     left_out = how.get("suspects_left_out", 0)
     beside = f"; {counted(len(m.others), 'more image')} accepted but not kept" if m.others else ""
-    patches = m.grid[0] * m.grid[1]
+    patches, share = m.grid[0] * m.grid[1], how.get("position_median", 0.0)
     kept = "all patches" if m.whole else f"{m.patches} of {patches} patches for each layer and degree"
     disk = sum((reference.root / name).stat().st_size for name in m.files)
     rows = [
@@ -39,7 +39,8 @@ def reference_text(reference: ReferenceFolder) -> str:
         (
             "method",
             f"degrees {', '.join(map(str, m.degrees))}; interval {m.interval[0]:g}, {m.interval[1]:g}"
-            + ("; burn-out" if m.burn_out else ""),
+            + ("; burn-out" if m.burn_out else "")
+            + (f"; {share:g} of each position's median" if share else ""),
         ),
         ("size", f"{size_text(disk)} on disk, {size_text(m.bank_bytes)} in memory"),
         ("bundle", f"{m.backbone}, {m.bundle}"),

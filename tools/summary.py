@@ -84,7 +84,11 @@ def _worst(part: Scored, most: int) -> list[str]:
     ]
     where = f" in {part.folder}" if part.folder else ""
     verdicts = result.verdicts_of(result.order()[:most])
-    lines = ["", f"most suspicious of {len(result.images)} images{where}", *ranking(rows, verdicts)]
+    lines = [
+        "",
+        f"most suspicious of {len(result.images)} images{where}",
+        *ranking(rows, verdicts, result.judge_by),
+    ]
     return lines + (["", *verdict_lines(result.judgement)] if result.judgement else [])
 
 

@@ -12,6 +12,7 @@ from .usage import UsageError
 from .verdict_options import FLAGGED_EXIT, add_verdicts, failed, rule_of
 
 if TYPE_CHECKING:
+    from ..runtime.results.read_results import ScoredImage
     from ..runtime.results.rejudge import Rejudged, Request
 
 _SHOWN = 10
@@ -104,19 +105,22 @@ def verdict_text(judged: list[Rejudged], out: Path) -> str:
         if each.judgement is None:
             lines.append("no verdicts: give a rule, such as --verdict auto or --threshold")
             continue
-        rows = sorted(zip(each.lot.images, each.judgement.verdicts, strict=True), key=_worst_first)
+        rows = _worst_first(each)
         flagged = [pair for pair in rows if pair[1] in ("reject", "review")]
         shown = [(image.name, image.score, image.raw_score) for image, _ in flagged[:_SHOWN]]
-        lines += ranking(shown, [word for _, word in flagged[:_SHOWN]]) if flagged else []
+        lines += ranking(shown, [word for _, word in flagged[:_SHOWN]], each.lot.judge_by) if flagged else []
         lines += [f"     ... and {len(flagged) - _SHOWN} more"] if len(flagged) > _SHOWN else []
         lines += ["", *verdict_lines(each.judgement)]
         lines += [f"warning: {text}" for text in warnings(each)]
     return "\n".join([*lines, "", f"scores         {out / 'scores.csv'}"])
 
 
-def _worst_first(pair: Any) -> Any:
-    image, word = pair
-    return ["reject", "review", "not flagged", ""].index(word), -image.score
+def _worst_first(each: Rejudged) -> list[tuple[ScoredImage, str]]:
+    """Return the images of a lot that was judged with their verdicts, the worst verdict and score first."""
+    words, by = ["reject", "review", "not flagged", ""], each.lot.judge_by
+    verdicts = each.judgement.verdicts if each.judgement else ()
+    pairs = zip(each.lot.images, verdicts, strict=bool(verdicts))
+    return sorted(pairs, key=lambda pair: (words.index(pair[1]), -pair[0].judged(by)))
 
 
 def warnings(each: Rejudged) -> list[str]:
@@ -137,12 +141,8 @@ def verdict_json(judged: list[Rejudged], out: Path) -> str:
             "verdicts": each.judgement.facts() if each.judgement else None,
             "images": [
                 {"image": image.name, "verdict": word, "raw_score": image.raw_score, "score": image.score}
-                for image, word in sorted(
-                    zip(each.lot.images, each.judgement.verdicts, strict=True), key=_worst_first
-                )
-            ]
-            if each.judgement
-            else [],
+                for image, word in _worst_first(each)
+            ],
             "regions": sum(len(regions) for _, regions in each.regions),
             "warnings": warnings(each),
         }

@@ -41,7 +41,7 @@ def add_verdicts(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
         "0)")  # fmt: skip
     add("--by", choices=("score", "raw_score"),
         help="the column that is judged (default: raw_score for auto and --threshold-from, else "
-        "score)")  # fmt: skip
+        "what the lot is sorted by)")  # fmt: skip
     add("--min-region", type=positive, metavar="PIXELS",
         help="leave out smaller regions of flagged images, in pixels of the image (default: 1)")  # fmt: skip
     add("--fail-on", choices=("reject", "review"),

@@ -16,18 +16,19 @@ def main(out: str) -> None:
     with (folder / "scores.csv").open(encoding="utf-8", errors="surrogateescape", newline="") as file:
         rows = list(csv.DictReader(file))
     scored = [row for row in rows if row["status"] == "ok"]
-    for row in sorted(scored, key=lambda row: -float(row["score"]))[:5]:
+    about = json.loads((folder / "lot.json").read_text())
+    by = about["settings"].get("judge_by", "score")  # "raw_score", if the lot was scored so
+    for row in sorted(scored, key=lambda row: -float(row[by]))[:5]:
         where = ""
         if row["map"].endswith(".npy"):  # as written by default; empty with --maps none
             values = np.load(folder / row["map"])  # (Gh, Gw), distances
             where = (
                 f" at row {values.argmax() // values.shape[1]}, column {values.argmax() % values.shape[1]}"
             )
-        print(f"{row['score']} {row['image']}{where}")
+        print(f"{row[by]} {row['image']}{where}")
     for row in rows:
         if row["status"] != "ok":  # never take these for good
             print(f"not scored: {row['image']}, {row['status']}: {row['error']}")
-    about = json.loads((folder / "lot.json").read_text())
     print(f"by {about['bundle']['backbone']}, musc-edge {about['versions']['musc-edge']}")
     for text in about["warnings"]:
         print(f"warning: {text}")

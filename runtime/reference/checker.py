@@ -205,10 +205,11 @@ class Checker:
             while not request.served:
                 self._serve()
         grid, cls = request.result()
-        raw = float(raw_scores(grid[None], self._spec.size)[0])
+        above = grid if self.reference.level is None else grid - self.reference.level
+        raw = float(raw_scores(above[None], self._spec.size)[0])
         p = self.calibration.p(raw)
         verdict = self.calibration.verdict(p)
-        regions = self._regions(grid, picture) if verdict == REJECT else ()
+        regions = self._regions(above, picture) if verdict == REJECT else ()
         away, looks = self._familiar.away(cls), look(pixels, self._spec)
         warnings = self._familiar.warnings(away, looks)
         brightness, sharpness = looks.tolist()

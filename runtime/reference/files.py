@@ -41,6 +41,7 @@ from .manifest import (
     FORMAT,
     HOLLOW,
     LENGTHS,
+    LEVEL,
     LOOKS,
     MANIFEST,
     THUMBNAILS,
@@ -50,7 +51,7 @@ from .manifest import (
     parse_manifest,
 )
 
-NAMES = frozenset({MANIFEST, CLS, LOOKS, CALIBRATION, LENGTHS, HOLLOW, THUMBNAILS})
+NAMES = frozenset({MANIFEST, CLS, LOOKS, CALIBRATION, LENGTHS, HOLLOW, THUMBNAILS, LEVEL})
 """What a reference holds beside its layers."""
 
 
@@ -72,6 +73,8 @@ class ReferenceFolder:
         Their brightness and sharpness.
     calibration : ndarray of shape (n,)
         Raw scores of images outside of the bank, ascending.
+    level : ndarray of shape (Gh, Gw), optional
+        What is subtracted from every map before its maximum is taken; None: nothing.
     """
 
     root: Path
@@ -80,6 +83,7 @@ class ReferenceFolder:
     cls: FloatArray
     looks: Array
     calibration: Array
+    level: FloatArray | None = None
 
     def require(self, bundle: Bundle) -> None:
         """Raise ReferenceFolderError unless this was made with ``bundle``."""
@@ -122,8 +126,9 @@ def open_reference(root: str | os.PathLike[str]) -> ReferenceFolder:
         ) from error
     manifest = parse_manifest(text, folder)
     cls, looks, calibration = (read_array(folder, manifest, name) for name in (CLS, LOOKS, CALIBRATION))
+    level = read_array(folder, manifest, LEVEL) if LEVEL in manifest.files else None
     digest = hashlib.sha256(text).hexdigest()
-    return ReferenceFolder(folder, manifest, digest, cls, looks, np.sort(calibration))
+    return ReferenceFolder(folder, manifest, digest, cls, looks, np.sort(calibration), level)
 
 
 def is_reference(root: str | os.PathLike[str]) -> bool:

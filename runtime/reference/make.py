@@ -26,9 +26,10 @@ from ..results.output import new_folder
 from ..run import Run, Watch, opened, require_enough, survey_files
 from ..scoring.anomaly_map import raw_scores
 from ..scoring.blas import one_thread_per_product
+from ..scoring.position import LEAST_IMAGES, position_level, settled
 from ..scoring.row import RowScorer
-from ..settings import ANYTHING, DEFAULT, PAIRS, Resources, ScoreSettings
-from ..types import Bundle, FloatArray, LotImage
+from ..settings import ANYTHING, AUTO, DEFAULT, PAIRS, Resources, ScoreSettings
+from ..types import Array, Bundle, FloatArray, LotImage
 from .bank_files import write_bank
 from .choose import held_out
 from .files import (
@@ -45,6 +46,7 @@ from .manifest import (
     CLS,
     DTYPES,
     FORMAT,
+    LEVEL,
     LOOKS,
     MANIFEST,
     SCHEMA_VERSION,
@@ -127,8 +129,8 @@ def make_reference(
         part.
     bundle : the bundle's folder, or what ``open_bundle`` returned.
     out : the reference's folder, which is made.
-    settings : the method's parameters, or the name of a preset as for ``score_lot``; ``neighbors`` and
-        ``group_size`` have no meaning, and a reference by residual is refused.
+    settings : the method's parameters, or the name of a preset as for ``score_lot``; what comes after the
+        maximum of a map, and ``group_size``, have no meaning, and a reference by residual is refused.
     resources : what runs the work, and how much of the machine it may use.
     options : what is kept, and what is held out.
     calibrate : another lot, of good images, to calibrate by; then none of ``lot`` is held out.
@@ -172,8 +174,10 @@ def make_reference(
                 if calibrate is not None:
                     same = ReadOptions(pool.survey.bit_depth, pool.survey.max_pixels)
                     _, held = _extract(run, calibrate, same, 1, earlier)
-            chosen = choose(run, pool, options.images, options.suspects, earlier)
-            _write(folder, run, chosen, held, options, other_lot=calibrate is not None)
+            share, level, raw = _position(run, pool, options, earlier)
+            chosen = choose(run, pool, options.images, options.suspects, earlier, raw)
+            how = _how(chosen, held, options, other_lot=calibrate is not None) | {"position_median": share}
+            _write(folder, run, chosen, held, options, how, level)
     return open_reference(out)
 
 
@@ -184,6 +188,28 @@ def _require_pairs(settings: ScoreSettings) -> None:
             f"a reference keeps images to compare others with, and by {settings.by} none are compared: make "
             f"it by {PAIRS}. A lot can be scored by either."
         )
+
+
+def _position(
+    run: Run, pool: Part, options: ReferenceOptions, earlier: ReferenceFolder | None
+) -> tuple[float, FloatArray | None, Array | None]:
+    """Return the share of each position's median, the level (Gh,Gw) it makes, and the pool's raw scores (n,).
+
+    The images that are held out have no part in it.  Raw scores are None where nobody needs them.
+    """
+    settings = run.settings
+    if settings.position_median == AUTO and len(pool.images) < LEAST_IMAGES:
+        settings = replace(settings, position_median=0.0)
+    by_share = not isinstance(options.suspects, tuple) and options.suspects > 0
+    if not (settings.position_median or by_share):
+        share = earlier.manifest.options.get("position_median", 0.0) if earlier else 0.0
+        return share, earlier.level if earlier else None, None
+    maps = pool.maps(run)
+    settings = settled(settings, maps)
+    level = earlier.level if earlier else position_level(maps, settings.position_median)
+    share = earlier.manifest.options.get("position_median", 0.0) if earlier else settings.position_median
+    raw = raw_scores(maps if level is None else maps - level, run.bundle.manifest.preprocess.size)
+    return float(share), level, raw
 
 
 def _extract(
@@ -211,7 +237,13 @@ def _extract(
 
 
 def _write(
-    folder: Path, run: Run, chosen: Chosen, held: Part, options: ReferenceOptions, *, other_lot: bool
+    folder: Path,
+    run: Run,
+    chosen: Chosen,
+    held: Part,
+    options: ReferenceOptions,
+    how: dict[str, Any],
+    level: FloatArray | None,
 ) -> None:
     """Write a reference into ``folder``: first the bank, then what is measured against it."""
     manifest = _manifest(run, chosen, options)
@@ -228,13 +260,14 @@ def _write(
     files[LOOKS] = write_array(folder / LOOKS, *shapes[LOOKS], [looks])
     manifest = replace(manifest, files=files)
     maps = score_part(ReferenceFolder(folder, manifest, "", cls, looks, np.empty(0)), held, run)
-    raw = raw_scores(maps, run.bundle.manifest.preprocess.size)
+    raw = raw_scores(maps if level is None else maps - level, run.bundle.manifest.preprocess.size)
+    if level is not None:
+        files[LEVEL] = write_array(folder / LEVEL, "<f4", manifest.grid, [level])
     manifest = replace(manifest, calibration=tuple(image.name for image in held.images))
     if len(raw):
-        scale = lot_scale(maps, raw)
+        scale = lot_scale(maps, raw if level is None else maps)
         manifest = replace(manifest, scale=(scale.low, scale.high))
     files[CALIBRATION] = write_array(folder / CALIBRATION, *manifest.shapes()[CALIBRATION], [raw])
-    how = _how(chosen, held, options, other_lot=other_lot)
     write_manifest(folder, replace(manifest, files=files, options=how))
 
 

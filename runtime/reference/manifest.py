@@ -18,8 +18,8 @@ _ADDED = {"burn_out": False}
 
 MANIFEST = "manifest.json"
 FORMAT = "musc-edge reference"
-CLS, LOOKS, CALIBRATION, LENGTHS, HOLLOW, THUMBNAILS = (
-    f"{name}.npy" for name in ("cls", "looks", "calibration", "lengths", "hollow", "thumbnails")
+CLS, LOOKS, CALIBRATION, LENGTHS, HOLLOW, THUMBNAILS, LEVEL = (
+    f"{name}.npy" for name in ("cls", "looks", "calibration", "lengths", "hollow", "thumbnails", "level")
 )
 DTYPES = {"float32": "<f4", "float16": "<f2"}
 AGAIN = "Make the reference again, or copy it again."
@@ -89,6 +89,7 @@ class ReferenceManifest:
             LOOKS: ("<f8", (accepted, 2)),
             CALIBRATION: ("<f8", (len(self.calibration),)),
             THUMBNAILS: ("|u1", (accepted, THUMBNAIL, THUMBNAIL, 3)),
+            **({LEVEL: ("<f4", self.grid)} if LEVEL in self.files else {}),
         }
 
     @property

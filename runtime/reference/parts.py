@@ -12,7 +12,6 @@ from ..errors import LotError
 from ..images.reading import ImageError
 from ..images.survey import Survey, decode_ahead
 from ..run import Features, Run
-from ..scoring.anomaly_map import raw_scores
 from ..scoring.interval import interval_bounds
 from ..types import Array, FloatArray, LotImage
 from .choose import cover
@@ -58,13 +57,12 @@ class Part:
             found.append(look(pixels, spec))
         return np.array(found).reshape(-1, 2), small
 
-    def mutual(self, run: Run) -> Array:
-        """Return the raw scores (n,) of a part that begins with row 0, scored as a lot of its own."""
+    def maps(self, run: Run) -> FloatArray:
+        """Return the maps (n,Gh,Gw) of a part that begins with row 0, scored as a lot of its own."""
         store = self.features.store.first(self.stop)
         lot = replace(self.features, images=self.images, store=store)
         copies = [] if run.settings.copies_judge else run.find_copies(lot, self.survey)
-        maps, _ = run.score(lot, run.apart(lot, copies))
-        return raw_scores(maps, run.bundle.manifest.preprocess.size)
+        return run.score(lot, run.apart(lot, copies))[0]
 
 
 @dataclass(frozen=True)
@@ -107,15 +105,18 @@ def choose(
     images: int | None,
     suspects: float | tuple[str, ...],
     earlier: ReferenceFolder | None,
+    raw: Array | None,
 ) -> Chosen:
     """Choose ``images`` (None: all) for the bank, of an earlier one's and those of ``pool`` without suspects.
+
+    ``raw`` (n,) are the pool's raw scores, by which suspects are told that are given as a share.
 
     Raises
     ------
     LotError
         If they are too few for the interval.
     """
-    accepted = _without(suspects, run, pool)
+    accepted = _without(suspects, pool, raw)
     held = len(earlier.manifest.images) if earlier else 0
     cls = pool.cls[accepted]
     if earlier:
@@ -126,16 +127,16 @@ def choose(
     return Chosen(pool, accepted, rows, earlier, picked[picked < held])
 
 
-def _without(suspects: float | tuple[str, ...], run: Run, pool: Part) -> Array:
+def _without(suspects: float | tuple[str, ...], pool: Part, raw: Array | None) -> Array:
     """Return the rows of the pool without suspects: by name, or the share with the highest mutual scores."""
     count = len(pool.images)
     if isinstance(suspects, tuple):
         names = frozenset(suspects)
         return np.array([row for row in range(count) if pool.images[row].name not in names], int)
     drop = round(suspects * count)
-    if not drop:
+    if not drop or raw is None:
         return np.arange(count)
-    kept: Array = np.sort(np.argsort(pool.mutual(run), kind="stable")[: count - drop])
+    kept: Array = np.sort(np.argsort(raw, kind="stable")[: count - drop])
     return kept
 
 

@@ -70,10 +70,12 @@ def label_studio(judged: list[Rejudged]) -> list[dict[str, Any]]:
         If the size of an image is not known.
     """
     tasks = []
+    by = {image.name: each.lot.judge_by for each in judged for image in each.lot.images}
     for image, (height, width), regions in _all(judged):
         rectangles = [_rectangle(number, region, height, width) for number, region in enumerate(regions, 1)]
         name = quote(image.name, errors="surrogateescape")
-        prediction = {"model_version": _made_by(), "score": image.score, "result": rectangles}
+        score = image.judged(by[image.name])
+        prediction = {"model_version": _made_by(), "score": score, "result": rectangles}
         tasks.append(
             {"data": {"image": f"/data/local-files/?d={name}"}, "predictions": [prediction] * bool(regions)}
         )

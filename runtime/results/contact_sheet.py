@@ -10,8 +10,9 @@ from PIL import Image, ImageDraw
 from ..._numbers import ceil_div, counted
 from ..images.reading import ImageError
 from ..scoring.anomaly_map import upsample
+from ..settings import RAW_SCORE
 from ..types import FloatArray
-from .heatmap import Scale, colours, lot_scale, overlay
+from .heatmap import Scale, colours, overlay
 from .image_files import TOP, save_picture
 from .lettering import draw_text, shorten, shown
 from .lot_scores import LotScores
@@ -31,7 +32,7 @@ def draw_contact_sheet(result: LotScores, path: Path, top: int = TOP) -> None:
     sections = [(f"Most suspicious of {counted(len(order), 'image')}", worst)]
     if best:
         sections.append(("Least suspicious", best))
-    scale = lot_scale(result.maps, result.raw_scores)
+    scale = result.heat
     cell_width, cell_height = 2 * _THUMB + 2, _THUMB + _CAPTION
     rows = [ceil_div(len(members), COLUMNS) for _, members in sections]
     width = _GAP + COLUMNS * (cell_width + _GAP)
@@ -90,8 +91,9 @@ def _draw_cell(
     sheet.paste(Image.fromarray(overlay(np.asarray(thumb), unit)), (x + _THUMB + 2, top))
     name = shorten(shown(image.name), 2 * _THUMB, _SMALL)
     draw_text(draw, (x, y + _THUMB + 2), name, _INK, _SMALL)
-    scores = f"score {result.scores[row]:.3f}   raw {result.raw_scores[row]:.3f}"
-    draw_text(draw, (x, y + _THUMB + 17), scores, _FAINT, _SMALL)
+    scores = f"score {result.scores[row]:.3f}", f"raw {result.raw_scores[row]:.3f}"
+    scores = scores[::-1] if result.judge_by == RAW_SCORE else scores
+    draw_text(draw, (x, y + _THUMB + 17), "   ".join(scores), _FAINT, _SMALL)
 
 
 def _map_at(grid: FloatArray, size: tuple[int, int]) -> FloatArray:

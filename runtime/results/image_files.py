@@ -29,7 +29,7 @@ from ..memory import process_memory, release_memory, size_text
 from ..parallel import Room, in_order
 from ..scoring.anomaly_map import upsample
 from ..types import Array, FloatArray, LotImage, Progress, no_progress
-from .heatmap import Scale, legend, legend_height, lot_scale, overlay
+from .heatmap import Scale, legend, legend_height, overlay
 from .lettering import shown
 from .lot_scores import LotScores
 from .tables import CSV_FORMS
@@ -143,7 +143,7 @@ def write_image_files(
         result.run.bundle.manifest.preprocess.size,
         options,
         folder,
-        lot_scale(result.maps, result.raw_scores),
+        result.heat,
         map_scale(result.maps),
     )
     threads, room, problems = _room(result, options)
@@ -347,4 +347,5 @@ def draw_overlay(image: Array, grid: FloatArray, scale: Scale, caption: str = ""
 
 def _caption(result: LotScores, row: int) -> str:
     """Name and score of an image, below its overlay."""
-    return f"{shown(result.images[row].name)}   score {result.scores[row]:.3f}"
+    word = result.judge_by.replace("_", " ")
+    return f"{shown(result.images[row].name)}   {word} {result.judged[row]:.3f}"

@@ -29,7 +29,8 @@ class LotResult(LotScores):
 
     Row i of every array belongs to ``images[i]``: N images, a grid of Gh x Gw patches, CLS embeddings of
     width D.  Scores and maps are distances between unit vectors, from 0 to 2; the higher, the more unlike
-    the rest of the lot.  ``order()`` gives the rows from the most to the least suspicious image.
+    the rest of the lot.  ``order()`` gives the rows from the most to the least suspicious image, by the
+    values ``judged`` (N,) of the column ``judge_by``: ``score``, or ``raw_score`` if the settings say so.
 
     Attributes
     ----------
@@ -41,9 +42,9 @@ class LotResult(LotScores):
     maps : ndarray of shape (N, Gh, Gw), float32
         Anomaly maps on the patch grid: mutual scores (paper, section 3.3).
     raw_scores : ndarray of shape (N,), float64
-        Maximum of each map in pixels.
+        Maximum of each map in pixels, less ``level``.
     scores : ndarray of shape (N,), float64
-        What to sort and judge by: raw scores after RsCIN (paper, section 3.4), in the same distance units.
+        Raw scores after RsCIN (paper, section 3.4), in the same distance units.
     lot_scores : ndarray of shape (N,), float64
         The same from 0 to 1 within the lot, as in the paper.
     cls : ndarray of shape (N, D), float32
@@ -57,6 +58,8 @@ class LotResult(LotScores):
     copies : tuple of Copies
         Images that show the same shot; ``images`` and ``same_bytes`` hold names, ``apart`` is whether they do
         not judge each other.
+    level : ndarray of shape (Gh, Gw), float32, optional
+        What was subtracted from every map before its maximum was taken; None: nothing.
     judgement : Judgement, optional
         Verdicts, after ``judge``: ``judgement.verdicts[i]`` is reject, review or not flagged.
     later : ndarray of shape (N, Gh, Gw), float32, optional
@@ -145,8 +148,8 @@ class LotResult(LotScores):
 
     def __repr__(self) -> str:
         return (
-            f"<LotResult: {counted(len(self.images), 'image')}, scores {self.scores.min():.4f} to "
-            f"{self.scores.max():.4f}, skipped {len(self.skipped)}, warnings {len(self.warnings)}>"
+            f"<LotResult: {counted(len(self.images), 'image')}, scores {self.judged.min():.4f} to "
+            f"{self.judged.max():.4f}, skipped {len(self.skipped)}, warnings {len(self.warnings)}>"
         )
 
     def __str__(self) -> str:
@@ -157,7 +160,7 @@ class LotResult(LotScores):
         return "\n".join(
             [
                 f"{counted(len(self.images), 'image')} scored, {len(self.skipped)} skipped; most suspicious:",
-                *ranking(worst, self.verdicts_of(self.order()[:_WORST])),
+                *ranking(worst, self.verdicts_of(self.order()[:_WORST]), self.judge_by),
                 *(verdict_lines(self.judgement) if self.judgement else ()),
                 *(f"skipped: {printable(each.name)} ({each.status})" for each in self.skipped[:_SKIPPED]),
                 *(f"warning: {text}" for text in self.warnings),

@@ -9,11 +9,12 @@ import numpy as np
 
 from ..._files import shown
 from ..images.survey import Survey
-from ..settings import ScoreSettings
+from ..settings import RAW_SCORE, ScoreSettings
 from ..types import Array, Bundle, Copies, FloatArray, LotImage, Plan, SkippedImage
 from ..verdict.judge import Judgement, judge_lot
 from ..verdict.judged_lot import MadeBy
 from ..verdict.rules import Rule
+from .heatmap import Scale, lot_scale
 
 
 @dataclass(frozen=True)
@@ -62,10 +63,31 @@ class LotScores:
     copies: tuple[Copies, ...] = ()
     judgement: Judgement | None = None
     later: FloatArray | None = None
+    level: FloatArray | None = None
 
     def order(self) -> list[int]:
         """Row numbers from the most to the least suspicious image; equal scores keep the lot's order."""
-        return [int(i) for i in np.argsort(-self.scores, kind="stable")]
+        return [int(i) for i in np.argsort(-self.judged, kind="stable")]
+
+    @property
+    def judge_by(self) -> str:
+        """The column that the lot is sorted and judged by: ``score`` or ``raw_score``."""
+        return self.run.settings.judge_by
+
+    @property
+    def judged(self) -> Array:
+        """The values (N,) of that column."""
+        return self.raw_scores if self.judge_by == RAW_SCORE else self.scores
+
+    @property
+    def heat(self) -> Scale:
+        """The colour scale of the lot's heatmaps, which show the maps as they are."""
+        return lot_scale(self.maps, self.raw_scores if self.level is None else self.maps)
+
+    def above(self, row: int) -> FloatArray:
+        """The map (Gh,Gw) of an image as it is judged: what each position has in all images taken away."""
+        above: FloatArray = self.maps[row] if self.level is None else self.maps[row] - self.level
+        return above
 
     def verdicts_of(self, rows: Sequence[int]) -> list[str]:
         """Return the verdicts of some rows; none if the lot was not judged."""
@@ -74,20 +96,14 @@ class LotScores:
     def judgement_by(self, rule: Rule, min_region: int = 1) -> Judgement:
         """Judge the lot by a rule, which may refuse it (``judgement.limits.refused``)."""
         names = [image.name for image in self.images]
-        return judge_lot(names, self.raw_scores, self.scores, rule, self.made_by(), min_region=min_region)
+        return judge_lot(
+            names, self.raw_scores, self.scores, rule, self.made_by(), None, min_region, self.judge_by
+        )
 
     def made_by(self) -> MadeBy:
         """How the raw scores came about."""
         settings, bundle = self.run.settings, self.run.bundle
-        return MadeBy(
-            bundle.digest,
-            settings.degrees,
-            settings.interval,
-            self.survey.bit_depth,
-            self.run.judges,
-            settings.by,
-            settings.burn_out,
-        )
+        return MadeBy.of(bundle.digest, settings, self.survey.bit_depth, self.run.judges)
 
 
 @dataclass(frozen=True)

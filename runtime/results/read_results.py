@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,13 @@ from ..errors import LotError
 from ..images.image_bytes import ImageError
 from ..images.reading import read_header as read_image_header
 from ..scoring.anomaly_map import upsample
-from ..settings import PAIRS
+from ..settings import JUDGED, PAIRS, RAW_SCORE, SCORE
 from ..store.npy import read_data, read_header
 from ..types import FloatArray
 from ..verdict.judged_lot import MadeBy
 from ..verdict.regions import SizedMap
 from .tables import read_table
-from .write import LOT, SCORES
+from .write import LOT, POSITION, SCORES
 
 _LARGEST = 1 << 28  # bytes of a table, a description or a map
 _LONGEST_SIDE = 1 << 20  # pixels
@@ -46,6 +47,10 @@ class ScoredImage:
     verdict: str
     map: str
     p: float | None = None
+
+    def judged(self, by: str) -> float:
+        """The value of a column that a lot may be judged by."""
+        return self.raw_score if by == RAW_SCORE else self.score
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,20 @@ class ScoredLot:
         """What the lot was scored and written with."""
         settings: dict[str, Any] = self.about["settings"]
         return settings
+
+    @property
+    def judge_by(self) -> str:
+        """The column that the lot is sorted and judged by; earlier versions knew ``score`` alone.
+
+        Raises
+        ------
+        LotError
+            If lot.json names none that there is.
+        """
+        column = self.settings.get("judge_by", SCORE)
+        if column not in JUDGED:
+            raise LotError(f"{self.folder / LOT} is damaged: judge_by is {shortly(column)}.")
+        return str(column)
 
     @property
     def has_maps(self) -> bool:
@@ -135,6 +154,7 @@ class ScoredLot:
                     "by": self.settings.get("by", PAIRS),
                     "burn_out": self.settings.get("burn_out", False),
                     **{name: self.settings[name] for name in ("degrees", "interval", "bit_depth")},
+                    "position_median": self.settings.get("position_median", 0.0),
                 },
                 LOT,
             )
@@ -143,7 +163,7 @@ class ScoredLot:
             raise LotError(f"{self.folder / LOT} is damaged: {error!r}. Score the lot again.") from error
 
     def sized_map(self, image: ScoredImage) -> SizedMap | None:
-        """Read the map of an image, for the image's own size; None if there is no map or no known size.
+        """Read the map of an image as it is judged, for its own size; None without a map or a known size.
 
         Raises
         ------
@@ -154,7 +174,27 @@ class ScoredLot:
             return None
         values = self.stored_map(image.map)
         size = values.shape if self.settings.get("maps") == "original" else self.size_of(image)
+        if (level := self.level) is not None:
+            same = level.shape == values.shape
+            values = values - (level if same else upsample(level[None], values.shape)[0])
         return SizedMap(values, (size[0], size[1])) if size else None
+
+    @cached_property
+    def level(self) -> FloatArray | None:
+        """What was subtracted at each position (Gh,Gw) before the maximum was taken; None: nothing.
+
+        Raises
+        ------
+        LotError
+            If its file is missing or damaged.
+        """
+        if not self.settings.get("position_median"):
+            return None
+        path = self.folder / POSITION
+        try:
+            return _read_npy(read_regular(path, _LARGEST))
+        except (OSError, ValueError) as error:
+            raise LotError(f"{path} cannot be read: {error}. Score the lot again.") from error
 
     def size_of(self, image: ScoredImage) -> tuple[int, int] | None:
         """Return height and width of an image as it was scored, or None if they are not known.

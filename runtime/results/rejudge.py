@@ -118,7 +118,7 @@ def _judge(lot: ScoredLot, request: Request, with_regions: bool) -> Rejudged:
     marked = {name: marks[name] for name in names if name in marks}
     if rule is None and not marked:
         return Rejudged(lot, None)
-    judgement = judge_lot(names, raw, scores, rule, lot.made_by, marked, least)
+    judgement = judge_lot(names, raw, scores, rule, lot.made_by, marked, least, lot.judge_by)
     unlocated: list[str] = []
     regions = tuple(_regions(lot, judgement, as_written(raw), unlocated)) if with_regions else ()
     return Rejudged(lot, judgement, regions, tuple(unlocated))

@@ -6,21 +6,28 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
+from ..settings import RAW_SCORE, SCORE
+
 NO_BYTE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 """Halves of characters, as JSON can hold, that stand for no byte of a file's name."""
 
 
-def ranking(rows: Sequence[tuple[str, float, float]], verdicts: Sequence[str] = ()) -> list[str]:
+def ranking(
+    rows: Sequence[tuple[str, float, float]], verdicts: Sequence[str] = (), judge_by: str = SCORE
+) -> list[str]:
     """A table of images with score and raw score, numbered in the order given; its first line is the head.
 
-    ``verdicts``, where there are any, are of the same images.
+    ``verdicts``, where there are any, are of the same images; the column ``judge_by`` comes first.
     """
+    head = "   score     raw"
+    if judge_by == RAW_SCORE:
+        head, rows = "     raw   score", [(name, raw, score) for name, score, raw in rows]
     names = [printable(name) for name, _, _ in rows]
     width = max((columns(name) for name in names), default=0)
     words = [f"  {word}" for word in verdicts] or [""] * len(rows)
-    return [f"   # {'image':<{width}}   score     raw{'  verdict' if verdicts else ''}"] + [
-        f"{rank:>4} {name}{' ' * (width - columns(name))}  {score:6.4f}  {raw:6.4f}{word}"
-        for rank, (name, (_, score, raw), word) in enumerate(zip(names, rows, words, strict=True), 1)
+    return [f"   # {'image':<{width}}{head}{'  verdict' if verdicts else ''}"] + [
+        f"{rank:>4} {name}{' ' * (width - columns(name))}  {first:6.4f}  {second:6.4f}{word}"
+        for rank, (name, (_, first, second), word) in enumerate(zip(names, rows, words, strict=True), 1)
     ]
 
 

@@ -23,7 +23,6 @@ from ..verdict.flagged import flagged_regions
 from ..verdict.limits import as_written
 from ..verdict.regions import Region, SizedMap
 from .contact_sheet import draw_contact_sheet, drawn_rows
-from .heatmap import lot_scale
 from .image_files import (
     MAPS,
     OVERLAYS,
@@ -47,7 +46,11 @@ _NAMED = 10  # missing files that a warning of its own names
 LOT = "lot.json"
 GROUPS = "groups"
 REPORT, REPORT_FILES = "report.html", "report-files"
-NAMES = frozenset({SCORES, LOT, CONTACT_SHEET, MAPS, OVERLAYS, GROUPS, REGIONS, REPORT, REPORT_FILES})
+POSITION = "position.npy"
+"""What was subtracted at each position (Gh,Gw), where something was."""
+NAMES = frozenset(
+    {SCORES, LOT, CONTACT_SHEET, MAPS, OVERLAYS, GROUPS, REGIONS, REPORT, REPORT_FILES, POSITION}
+)
 """Everything that a folder of results holds."""
 
 
@@ -80,6 +83,8 @@ def write_results(
     )
     rows = score_rows(result, written)
     write_table(folder / SCORES, list(rows.values()), options.csv, COLUMNS)
+    if result.level is not None:
+        np.save(folder / POSITION, result.level)
     if result.judgement and written.maps:
         write_regions(folder / REGIONS, _regions(result, written), options.csv)
     about = describe(result, root, options)
@@ -139,7 +144,7 @@ def _regions(result: LotScores, written: Written) -> Iterator[tuple[str, list[Re
     def map_of(row: int) -> SizedMap | None:
         header = result.survey.headers[names[row]]
         size = header.height, header.width
-        return SizedMap(result.maps[row], size) if names[row] in written.maps else None
+        return SizedMap(result.above(row), size) if names[row] in written.maps else None
 
     if result.judgement:
         yield from flagged_regions(names, as_written(result.raw_scores), result.judgement, map_of)
@@ -172,7 +177,7 @@ def describe(result: LotScores, root: Path, options: OutputOptions) -> dict[str,
             "csv": options.csv,
         },
         "png_map_scale": asdict(map_scale(result.maps)),
-        "heatmap_scale": asdict(lot_scale(result.maps, result.raw_scores)),
+        "heatmap_scale": asdict(result.heat),
         "backend": result.run.backend,
         "scorer": result.run.scorer,
         "judges_per_image": result.run.judges,

@@ -2,6 +2,7 @@
 
     paper      what the authors chose, whatever the bundle
     default    what measurements on other ViTs and grids speak for (docs/accuracy.md); else the paper's
+    fast       the residual of what is common in the lot, of single patches, judged before rescoring
 
 Each choice comes with its reason, for the summary and lot.json.  What a user gives by itself goes before
 the preset's.
@@ -12,11 +13,20 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import LotError
-from ..settings import AUTO, DEFAULT, METHODS, PAPER, Choice, ScoreSettings
+from ..settings import AUTO, DEFAULT, METHODS, PAPER, RAW_SCORE, RESIDUAL, Choice, ScoreSettings
 from ..types import Manifest
 
-PAPER_GRID = 37
-"""Patches a side of the authors' images, for which they chose the degrees."""
+BY_GRID = ((37, PAPER.degrees), (28, (1, 3)), (0, (1, 5)))
+"""Degrees from so many patches a side on: of 37 the authors chose them, below they were measured."""
+
+_PRESETS = {
+    "fast": (
+        Choice("by", RESIDUAL, "time grows with the lot, not with its square"),
+        Choice("degrees", (1,), "as measured best without comparing"),
+        Choice("judge_by", RAW_SCORE, "rescoring did not help where it was measured"),
+    )
+}
+"""What each preset chooses that is not the paper's."""
 
 
 def settings_for(manifest: Manifest, method: str = DEFAULT, **given: Any) -> ScoreSettings:
@@ -26,7 +36,7 @@ def settings_for(manifest: Manifest, method: str = DEFAULT, **given: Any) -> Sco
     ----------
     manifest : Manifest
         The bundle's (``open_bundle(folder).manifest``): of which kind the ViT is, and its grid.
-    method : {"paper", "default"}
+    method : {"paper", "default", "fast"}
         The preset.
     given : fields of ScoreSettings
         What is set whatever the preset; ``degrees`` may be "auto", which chooses by the grid.
@@ -38,8 +48,9 @@ def settings_for(manifest: Manifest, method: str = DEFAULT, **given: Any) -> Sco
     """
     if method not in METHODS:
         raise LotError(f"method {method!r}: expected one of {', '.join(METHODS)}.")
-    values: dict[str, Any] = dict(given)
-    chosen = [Choice("method", method, METHODS[method])]
+    preset = [each for each in _PRESETS.get(method, ()) if each.option not in given]
+    chosen = [Choice("method", method, METHODS[method]), *preset]
+    values: dict[str, Any] = {each.option: each.value for each in preset} | given
     if values.get("degrees") == AUTO:
         found = degrees_for(manifest)
         values["degrees"] = found.value
@@ -49,12 +60,12 @@ def settings_for(manifest: Manifest, method: str = DEFAULT, **given: Any) -> Sco
 
 def degrees_for(manifest: Manifest) -> Choice:
     """Choose the degrees by the grid: averages over r x r patches wipe out what is smaller than they."""
-    rows, columns = manifest.grid
     if is_clip(manifest):
-        return Choice("degrees", PAPER.degrees, "a ViT of CLIP, for which the authors chose them")
-    if min(rows, columns) >= PAPER_GRID:
-        return Choice("degrees", PAPER.degrees, f"{rows}x{columns} patches, as many as in the paper")
-    return Choice("degrees", (1,), f"of {rows}x{columns} patches, 3x3 would hide small defects")
+        return Choice("degrees", PAPER.degrees, "the paper's, for a ViT of CLIP")
+    rows, columns = manifest.grid
+    degrees = next(each for least, each in BY_GRID if min(rows, columns) >= least)
+    why = "the paper's" if degrees == PAPER.degrees else "measured"
+    return Choice("degrees", degrees, f"{why}, for a grid of {rows}x{columns} patches")
 
 
 def is_clip(manifest: Manifest) -> bool:

@@ -1,4 +1,6 @@
-"""RsCIN (paper, section 3.4): smooth image scores over images whose CLS embeddings are alike.
+"""Rescoring: smooth image scores over images that are alike.
+
+RsCIN (paper, section 3.4): smooth image scores over images whose CLS embeddings are alike.
 
 With scores s scaled to 0-1 over the lot and W the cosine similarity of the CLS embeddings, keep for
 each window size k the k largest entries of every row of W (the image itself counts), divide the row
@@ -7,6 +9,12 @@ that comes first in the lot is kept.
 
 Rows sum to one, so rescoring commutes with affine maps and the result can be given back in distance
 units, in which lots can be compared; the 0-1 value of the worst image of a perfect lot is high too.
+
+RsCon, as in MuSc-V2 (arXiv 2511.10047), of which no code and no formula could be had here: the same with the
+token of each image's most suspicious patch in place of the CLS embedding, and k = 1, 7.  Images that are
+suspicious for the same thing support each other, and one that is so by chance is brought down by those which
+have the like and score low.  The patch is the one with the largest mutual score; its token is taken from all
+layers, each of unit length, so that W is the mean over the layers of their cosines.
 """
 
 from __future__ import annotations
@@ -16,8 +24,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..errors import LotError
-from ..settings import PAPER
-from ..types import Array
+from ..settings import PAPER, RESCORE
+from ..types import Array, FeatureStore, FloatArray
+
+_, SALIENT, NONE = RESCORE
+SALIENT_NEIGHBORS = (1, 7)
+"""Window sizes of RsCon, the image itself counted."""
 
 _ROWS = 256  # rows of W in memory at once
 
@@ -58,6 +70,37 @@ def rescore(scores: Array, cls: Array, neighbors: Sequence[int] = PAPER.neighbor
     ]
     rescored: Array = np.concatenate(blocks)
     return rescored
+
+
+def salient_tokens(store: FeatureStore, maps: FloatArray) -> FloatArray:
+    """Return the token of each image's patch with the largest mutual score, of all layers: (N, S * C).
+
+    L2-normalised.  The features are read once, an image at a time.
+
+    Parameters
+    ----------
+    store : FeatureStore
+        Tokens of shape (S, N, P, C).
+    maps : ndarray of shape (N, Gh, Gw)
+    """
+    layers, count, _, width = store.shape
+    found = np.zeros((count, layers, width), np.float32)
+    for layer in range(layers):
+        for row, patch in enumerate(maps.reshape(count, -1).argmax(axis=1)):
+            token = store.block(layer, row, row + 1)[0, patch].astype(np.float32)
+            length = np.linalg.norm(token)
+            if length > 0:
+                found[row, layer] = token / (length * np.sqrt(layers))
+    return found.reshape(count, layers * width)
+
+
+def rescored(kind: str, raw: Array, lot_scores: Array, store: FeatureStore, maps: FloatArray) -> Array:
+    """Return the column ``score`` (N,) by ``ScoreSettings.rescore``; ``lot_scores`` are those of RsCIN."""
+    if kind == NONE:
+        return raw
+    if kind == SALIENT:
+        lot_scores = rescore(raw, salient_tokens(store, maps), SALIENT_NEIGHBORS)
+    return in_distance_units(lot_scores, raw)
 
 
 def in_distance_units(lot_scores: Array, raw_scores: Array) -> Array:

@@ -15,8 +15,9 @@ import numpy as np
 
 from ..._numbers import too_few
 from ..errors import LotError
+from ..settings import RAW_SCORE
 from ..types import Array
-from .limits import RAW_SCORE, Limits
+from .limits import Limits
 from .rules import require_column
 
 LEAST_SPREAD = 1e-3

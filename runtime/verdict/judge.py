@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from ..errors import LotError
+from ..settings import RAW_SCORE, SCORE
 from ..types import Array
 from .judged_lot import MadeBy, ThresholdFrom
-from .limits import NOT_FLAGGED, RAW_SCORE, REJECT, VERDICTS, Limits, as_written
+from .limits import NOT_FLAGGED, REJECT, VERDICTS, Limits, as_written
 from .marks import BAD, GOOD, Mark
 from .rules import Rule
 
@@ -104,6 +105,7 @@ def judge_lot(
     made_by: MadeBy,
     marks: Mapping[str, Mark] | None = None,
     min_region: int = 1,
+    judge_by: str = SCORE,
 ) -> Judgement:
     """Judge the images ``names`` (N) of a lot with these raw scores (N,) and scores (N,).
 
@@ -113,13 +115,14 @@ def judge_lot(
     made_by : how the raw scores came about.
     marks : what a person said of some of the images.
     min_region : pixels of an image below which a region is left out.
+    judge_by : the column that the lot is sorted by, for rules that name none.
 
     Returns
     -------
     Judgement, in which ``limits.refused`` says why nothing can be said of the lot, if so.
     """
     raw = as_written(raw_scores)
-    by = rule.by if rule else RAW_SCORE
+    by = rule.by or judge_by if rule else RAW_SCORE
     values = raw if by == RAW_SCORE else as_written(scores)
     limits = _limits(rule, values, made_by)
     verdicts = limits.verdicts(values)

@@ -7,16 +7,16 @@ share of the nearest that is averaged is fixed, but the more there are, the near
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
 from ..._numbers import counted
 from ..errors import LotError
-from ..settings import PAIRS
+from ..settings import PAIRS, RAW_SCORE, ScoreSettings
 from ..types import Array
-from .limits import RAW_SCORE, UNIT, Limits, conformal_p
+from .limits import UNIT, Limits, conformal_p
 from .rules import whole_share
 
 MOST_JUDGES_RATIO = 4.0
@@ -39,6 +39,7 @@ class MadeBy:
     bit_depth : bits of full scale by which the images were read.
     judges : other images that each image was compared with.
     burn_out : whether intervals may begin later than the paper's.
+    position_median : share of each position's median that was subtracted.
     """
 
     bundle: str
@@ -48,6 +49,21 @@ class MadeBy:
     judges: int
     by: str = PAIRS
     burn_out: bool = False
+    position_median: float = 0.0
+
+    @classmethod
+    def of(cls, bundle: str, settings: ScoreSettings, bit_depth: int = 8, judges: int = 0) -> MadeBy:
+        """Say it of a lot that is scored with these settings."""
+        return cls(
+            bundle,
+            settings.degrees,
+            settings.interval,
+            bit_depth,
+            judges,
+            settings.by,
+            settings.burn_out,
+            float(settings.position_median),
+        )
 
 
 @dataclass(frozen=True)
@@ -82,7 +98,7 @@ class JudgedLot:
         LotError
             If so much differs that the raw scores cannot be compared.
         """
-        self.require_alike(lot.bundle, lot.by, lot.degrees, lot.interval, burn_out=lot.burn_out)
+        self.require_alike(lot)
         mine, other = self.made_by.judges, lot.judges
         if max(mine, other) > MOST_JUDGES_RATIO * min(mine, other):
             raise LotError(
@@ -103,27 +119,14 @@ class JudgedLot:
             )
         return tuple(notes)
 
-    def require_alike(
-        self,
-        bundle: str,
-        by: str,
-        degrees: tuple[int, ...],
-        interval: tuple[float, float],
-        *,
-        burn_out: bool,
-    ) -> None:
+    def require_alike(self, lot: MadeBy) -> None:
         """Raise LotError unless a lot is scored with the same bundle and settings."""
-        for what, mine, other in (
-            ("bundle", self.made_by.bundle, bundle),
-            ("by", self.made_by.by, by),
-            ("degrees", self.made_by.degrees, degrees),
-            ("interval", self.made_by.interval, interval),
-            ("burn-out", self.made_by.burn_out, burn_out),
-        ):
-            if mine != other:
+        mine, other = asdict(self.made_by), asdict(lot)
+        for name in mine:
+            if name not in ("bit_depth", "judges") and mine[name] != other[name]:
                 raise LotError(
-                    f"{self.name} was scored with {what} {mine}, this lot with {other}: their raw scores "
-                    "cannot be compared. Score both alike."
+                    f"{self.name} was scored with {name.replace('_', ' ')} {mine[name]}, this lot with "
+                    f"{other[name]}: their raw scores cannot be compared. Score both alike."
                 )
 
 

@@ -7,9 +7,10 @@ from typing import Any
 
 from ..._json import from_json
 from ..errors import LotError
+from ..settings import JUDGED
 from ..types import Array
 from .judge import MARKS_ALONE
-from .limits import COLUMNS, Limits
+from .limits import Limits
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def kept_rule(facts: Any, p: Array | None) -> Kept | None:
     try:
         names = _Facts.__dataclass_fields__
         found = from_json(_Facts, {name: facts[name] for name in names}, "verdicts")
-        if found.judged_by not in COLUMNS:
+        if found.judged_by not in JUDGED:
             raise ValueError(f"judged_by is {found.judged_by!r}")
     except (ValueError, KeyError, TypeError) as error:
         raise LotError(f"the verdicts in lot.json are damaged: {error!r}. Judge anew by a rule.") from error

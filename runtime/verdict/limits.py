@@ -20,10 +20,6 @@ FLAGGED = (REJECT, REVIEW)
 VERDICTS = (*FLAGGED, NOT_FLAGGED)
 """The words for an image, the worst first.  None says that an image is good."""
 
-SCORE, RAW_SCORE = "score", "raw_score"
-COLUMNS = (SCORE, RAW_SCORE)
-"""The columns of scores.csv that a rule may judge by."""
-
 UNIT = 1e-6
 """The last decimal of a score that is written: the least difference between two."""
 

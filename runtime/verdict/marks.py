@@ -16,7 +16,8 @@ from typing import Any
 from ..._files import read_regular, shown
 from ..._json import from_json, parse_json, shortly
 from ..errors import LotError
-from .limits import COLUMNS, FARTHEST
+from ..settings import JUDGED
+from .limits import FARTHEST
 
 GOOD, BAD = "good", "bad"
 FORMAT, SCHEMA = "musc-edge marks", 1
@@ -114,8 +115,8 @@ def _from_json(path: Path, content: bytes) -> Marks:
         )
     threshold, review_from, judged_by = map(value.get, ("threshold", "review_from", "judged_by"))
     _require_limits(threshold, review_from)
-    if judged_by not in COLUMNS:
-        raise ValueError(f"judged_by {shortly(judged_by)}, expected {' or '.join(COLUMNS)}")
+    if judged_by not in JUDGED:
+        raise ValueError(f"judged_by {shortly(judged_by)}, expected {' or '.join(JUDGED)}")
     lot, bundle = (from_json(str, value.get(name), name) for name in ("lot", "bundle"))
     rows = value.get("marks")
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):

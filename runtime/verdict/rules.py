@@ -1,8 +1,8 @@
 """Rules by which a user says what to reject: a limit, a share of the lot or a number of images.
 
 Each is a small value with one function, ``judge``, from the values of a lot (N,) to its ``Limits``.  ``by``
-names the column that it judges by.  Users choose a limit, and count, on the list that they see, which is
-sorted by ``score``; so that is the column of these rules unless they say otherwise.
+names the column that it judges by.  Users choose a limit, and count, on the list that they see; so the
+column that the lot is sorted by is that of these rules unless they say otherwise.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from typing import ClassVar, Protocol
 
 from ..._numbers import counted
 from ..errors import LotError
+from ..settings import JUDGED
 from ..types import Array
-from .limits import COLUMNS, FARTHEST, SCORE, Limits, limit_of_at_most
+from .limits import FARTHEST, Limits, limit_of_at_most
 
 
 class Rule(Protocol):
@@ -27,8 +28,8 @@ class Rule(Protocol):
         ...
 
     @property
-    def by(self) -> str:
-        """The column that it judges by: ``score`` or ``raw_score``."""
+    def by(self) -> str | None:
+        """The column that it judges by: ``score`` or ``raw_score``; None: the one the lot is sorted by."""
         ...
 
     def judge(self, values: Array) -> Limits:
@@ -46,8 +47,8 @@ class Threshold:
         Distance, 0 to 2, from which an image is a reject.
     review_from : float, optional
         Distance from which it needs a review; lower than ``reject_from``.
-    by : {"score", "raw_score"}
-        The column that is compared.
+    by : {"score", "raw_score"}, optional
+        The column that is compared; the one that the lot is sorted by, unless another is given.
 
     Raises
     ------
@@ -58,7 +59,7 @@ class Threshold:
     name: ClassVar[str] = "threshold"
     reject_from: float
     review_from: float | None = None
-    by: str = SCORE
+    by: str | None = None
 
     def __post_init__(self) -> None:
         require_column(self.by)
@@ -91,8 +92,8 @@ class RejectRate:
     ----------
     rate : float
         Share of the lot's scored images, above 0 and at most 1.
-    by : {"score", "raw_score"}
-        The column that is sorted.
+    by : {"score", "raw_score"}, optional
+        The column that counts; the one that the lot is sorted by, unless another is given.
 
     Raises
     ------
@@ -102,7 +103,7 @@ class RejectRate:
 
     name: ClassVar[str] = "reject-rate"
     rate: float
-    by: str = SCORE
+    by: str | None = None
 
     def __post_init__(self) -> None:
         require_column(self.by)
@@ -126,8 +127,8 @@ class RejectCount:
     ----------
     count : int
         Number of images, 1 or more.
-    by : {"score", "raw_score"}
-        The column that is sorted.
+    by : {"score", "raw_score"}, optional
+        The column that counts; the one that the lot is sorted by, unless another is given.
 
     Raises
     ------
@@ -137,7 +138,7 @@ class RejectCount:
 
     name: ClassVar[str] = "reject-count"
     count: int
-    by: str = SCORE
+    by: str | None = None
 
     def __post_init__(self) -> None:
         require_column(self.by)
@@ -173,7 +174,7 @@ def whole_share(share: float, count: int) -> int:
     return math.floor(Fraction(str(share)) * count)
 
 
-def require_column(by: str) -> None:
-    """Raise LotError unless ``by`` is a column that can be judged by."""
-    if by not in COLUMNS:
-        raise LotError(f"judged by {by!r}: expected {' or '.join(COLUMNS)}.")
+def require_column(by: str | None) -> None:
+    """Raise LotError unless ``by`` is None, or a column that can be judged by."""
+    if by is not None and by not in JUDGED:
+        raise LotError(f"judged by {by!r}: expected {' or '.join(JUDGED)}.")

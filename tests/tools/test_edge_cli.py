@@ -489,3 +489,34 @@ def test_copies_of_one_image_look_even(solar_cells: Path, quick: Any, tmp_path: 
     scale = about["heatmap_scale"]
     assert scale["high"] - scale["low"] >= 0.05
     assert all(float(row["raw_score"]) < 0.005 for row in rows(tmp_path / "out"))
+
+
+def test_what_judges_and_why_is_said(lot: Path, quick: Any, tmp_path: Path) -> None:
+    options = ["--rescore", "salient", "--position-median", "auto", "--judge-by", "raw_score", "--report"]
+    run = quick(lot, tmp_path / "out", *options)
+    assert run.returncode == 0, run.stderr
+    about = json.loads((tmp_path / "out/lot.json").read_text(encoding="utf-8"))
+    settings, (_, share) = about["settings"], about["chosen"]
+    assert (settings["rescore"], settings["judge_by"]) == ("salient", "raw_score")
+    assert (share["option"], share["value"]) == ("position_median", settings["position_median"])
+    assert (tmp_path / "out/position.npy").exists() == (share["value"] > 0)
+    table = rows(tmp_path / "out")
+    worst = max(table, key=lambda row: float(row["raw_score"]))["image"]
+    assert run.stdout.split("   1 ")[1].startswith(worst)
+    assert share["why"] in " ".join(run.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--position-median", "1.5"], "a share from 0 to 1 such as 0.5, or auto"),
+        (["--rescore", "mean"], "expected cls, salient or none"),
+        (["--method", "best"], "expected paper, default or fast"),
+    ],
+)
+def test_choices_that_are_none(
+    lot: Path, quick: Any, tmp_path: Path, options: list[str], expected: str
+) -> None:
+    run = quick(lot, tmp_path / "out", *options)
+    assert run.returncode == 2
+    assert expected in run.stderr

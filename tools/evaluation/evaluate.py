@@ -10,6 +10,7 @@ import numpy as np
 
 from ...runtime.errors import LotError
 from ...runtime.results.read_results import ScoredImage, ScoredLot
+from ...runtime.settings import RAW_SCORE
 from ...runtime.types import Array
 from ...runtime.verdict.limits import REJECT, REVIEW
 from .image_metrics import Confusion, ImageMetrics, confusion, f1_max, image_metrics
@@ -27,7 +28,7 @@ class Category:
     Attributes
     ----------
     labels, scores : of its images (N,): True for a defect; what they were judged by.
-    image, raw : by the scores, and by the scores before rescoring.
+    image, raw : by the scores that the lot is judged by, and by the scores before rescoring.
     pixel : None if there are no maps or no masks.
     kinds : image and pixel metrics of each kind of defect against all good images.
     confusion : at ``verdict``, which says how images were judged.
@@ -94,25 +95,26 @@ def evaluate(
     for kind in kinds:
         chosen = [image for image in images if truth.images[image.name].kind in ("", kind)]
         of_kind = np.array([truth.images[image.name].defective for image in chosen])
-        by_kind[kind] = (image_metrics(of_kind, _scores(chosen), 0), pixel_by_kind.get(kind))
-    counts, verdict = _confusion(images, labels, threshold)
+        by_kind[kind] = (image_metrics(of_kind, _scores(chosen, lot.judge_by), 0), pixel_by_kind.get(kind))
+    scores, raw = _scores(images, lot.judge_by), _scores(images, RAW_SCORE)
+    counts, verdict = _confusion(images, labels, scores, threshold)
     review = _review(images, labels) if threshold is None else None
     unjudged = sum(not image.verdict for image in images)
     if threshold is None and 0 < unjudged < len(images):
         remarks.append(f"{unjudged} images have no verdict and count as not rejected")
-    scores, raw = _scores(images), np.array([image.raw_score for image in images])
     return Category(
         lot, labels, scores, image_metrics(labels, scores, resamples), image_metrics(labels, raw, 0),
         pixel, by_kind, counts, verdict, review, tuple(remarks),
     )  # fmt: skip
 
 
-def _scores(images: Collection[ScoredImage]) -> Array:
-    return np.array([image.score for image in images])
+def _scores(images: Collection[ScoredImage], by: str) -> Array:
+    """The values that a lot is judged by."""
+    return np.array([image.judged(by) for image in images])
 
 
 def _confusion(
-    images: list[ScoredImage], labels: Array, threshold: float | None
+    images: list[ScoredImage], labels: Array, scores: Array, threshold: float | None
 ) -> tuple[Confusion | None, str]:
     """Count by truth and verdict, and say whose verdict it was."""
     if threshold is None and any(image.verdict for image in images):
@@ -122,9 +124,9 @@ def _confusion(
     if threshold is None:
         if labels.all() or not labels.any():
             return None, ""
-        threshold = f1_max(labels, _scores(images))[1]
+        threshold = f1_max(labels, scores)[1]
         how = "the threshold of F1-max, which the labels chose: better than any that is set beforehand"
-    return confusion(labels, _scores(images) >= threshold, threshold), how
+    return confusion(labels, scores >= threshold, threshold), how
 
 
 def _review(images: list[ScoredImage], labels: Array) -> tuple[int, int] | None:

@@ -56,6 +56,8 @@ def part_content(part: Part, grids: Grids | None) -> tuple[dict[str, Any], list[
     about, lot = part.lot.about, part.lot
     regions = read_regions(lot.folder, lot.settings.get("csv", "plain"))
     facts = {name: about[name] for name in (*_FACTS, *_MORE_FACTS) if name in about}
+    if lot.level is not None:
+        facts["level"] = {"grid": list(lot.level.shape), "map": encoded(lot.level, down=True)}
     return (
         {"name": part.name, "lot": str(about["lot"]), "scale": about["heatmap_scale"], **facts},
         [_row_content(lot, row, grids, regions) for row in part.rows],
@@ -115,12 +117,13 @@ def grid_of(lot: ScoredLot, image: str, file: str, grids: Grids | None) -> Float
     return to_grid(values, (min(int(height), len(values)), min(int(width), values.shape[1])))
 
 
-def encoded(grid: FloatArray) -> str:
+def encoded(grid: FloatArray, *, down: bool = False) -> str:
     """Return a map (Gh,Gw) as base64 of 16-bit codes up to FARTHEST, the least significant byte first.
 
-    Rounded up, so that a value at a limit does not fall below it.
+    Rounded up, so that a value at a limit does not fall below it; ``down``, where it is subtracted.
     """
-    codes = np.ceil(np.clip(grid.astype(np.float64) / FARTHEST, 0, 1) * _TOP - 1e-3)
+    exact = np.clip(grid.astype(np.float64) / FARTHEST, 0, 1) * _TOP
+    codes = np.floor(exact + 1e-3) if down else np.ceil(exact - 1e-3)
     return _base64(codes.astype("<u2"))
 
 

@@ -15,9 +15,11 @@ from musc_edge import (
     ReferenceFolderError,
     ReferenceOptions,
     ScoreSettings,
+    list_lot,
     make_reference,
     open_reference,
     score_lot,
+    upsample,
 )
 from support.references import BUNDLE, part, reference, write_lot
 
@@ -217,3 +219,35 @@ def test_a_damaged_base_is_refused(lot: Path, tmp_path: Path) -> None:
     with pytest.raises(ReferenceFolderError, match="changed"):
         make_reference(lot, BUNDLE, tmp_path / "new", base=base)
     assert not (tmp_path / "new").exists()
+
+
+def test_what_positions_have_in_the_bank_is_kept_and_subtracted(lot: Path, tmp_path: Path) -> None:
+    settings = ScoreSettings(position_median=0.5)
+    kept = make_reference(lot, BUNDLE, tmp_path / "ref", settings, options=ReferenceOptions(hold_out=0.25))
+    bank = score_lot(
+        [image for image in list_lot(lot) if image.name in kept.manifest.images], BUNDLE, "paper"
+    )
+    assert kept.level is not None
+    np.testing.assert_allclose(kept.level, 0.5 * np.median(bank.maps, axis=0), atol=1e-5)
+    assert kept.manifest.options["position_median"] == 0.5
+    with Checker(kept, BUNDLE) as checker:
+        checks = [checker.check(lot / name) for name in kept.manifest.calibration]
+    raw = []
+    for check in checks:
+        assert check.map is not None
+        raw.append(
+            float(upsample((check.map - kept.level)[None], checker.bundle.manifest.preprocess.size).max())
+        )
+        assert check.raw_score == pytest.approx(raw[-1])
+    np.testing.assert_allclose(kept.calibration, sorted(raw), atol=1e-6)
+    more = make_reference(lot, BUNDLE, tmp_path / "more", base=kept)
+    assert more.level is not None
+    np.testing.assert_array_equal(more.level, kept.level)
+    assert more.manifest.options["position_median"] == 0.5
+
+
+def test_of_few_images_nobody_tells_whether_they_are_aligned(lot: Path, tmp_path: Path) -> None:
+    settings = ScoreSettings(position_median="auto")
+    kept = make_reference(lot, BUNDLE, tmp_path / "ref", settings, options=ReferenceOptions(hold_out=0.25))
+    assert kept.level is None
+    assert kept.manifest.options["position_median"] == 0.0

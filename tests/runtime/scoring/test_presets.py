@@ -31,7 +31,8 @@ def test_default_is_the_paper_where_nothing_else_was_measured(manifest: Manifest
 @pytest.mark.parametrize(
     ("manifest", "degrees", "why"),
     [
-        (SMALL, (1,), "16x16 patches"),
+        (SMALL, (1, 5), "16x16 patches"),
+        (replace(SMALL, grid=(28, 40)), (1, 3), "28x40 patches"),
         (FINE, (1, 3, 5), "37x37 patches"),
         (CLIP, (1, 3, 5), "CLIP"),
         (CLIP_OF_TIMM, (1, 3, 5), "CLIP"),
@@ -51,6 +52,15 @@ def test_what_is_given_goes_before_the_preset() -> None:
     assert [choice.option for choice in given.chosen] == ["method"]
 
 
+def test_fast_compares_no_images() -> None:
+    assert settings_for(CLIP, "fast") == ScoreSettings((1,), by="residual", judge_by="raw_score")
+    changed = settings_for(SMALL, "fast", degrees=(3,))
+    assert changed.degrees == (3,)
+    assert [choice.option for choice in changed.chosen] == ["method", "by", "judge_by"]
+    with pytest.raises(LotError, match="group size 9 has no meaning by residual"):
+        settings_for(SMALL, "fast", group_size=9)
+
+
 def test_an_unknown_preset_names_the_known_ones() -> None:
-    with pytest.raises(LotError, match=r"'best': expected one of paper, default"):
+    with pytest.raises(LotError, match=r"'best': expected one of paper, default, fast"):
         settings_for(SMALL, "best")

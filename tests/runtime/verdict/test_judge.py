@@ -91,3 +91,15 @@ def test_has(least: str, count: float, answer: bool) -> None:
     assert has(judge(Threshold(count)), least) is answer
     assert has(judge(Threshold(1.9, review_from=0.2)), "review")
     assert not has(judge(Threshold(1.9, review_from=0.2)), "reject")
+
+
+@pytest.mark.parametrize(("judge_by", "rejects"), [("score", {"b", "c"}), ("raw_score", {"a", "b"})])
+def test_a_rule_that_names_no_column_takes_the_lots(judge_by: str, rejects: set[str]) -> None:
+    judged = judge_lot(NAMES, RAW, SCORES, RejectCount(2), MADE_BY, judge_by=judge_by)
+    assert judged.judged_by == judge_by
+    assert {name for name, word in zip(NAMES, judged.verdicts, strict=True) if word == "reject"} == rejects
+
+
+def test_a_column_that_a_rule_names_goes_before_the_lots() -> None:
+    judged = judge_lot(NAMES, RAW, SCORES, RejectCount(2, by="score"), MADE_BY, judge_by="raw_score")
+    assert judged.judged_by == "score"

@@ -1,7 +1,7 @@
 /** Anomaly maps as colours: bilinear interpolation from the grid, and one scale for the lot. */
 
 /** @typedef {{low: number, high: number}} Scale */
-/** @typedef {{codes: Uint16Array, height: number, width: number}} Grid */
+/** @typedef {{codes: Uint16Array | Int32Array, height: number, width: number}} Grid */
 
 const MOST_DISTANCE = 2; // what the highest code of a map stands for
 const TOP = 65535;
@@ -22,6 +22,16 @@ export function decoded(text) {
  */
 export function decodedGrid(text, height, width) {
   return { codes: new Uint16Array(decoded(text).buffer), height, width };
+}
+
+/**
+ * A map without another of the same size.
+ * @param {Grid} grid
+ * @param {Grid} level
+ * @returns {Grid}
+ */
+export function above(grid, level) {
+  return { ...grid, codes: Int32Array.from(grid.codes, (code, i) => code - level.codes[i]) };
 }
 
 /**

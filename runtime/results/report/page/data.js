@@ -1,6 +1,6 @@
 /** The data of the page: lots, and a row for each of their images. */
 
-import { decoded, decodedGrid } from "./colour.js";
+import { above, decoded, decodedGrid } from "./colour.js";
 import { shownName } from "./text.js";
 
 /** @typedef {import("./colour.js").Grid} Grid */
@@ -60,6 +60,7 @@ import { shownName } from "./text.js";
  * @property {string} [scorer]
  * @property {number} [judges_per_image]
  * @property {unknown} [left_out]
+ * @property {{grid: [number, number], map: string}} [level]
  * @property {Entry[]} images
  */
 
@@ -107,7 +108,8 @@ export function readColours(content) {
  * @returns {Lot}
  */
 export function readLot(part) {
-  const judgedBy = part.verdicts?.judged_by ?? "score";
+  const sortedBy = part.settings.judge_by === "raw_score" ? "raw_score" : "score"; // results of earlier versions do not say it
+  const judgedBy = part.verdicts?.judged_by ?? sortedBy;
   const rows = part.images.map((entry, index) => readRow(entry, index, judgedBy));
   const scored = rows.filter((row) => row.scored).sort((a, b) => b.value - a.value || a.index - b.index);
   scored.forEach((row, place) => {
@@ -152,6 +154,17 @@ function readRow(entry, index, judgedBy) {
 export function gridOf(row) {
   const { map, grid } = row.entry;
   return map && grid ? decodedGrid(map, grid[0], grid[1]) : null;
+}
+
+/**
+ * The map of an image on the grid as it is judged: without what each position has in all images.
+ * @param {Row} row
+ * @param {Lot} lot
+ * @returns {Grid | null}
+ */
+export function judgedGridOf(row, { part }) {
+  const grid = gridOf(row);
+  return grid && part.level ? above(grid, decodedGrid(part.level.map, ...part.level.grid)) : grid;
 }
 
 /**

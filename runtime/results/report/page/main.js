@@ -1,7 +1,7 @@
 /** The page: what is chosen, and who is told when that changes. */
 
 import { drawMap, drawRamp, fitted } from "./colour.js";
-import { byResidual, gridOf, lastPart, readColours, readContent, readLot } from "./data.js";
+import { byResidual, gridOf, judgedGridOf, lastPart, readColours, readContent, readLot } from "./data.js";
 import { fieldOf, placeOf } from "./contours.js";
 import { byId, make, oncePerFrame, say } from "./dom.js";
 import { showFacts, showWarnings, when } from "./facts.js";
@@ -68,6 +68,7 @@ class Page {
       limits: () => this.limits,
       copies: (row) => (this.lot.part.copies ?? []).filter(({ images }) => images.includes(row.entry.name)).flatMap(({ images }) => images.filter((name) => name !== row.entry.name)),
       pixelLimit: () => pixelLimit(this.lot, this.limits),
+      judgedGrid: (row) => judgedGridOf(row, this.lot),
       colours: () => ({ scale: this.lot.part.scale, colours: this.colourMaps[this.colours] }),
       scored: () => this.lot.rows.filter((row) => row.scored).length,
       marks: this.marks,
@@ -470,7 +471,7 @@ class Page {
    * @param {Row} row
    */
   #where(row) {
-    const grid = gridOf(row);
+    const grid = judgedGridOf(row, this.lot);
     const regions = regionsIn(row, grid && fieldOf(grid), this.limits, pixelLimit(this.lot, this.limits));
     return regions.slice(0, 1).map((r) => `${placeOf(r)}${regions.length > 1 ? `, and ${regions.length - 1} more` : ""}`).join("");
   }

@@ -24,6 +24,7 @@ import { Zoom } from "./zoom.js";
  * @property {() => Limits} limits
  * @property {(row: Row) => string[]} copies the other images of its shot
  * @property {() => number | null} pixelLimit
+ * @property {(row: Row) => import("./colour.js").Grid | null} judgedGrid
  * @property {() => Colours} colours
  * @property {() => number} scored how many images have a score
  * @property {Marks} marks
@@ -142,7 +143,7 @@ export class View {
   }
 
   #field() {
-    const grid = this.row && gridOf(this.row);
+    const grid = this.row && this.host.judgedGrid(this.row);
     return grid ? fieldOf(grid) : null;
   }
 
