@@ -198,7 +198,7 @@ def method_lines(settings: ScoreSettings) -> list[str]:
     if method is None:
         return []
     said = [f"{each.option.replace('_', ' ')} {_value(each.value)} ({each.why})" for each in choices.values()]
-    text = "; ".join([f"{method.value} ({method.why})", *said])
+    text = f"{method.value}: {', '.join(said) or method.why}"
     return textwrap.wrap(text, 110, initial_indent="method         ", subsequent_indent=" " * 15)
 
 

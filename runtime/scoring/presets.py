@@ -16,17 +16,17 @@ from ..errors import LotError
 from ..settings import AUTO, DEFAULT, METHODS, PAPER, RAW_SCORE, RESIDUAL, Choice, ScoreSettings
 from ..types import Manifest
 
-BY_GRID = ((37, PAPER.degrees), (28, (1, 3)), (0, (1, 5)))
-"""Degrees from so many patches a side on: of 37 the authors chose them, below they were measured."""
+PAPER_GRID = 37
+"""Patches a side of the authors' images, and of any from which on their choices stay."""
 
-_PRESETS = {
-    "fast": (
-        Choice("by", RESIDUAL, "time grows with the lot, not with its square"),
-        Choice("degrees", (1,), "as measured best without comparing"),
-        Choice("judge_by", RAW_SCORE, "rescoring did not help where it was measured"),
-    )
-}
-"""What each preset chooses that is not the paper's."""
+MEASURED_DEGREES = (1, 5)
+"""Degrees of smaller grids (docs/accuracy.md): 1 for small defects, 5 for large and faint ones."""
+
+_FAST = (
+    Choice("by", RESIDUAL, "time grows with the lot, not with its square"),
+    Choice("degrees", (1,), "measured"),
+    Choice("judge_by", RAW_SCORE, "before rescoring"),
+)
 
 
 def settings_for(manifest: Manifest, method: str = DEFAULT, **given: Any) -> ScoreSettings:
@@ -48,9 +48,9 @@ def settings_for(manifest: Manifest, method: str = DEFAULT, **given: Any) -> Sco
     """
     if method not in METHODS:
         raise LotError(f"method {method!r}: expected one of {', '.join(METHODS)}.")
-    preset = [each for each in _PRESETS.get(method, ()) if each.option not in given]
-    chosen = [Choice("method", method, METHODS[method]), *preset]
-    values: dict[str, Any] = {each.option: each.value for each in preset} | given
+    preset = [Choice("method", method, METHODS[method]), *(_FAST if method == "fast" else ())]
+    chosen = [each for each in preset if each.option not in given]
+    values: dict[str, Any] = {each.option: each.value for each in chosen[1:]} | given
     if values.get("degrees") == AUTO:
         found = degrees_for(manifest)
         values["degrees"] = found.value
@@ -60,12 +60,18 @@ def settings_for(manifest: Manifest, method: str = DEFAULT, **given: Any) -> Sco
 
 def degrees_for(manifest: Manifest) -> Choice:
     """Choose the degrees by the grid: averages over r x r patches wipe out what is smaller than they."""
-    if is_clip(manifest):
-        return Choice("degrees", PAPER.degrees, "the paper's, for a ViT of CLIP")
+    kept = paper_because(manifest)
+    if kept:
+        return Choice("degrees", PAPER.degrees, kept)
+    return Choice("degrees", MEASURED_DEGREES, f"measured for fewer than {PAPER_GRID} patches a side")
+
+
+def paper_because(manifest: Manifest) -> str:
+    """Say why the paper's choices stay for a bundle; empty where measurements may speak for others."""
     rows, columns = manifest.grid
-    degrees = next(each for least, each in BY_GRID if min(rows, columns) >= least)
-    why = "the paper's" if degrees == PAPER.degrees else "measured"
-    return Choice("degrees", degrees, f"{why}, for a grid of {rows}x{columns} patches")
+    if is_clip(manifest):
+        return "the paper's, for a ViT of CLIP"
+    return f"the paper's, for a grid of {rows}x{columns} patches" if min(rows, columns) >= PAPER_GRID else ""
 
 
 def is_clip(manifest: Manifest) -> bool:

@@ -69,6 +69,7 @@ class Page {
       copies: (row) => (this.lot.part.copies ?? []).filter(({ images }) => images.includes(row.entry.name)).flatMap(({ images }) => images.filter((name) => name !== row.entry.name)),
       pixelLimit: () => pixelLimit(this.lot, this.limits),
       judgedGrid: (row) => judgedGridOf(row, this.lot),
+      leveled: () => this.lot.part.level !== undefined,
       colours: () => ({ scale: this.lot.part.scale, colours: this.colourMaps[this.colours] }),
       scored: () => this.lot.rows.filter((row) => row.scored).length,
       marks: this.marks,

@@ -25,6 +25,7 @@ import { Zoom } from "./zoom.js";
  * @property {(row: Row) => string[]} copies the other images of its shot
  * @property {() => number | null} pixelLimit
  * @property {(row: Row) => import("./colour.js").Grid | null} judgedGrid
+ * @property {() => boolean} leveled
  * @property {() => Colours} colours
  * @property {() => number} scored how many images have a score
  * @property {Marks} marks
@@ -297,7 +298,7 @@ export class View {
     const rows = regions.slice(0, MOST_REGIONS).map((r, i) =>
       make("tr", {}, make("th", { scope: "row" }, String(i + 1)), make("td", {}, distance(r.peak)), make("td", {}, isPoint(r) ? "a point" : Math.round(r.area).toLocaleString("en")), make("td", {}, `${r.x}, ${r.y}`)),
     );
-    const why = "A region is where the map reaches the limit, at the image's own size; the glow around it lies below. The raw score is the map's largest value at the model's size, so that peaks differ a little from it.";
+    const why = "A region is where the map reaches the limit, at the image's own size; the glow around it lies below. The raw score is the map's largest value at the model's size, so that peaks differ a little from it." + (this.host.leveled() ? " What each position has in all images of the lot is taken off before." : "");
     const rest = regions.length - MOST_REGIONS;
     return [make("table", {}, make("caption", {}, title), make("thead", {}, head), make("tbody", {}, ...rows)), make("p", { class: "quiet small" }, why), ...(rest > 0 ? [make("p", { class: "quiet" }, `and ${rest} more`)] : [])];
   }
