@@ -117,6 +117,18 @@ if lacking:
     raise ModuleNotFoundError(f"not installed: {', '.join(lacking)}")
 print(onnx.__version__)
 """
+_LINE = """
+from importlib import metadata
+from musc_edge._extras import NEEDS, missing
+packages = {**NEEDS["musc-edge watch"], **NEEDS["musc-edge serve"], "paho": "mqtt"}
+lacking = missing(packages)
+if len(lacking) == len(packages):
+    raise ModuleNotFoundError("none of their packages is installed")
+if lacking:
+    raise SystemExit("partly: not installed: " + ", ".join(f"{name} [{packages[name]}]" for name in lacking))
+names = ("inotify_simple", "uvicorn", "starlette", "paho-mqtt")
+print(", ".join(f"{name} {metadata.version(name)}" for name in names))
+"""
 _FONTS = """
 from musc_edge.runtime.results.fonts import SAMPLES, font_with
 lacking = [name for name, letters in SAMPLES.items() if font_with(letters) is None]
@@ -174,6 +186,7 @@ CHECKS = (
     Check("numba", "faster mutual scoring by infer", _VERSION.format("numba"), install("fast")),
     Check("onnx", "musc-export dinov2-small and onnx", _ONNX, install("onnx")),
     Check("torch", "musc-export clip and timm", _TORCH, install("export")),
+    Check("line", "musc-edge watch, serve, and --mqtt of both", _LINE, install("watch", "serve", "mqtt")),
     Check(
         _GPU,
         "infer with --scorer cuda, --backend cuda or tensorrt, and musc-export engine",

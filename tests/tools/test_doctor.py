@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -314,6 +315,20 @@ def test_fonts_that_lack_scripts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert "fonts-noto-core" in found.install
 
 
+def test_what_a_line_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    (check,) = (c for c in CHECKS if c.name == "line")
+    (found,) = examine((check,))
+    assert found.status == "ok"
+    assert "paho-mqtt" in found.detail
+    without = "import importlib.util as u\n"
+    without += "find = u.find_spec\nu.find_spec = lambda name: None if name == 'uvicorn' else find(name)\n"
+    (found,) = examine((replace(check, code=without + check.code),))
+    assert (found.status, found.detail) == ("partly", "not installed: uvicorn [serve]")
+    assert found.install == "pip install 'musc-edge[watch,serve,mqtt]'"
+
+
 def test_what_is_not_ok_says_for_which_command() -> None:
-    commands = r"every command|infer|plan|musc-export|musc-bench|--backend|--scorer|file names|the same|ONNX"
+    commands = (
+        r"every command|infer|plan|musc-export|musc-bench|--backend|--scorer|watch|file names|the same|ONNX"
+    )
     assert [c.name for c in CHECKS if not re.search(commands, c.purpose)] == []

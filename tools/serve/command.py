@@ -266,6 +266,8 @@ def _run(
         cli.show(f"{', '.join(stations)}: serving at {scheme}://{shown}:{port}/")
 
     # uvicorn raises the signals that ended it once more; they have done their work.
+    ended_by: list[int] = []
     for kind in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(kind, lambda number, frame: None)
-    return serve(stations, log, listener, intake, settings, started)
+        signal.signal(kind, lambda number, frame: ended_by.append(number))
+    code = serve(stations, log, listener, intake, settings, started)
+    return cli.INTERRUPTED if code == 0 and signal.SIGINT in ended_by else code

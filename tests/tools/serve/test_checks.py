@@ -154,12 +154,12 @@ def test_the_log_has_a_line_for_each_request_and_no_secret(server: Server) -> No
 
 
 def test_results_outlive_the_program(made: Path, tmp_path: Path, commands: Path) -> None:
-    """SIGTERM ends it with 0; the next one knows the keys, and two references share a ViT."""
+    """SIGTERM ends with 0, ctrl-C with 130; the next one knows the keys, and two references share a ViT."""
     given = [f"{name}={made / 'ref'}" for name in ("left", "right")]
     options = ["--reference", given[0], "--reference", given[1], "-b", BUNDLE, "-o", tmp_path / "out"]
     answers = []
     patient = "import musc_edge.tools.serve.server as server; server.GRACE = 300"
-    for _ in range(2):
+    for number, code in ((signal.SIGTERM, 0), (signal.SIGINT, 130)):
         with serving(*options, "--log-json", before=patient) as server:
             path = "/v1/references/{}/check"
             answers.append(
@@ -174,7 +174,7 @@ def test_results_outlive_the_program(made: Path, tmp_path: Path, commands: Path)
                 404,
                 False,
             )
-            assert finished_after_sigterm(server, encoded(10)) == (200, 0)
+            assert finished_after(number, server, encoded(10)) == (200, code)
             last = json.loads(server.log.read_text(encoding="utf-8").splitlines()[-1])
             assert (last["path"], last["status"]) == ("/v1/references/left/check", 200)
     assert [a.body for a in answers[0]] == [a.body for a in answers[1]]
@@ -183,8 +183,8 @@ def test_results_outlive_the_program(made: Path, tmp_path: Path, commands: Path)
     assert len((tmp_path / "out" / "results.jsonl").read_text(encoding="utf-8").splitlines()) == 4
 
 
-def finished_after_sigterm(server: Server, image: bytes) -> tuple[int, int]:
-    """Status of a request whose body comes after SIGTERM, once nobody else is let in, and the exit code."""
+def finished_after(number: int, server: Server, image: bytes) -> tuple[int, int]:
+    """Status of a request whose body comes after a signal, once nobody else is let in, and the exit code."""
     head = (
         f"POST /v1/references/left/check HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n"
         f"Content-Length: {len(image)}\r\nExpect: 100-continue\r\n\r\n"
@@ -192,7 +192,7 @@ def finished_after_sigterm(server: Server, image: bytes) -> tuple[int, int]:
     with socket.create_connection(server.host, timeout=PATIENCE) as connection:
         connection.sendall(head.encode())
         assert connection.recv(1000).startswith(b"HTTP/1.1 100 ")
-        server.process.send_signal(signal.SIGTERM)
+        server.process.send_signal(number)
         refused = False
         while not refused:
             try:
