@@ -52,6 +52,7 @@ _PUBLIC = {
     "Tls": "runtime.line.tls",
     "ScoreSettings": "runtime.settings",
     "settings_for": "runtime.scoring.presets",
+    "Tiles": "runtime.tiling",
     "Resources": "runtime.settings",
     "ReadOptions": "runtime.images.survey",
     "OutputOptions": "runtime.results.image_files",
@@ -105,6 +106,7 @@ __all__ = [  # noqa: RUF022 - in the order of the API page
     "Tls",
     "ScoreSettings",
     "settings_for",
+    "Tiles",
     "Resources",
     "ReadOptions",
     "OutputOptions",
@@ -161,6 +163,7 @@ if TYPE_CHECKING:
     from .runtime.scoring.presets import settings_for
     from .runtime.scoring.rescore import rescore
     from .runtime.settings import Resources, ScoreSettings
+    from .runtime.tiling import Tiles
     from .runtime.types import Bundle, LotImage
     from .runtime.verdict.auto import Auto
     from .runtime.verdict.judge import Judgement

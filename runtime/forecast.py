@@ -27,7 +27,8 @@ class Forecast:
     Attributes
     ----------
     judges : number of other images that score each image.
-    pairs : pairs of images that are compared in each of ``layers``; 0 by residual.
+    pairs : pairs of images that are compared in each of ``layers``, and of ``tiles`` if they are cut; 0 by
+        residual.
     reads : how often an image's tokens are read per layer.
     seconds : time to compare the pairs.
     scorer, vit : what compares the images, and what runs the ViT.
@@ -50,6 +51,7 @@ class Forecast:
     survey_seconds: float = 0.0
     write_seconds: float | None = None
     sheet_seconds: float = 0.0
+    tiles: int = 1
 
     @property
     def stages(self) -> dict[str, float]:
@@ -77,6 +79,7 @@ class Schedule:
         self._left, self._clock = dict(stages), clock
         self._expected, self._begun = dict(stages), clock()
         self._stage, self._since, self._kept, self._timed = "", 0.0, 0.0, False
+        self._halfway: set[str] = set()
 
     @property
     def left(self) -> float:
@@ -106,6 +109,7 @@ class Schedule:
             self._left[stage] = (now - self._since) / new * (total - done)
         else:
             self._left[stage] = self._expected[stage] * (1 - done / total if total else 0.0)
+        (self._halfway.add if done < total else self._halfway.discard)(stage)
         first, self._timed = timed and not self._timed, timed or self._timed
         return first
 
@@ -113,4 +117,5 @@ class Schedule:
         for name in self._left:
             if name == stage:
                 return
-            self._left[name] = 0.0
+            if name not in self._halfway:  # where images are cut, a stage goes on with the next tile
+                self._left[name] = 0.0

@@ -23,11 +23,12 @@ from .images.survey import DEFAULT_READING, ReadOptions
 from .results.image_files import NO_FILES, OutputOptions
 from .results.lot_result import LotResult
 from .run import Features, Run, Watch, opened, require_enough, survey_files
-from .scoring.anomaly_map import raw_scores
+from .scoring.anomaly_map import map_size, raw_scores
 from .scoring.cautions import bundle_cautions, cautions, copy_caution
 from .scoring.position import position_level, settled
 from .scoring.rescore import rescore, rescored
 from .settings import ANYTHING, DEFAULT, Resources, ScoreSettings
+from .tiled import walk_over
 from .types import Array, Bundle, Copies, LotImage
 
 
@@ -67,14 +68,15 @@ def score_lot(
     survey = survey_files(lot, resources, reading, watch)
     require_enough(len(survey.images), survey.skipped, settings)
     with Run(bundle, settings, resources, watch, outputs) as run:
-        features = run.extract(survey, keep)  # 1 and 2
+        walk = walk_over(run, survey, keep)  # whole images, or tile by tile
+        features = walk.extract()  # 1 and 2
         same_shots = run.find_copies(features, survey)
         apart = run.apart(features, same_shots)
-        maps, later = run.score(features, apart)  # 3 and 4
+        maps, later = walk.score(features, apart)  # 3 and 4
         with watch.timer.stage("map"):  # 5
             settings = settled(settings, maps)
             level = position_level(maps, settings.position_median)
-            peaks = raw_scores(maps, size := run.bundle.manifest.preprocess.size)
+            peaks = raw_scores(maps, size := map_size(maps.shape, run.bundle.manifest))
             raw = peaks if level is None else raw_scores(maps - level, size)
         with watch.timer.stage("rescore"):  # 6
             lot_scores = rescore(raw, features.cls, settings.neighbors)

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from heapq import nlargest
+from math import prod
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
@@ -28,7 +29,8 @@ from .._version import __version__
 from .errors import LotError, TooFewImagesError
 from .forecast import Forecast
 from .images.listing import list_lot
-from .images.survey import ReadOptions, Survey, gray, needs, survey_lot
+from .images.survey import ReadOptions, Survey, decode_ahead, gray, needs, survey_lot
+from .images.tile_file import tile_bytes
 from .memory import give_back_large_blocks, memory_left, process_memory, release_memory
 from .results.contact_sheet import sheet_images
 from .results.image_files import NO_FILES, OutputOptions, writing_bytes
@@ -47,6 +49,7 @@ from .scoring.same_shot import SameShot
 from .settings import ANYTHING, PAPER, RESIDUAL, Resources, ScoreSettings
 from .store.checkpoint import Checkpoint
 from .store.tables import require_room
+from .tiling import Layout, layout_of
 from .timing import StageTimer
 from .trial import seconds_to_read, seconds_to_write
 from .types import (
@@ -62,7 +65,7 @@ from .types import (
 )
 from .vit.bundle import open_bundle
 from .vit.choose import enter_backend
-from .vit.extract import allocate, extract, running_bytes, seconds_per_image, store_shape
+from .vit.extract import Pictures, allocate, extract, running_bytes, seconds_per_image, store_shape
 
 _LEFT_BY_VIT = 24_000_000
 """Bytes that stay when a ViT is closed: ONNX Runtime's own, and what the allocator cannot give back."""
@@ -198,6 +201,21 @@ class Run:
                     stack.close()
                     release_memory()
 
+    @contextmanager
+    def part(self, shares: Mapping[str, tuple[int, int]]) -> Iterator[None]:
+        """Report the progress of a block as a part of the whole: number k of n, by the name of the stage."""
+        watch = self.watch
+
+        def progress(stage: str, done: float, total: float, unit: str) -> None:
+            number, count = shares.get(stage, (0, 1))
+            watch.progress(stage, number * total + done, count * total, unit)
+
+        self.watch = replace(watch, progress=progress)
+        try:
+            yield
+        finally:
+            self.watch = watch
+
     @property
     def notes(self) -> tuple[str, ...]:
         """What was passed over, and what else a user should know of."""
@@ -242,6 +260,7 @@ class Run:
         writing = sum(nlargest(lanes, [writing_bytes(header, self.outputs) for header in headers]))
         vit = process_memory() - self._program_bytes + decoding + running_bytes(self.bundle, resources.batch)
         program = self._program_bytes + _LEFT_BY_VIT + _LATER + self._salient_bytes(images)
+        program += self._map_bytes(images, survey)
         host = HostNeeds(
             budget=budget,
             threads=threads,
@@ -252,7 +271,39 @@ class Run:
             keep=keep,
         )
         itemsize = np.dtype(self.bundle.manifest.tokens[0].dtype).itemsize
-        return self.scorer.plan(self.shape(images), itemsize, host)
+        plan = self.scorer.plan(self.shape(images), itemsize, host)
+        return replace(plan, tile_bytes=self._tile_bytes(images, plan, survey))
+
+    def layout(self, survey: Survey | None) -> Layout | None:
+        """Where the tiles of a lot's images lie; None if they are scored whole.
+
+        Raises
+        ------
+        LotError
+            If the images do not allow such tiles, or tiles in pixels meet no image.
+        """
+        if self.settings.tiles is None:
+            return None
+        headers = survey.headers.values() if survey else ()
+        return layout_of(self.settings.tiles, [(header.width, header.height) for header in headers])
+
+    def _map_bytes(self, images: int, survey: Survey | None) -> int:
+        """Bytes of the maps of all tiles, and of those of whole images that are made of them."""
+        layout = self.layout(survey)
+        if layout is None:
+            return 0
+        patches = len(layout.positions) * self.bundle.manifest.patches
+        numbers = (
+            images * (patches + prod(layout.grid(self.method.grid))) * (2 if self.method.burn_out else 1)
+        )
+        return numbers * np.dtype(np.float32).itemsize
+
+    def _tile_bytes(self, images: int, plan: Plan, survey: Survey | None) -> int:
+        """Bytes of the files that tiles need beside those of each: their pixels, tokens of whole images."""
+        layout = self.layout(survey)
+        if layout is None:
+            return 0
+        return plan.token_bytes + tile_bytes(layout, images, self.bundle.manifest.preprocess)
 
     def _salient_bytes(self, images: int) -> int:
         """Bytes of the tokens by which images are alike, where these are not the CLS embeddings."""
@@ -275,6 +326,9 @@ class Run:
             vit = seconds_per_image(self._vit, self.bundle, self.resources.batch)
         # The ViT on the CPU shares the cores with the decoders; a GPU works beside them.
         read = reading / self.resources.workers
+        layout = self.layout(survey)
+        tiles = len(layout.positions) if layout else 1
+        vit *= tiles + 1 if layout else 1
         each = vit + read if name == "cpu" else max(vit, read)
         pairs, reads = self._comparing(judges, plan)
         return Forecast(
@@ -283,7 +337,7 @@ class Run:
             pairs=pairs,
             layers=shape[0],
             reads=reads,
-            seconds=self.scorer.seconds(shape, plan),
+            seconds=tiles * self.scorer.seconds(shape, plan),
             plan=plan,
             scorer=self.scorer.kind,
             vit=f"{name} ({version})",
@@ -291,6 +345,7 @@ class Run:
             survey_seconds=self.watch.timer.seconds.get("survey", 0.0),
             write_seconds=writing,
             sheet_seconds=sheet_images(images, self.outputs.top) * reading,
+            tiles=tiles,
         )
 
     def _comparing(self, judges: Judges, plan: Plan) -> tuple[int, float]:
@@ -302,11 +357,42 @@ class Run:
 
     # ---- the work --------------------------------------------------------------------------------
 
-    def extract(self, survey: Survey, keep: str | os.PathLike[str] | None = None) -> Features:
+    def prepare(self, survey: Survey, keep: str | os.PathLike[str] | None = None) -> Plan:
+        """Make the plan of a lot, announce the forecast, and see that the disk has room; opens the ViT.
+
+        Raises
+        ------
+        LotError
+            If there are too few images for the method, or the memory budget is too small.
+        OutputError
+            If the disk is too small.
+        """
+        self.scorer.judges(len(survey.images))
+        with self.vit(), self.watch.timer.stage("plan"):
+            plan = self.plan(len(survey.images), survey=survey, keep=bool(keep))
+            self.watch.announce(self.forecast(len(survey.images), plan, survey))
+            folder = Path(keep or self.resources.scratch or tempfile.gettempdir())
+            require_room(folder, plan.disk_bytes)
+        return plan
+
+    def extract(
+        self,
+        survey: Survey,
+        keep: str | os.PathLike[str] | None = None,
+        *,
+        kept: Checkpoint | None = None,
+        plan: Plan | None = None,
+        pictures: Pictures = decode_ahead,
+    ) -> Features:
         """Decode the images of a lot and let the ViT describe them; announces the forecast before.
 
-        ``keep`` is a folder in which finished work is kept, and from which that of an interrupted run of the
-        same work is taken up.
+        Parameters
+        ----------
+        keep : a folder in which finished work is kept, and from which that of an interrupted run of the same
+            work is taken up.
+        kept : such work, if it is open already.
+        plan : what ``prepare`` returned, if it was called before.
+        pictures : what makes the ViT's inputs of the files.
 
         Raises
         ------
@@ -317,18 +403,16 @@ class Run:
         OutputError
             If a scratch file or kept work cannot be written.
         """
-        watch, resources, images = self.watch, self.resources, len(survey.images)
-        self.scorer.judges(images)
+        watch, resources = self.watch, self.resources
+        self.scorer.judges(len(survey.images))
         with self.vit() as backend:
-            with watch.timer.stage("plan"):
-                kept = self._open_kept(Path(keep), survey) if keep else None
-                plan = self.plan(images, survey=survey, keep=bool(kept))
-                watch.announce(self.forecast(images, plan, survey))
-                require_room(Path(keep or resources.scratch or tempfile.gettempdir()), plan.disk_bytes)
-                store = self._allocate(images, plan, kept, fills_device=backend.fills_device)
+            if keep:
+                kept = self._stack.enter_context(closing(self.open_kept(Path(keep), survey)))
+            plan = plan or self.prepare(survey, keep)
+            store = self._allocate(len(survey.images), plan, kept, fills_device=backend.fills_device)
             read, failed = extract(
                 survey, backend, self.bundle.manifest.preprocess, store, resources.batch, resources.workers,
-                watch.timer, watch.progress, kept, plan.decoding_bytes,
+                watch.timer, watch.progress, kept, plan.decoding_bytes, pictures,
             )  # fmt: skip
         skipped = (*survey.skipped, *failed)
         require_enough(len(read), skipped, self.settings)  # files may have vanished since the survey
@@ -404,8 +488,11 @@ class Run:
             return on_device.for_backend(fills_device=fills_device)
         return allocate(shape, dtype, cls, plan, self.resources.scratch, kept)
 
-    def _open_kept(self, folder: Path, survey: Survey) -> Checkpoint:
-        """The kept work of just this: the same images, bundle, settings and versions give the same bytes."""
+    def open_kept(self, folder: Path, survey: Survey, part: str = "") -> Checkpoint:
+        """The kept work of just this: the same images, bundle, settings and versions give the same bytes.
+
+        ``part`` says of which part of the images it is.  The ViT must be open, or have been.
+        """
         features = {
             "images": [(image.name, *survey.headers[image.name].stamp) for image in survey.images],
             "bit depth": survey.bit_depth,
@@ -415,6 +502,7 @@ class Run:
             "batch": self.resources.batch,
             "threads": self.resources.workers,
             "musc-edge version": __version__,
+            "tiles": f"{self.settings.tiles}, {part}" if self.settings.tiles else None,
         }
         scoring = {
             "by": self.method.by,
@@ -426,9 +514,7 @@ class Run:
             "scorer": self.scorer.version,
             "numpy version": np.__version__,
         }
-        kept = Checkpoint(folder, features, scoring)
-        self._stack.callback(kept.close)
-        return kept
+        return Checkpoint(folder, features, scoring)
 
 
 def opened(

@@ -12,6 +12,7 @@ from typing import Any
 from .errors import LotError
 from .memory import default_budget
 from .parallel import cores
+from .tiling import Tiles
 
 AUTO = "auto"
 """The best that works here: of backends and of scorers."""
@@ -60,6 +61,8 @@ class ScoreSettings:
         Window sizes k of the rescoring, the image itself counted (RsCIN; paper, section 3.4).
     group_size : int, optional
         Number of other images that score an image; all of them by default, as in the paper.
+    tiles : Tiles, optional
+        How images are cut; by default each is scored whole, as in the paper.
     burn_out : bool, default False
         Begin a patch's interval behind the few images in which it finds its like, where all others lie apart
         from them: a defect that several images have does not look normal then (docs/copies.md).
@@ -92,6 +95,7 @@ class ScoreSettings:
     neighbors: tuple[int, ...] = (1, 2, 3)
     group_size: int | None = None
     by: str = PAIRS
+    tiles: Tiles | None = None
     burn_out: bool = False
     copies_judge: bool = True
     rescore: str = RESCORE[0]
@@ -100,6 +104,8 @@ class ScoreSettings:
     chosen: tuple[Choice, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
+        if self.tiles and self.rescore == "salient":
+            raise LotError("rescoring by salient patches is not made for tiles: use --rescore cls or none.")
         if min(self.neighbors, default=0) < 1:
             raise LotError(f"neighbors {self.neighbors}: expected window sizes of 1 or more, such as 1,2,3.")
         self._check_by()

@@ -246,7 +246,7 @@ class Plan:
     together; ``blocks_in_memory`` blocks are held at once of each of the two sides that are compared.  The
     cosines are the largest of each patch with each judge, of one layer.  ``decoding_bytes``, a part of
     ``vit_bytes``, is the room for images that are decoded at once; ``writing_bytes`` that for maps and
-    overlays, when tokens and cosines are gone.
+    overlays, when tokens and cosines are gone.  ``tile_bytes`` are those of files that tiles need besides.
     """
 
     budget: int | None
@@ -263,6 +263,7 @@ class Plan:
     device: DevicePlan | None = None
     decoding_bytes: int = 0
     writing_bytes: int = 0
+    tile_bytes: int = 0
 
     @property
     def memory_bytes(self) -> int:
@@ -275,7 +276,8 @@ class Plan:
     @property
     def disk_bytes(self) -> int:
         """Disk space that the files of this plan need."""
-        return self.tokens_on_disk * self.token_bytes + self.cosines_on_disk * self.cosine_bytes
+        tables = self.tokens_on_disk * self.token_bytes + self.cosines_on_disk * self.cosine_bytes
+        return tables + self.tile_bytes
 
 
 # ---- results ---------------------------------------------------------------------------------

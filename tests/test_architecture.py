@@ -23,13 +23,14 @@ MAY_IMPORT = {
     "tools": {"tools", "export", "runtime", "kernels"} | LEAVES,
 }
 FLOORS = (
-    {"cgroups", "errors", "limits", "memory", "parallel", "settings", "timing", "types"},
+    {"cgroups", "errors", "limits", "memory", "parallel", "settings", "tiling", "timing", "types"},
     {"store"},
     {"images", "scoring"},
     {"verdict"},
     {"gpu", "results", "vit"},
     {"forecast", "scorers", "trial"},
     {"run"},
+    {"tiled"},
     {"pipeline", "reference"},
     {"line"},
 )

@@ -8,7 +8,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from .._numbers import counted
+from ..runtime.errors import LotError
 from ..runtime.settings import AUTO, MAX_DEGREE
+from ..runtime.tiling import Tiles
 from .usage import UsageError
 
 MAX_THREADS, MAX_BATCH, MAX_IMAGES = 256, 1024, 10**7
@@ -85,6 +87,33 @@ def interval(text: str) -> tuple[float, float]:
     if not 0 <= lo < hi <= 1:
         raise argparse.ArgumentTypeError(f"{text!r}: expected 0 <= lo < hi <= 1")
     return lo, hi
+
+
+def tiles(text: str) -> Tiles:
+    """Parse '2x3' (rows and columns) or '640' (pixels of a side)."""
+    parts = text.lower().split("x")
+    if len(parts) > 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: expected ROWSxCOLUMNS such as 2x3, or a side in pixels such as 640"
+        )
+    try:
+        if len(parts) == 1:
+            return Tiles(side=int(parts[0]))
+        return Tiles(int(parts[0]), int(parts[1]))
+    except LotError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def overlap(text: str) -> float:
+    """Parse a share of a tile, such as 0.25, or whole pixels, such as 64."""
+    try:
+        return Tiles(1, 1, overlap=float(text)).overlap
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: expected a share such as 0.25, or pixels such as 64"
+        ) from error
+    except LotError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def positive(text: str) -> int:

@@ -10,6 +10,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from .._version import __version__
@@ -17,8 +18,9 @@ from ..runtime.errors import MuscEdgeError
 from ..runtime.limits import limit_reached, require_files, require_threads, too_little_memory
 from ..runtime.parallel import cores, has_abandoned
 from ..runtime.settings import ANYTHING, AUTO, DEFAULT, METHODS, PAIRS, RESIDUAL, Resources, ScoreSettings
+from ..runtime.tiling import Tiles
 from . import arguments
-from .usage import Parser
+from .usage import Parser, UsageError
 
 if TYPE_CHECKING:
     from ..runtime.types import Manifest
@@ -108,6 +110,26 @@ def add_position_median(group: argparse._ArgumentGroup) -> None:
         "auto: half of it if the lot is aligned, 0: nothing (default: as --method has it)")  # fmt: skip
 
 
+def add_tiles(group: argparse._ArgumentGroup) -> None:
+    """Add the options that cut images into tiles (docs/tiles.md)."""
+    add = group.add_argument
+    add("--tiles", type=arguments.tiles, metavar="RxC|SIZE",
+        help="cut each image into R rows of C tiles, or into square ones of SIZE pixels of the image, each "
+        "as large to the ViT as a whole image; a tile is compared with those at its place")  # fmt: skip
+    add("--overlap", type=arguments.overlap, metavar="SHARE|PIXELS",
+        help="how far tiles lie over their neighbors, up to half a tile: 0.25 of it, or 64 pixels of the "
+        "image (default: 0)")  # fmt: skip
+
+
+def tiles_of(args: argparse.Namespace) -> Tiles | None:
+    """Make tiles from the options of ``add_tiles``, where a command has them."""
+    tiles: Tiles | None = getattr(args, "tiles", None)
+    overlap = getattr(args, "overlap", None)
+    if tiles is None and overlap is not None:
+        raise UsageError("--overlap takes --tiles, such as --tiles 2x3.")
+    return tiles and replace(tiles, overlap=overlap or 0.0)
+
+
 def add_resources(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     """Add the options for the resources of a run, as a group to which more can be added."""
     group = parser.add_argument_group("resources")
@@ -148,6 +170,7 @@ def score_settings(args: argparse.Namespace, manifest: Manifest) -> ScoreSetting
     return settings_for(
         manifest,
         args.method or DEFAULT,
+        tiles=tiles_of(args),
         **{name: value for name, value in given.items() if value is not None},
     )
 

@@ -69,6 +69,7 @@ def add_parser(commands: Any) -> None:
     method.add_argument("--judge-by", choices=JUDGED,
         help="the column that images are sorted and judged by: score, after rescoring, or raw_score, before "
         "(default: as --method has it)")  # fmt: skip
+    cli.add_tiles(method)
     reading = parser.add_argument_group("images")
     add = reading.add_argument
     add("--bit-depth", choices=("auto", "8", "10", "12", "14", "16"), default="auto",

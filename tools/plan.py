@@ -30,7 +30,7 @@ def add_parser(commands: Any) -> None:
     add("--devices", type=arguments.memories, metavar="SIZE,...",
         help="show instead the plans for GPUs with this much free memory, such as 8G,24G")  # fmt: skip
     add("--resume", action="store_true", help="as for infer: work is kept in files")
-    cli.add_scoring(parser)
+    cli.add_tiles(cli.add_scoring(parser))
     cli.add_resources(parser)
     cli.add_common(parser, 4, 5, 6)
     parser.set_defaults(run=_plan, usage_error=parser.error)

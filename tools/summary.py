@@ -119,7 +119,8 @@ def _ranked(result: LotResult) -> list[dict[str, Any]]:
 def forecast_text(forecast: Forecast) -> str:
     """Format a forecast as text."""
     f, plan = forecast, forecast.plan
-    where = f"{counted(f.layers, 'layer')}, {counted(plan.threads, 'thread')}, {f.scorer}"
+    tiles = f" of {f.tiles} tiles" if f.tiles > 1 else ""
+    where = f"{counted(f.layers, 'layer')}{tiles}, {counted(plan.threads, 'thread')}, {f.scorer}"
     lines = [
         f"plan: {counted(f.images, 'image')} scored {_how(f)} in {where}",
         f"      {time_text(f)}",
@@ -135,6 +136,7 @@ def forecast_text(forecast: Forecast) -> str:
         for what, size, there in (
             ("features", plan.token_bytes, plan.tokens_on_disk),
             ("distances", plan.cosine_bytes, plan.cosines_on_disk),
+            ("tiles", plan.tile_bytes, plan.tile_bytes > 0),
         )
         if there
     ]

@@ -173,10 +173,12 @@ def deepest_value(path: Path, max_pixels: int = MAX_PIXELS) -> int:
         return deepest(read_samples(file, header)) if header.open_scale else 0
 
 
-def resize(image: Image.Image, spec: PreprocessSpec) -> Image.Image:
-    """Resize an RGB image to the model's size, ignoring aspect, as the authors do."""
+def resize(
+    image: Image.Image, spec: PreprocessSpec, box: tuple[float, float, float, float] | None = None
+) -> Image.Image:
+    """Resize an RGB image, or a ``box`` of it, to the model's size, ignoring aspect, as the authors do."""
     height, width = spec.size
-    return image.resize((width, height), _RESAMPLING[spec.interpolation])
+    return image.resize((width, height), _RESAMPLING[spec.interpolation], box)
 
 
 def normalise(pixels: Array, spec: PreprocessSpec) -> FloatArray:

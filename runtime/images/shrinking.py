@@ -28,5 +28,5 @@ def shrink_note(sizes: Sequence[tuple[int, int]], model: tuple[int, int], patch:
         f"images of {width:.0f} x {height:.0f} pixels are shrunk to {model[1]} x {model[0]}, "
         f"{across:.3g} by {down:.3g} times: a patch covers {patch * across:.0f} x {patch * down:.0f} of "
         "their pixels, and what is much smaller may not show in the scores. For small defects make a "
-        "bundle with a larger --image-size (musc-export), or cut the images into parts"
+        "bundle with a larger --image-size (musc-export), or cut the images by --tiles"
     )

@@ -167,10 +167,12 @@ def decode_ahead(
     first: int = 0,
     timer: StageTimer = UNTIMED,
     room: int | None = None,
+    aside: Callable[[LotImage, Image.Image], None] | None = None,
 ) -> Generator[tuple[LotImage, FloatArray | ImageError], None, None]:
     """Yield each image from ``first`` on with its graph input (3,H,W), or the ImageError of reading it.
 
     ``room`` is the memory in bytes for what is decoded at once: fewer threads work on large images.
+    ``aside`` is given each picture before it is resized.
     """
     decoding = Room(room)
 
@@ -180,6 +182,8 @@ def decode_ahead(
                 pixels = survey.read(image)
             try:
                 with timer.work("resize"):
+                    if aside:
+                        aside(image, pixels)
                     return preprocess(pixels, spec)
             except MemoryError as error:
                 raise image_error(error) from error

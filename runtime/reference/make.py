@@ -155,6 +155,8 @@ def make_reference(
     watch = watch or Watch()
     bundle, settings = opened(bundle, settings, watch)
     _require_pairs(settings)
+    if settings.tiles:
+        raise LotError(f"{settings.tiles}: a reference is made of whole images.")
     earlier = open_reference(base) if isinstance(base, str | os.PathLike) else base
     if earlier:
         m = earlier.manifest

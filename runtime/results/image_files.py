@@ -27,7 +27,7 @@ from ..images.survey import PATIENCE, Survey
 from ..limits import limit_reached
 from ..memory import process_memory, release_memory, size_text
 from ..parallel import Room, in_order
-from ..scoring.anomaly_map import upsample
+from ..scoring.anomaly_map import map_size, upsample
 from ..types import Array, FloatArray, LotImage, Progress, no_progress
 from .heatmap import Scale, legend, legend_height, overlay
 from .lettering import shown
@@ -140,7 +140,7 @@ def write_image_files(
     suffix = MAP_FORMATS[options.map_format]
     drawing = Drawing(
         result.survey,
-        result.run.bundle.manifest.preprocess.size,
+        map_size(result.maps.shape, result.run.bundle.manifest),
         options,
         folder,
         result.heat,
@@ -170,7 +170,8 @@ def write_image_files(
 class Drawing:
     """What the files of every image of a lot are made with.
 
-    ``size`` is the model's (H, W), ``scale`` that of the overlays' colours, ``codes`` that of PNG maps.
+    ``size`` (H, W) is that of maps in pixels, ``scale`` that of the overlays' colours, ``codes`` that of PNG
+    maps.
     """
 
     survey: Survey

@@ -113,7 +113,7 @@ class ScoredLot:
         if self.settings["maps"] != "grid":
             return values
         try:
-            height, width = self.about["bundle"]["image_size"]
+            height, width = self.about.get("map_size") or self.about["bundle"]["image_size"]
             pixels: FloatArray = upsample(values[None], (int(height), int(width)))[0]
         except (ValueError, KeyError, TypeError) as error:
             raise LotError(f"{self.folder / LOT} is damaged: {error!r}. Score the lot again.") from error
@@ -153,6 +153,7 @@ class ScoredLot:
                     # earlier versions knew no other
                     "by": self.settings.get("by", PAIRS),
                     "burn_out": self.settings.get("burn_out", False),
+                    "tiles": self.settings.get("tiles"),
                     **{name: self.settings[name] for name in ("degrees", "interval", "bit_depth")},
                     "position_median": self.settings.get("position_median", 0.0),
                 },

@@ -17,6 +17,7 @@ from ..images.left_out import facts_on
 from ..images.listing import Listing, natural_key
 from ..images.reading import BACKGROUND
 from ..images.shrinking import shrink_note
+from ..scoring.anomaly_map import map_size
 from ..timing import StageTimer
 from ..types import Plan, Progress, SkippedImage, no_progress
 from ..verdict.flagged import flagged_regions
@@ -190,6 +191,8 @@ def describe(result: LotScores, root: Path, options: OutputOptions) -> dict[str,
             "layers": list(manifest.layers),
             "grid": list(manifest.grid),
         },
+        "map_grid": list(result.maps.shape[1:]),
+        "map_size": list(map_size(result.maps.shape, manifest)),
         "plan": plan_facts(result.run.plan),
         "timings_s": {stage: round(seconds, 4) for stage, seconds in result.run.timings.items()},
         "versions": {
@@ -215,7 +218,7 @@ def _left_out(listing: Listing | None) -> dict[str, Any]:
 def _shrunk(result: LotScores) -> list[str]:
     headers, manifest = result.survey.headers, result.run.bundle.manifest
     sizes = [(headers[image.name].width, headers[image.name].height) for image in result.images]
-    note = shrink_note(sizes, manifest.preprocess.size, manifest.patch_size)
+    note = shrink_note(sizes, map_size(result.maps.shape, manifest), manifest.patch_size)
     return [note] if note else []
 
 

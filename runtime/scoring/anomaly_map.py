@@ -6,12 +6,13 @@ raw score of an image is the maximum of its pixel map, not of the grid.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
 
 from ..errors import LotError
-from ..types import Array, FloatArray
+from ..types import Array, FloatArray, Manifest
 
 _ROWS = 256
 
@@ -47,6 +48,18 @@ def upsample(maps: Array, size: tuple[int, int]) -> FloatArray:
     for top in range(0, size[0], _ROWS):  # in strips, so that a large map never exists in float64
         pixels[:, top : top + _ROWS] = half[:, top : top + _ROWS] @ columns.T
     return pixels
+
+
+def map_size(shape: Sequence[int], manifest: Manifest) -> tuple[int, int]:
+    """Return height and width in pixels at which raw scores are taken from maps of ``shape`` (N,Gh,Gw).
+
+    That is the model's size, and of images that are cut into tiles as many pixels for each patch.
+    """
+    height, width = (
+        side * cells // patches
+        for side, cells, patches in zip(manifest.preprocess.size, shape[1:], manifest.grid, strict=True)
+    )
+    return height, width
 
 
 def raw_scores(maps: Array, size: tuple[int, int]) -> Array:

@@ -15,6 +15,7 @@ import numpy as np
 from ..._numbers import counted
 from ..errors import LotError
 from ..settings import PAIRS, RAW_SCORE, ScoreSettings
+from ..tiling import Tiles
 from ..types import Array
 from .limits import UNIT, Limits, conformal_p
 from .rules import whole_share
@@ -40,6 +41,7 @@ class MadeBy:
     judges : other images that each image was compared with.
     burn_out : whether intervals may begin later than the paper's.
     position_median : share of each position's median that was subtracted.
+    tiles : how images were cut, if they were.
     """
 
     bundle: str
@@ -50,6 +52,7 @@ class MadeBy:
     by: str = PAIRS
     burn_out: bool = False
     position_median: float = 0.0
+    tiles: Tiles | None = None
 
     @classmethod
     def of(cls, bundle: str, settings: ScoreSettings, bit_depth: int = 8, judges: int = 0) -> MadeBy:
@@ -63,6 +66,7 @@ class MadeBy:
             settings.by,
             settings.burn_out,
             float(settings.position_median),
+            settings.tiles,
         )
 
 

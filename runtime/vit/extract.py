@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
@@ -35,6 +35,12 @@ from ..types import (
 )
 
 _SLOW = 1.0  # seconds
+
+Pictures = Callable[
+    [Survey, PreprocessSpec, int, int, int, StageTimer, int | None],
+    Generator[tuple[LotImage, FloatArray | ImageError], None, None],
+]
+"""Yields the graph's input for each image of a lot, as ``decode_ahead`` does for whole images."""
 
 
 def store_shape(images: int, bundle: Bundle) -> tuple[int, int, int, int]:
@@ -74,10 +80,12 @@ def extract(
     progress: Progress = no_progress,
     kept: Checkpoint | None = None,
     room: int | None = None,
+    pictures: Pictures = decode_ahead,
 ) -> tuple[tuple[LotImage, ...], tuple[SkippedImage, ...]]:
     """Decode a lot's images ahead of the ViT, and fill ``store`` with the features of the readable ones.
 
     ``room`` is the memory in bytes for images that are decoded at once; None for without limit.
+    ``pictures`` makes the ViT's inputs of them.
     Batches in ``kept`` work are taken from there, and new ones are added to it.  Returns the images in the
     order of their rows in the store, and those that failed.
 
@@ -94,7 +102,7 @@ def extract(
     # A batch is so many files, readable or not: the next one begins at a multiple of its size.
     total, first = len(survey.images), len(batches) * batch
     progress("extract", min(first, total), total, "images")
-    with closing(decode_ahead(survey, spec, threads, 2 * batch, first, timer, room)) as stream:
+    with closing(pictures(survey, spec, threads, 2 * batch, first, timer, room)) as stream:
         for done in range(first, total, batch):
             with timer.stage("wait for images"):
                 chunk = list(islice(stream, batch))

@@ -113,7 +113,8 @@ def grid_of(lot: ScoredLot, image: str, file: str, grids: Grids | None) -> Float
     values = lot.stored_map(file)
     if lot.settings.get("maps") == "grid":
         return values
-    height, width = lot.about["bundle"].get("grid") or (_UNKNOWN_GRID, _UNKNOWN_GRID)
+    grid = lot.about.get("map_grid") or lot.about["bundle"].get("grid")
+    height, width = grid or (_UNKNOWN_GRID, _UNKNOWN_GRID)
     return to_grid(values, (min(int(height), len(values)), min(int(width), values.shape[1])))
 
 

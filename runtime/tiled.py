@@ -1,0 +1,139 @@
+"""Over a lot's images as a whole, as in the paper, or tile by tile.
+
+Each image is decoded once, and its tiles go into a file (images/tile_file.py).  Then one position after the
+other is a lot of its own: ViT and mutual scoring, in the memory of one.  At last the maps of the tiles are
+put together (scoring/stitch.py).  CLS embeddings, by which images are rescored, and copies are those of whole
+images: they say what a picture shows, which a tile need not.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack, closing, nullcontext
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from .images.survey import Survey
+from .images.tile_file import TileFile
+from .run import Features, Maps, Run
+from .scoring.protocols import Groups
+from .scoring.stitch import stitch
+from .store.checkpoint import Checkpoint
+from .store.kept_folder import remove_kept
+from .tiling import Layout
+from .types import Array
+
+
+class Walk(Protocol):
+    """A way over the images of a lot.  Twins: Whole, Tiled."""
+
+    def extract(self) -> Features:
+        """Decode the images and let the ViT describe them."""
+        ...
+
+    def score(self, features: Features, apart: Groups) -> Maps:
+        """Compare what ``extract`` returned; groups of rows ``apart`` do not judge each other."""
+        ...
+
+
+def walk_over(run: Run, survey: Survey, keep: str | os.PathLike[str] | None = None) -> Walk:
+    """Return the way over a lot that the run's settings ask for; ``keep`` is the folder of kept work.
+
+    Raises
+    ------
+    LotError
+        If the images do not allow such tiles.
+    """
+    layout = run.layout(survey)
+    folder = Path(keep) if keep else None
+    return Tiled(run, survey, folder, layout) if layout else Whole(run, survey, folder)
+
+
+class Whole:
+    """Images as they are."""
+
+    def __init__(self, run: Run, survey: Survey, keep: Path | None) -> None:
+        self._run, self._survey, self._keep = run, survey, keep
+
+    def extract(self) -> Features:
+        """Decode the images and let the ViT describe them."""
+        return self._run.extract(self._survey, self._keep)
+
+    def score(self, features: Features, apart: Groups) -> Maps:
+        """Compare the images."""
+        return self._run.score(features, apart)
+
+
+class Tiled:
+    """Images in the tiles of ``layout``."""
+
+    def __init__(self, run: Run, survey: Survey, keep: Path | None, layout: Layout) -> None:
+        self._run, self._survey, self._keep, self._layout = run, survey, keep, layout
+        self._count = len(layout.positions)
+
+    def extract(self) -> Features:
+        """Decode the images, keep their tiles in a file, and let the ViT describe the whole images."""
+        run = self._run
+        with run.vit(), ExitStack() as stack:
+            finished = stack.enter_context(closing(self._kept("all", self._survey))) if self._keep else None
+            plan = run.prepare(self._survey, self._keep)
+            spec, scratch = run.bundle.manifest.preprocess, run.resources.scratch
+            self._file = TileFile(self._layout, self._survey.images, spec, scratch)
+            # Tokens of whole images tell copies alone, and must not take the memory of a position's.
+            beside = replace(plan, tokens_on_disk=True, device=None)
+            with run.part({"extract": (0, self._count + 1)}):
+                features = run.extract(self._survey, plan=beside, pictures=self._file.whole)
+            stack.pop_all()
+        return replace(features, plan=plan, kept=finished)
+
+    def score(self, features: Features, apart: Groups) -> Maps:
+        """Compare the tiles, position by position; maps are on the grid (GH,GW) of the whole images."""
+        rows = 2 if self._run.method.burn_out else 1
+        shape = rows, self._count, len(features.images), *self._run.method.grid
+        maps = np.empty(shape, np.float32)
+        if features.kept:  # scores of other images, or of others apart, are void
+            there = {image.name for image in features.images}
+            read = [row for row, image in enumerate(self._survey.images) if image.name in there]
+            features.kept.begin_scoring([read, *apart])
+        with closing(features.kept) if features.kept else nullcontext():
+            for number in range(self._count):
+                maps[:, number] = self._position(number, features, apart)
+        with self._run.watch.timer.stage("stitch"):
+            whole = [stitch(each, self._layout) for each in maps]
+        return Maps(whole[0], whole[1] if rows == 2 else None)
+
+    def _position(self, number: int, features: Features, apart: Groups) -> Array:
+        """Return scores (1,N,Gh,Gw) of one position, or (2,N,Gh,Gw) with where burn-out acted.
+
+        Those that an earlier run has finished are there.
+        """
+        if features.kept is None:
+            return self._scored(number, features, apart, None)
+        finished = features.kept.scores(number)
+        if finished is not None:
+            return finished
+        with closing(self._kept(f"tile {number + 1}", self._survey)) as kept:
+            maps = self._scored(number, features, apart, kept)
+            features.kept.keep_scores(number, maps)
+        remove_kept(self._folder(f"tile {number + 1}"))
+        return maps
+
+    def _scored(self, number: int, features: Features, apart: Groups, kept: Checkpoint | None) -> Array:
+        """Let the ViT describe one position and compare it."""
+        run, survey = self._run, replace(self._survey, images=features.images)
+        mine = number, self._count
+        with run.part({"extract": (number + 1, self._count + 1), "describe": mine, "score": mine}):
+            pictures = partial(self._file.tiles, number)
+            found = run.score(run.extract(survey, kept=kept, plan=features.plan, pictures=pictures), apart)
+        return np.stack([part for part in found if part is not None])
+
+    def _kept(self, part: str, survey: Survey) -> Checkpoint:
+        return self._run.open_kept(self._folder(part), survey, part)
+
+    def _folder(self, part: str) -> Path:
+        assert self._keep
+        return self._keep / part.replace(" ", "-")

@@ -1,0 +1,86 @@
+"""Lots whose images are cut into tiles: each position is a lot of its own, and all of them one map."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from musc_edge import LotImage, ScoreSettings, score_lot, upsample
+from musc_edge.runtime.errors import LotError
+from musc_edge.runtime.forecast import Forecast
+from musc_edge.runtime.run import Watch
+from musc_edge.runtime.settings import Resources
+from musc_edge.runtime.tiling import Tiles
+from support.bad_input import Place
+
+NUMPY = Resources(scorer="numpy", threads=1, batch=3)
+
+
+def cut_by_hand(lot: Path, folder: Path, rows: int, columns: int) -> list[list[LotImage]]:
+    """The lot of each position, as files that were cut by Pillow, at the model's size."""
+    lots = []
+    for r in range(rows):
+        for c in range(columns):
+            here = folder / f"{r}-{c}"
+            here.mkdir(parents=True)
+            for path in sorted(lot.iterdir()):
+                image = Image.open(path).convert("RGB")
+                width, height = image.width // columns, image.height // rows
+                box = c * width, r * height, (c + 1) * width, (r + 1) * height
+                image.resize((112, 112), Image.Resampling.BICUBIC, box).save(here / path.name)
+            lots.append([LotImage(path.name, path) for path in sorted(here.iterdir())])
+    return lots
+
+
+def test_each_position_is_scored_as_a_lot_of_its_own(place: Place, tmp_path: Path) -> None:
+    result = score_lot(place.lot, place.bundle, ScoreSettings(tiles=Tiles(2, 3)), NUMPY)
+    lots = cut_by_hand(place.lot, tmp_path / "cut", 2, 3)
+    maps = [score_lot(lot, place.bundle, ScoreSettings(), NUMPY).maps for lot in lots]
+    whole = np.concatenate([np.concatenate(maps[3 * r : 3 * r + 3], axis=2) for r in range(2)], axis=1)
+    np.testing.assert_array_equal(result.maps, whole)
+    np.testing.assert_array_equal(result.raw_scores, upsample(whole, (2 * 112, 3 * 112)).max(axis=(1, 2)))
+    # What images are rescored by is what the whole ones show.
+    np.testing.assert_array_equal(result.cls, score_lot(place.lot, place.bundle, ScoreSettings(), NUMPY).cls)
+
+
+def test_one_tile_scores_as_the_whole_image(place: Place) -> None:
+    one = score_lot(place.lot, place.bundle, ScoreSettings(tiles=Tiles(1, 1)), NUMPY)
+    whole = score_lot(place.lot, place.bundle, ScoreSettings(), NUMPY)
+    np.testing.assert_array_equal(one.maps, whole.maps)
+    np.testing.assert_array_equal(one.scores, whole.scores)
+
+
+def test_forecast_and_progress_are_of_all_tiles(place: Place) -> None:
+    told: list[Forecast] = []
+    seen: dict[str, list[tuple[float, float]]] = {}
+
+    def progress(stage: str, done: float, total: float, unit: str) -> None:
+        seen.setdefault(stage, []).append((done, total))
+
+    watch = Watch(progress, told.append)
+    score_lot(place.lot, place.bundle, ScoreSettings(tiles=Tiles(2, 2)), NUMPY, watch=watch)
+    assert [forecast.tiles for forecast in told] == [4]
+    assert told[0].plan.tile_bytes > 8 * 4 * 3 * 112 * 112
+    last = {stage: list(reports[-1]) for stage, reports in seen.items()}
+    assert last["extract"] == [5 * 8, 5 * 8]  # the whole images first
+    assert last["score"] == [4 * 28, 4 * 28]
+    for reports in seen.values():
+        assert reports == sorted(reports)
+
+
+def test_an_image_that_cannot_be_read_is_left_out_of_all_tiles(place: Place) -> None:
+    names = sorted(path.name for path in place.lot.iterdir())
+    path = place.lot / names[2]
+    path.write_bytes(path.read_bytes()[:3000])
+    result = score_lot(place.lot, place.bundle, ScoreSettings(tiles=Tiles(1, 2)), NUMPY)
+    assert [image.name for image in result.images] == names[:2] + names[3:]
+    assert [image.name for image in result.skipped] == [names[2]]
+    assert len(result.maps) == 7
+
+
+def test_tiles_that_the_images_do_not_allow_are_refused_before_work(place: Place) -> None:
+    with pytest.raises(LotError, match="larger than the images, which have a side of 300"):
+        score_lot(place.lot, place.bundle, ScoreSettings(tiles=Tiles(side=400)), NUMPY)
