@@ -99,13 +99,17 @@ class Watch:
 
 @dataclass(frozen=True)
 class Features:
-    """What the ViT gave for a lot: row i of ``store`` belongs to ``images[i]``; ``skipped`` have none."""
+    """What the ViT gave for a lot: row i of ``store`` belongs to ``images[i]``; ``skipped`` have none.
+
+    ``tiles`` of each image are compared with those of the others together.
+    """
 
     images: tuple[LotImage, ...]
     skipped: tuple[SkippedImage, ...]
     store: FeatureStore
     plan: Plan
     kept: Checkpoint | None
+    tiles: int = 1
 
     @property
     def cls(self) -> FloatArray:
@@ -271,7 +275,7 @@ class Run:
             keep=keep,
         )
         itemsize = np.dtype(self.bundle.manifest.tokens[0].dtype).itemsize
-        plan = self.scorer.plan(self.shape(images), itemsize, host)
+        plan = self.scorer.plan(self.shape(self.together(images, survey)), itemsize, host)
         return replace(plan, tile_bytes=self._tile_bytes(images, plan, survey))
 
     def layout(self, survey: Survey | None) -> Layout | None:
@@ -286,6 +290,12 @@ class Run:
             return None
         headers = survey.headers.values() if survey else ()
         return layout_of(self.settings.tiles, [(header.width, header.height) for header in headers])
+
+    def together(self, images: int, survey: Survey | None = None) -> int:
+        """How many are compared with each other: the images, or where any place will do all their tiles."""
+        layout = self.layout(survey)
+        free = self.settings.tiles and self.settings.tiles.free
+        return images * len(layout.positions) if layout and free else images
 
     def _map_bytes(self, images: int, survey: Survey | None) -> int:
         """Bytes of the maps of all tiles, and of those of whole images that are made of them."""
@@ -303,7 +313,8 @@ class Run:
         layout = self.layout(survey)
         if layout is None:
             return 0
-        return plan.token_bytes + tile_bytes(layout, images, self.bundle.manifest.preprocess)
+        whole = plan.token_bytes * images // self.together(images, survey)
+        return whole + tile_bytes(layout, images, self.bundle.manifest.preprocess)
 
     def _salient_bytes(self, images: int) -> int:
         """Bytes of the tokens by which images are alike, where these are not the CLS embeddings."""
@@ -316,7 +327,8 @@ class Run:
         Without one, the time to read and to write images is not known.
         """
         name, version = self._vit_names
-        shape, judges = self.shape(images), self.scorer.judges(images)
+        together = self.together(images, survey)
+        shape, judges = self.shape(together), self.scorer.judges(together)
         vit, reading, writing = 0.0, 0.0, None
         if survey:
             reading = seconds_to_read(survey, self.bundle.manifest.preprocess)
@@ -333,11 +345,11 @@ class Run:
         pairs, reads = self._comparing(judges, plan)
         return Forecast(
             images=images,
-            judges=judges.count,
+            judges=self._judges_of(images, together // images),
             pairs=pairs,
             layers=shape[0],
             reads=reads,
-            seconds=tiles * self.scorer.seconds(shape, plan),
+            seconds=images * tiles / together * self.scorer.seconds(shape, plan),
             plan=plan,
             scorer=self.scorer.kind,
             vit=f"{name} ({version})",
@@ -345,8 +357,12 @@ class Run:
             survey_seconds=self.watch.timer.seconds.get("survey", 0.0),
             write_seconds=writing,
             sheet_seconds=sheet_images(images, self.outputs.top) * reading,
-            tiles=tiles,
+            tiles=images * tiles // together,
         )
+
+    def _judges_of(self, images: int, tiles: int) -> int:
+        """How many others judge an image, or a tile: no more than those of the other images."""
+        return min(self.method.judges(images * tiles).count, (images - 1) * tiles)
 
     def _comparing(self, judges: Judges, plan: Plan) -> tuple[int, float]:
         """How many pairs are compared in each layer, and how often its tokens are read."""
@@ -467,7 +483,7 @@ class Run:
             settings=settings or self.settings,
             backend=backend,
             scorer=self.scorer.kind,
-            judges=self.method.judges(len(features.images)).count,
+            judges=self._judges_of(len(features.images), features.tiles),
             plan=features.plan,
             timings=self.watch.timer.seconds,
             notes=(*self.notes, *(features.kept.notes if features.kept else ())),

@@ -37,6 +37,9 @@ class Tiles:
     overlap : float, default 0
         How far neighboring tiles lie over each other: below 1 a share of a tile, from 1 on pixels of the
         image, for which all images must have one size.  At most half of a tile.
+    free : bool, default False
+        Compare a tile with those of all places in the other images, as textures allow; by default with those
+        at its own place.
 
     Raises
     ------
@@ -48,6 +51,7 @@ class Tiles:
     columns: int = 0
     side: int = 0
     overlap: float = 0.0
+    free: bool = False
 
     def __post_init__(self) -> None:
         by_count = 1 <= self.rows <= _MOST_TILES and 1 <= self.columns <= _MOST_TILES
@@ -70,7 +74,8 @@ class Tiles:
     def __str__(self) -> str:
         tiles = f"tiles of {self.side} pixels" if self.side else f"{self.rows} x {self.columns} tiles"
         overlap = f"{self.overlap:.0f} pixels" if self.overlap >= 1 else f"{self.overlap:g} of a tile"
-        return tiles + (f", overlap {overlap}" if self.overlap else "")
+        free = ", of any place" if self.free else ""
+        return tiles + (f", overlap {overlap}" if self.overlap else "") + free
 
 
 @dataclass(frozen=True)
@@ -132,12 +137,13 @@ def layout_of(tiles: Tiles, sizes: Iterable[tuple[int, int]]) -> Layout:
 def _one_size(tiles: Tiles, sizes: Iterable[tuple[int, int]]) -> tuple[int, int]:
     """The one size of all images; LotError if they have several."""
     count = Counter(sizes)
-    if len(count) != 1:
+    if not count:
+        raise LotError(f"{tiles}: where they lie depends on the size of the images. Give a folder of them.")
+    if len(count) > 1:
         named = ", ".join(f"{width} x {height} ({n})" for (width, height), n in count.most_common(3))
         raise LotError(
-            f"{tiles}: that needs images of one size, and these have {len(count)}"
-            f"{': ' + named if named else ''}. Give rows and columns, and the overlap as a share of a tile, "
-            "such as --tiles 2x3 --overlap 0.25."
+            f"{tiles}: that needs images of one size, and these have {len(count)}: {named}. Give "
+            "rows and columns, and the overlap as a share of a tile, such as --tiles 2x3 --overlap 0.25."
         )
     return next(iter(count))
 

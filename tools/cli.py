@@ -119,15 +119,18 @@ def add_tiles(group: argparse._ArgumentGroup) -> None:
     add("--overlap", type=arguments.overlap, metavar="SHARE|PIXELS",
         help="how far tiles lie over their neighbors, up to half a tile: 0.25 of it, or 64 pixels of the "
         "image (default: 0)")  # fmt: skip
+    add("--tiles-free", action="store_true",
+        help="compare a tile with those of all places in the other images, as textures allow")  # fmt: skip
 
 
 def tiles_of(args: argparse.Namespace) -> Tiles | None:
     """Make tiles from the options of ``add_tiles``, where a command has them."""
     tiles: Tiles | None = getattr(args, "tiles", None)
     overlap = getattr(args, "overlap", None)
-    if tiles is None and overlap is not None:
-        raise UsageError("--overlap takes --tiles, such as --tiles 2x3.")
-    return tiles and replace(tiles, overlap=overlap or 0.0)
+    free = getattr(args, "tiles_free", False)
+    if tiles is None and (free or overlap is not None):
+        raise UsageError(f"{'--tiles-free' if free else '--overlap'} takes --tiles, such as --tiles 2x3.")
+    return tiles and replace(tiles, overlap=overlap or 0.0, free=free)
 
 
 def add_resources(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:

@@ -38,13 +38,14 @@ def add_parser(commands: Any) -> None:
 
 def _plan(args: argparse.Namespace) -> int:
     from ..runtime.images.listing import list_lot
-    from ..runtime.run import Run
+    from ..runtime.images.survey import DEFAULT_READING
+    from ..runtime.run import Run, Watch, survey_files
     from ..runtime.scoring.method import Method
     from ..runtime.vit.bundle import find_bundle, open_bundle
     from .summary import forecast_json, forecast_text, method_lines
 
-    if isinstance(args.images, Path):
-        args.images = len(list_lot(args.images))
+    images = list_lot(args.images) if isinstance(args.images, Path) else None
+    args.images = args.images if images is None else len(images)
     bundle = open_bundle(find_bundle(args.bundle))
     settings = cli.score_settings(args, bundle.manifest)
     if args.devices and settings.by == RESIDUAL:
@@ -52,8 +53,12 @@ def _plan(args: argparse.Namespace) -> int:
     Method.of(bundle.manifest.grid, settings).judges(args.images)
     if args.devices:
         return _show_device_plans(args, bundle, settings)
-    with Run(bundle, settings, cli.resources(args)) as run, run.vit():
-        found = run.forecast(args.images, run.plan(args.images, keep=args.resume))
+    resources, survey = cli.resources(args), None
+    if images is not None and settings.tiles:  # which may depend on the images' size
+        survey = survey_files(images, resources, DEFAULT_READING, Watch())
+    with Run(bundle, settings, resources) as run, run.vit():
+        plan = run.plan(args.images, survey=survey, keep=args.resume)
+        found = run.forecast(args.images, plan, survey)
         for note in run.notes:
             cli.show_error(note)
     if args.json:

@@ -6,6 +6,8 @@ A tile is kept as the ViT will see it, 8-bit RGB at the model's size: a tenth or
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
+from dataclasses import replace
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -32,17 +34,30 @@ class TileFile:
         self, layout: Layout, images: Sequence[LotImage], spec: PreprocessSpec, scratch: Path | None
     ) -> None:
         self.layout, self._spec = layout, spec
-        self._row = {image.name: row for row, image in enumerate(images)}
+        numbers = range(len(layout.positions))
+        names = [_name(image, number) for number in numbers for image in images]
+        self._row = {name: row for row, name in enumerate(names)}
         self._shape = *spec.size, 3
-        self._file = FileRows(
-            (len(layout.positions) * len(images), int(np.prod(self._shape))), np.uint8, scratch
-        )
+        self._file = FileRows((len(names), prod(self._shape)), np.uint8, scratch)
 
     def cut(self, image: LotImage, picture: Image.Image) -> None:
         """Keep all tiles of a picture in RGB."""
         for number, position in enumerate(self.layout.positions):
             tile = resize(picture, self._spec, self.layout.box(position, picture.size))
-            self._file.write(self._place(number, image), 0, np.asarray(tile))
+            self._file.write(self._row[_name(image, number)], 0, np.asarray(tile))
+
+    def read(self, name: str) -> Array:
+        """Return a tile (H,W,3) by the name that ``lot`` gives it."""
+        return self._file.read(self._row[name], 0, prod(self._shape)).reshape(self._shape)
+
+    def lot(self, survey: Survey, numbers: Sequence[int]) -> Survey:
+        """Return the tiles at some positions as a lot: those of all images at the first one come first."""
+        images = {_name(image, k): image for k in numbers for image in survey.images}
+        return replace(
+            survey,
+            images=tuple(LotImage(name, image.path) for name, image in images.items()),
+            headers={name: survey.headers[image.name] for name, image in images.items()},
+        )
 
     def whole(
         self,
@@ -59,7 +74,6 @@ class TileFile:
 
     def tiles(
         self,
-        number: int,
         survey: Survey,
         spec: PreprocessSpec,
         threads: int,
@@ -68,21 +82,18 @@ class TileFile:
         timer: StageTimer = UNTIMED,
         room: int | None = None,
     ) -> Generator[tuple[LotImage, FloatArray | ImageError], None, None]:
-        """Yield the tile at position ``number`` of each image, as ``decode_ahead`` yields whole images."""
+        """Yield the tiles of a survey by ``lot``, as ``decode_ahead`` yields whole images."""
 
-        def read(image: LotImage) -> FloatArray:
+        def read(tile: LotImage) -> FloatArray:
             with timer.work("read tiles"):
-                return normalise(self.read(number, image), spec)
+                return normalise(self.read(tile.name), spec)
 
         return run_ahead(survey.images[first:], read, threads, ahead)
 
-    def read(self, number: int, image: LotImage) -> Array:
-        """Return the tile at position ``number`` of an image, (H,W,3)."""
-        count = int(np.prod(self._shape))
-        return self._file.read(self._place(number, image), 0, count).reshape(self._shape)
 
-    def _place(self, number: int, image: LotImage) -> int:
-        return number * len(self._row) + self._row[image.name]
+def _name(image: LotImage, number: int) -> str:
+    """What a tile is called."""
+    return f"{image.name} (tile {number + 1})"
 
 
 def tile_bytes(layout: Layout, images: int, spec: PreprocessSpec) -> int:

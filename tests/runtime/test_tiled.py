@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from musc_edge import LotImage, ScoreSettings, score_lot, upsample
-from musc_edge.runtime.errors import LotError
+from musc_edge import LotImage, ReadOptions, ScoreSettings, score_lot, upsample
+from musc_edge.runtime.errors import LotError, OutputError
 from musc_edge.runtime.forecast import Forecast
-from musc_edge.runtime.run import Watch
+from musc_edge.runtime.images.survey import survey_lot
+from musc_edge.runtime.run import Run, Watch
 from musc_edge.runtime.settings import Resources
 from musc_edge.runtime.tiling import Tiles
 from support.bad_input import Place
+from support.oracle import mutual_scores
 
 NUMPY = Resources(scorer="numpy", threads=1, batch=3)
 
@@ -79,6 +81,49 @@ def test_an_image_that_cannot_be_read_is_left_out_of_all_tiles(place: Place) -> 
     assert [image.name for image in result.images] == names[:2] + names[3:]
     assert [image.name for image in result.skipped] == [names[2]]
     assert len(result.maps) == 7
+
+
+def test_free_tiles_are_judged_by_those_of_all_places_but_of_their_own_image(
+    place: Place, tmp_path: Path
+) -> None:
+    settings = ScoreSettings((1,), tiles=Tiles(2, 1, free=True))
+    result = score_lot(place.lot, place.bundle, settings, NUMPY)
+    lots = cut_by_hand(place.lot, tmp_path / "cut", 2, 1)
+    images = [LotImage(f"{k} {tile.name}", tile.path) for k, lot in enumerate(lots) for tile in lot]
+    with Run(place.bundle, ScoreSettings(), NUMPY) as run:
+        store = run.extract(survey_lot(images, ReadOptions(), 1)).store
+        tokens = np.stack([store.block(layer, 0, 16) for layer in range(store.shape[0])])
+    same_image = [[k, 8 + k] for k in range(8)]
+    maps = mutual_scores(tokens, run.method.grid, (1,), (0.0, 0.3), copies=same_image)
+    whole = maps.reshape(2, 8, *run.method.grid).swapaxes(0, 1).reshape(8, -1, run.method.grid[1])
+    np.testing.assert_allclose(result.maps, whole, atol=2e-5)  # of distances of 0.05 in float32
+    assert result.run.judges == 7 * 2
+
+
+class StoppedError(Exception):
+    """A run that is stopped in its midst."""
+
+
+@pytest.mark.parametrize("tiles", [Tiles(1, 3), Tiles(1, 2, free=True)], ids=str)
+def test_an_interrupted_run_goes_on_at_the_tile_where_it_was(
+    place: Place, tmp_path: Path, tiles: Tiles
+) -> None:
+    settings, keep = ScoreSettings(tiles=tiles), tmp_path / "kept"
+    expected = score_lot(place.lot, place.bundle, settings, NUMPY)
+
+    def stop(stage: str, done: float, total: float, unit: str) -> None:
+        if stage == "score" and done > total / 2:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        score_lot(place.lot, place.bundle, settings, NUMPY, keep=keep, watch=Watch(stop))
+    result = score_lot(place.lot, place.bundle, settings, NUMPY, keep=keep)
+    np.testing.assert_array_equal(result.maps, expected.maps)
+    notes = [] if tiles.free else ["tile 1 of 3 comes from an earlier, interrupted run"]
+    assert list(result.run.notes) == notes
+    assert [path.name for path in keep.iterdir()] == ["all"]
+    with pytest.raises(OutputError, match="made with other tiles"):
+        score_lot(place.lot, place.bundle, ScoreSettings(tiles=Tiles(2, 2)), NUMPY, keep=keep)
 
 
 def test_tiles_that_the_images_do_not_allow_are_refused_before_work(place: Place) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
@@ -48,6 +49,7 @@ def test_one_tile_is_the_image() -> None:
     [
         (Tiles(side=500), [(900, 900), (900, 901)], "images of one size, and these have 2"),
         (Tiles(2, 2, overlap=9), [(900, 900), (900, 901)], "images of one size"),
+        (Tiles(side=500), [], "Give a folder of them"),
         (Tiles(side=500), [(900, 400)], "larger than the images, which have a side of 400"),
         (Tiles(4, 4, overlap=90), [(100, 100)], "more than half of a tile"),
         (Tiles(side=500, overlap=300), [(900, 900)], "more than half of a tile"),
@@ -62,6 +64,6 @@ def test_what_cannot_be_laid_is_refused(tiles: Tiles, sizes: list[tuple[int, int
 @pytest.mark.parametrize(
     "values", [(), (2,), (2, 2, 100), (65, 1), (-1, -1), (2, 2, 0, 0.6), (2, 2, 0, 1.5), (2, 2, 0, -1)]
 )
-def test_tiles_that_mean_nothing_are_refused(values: tuple[int, ...]) -> None:
+def test_tiles_that_mean_nothing_are_refused(values: tuple[Any, ...]) -> None:
     with pytest.raises(LotError, match="expected"):
         Tiles(*values)
