@@ -57,8 +57,9 @@ def last_words(commands: Path, bundle: Path, out: Path) -> list[str]:
     )
     return [
         "",
-        "score is how unlike the rest of the lot an image is, a distance: the higher, the worse; sort by it.",
-        "raw is the same before images that look alike as a whole are brought in line with each other.",
+        "raw is how unlike the rest of the lot an image is, a distance: the higher, the worse.",
+        "score is the same after images that look alike as a whole are brought in line with each other.",
+        "The list is sorted by the first of the two columns (judge_by in lot.json).",
         "",
         f"Next: look at {sheet}, then score a folder of your own:",
         f"  {command} infer YOUR_FOLDER -b {shlex.quote(str(bundle))}",

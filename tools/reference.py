@@ -18,7 +18,7 @@ _STAGES = {
     "survey": "looking at files",
     "extract": "ViT",
     "describe": "describing",
-    "score": "looking for suspects",
+    "score": "comparing the lot with itself",
     "calibrate": "calibrating",
 }
 

@@ -165,6 +165,6 @@ def test_the_demo_ends_with_a_command_that_runs(
     lines = last_words(place / "demo-venv" / "bin", place / "bundle", Path("my work/demo/results"))
     assert lines[-1] == f"  'my work/demo-venv/bin/musc-edge' infer YOUR_FOLDER -b '{place}/bundle'"
     assert "'my work/demo/results/contact_sheet.png'" in lines[-2]
-    assert [line.split(" is ")[0] for line in lines[1:3]] == ["score", "raw"]
+    assert [line.split(" is ")[0] for line in lines[1:3]] == ["raw", "score"]
     elsewhere = last_words(Path("/opt/venv/bin"), Path("b"), Path("out"))
     assert elsewhere[-1] == "  /opt/venv/bin/musc-edge infer YOUR_FOLDER -b b"

@@ -57,6 +57,19 @@ def test_heatmaps_have_the_colours_of_overlays(browser: Browser, empty: Path) ->
     np.testing.assert_allclose(gray * (1 - weight) + drawn[..., :3] * weight, expected, atol=4)
 
 
+def test_a_map_above_its_level_is_the_difference(browser: Browser, empty: Path) -> None:
+    level = (0.5 * GRID.mean(axis=0, keepdims=True) * np.ones_like(GRID)).astype(np.float32)
+    body = """const row = { entry: { map: given.map, grid: [given.rows, given.columns] } };
+        const lot = { part: { level: { map: given.level, grid: [given.rows, given.columns] } } };
+        const found = (lot) => [...modules.colour.upsampled(modules.data.judgedGridOf(row, lot), 40, 50)];
+        return [found(lot), found({ part: {} })];"""
+    above, plain = run(browser, empty, body, {**MAP, "level": encoded(level, down=True)})
+    np.testing.assert_allclose(
+        np.array(above).reshape(40, 50), upsample((GRID - level)[None], (40, 50))[0], atol=8e-5
+    )
+    np.testing.assert_allclose(np.array(plain).reshape(40, 50), upsample(GRID[None], (40, 50))[0], atol=4e-5)
+
+
 def test_regions_are_those_of_the_results_within_a_point(browser: Browser, empty: Path) -> None:
     body = """const grid = modules.colour.decodedGrid(given.map, given.rows, given.columns);
         return modules.contours.regionsOf(modules.contours.fieldOf(grid), 0.6, 650, 410);"""
