@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from musc_edge.runtime.images.reading import ImageError, read_image
@@ -85,15 +86,16 @@ def tiff(data: bytes, entries: Sequence[Entry], after: int = 0) -> bytes:
 
 
 def tiff_of_pages(pages: int) -> bytes:
-    size, start = len(directory(page(8))), 8 + 100
-    nexts = [start + size * number for number in range(1, pages)] + [0]
-    return b"II*\0" + struct.pack("<I", start) + bytes(100) + b"".join(directory(page(8), n) for n in nexts)
+    one, start = directory(page(8)), 8 + 100
+    nexts = [start + len(one) * number for number in range(1, pages)] + [0]
+    directories = b"".join(one[:-4] + struct.pack("<I", place) for place in nexts)
+    return b"II*\0" + struct.pack("<I", start) + bytes(100) + directories
 
 
 def tiff_of_strips(strips: int) -> bytes:
     """A column of pixels with a strip for each."""
     start = 8 + 8 * strips
-    offsets = b"".join(struct.pack("<I", start + k) for k in range(strips))
+    offsets = np.arange(start, start + strips, dtype="<u4").tobytes()
     entries = [e for e in page(0, 1, strips) if e[0] not in (273, 278, 279)]
     entries += [(273, LONG, strips, 8), (278, LONG, 1, 1), (279, LONG, strips, 8 + 4 * strips)]
     return tiff(offsets + struct.pack("<I", 1) * strips + bytes(strips), entries)

@@ -180,11 +180,11 @@ def test_what_is_good_in_the_cache_is_listed_beside_what_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    for arch in ("sm_87", "sm_90", "sm_80"):
-        assert find_cubin(arch).origin == "compiler"
-    cache = tmp_path / "musc-edge" / "kernels"
-    next(cache.glob("sm_90-*/kernels.json")).write_text("{", encoding="ascii")
-    next(cache.glob("sm_80-*")).chmod(0o777)
+    assert find_cubin("sm_87").origin == "compiler"
+    (good,) = (tmp_path / "musc-edge" / "kernels").iterdir()
+    damaged, open_to_all = (shutil.copytree(good, good.with_name(f"{arch}-0")) for arch in ("sm_90", "sm_80"))
+    (damaged / "kernels.json").write_text("{", encoding="ascii")
+    open_to_all.chmod(0o777)
     (found,) = examine(tuple(c for c in CHECKS if c.name == "kernel cache"))
     assert found.status == "broken"
     assert found.detail.startswith("sm_87 by NVRTC 12.6")
