@@ -86,7 +86,8 @@ class Tiled:
             spec, scratch = run.bundle.manifest.preprocess, run.resources.scratch
             self._file = TileFile(self._layout, self._survey.images, spec, scratch)
             # Tokens of whole images tell copies alone, and must not take the memory of a part's.
-            beside = replace(plan, tokens_on_disk=True, device=None)
+            device = plan.device and replace(plan.device, holds_tokens=False)
+            beside = replace(plan, tokens_on_disk=True, device=device)
             with run.part({"extract": (0, len(self._parts) + 1)}):
                 features = run.extract(self._survey, plan=beside, pictures=self._file.whole)
             stack.pop_all()
