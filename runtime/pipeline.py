@@ -100,7 +100,7 @@ def _look_at(
         copies = tuple(_copies(features, rows, apart=rows in apart) for rows in same_shots)
     with watch.timer.stage("look for cautions"):
         of_lot = cautions(peaks, features.cls, len(features.skipped))
-        of_copies = copy_caution(copies, judge=run.settings.copies_judge)
+        of_copies = copy_caution(copies, judge=run.settings.copies_judge, by=run.settings.by)
         return copies, (*bundle_cautions(run.bundle.manifest), *of_lot, *of_copies)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..._files import shown
 from ..._numbers import counted
+from ..settings import PAIRS
 from ..types import Array, Copies, FloatArray, Manifest
 
 FEW_IMAGES = 20
@@ -64,10 +65,10 @@ def cautions(raw_scores: Array, cls: FloatArray, skipped: int) -> tuple[str, ...
     return tuple(warnings)
 
 
-def copy_caution(copies: Sequence[Copies], *, judge: bool) -> tuple[str, ...]:
+def copy_caution(copies: Sequence[Copies], *, judge: bool, by: str = PAIRS) -> tuple[str, ...]:
     """Return the warning for a lot in which images are copies of each other, with the first of them.
 
-    ``judge`` says whether it was asked for that copies judge each other.
+    ``judge`` says whether it was asked for that copies judge each other, ``by`` what patches are scored by.
     """
     if not copies:
         return ()
@@ -76,15 +77,17 @@ def copy_caution(copies: Sequence[Copies], *, judge: bool) -> tuple[str, ...]:
     more = f"; and {rest} more, see lot.json" if rest > 0 else ""
     return (
         f"{sum(len(group.images) for group in copies)} images are copies of others: {first}{more}. "
-        f"{_what_came_of_it(copies, judge=judge)}",
+        f"{_what_came_of_it(copies, judge=judge, by=by)}",
     )
 
 
-def _what_came_of_it(copies: Sequence[Copies], *, judge: bool) -> str:
+def _what_came_of_it(copies: Sequence[Copies], *, judge: bool, by: str) -> str:
     """Say whether copies judge each other, and what to do."""
     if all(group.apart for group in copies):
         return "They do not judge each other"
     text = "a defect that is on several of them scores too low"
+    if by != PAIRS:
+        return f"What is on all of them counts as common to the lot: {text}. Keep one of each, with --exclude"
     if judge:
         return f"Copies judge each other: {text}. Keep one of each, with --exclude, or use --copies apart"
     return (

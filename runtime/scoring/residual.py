@@ -52,9 +52,13 @@ Tick = Callable[[int], None]
 
 @dataclass(frozen=True)
 class ResidualScorer:
-    """Scores by ``method`` without comparing pairs: a twin of CpuScorer (mutual.py)."""
+    """Scores by ``method`` without comparing pairs: a twin of CpuScorer (mutual.py).
+
+    The leading components make up ``share`` of the variance.
+    """
 
     method: Method
+    share: float = SHARE
     notes: list[str] = field(default_factory=list)
 
     kind = RESIDUAL
@@ -67,7 +71,7 @@ class ResidualScorer:
             for found in threadpool_info()
             if found["user_api"] == "blas"
         }
-        return ", ".join((f"residual {SHARE:g}", f"numpy {np.__version__}", *sorted(blas)))
+        return ", ".join((f"residual {self.share:g}", f"numpy {np.__version__}", *sorted(blas)))
 
     def judges(self, images: int) -> Judges:
         """Return that all images score each other; LotError if they are too few."""
@@ -115,7 +119,7 @@ class ResidualScorer:
             for layer in range(layers):
                 scores = kept.scores(layer) if kept else None
                 if scores is None:
-                    scores = Layer(self.method, store, layer, plan, judges, tick, timer).scores()
+                    scores = self._layer(store, layer, plan, judges, tick, timer).scores()
                     if kept:
                         kept.keep_scores(layer, scores)
                 else:
@@ -126,6 +130,11 @@ class ResidualScorer:
             kept.notes.append(f"scores of {counted(earlier, 'layer')} come from an earlier, interrupted run")
         return (total / layers).astype(np.float32)
 
+    def _layer(
+        self, store: FeatureStore, layer: int, plan: Plan, judges: Judges, tick: Tick, timer: StageTimer
+    ) -> Layer:
+        return Layer(self.method, self.share, store, layer, plan, judges, tick, timer)
+
     def seconds(self, shape: tuple[int, int, int, int], plan: Plan) -> float:
         """Estimate the seconds that ``score`` will take, by timing each step once."""
         layers, images, patches, width = shape
@@ -133,7 +142,7 @@ class ResidualScorer:
         generator = np.random.default_rng(0)
         tokens = generator.standard_normal((1, some, patches, width), np.float32)
         store = HostStore(tokens, np.empty((some, 0), np.float32))
-        layer = Layer(self.method, store, 0, plan, self.judges(images), lambda reads: None, UNTIMED)
+        layer = self._layer(store, 0, plan, self.judges(images), lambda reads: None, UNTIMED)
         rest = generator.standard_normal((width, ceil_div(width, 2)), np.float32)
         found = [Subspace(rest[:, 0], rest) for _ in self.method.degrees]
 
@@ -147,7 +156,7 @@ class ResidualScorer:
         with one_thread_per_product(plan.threads), ThreadPoolExecutor(plan.threads) as pool:
             moments, _ = layer.moments((0, some))
             start = time.perf_counter()
-            subspaces(moments, SHARE)
+            subspaces(moments, self.share)
             once = time.perf_counter() - start
             each = float(np.mean(list(pool.map(measure, range(plan.threads))))) / some
         return layers * (images * each / plan.threads + once)
@@ -158,6 +167,7 @@ class Layer:
     """The work on one layer; ``tick`` is told how many images have been read."""
 
     method: Method
+    share: float
     store: FeatureStore
     layer: int
     plan: Plan
@@ -198,7 +208,7 @@ class Layer:
             self.tick(stop - start)
         require_finite(self.layer, self.judges, lengths)
         with self.timer.work("components"):
-            return subspaces(whole, SHARE)
+            return subspaces(whole, self.share)
 
     def moments(self, span: Span) -> tuple[Moments, FloatArray]:
         """Read a block of images; returns the moments of its patches, and each image's longest token (n,)."""

@@ -19,6 +19,7 @@ from musc_edge.runtime.errors import DeviceError, LotError
 from musc_edge.runtime.gpu.scorer import CudaScorer
 from musc_edge.runtime.reference.make import make_reference
 from musc_edge.runtime.scorers import open_scorer
+from musc_edge.runtime.scoring.cautions import copy_caution
 from musc_edge.runtime.scoring.method import Method
 from musc_edge.runtime.scoring.plan import HostNeeds
 from musc_edge.runtime.scoring.residual import SHARE, ResidualScorer
@@ -28,7 +29,7 @@ from musc_edge.runtime.store.checkpoint import Batch, Checkpoint
 from musc_edge.runtime.store.features import FileStore, HostStore
 from musc_edge.runtime.store.tables import FileRows
 from musc_edge.runtime.timing import StageTimer
-from musc_edge.runtime.types import FeatureStore
+from musc_edge.runtime.types import Copies, FeatureStore
 from musc_edge.runtime.verdict.judged_lot import JudgedLot, MadeBy
 from support import oracle
 from support.emulated_gpu import EmulatedGpu
@@ -150,6 +151,26 @@ def test_an_odd_patch_scores_highest() -> None:
 )
 def test_how_many_directions_are_outside(values: list[float], share: float, expected: int) -> None:
     assert count_outside(np.array(values, np.float64), share) == expected
+
+
+def test_another_share_leaves_more_or_less() -> None:
+    tokens, method = lot_of(12, (3, 4), 16), Method((3, 4), (1,), by=RESIDUAL)
+    store, sums = store_of(tokens), []
+    for share in (0.5, 0.9, 0.99):
+        scorer = ResidualScorer(method, share)
+        scores = scorer.score(store, scorer.plan(store.shape, 4))
+        expected = oracle.residual_scores(tokens, (3, 4), (1,), share)
+        np.testing.assert_allclose(scores, expected, rtol=0, atol=2e-6)
+        sums.append(scores.sum())
+    assert sums == sorted(sums, reverse=True)
+
+
+def test_copies_are_not_told_to_judge_apart() -> None:
+    copies = [Copies(("a.png", "b.png"), (("a.png", "b.png"),))]
+    (text,) = copy_caution(copies, judge=True, by=RESIDUAL)
+    assert text.endswith(
+        "a defect that is on several of them scores too low. Keep one of each, with --exclude"
+    )
 
 
 # ---- the same bytes --------------------------------------------------------------------------
