@@ -20,7 +20,7 @@ AUTO = "auto"
 DEFAULT = "default"
 METHODS = {
     "paper": "the authors' choices",
-    DEFAULT: "the paper's, unless measurements speak for others",
+    DEFAULT: "what measurements speak for: for ViTs of CLIP and fine grids the paper's",
     "fast": "no images are compared, for large lots",
 }
 """The presets of the method by name, with what each is in a few words (scoring/presets.py)."""

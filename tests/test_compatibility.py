@@ -36,7 +36,7 @@ def about(results: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def result() -> LotResult:
-    return score_lot(KEPT / "lot", KEPT / "bundle")
+    return score_lot(KEPT / "lot", KEPT / "bundle", "paper")
 
 
 def test_the_kept_files_are_of_schema_1() -> None:

@@ -22,6 +22,11 @@ PAPER_GRID = 37
 MEASURED_DEGREES = (1, 5)
 """Degrees of smaller grids (docs/accuracy.md): 1 for small defects, 5 for large and faint ones."""
 
+_DEFAULT = (
+    Choice("degrees", MEASURED_DEGREES, f"measured for fewer than {PAPER_GRID} patches a side"),
+    Choice("position_median", AUTO, "where the lot is aligned"),
+    Choice("judge_by", RAW_SCORE, "measured better than rescored"),
+)
 _FAST = (
     Choice("by", RESIDUAL, "time grows with the lot, not with its square"),
     Choice("degrees", (1,), "measured"),
@@ -48,9 +53,11 @@ def settings_for(manifest: Manifest, method: str = DEFAULT, **given: Any) -> Sco
     """
     if method not in METHODS:
         raise LotError(f"method {method!r}: expected one of {', '.join(METHODS)}.")
-    preset = [Choice("method", method, METHODS[method]), *(_FAST if method == "fast" else ())]
+    kept = paper_because(manifest) if method == DEFAULT else ""
+    preset = () if kept else {DEFAULT: _DEFAULT, "fast": _FAST}.get(method, ())
     chosen = [each for each in preset if each.option not in given]
-    values: dict[str, Any] = {each.option: each.value for each in chosen[1:]} | given
+    values: dict[str, Any] = {each.option: each.value for each in chosen} | given
+    chosen.insert(0, Choice("method", method, kept or METHODS[method]))
     if values.get("degrees") == AUTO:
         found = degrees_for(manifest)
         values["degrees"] = found.value

@@ -156,13 +156,14 @@ def test_results_are_complete(lot: Path, infer_forked: Any, tmp_path: Path) -> N
     assert len(about["warnings"]) == 1
     assert "only 12 images" in about["warnings"][0]
     assert about["notes"] == []
-    assert about["settings"]["degrees"] == [1, 3, 5]
+    assert about["settings"]["degrees"] == [1, 5]
+    assert about["settings"]["judge_by"] == "raw_score"
     assert about["settings"]["group_size"] is None
     assert (about["scorer"], about["judges_per_image"]) == ("numba", 11)
     assert "plan: 12 images scored by all others: 66 pairs in 4 layers" in run.stdout
     stages = "looking at the files .*, the ViT with reading .*, comparing .*, writing "
     assert re.search(f"time about .*: {stages}", run.stdout)
-    worst = max(table, key=lambda row: float(row["score"]))["image"]
+    worst = max(table, key=lambda row: float(row["raw_score"]))["image"]
     assert run.stdout.split("   1 ")[1].startswith(worst)
     assert str(out / "contact_sheet.png") in run.stdout
 
@@ -202,7 +203,19 @@ def test_what_auto_chose_is_said_with_its_reason(lot: Path, infer_here: Any, tmp
 
 
 def test_options_reach_the_method(lot: Path, infer_here: Any, tmp_path: Path) -> None:
-    options = ["--degrees", "3", "--interval", "0.1,0.5", "--neighbors", "1", "--maps", "pixel", "--json"]
+    options = [
+        "--method",
+        "paper",
+        "--degrees",
+        "3",
+        "--interval",
+        "0.1,0.5",
+        "--neighbors",
+        "1",
+        "--maps",
+        "pixel",
+        "--json",
+    ]
     run = infer_here(lot, tmp_path / "out", *options)
     assert run.returncode == 0, run.stderr
     about = json.loads(run.stdout)
@@ -419,7 +432,16 @@ def test_progress_on_a_terminal(lot: Path, commands: Path, wide_bundle: Path, tm
 
 
 def test_plan_says_what_a_lot_would_take(commands: Path, wide_bundle: Path) -> None:
-    command = [str(commands / "musc-edge"), "plan", "-b", str(wide_bundle), "--threads", "2"]
+    command = [
+        str(commands / "musc-edge"),
+        "plan",
+        "-b",
+        str(wide_bundle),
+        "--threads",
+        "2",
+        "--method",
+        "paper",
+    ]
     few = [*command, "1000", "--group-size", "20", "--memory-budget", "1G", "--resume", "--json"]
     data = json.loads(run_forked(few).stdout)
     assert (data["images"], data["judges"], data["pairs"], data["layers"]) == (1000, 20, 10_000, 4)
@@ -496,7 +518,7 @@ def test_what_judges_and_why_is_said(lot: Path, quick: Any, tmp_path: Path) -> N
     run = quick(lot, tmp_path / "out", *options)
     assert run.returncode == 0, run.stderr
     about = json.loads((tmp_path / "out/lot.json").read_text(encoding="utf-8"))
-    settings, (_, share) = about["settings"], about["chosen"]
+    settings, share = about["settings"], about["chosen"][-1]
     assert (settings["rescore"], settings["judge_by"]) == ("salient", "raw_score")
     assert (share["option"], share["value"]) == ("position_median", settings["position_median"])
     assert (tmp_path / "out/position.npy").exists() == (share["value"] > 0)

@@ -180,7 +180,7 @@ def test_what_a_changed_command_can_use(place: Place, quick_bundle: Path, tmp_pa
     bundle, keep = open_bundle(quick_bundle), tmp_path / "keep"
 
     def score(**options: Any) -> tuple[str, ...]:
-        return score_lot(place.lot, bundle, keep=keep, **options).run.notes
+        return score_lot(place.lot, bundle, **{"settings": "paper", "keep": keep, **options}).run.notes
 
     assert score() == ()
     settings = ScoreSettings((1,), (0.0, 0.5), group_size=5)
@@ -210,7 +210,8 @@ def test_a_group_of_judges(
     lot: Path, undisturbed: Path, commands: Path, quick_bundle: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    run = infer([str(commands / "musc-edge")], lot, quick_bundle, out, "--group-size", "6", "--resume")
+    options = ["--method", "paper", "--group-size", "6", "--resume"]
+    run = infer([str(commands / "musc-edge")], lot, quick_bundle, out, *options)
     assert run.returncode == 0, run.stderr
     assert "12 images scored by 6 others each: 36 pairs in 1 layer," in run.stdout
     assert about(out)["judges_per_image"] == 6

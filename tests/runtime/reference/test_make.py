@@ -162,9 +162,9 @@ def test_adding_a_lot_gives_what_one_lot_of_both_gives(lot: Path, tmp_path: Path
     write_lot(both, 10, first=700)
     write_lot(tmp_path / "more", 10, first=700)
     good = tmp_path / "good"
-    make_reference(lot, BUNDLE, tmp_path / "old", calibrate=good)
+    make_reference(lot, BUNDLE, tmp_path / "old", "paper", calibrate=good)
     added = make_reference(tmp_path / "more", BUNDLE, tmp_path / "new", calibrate=good, base=tmp_path / "old")
-    at_once = make_reference(both, BUNDLE, tmp_path / "once", calibrate=good)
+    at_once = make_reference(both, BUNDLE, tmp_path / "once", "paper", calibrate=good)
     np.testing.assert_allclose(added.calibration, at_once.calibration, rtol=0, atol=1e-6)
 
 

@@ -52,6 +52,13 @@ def test_what_is_given_goes_before_the_preset() -> None:
     assert [choice.option for choice in given.chosen] == ["method"]
 
 
+def test_default_is_what_was_measured_elsewhere() -> None:
+    settings = settings_for(SMALL)
+    assert settings == ScoreSettings((1, 5), position_median="auto", judge_by="raw_score")
+    assert settings_for(SMALL, degrees=(1, 3, 5), position_median=0.0, judge_by="score") == ScoreSettings()
+    assert "CLIP" in settings_for(CLIP).chosen[0].why
+
+
 def test_fast_compares_no_images() -> None:
     assert settings_for(CLIP, "fast") == ScoreSettings((1,), by="residual", judge_by="raw_score")
     changed = settings_for(SMALL, "fast", degrees=(3,))

@@ -107,7 +107,7 @@ def _kept(path: Path, measure: Callable[[], str]) -> str:
 def from_files(at: Setup, lot: DrawnLot, size: int) -> tuple[Array, Array, Array]:
     """Raw scores, scores and maps of a lot's files, as `musc-edge infer` computes them."""
     names = [LotImage(f"{place:04}", lot.pool.samples[row].path) for place, row in enumerate(lot.rows)]
-    result = score_lot(names, at.bundle(size))
+    result = score_lot(names, at.bundle(size), "paper")
     return result.raw_scores, result.scores, result.maps
 
 

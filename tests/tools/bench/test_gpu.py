@@ -64,6 +64,7 @@ def test_a_gpu_that_was_asked_for_must_be_there(commands: Path, monkeypatch: pyt
 
 def test_stages_on_the_gpu_have_its_limits(emulated_gpu: None, commands: Path, quick_bundle: Path) -> None:
     options = ["--synthetic", "6", "-b", str(quick_bundle), "--rounds", "1", "--cold-rounds", "1"]
+    options += ["--method", "paper"]
     facts = bench_report(commands, "lot", *options, "--scorer", "cuda")["facts"]
     least = least_gpu_work(open_bundle(quick_bundle), 6, 15, 5, 3, 4)
     limits = facts["gpu_peaks"]
