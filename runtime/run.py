@@ -327,18 +327,18 @@ class Run:
         Without one, the time to read and to write images is not known.
         """
         name, version = self._vit_names
-        together = self.together(images, survey)
+        layout, together = self.layout(survey), self.together(images, survey)
         shape, judges = self.shape(together), self.scorer.judges(together)
         vit, reading, writing = 0.0, 0.0, None
         if survey:
             reading = seconds_to_read(survey, self.bundle.manifest.preprocess)
-            writing = seconds_to_write(survey, self.bundle, self.outputs, self.resources.scratch)
+            grid = layout.grid(self.method.grid) if layout else None
+            writing = seconds_to_write(survey, self.bundle, self.outputs, self.resources.scratch, grid)
             writing *= images / self.resources.workers
         if self._vit is not None:
             vit = seconds_per_image(self._vit, self.bundle, self.resources.batch)
         # The ViT on the CPU shares the cores with the decoders; a GPU works beside them.
         read = reading / self.resources.workers
-        layout = self.layout(survey)
         tiles = len(layout.positions) if layout else 1
         vit *= tiles + 1 if layout else 1
         each = vit + read if name == "cpu" else max(vit, read)

@@ -15,6 +15,7 @@ from .images.reading import ImageError, preprocess
 from .images.survey import Survey
 from .results.heatmap import Scale
 from .results.image_files import Drawing, OutputOptions
+from .scoring.anomaly_map import map_size
 from .types import Bundle, LotImage, PreprocessSpec
 
 _ANY_SCALE = Scale(0, 1)
@@ -31,9 +32,16 @@ def seconds_to_read(survey: Survey, spec: PreprocessSpec) -> float:
     return _mean_seconds(survey, read)
 
 
-def seconds_to_write(survey: Survey, bundle: Bundle, outputs: OutputOptions, scratch: Path | None) -> float:
+def seconds_to_write(
+    survey: Survey,
+    bundle: Bundle,
+    outputs: OutputOptions,
+    scratch: Path | None,
+    grid: tuple[int, int] | None = None,
+) -> float:
     """Return the mean seconds of writing the files of some of a lot's images, with a map of all values.
 
+    ``grid`` is that of the maps, the bundle's by default.
     They are written into a folder in ``scratch``, by default the system's temporary folder, and removed.
 
     Raises
@@ -42,10 +50,12 @@ def seconds_to_write(survey: Survey, bundle: Bundle, outputs: OutputOptions, scr
         If the disk is full or fails.
     """
     manifest = bundle.manifest
-    grid = np.linspace(0, 1, manifest.patches, dtype=np.float32).reshape(manifest.grid)
+    grid = grid or manifest.grid
+    values = np.linspace(0, 1, grid[0] * grid[1], dtype=np.float32).reshape(grid)
+    size = map_size((1, *grid), manifest)
     with tempfile.TemporaryDirectory(dir=scratch, prefix=".timing-") as folder:
-        drawing = Drawing(survey, manifest.preprocess.size, outputs, Path(folder), _ANY_SCALE, _ANY_SCALE)
-        return _mean_seconds(survey, lambda image: drawing.write(image, grid, "one", image.name))
+        drawing = Drawing(survey, size, outputs, Path(folder), _ANY_SCALE, _ANY_SCALE)
+        return _mean_seconds(survey, lambda image: drawing.write(image, values, "one", image.name))
 
 
 def _mean_seconds(survey: Survey, work: Callable[[LotImage], object]) -> float:
