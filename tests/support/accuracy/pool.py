@@ -8,7 +8,7 @@ for these files.
     pool.json   names and kinds of the images, grid, how many rows are done
     cls.npy     CLS embeddings (N,D)
     near.npy    distances (N,N,S,R,P) float32; what lies on the diagonal has no meaning
-    tokens.npy  patch tokens (S,N,P,C), until all is done
+    tokens.npy  patch tokens (S,N,P,C), until all is done, or as long as they are of use
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ class Pool:
     grid : (Gh,Gw).
     cls : CLS embeddings (N,D).
     near : distances (N,N,S,R,P) from the patches of the first image to the nearest one of the second.
+    tokens : patch tokens (S,N,P,C), if they were kept.
     """
 
     product: str
@@ -58,6 +59,7 @@ class Pool:
     grid: tuple[int, int]
     cls: FloatArray
     near: Array
+    tokens: Array | None = None
 
     def of(self, *kinds: str) -> Array:
         """Return the rows of the images of some kinds."""
@@ -80,9 +82,17 @@ def features(bundle: Bundle, samples: Sequence[Sample], threads: int) -> HostSto
 
 
 def open_pool(
-    folder: Path, product: str, samples: Sequence[Sample], bundle: Bundle, threads: int = 2
+    folder: Path,
+    product: str,
+    samples: Sequence[Sample],
+    bundle: Bundle,
+    threads: int = 2,
+    keep_tokens: bool = False,
 ) -> Pool:
-    """Open the pool kept in ``folder``; what of it is not done yet is done first, and kept row by row."""
+    """Open the pool kept in ``folder``; what of it is not done yet is done first, and kept row by row.
+
+    With ``keep_tokens`` the patch tokens stay there and come with the pool.
+    """
     m = bundle.manifest
     shape = (len(samples),) * 2 + (len(m.layers), len(DEGREES), m.patches)
     about: dict[str, Any] = {
@@ -99,9 +109,11 @@ def open_pool(
     near = np.lib.format.open_memmap(folder / "near.npy", "r+")
     if kept["rows"] < len(samples):
         _compare_all(folder, kept, _kept_features(folder, bundle, samples, threads), near, m.grid, threads)
-        (folder / "tokens.npy").unlink()
+        if not keep_tokens:
+            (folder / "tokens.npy").unlink()
     cls: FloatArray = np.load(folder / "cls.npy")
-    return Pool(product, tuple(samples), m.preprocess.size, m.grid, cls, near)
+    tokens = _kept_features(folder, bundle, samples, threads).tokens if keep_tokens else None
+    return Pool(product, tuple(samples), m.preprocess.size, m.grid, cls, near, tokens)
 
 
 def _kept_features(folder: Path, bundle: Bundle, samples: Sequence[Sample], threads: int) -> HostStore:

@@ -90,3 +90,42 @@ SIZES = {
 def counts(product: str, size: int) -> dict[str, int]:
     """How many images of each kind a pool has."""
     return (LARGE if size == 224 else SMALL)[product]
+
+
+FURTHER = {
+    224: {
+        "mono cells": {GOOD: 60, "defective": 15},
+        "poly cells": {GOOD: 60, "defective": 15},
+        "textiles": {GOOD: 60, "local": 15, "global": 15},
+        "magnetic tiles": {GOOD: 50, "blowhole": 20, "break": 15, "crack": 9, "fray": 14, "uneven": 15},
+    },
+    392: {
+        "mono cells": {GOOD: 24, "defective": 6},
+        "poly cells": {GOOD: 24, "defective": 6},
+        "textiles": {GOOD: 24, "local": 6, "global": 6},
+        "magnetic tiles": {GOOD: 30, "blowhole": 8, "break": 6, "crack": 6, "fray": 6, "uneven": 4},
+    },
+}
+"""Images of each pool of images that no other pool has, by image size.
+
+There are 14 frays in all, so that those of the other pools are taken again.  294 and 518 take the
+images of 392.
+"""
+ONLY_ONCE = ("magnetic tiles",)
+"""Products with images for a single further pool."""
+
+
+def further(product: str, images: Mapping[str, Sequence[Path]], size: int, number: int) -> list[Sample]:
+    """Images that no other pool has: pool ``number`` shares none with another number, nor with ``LARGE``."""
+    wanted = FURTHER[size if size in FURTHER else 392][product]
+    picked = []
+    for kind, count in wanted.items():
+        order = np.random.RandomState(0).permutation(len(images[kind]))
+        first = LARGE[product].get(kind, 0) + number * FURTHER[224][product][kind]
+        if len(order) < first + count and number == 0:
+            first = max(0, len(order) - count)
+        rows = order[first : first + count]
+        if len(rows) < count:
+            raise SystemExit(f"{product}: no {count} further images of kind {kind} for pool {number}.")
+        picked += [Sample(images[kind][i], kind) for i in rows]
+    return picked

@@ -12,7 +12,7 @@ from musc_edge import open_bundle
 from musc_edge.runtime.types import Bundle
 
 from .pool import Pool, open_pool
-from .products import PRODUCTS, Sources, chosen, counts, samples
+from .products import PRODUCTS, Sources, chosen, counts, further, samples
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,12 @@ class Setup:
         images = chosen(samples(product, self.sources), counts(product, size))
         folder = self.work / "pools" / f"{product.replace(' ', '-')}-{size}"
         return open_pool(folder, product, images, self.bundle(size))
+
+    def further_pool(self, product: str, size: int, number: int, threads: int = 1) -> Pool:
+        """Open pool ``number`` of a product's further images, with its tokens; computed first if need be."""
+        images = further(product, samples(product, self.sources), size, number)
+        folder = self.work / "pools" / f"{product.replace(' ', '-')}-{size}-further-{number}"
+        return open_pool(folder, product, images, self.bundle(size), threads, keep_tokens=True)
 
     def pools(self, size: int = 224) -> dict[str, Pool]:
         """Open the pools of all products."""

@@ -1,0 +1,217 @@
+"""Make docs/choices.md: what choices of the method do to lots that they were not made on.
+
+    python tests/measure/choices.py WORK BUNDLES ELPV TEXTILE TILES > docs/choices.md
+
+Folders are those of accuracy.py.  Variants are scored on the same lots, so that their differences are paired.
+Labels are used by the metrics alone.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # tests/, for support
+
+from musc_edge import mutual_scores
+from musc_edge.runtime.scoring.residual import SHARE
+from musc_edge.runtime.types import Array
+from support.accuracy.choice_lots import EARLIER, FURTHER, LOTS, by_lot, pixel_rows, rows_of
+from support.accuracy.drawn import score_drawn
+from support.accuracy.measured import Row, name_of
+from support.accuracy.paired import Paired, difference_head, difference_line, paired, spread
+from support.accuracy.pool import Pool
+from support.accuracy.products import GOOD
+from support.accuracy.setup import Setup, parser, setup
+from support.accuracy.variants import Variant, aligned, residuals
+
+EARLIER_DRAWS, PIXEL_DRAWS = 5, 3
+HALF = 0.5
+PAPER = Variant((1, 3, 5), rescored=True)
+RAW = Variant((1, 3, 5))
+FAST = Variant((1,), residual=SHARE)
+DEFAULT = {224: Variant((1, 5), HALF), 294: Variant((1, 5), HALF), 392: Variant((1, 5), HALF),
+           518: Variant((1, 5), HALF)}  # fmt: skip
+VARIANTS = (
+    PAPER, RAW, Variant((1, 3, 5), HALF), Variant((1, 3, 5), HALF, rescored=True),
+    Variant((1,)), Variant((1,), HALF), Variant((1,), HALF, rescored=True),
+    Variant((1, 3)), Variant((1, 3), HALF), Variant((1, 3), HALF, rescored=True),
+    Variant((1, 5)), Variant((1, 5), HALF), Variant((1, 5), HALF, rescored=True),
+    Variant((1, 5), rescored=True),
+)  # fmt: skip
+RESIDUALS = (FAST, Variant((1,), HALF, residual=SHARE), Variant((1,), residual=SHARE, rescored=True))
+METRICS = {"auroc": "AUROC", "ap": "AP", "aupro_0.3": "AUPRO@0.3"}
+
+
+def variants(which: str) -> tuple[Variant, ...]:
+    """All variants that lots are scored by; residuals where tokens are kept."""
+    return VARIANTS if which == EARLIER else (*VARIANTS, *RESIDUALS)
+
+
+def measured(at: Setup, size: int, which: str, draws: int) -> list[Row]:
+    """Image metrics of all lots of one size."""
+    groups = [VARIANTS] if which == EARLIER else [VARIANTS, RESIDUALS]
+    return [row for each in groups for name in LOTS for row in rows_of(at, size, which, name, draws, each)]
+
+
+def presets_table(rows: Sequence[Row], size: int) -> list[str]:
+    """AUROC and AP of the three presets by lot, mean and standard deviation over draws."""
+    presets = {"paper": PAPER, "default": DEFAULT[size], "fast": FAST}
+    columns = [
+        (f"{name}, {METRICS[m]}", by_lot(rows, v, m)) for m in ("auroc", "ap") for name, v in presets.items()
+    ]
+    columns = [(title, values) for title, values in columns if values]
+    lots = list(columns[0][1])
+    return [
+        f"| lots | {' | '.join(title for title, _ in columns)} |",
+        f"|{'---|' * (len(columns) + 1)}",
+        *(f"| {lot} | {' | '.join(spread(values[lot].tolist()) for _, values in columns)} |" for lot in lots),
+        f"| **mean of lots** | {' | '.join(_mean_of_lots(values) for _, values in columns)} |",
+    ]
+
+
+def _mean_of_lots(values: Mapping[str, Array]) -> str:
+    return f"**{np.mean(list(values.values())):.3f}**"
+
+
+def differences(rows: Sequence[Row], which: str, of: Variant, metric: str = "auroc") -> dict[str, Paired]:
+    """Each variant's paired differences from one of them."""
+    base = by_lot(rows, of, metric)
+    return {v.name: paired(by_lot(rows, v, metric), base) for v in variants(which) if v != of}
+
+
+def differences_table(rows: Sequence[Row], which: str, of: Variant) -> list[str]:
+    """Lines of a table of all variants' differences from one of them."""
+    found = differences(rows, which, of)
+    lots = next(iter(found.values())).lots
+    return [*difference_head(lots), *(difference_line(name, pair) for name, pair in found.items())]
+
+
+def falls(rows: Sequence[Row], size: int) -> list[str]:
+    """A line for each preset that says which lots fall against the paper."""
+    lines = []
+    base = by_lot(rows, PAPER, "auroc")
+    for name, variant in (("default", DEFAULT[size]), ("fast", FAST)):
+        if values := by_lot(rows, variant, "auroc"):
+            pair = paired(values, base)
+            low, veto = ", ".join(pair.lower) or "none", ", ".join(pair.vetoes) or "none"
+            lines.append(f"- {name} ({variant.name}): mean below −0.01: {low}; veto: {veto}; {pair.verdict}.")
+    return lines
+
+
+def pixels_table(at: Setup, size: int, draws: int) -> list[str]:
+    """Pixel metrics of the presets on further lots of tiles; a position's median changes no map."""
+    presets = {"paper": RAW, "default": Variant(DEFAULT[size].degrees), "1,3": Variant((1, 3)),
+               "1": Variant((1,)), "fast": FAST}  # fmt: skip
+    lots = [name for name in LOTS if name.startswith("tiles")]
+    rows = [row for name in lots for row in pixel_rows(at, size, name, draws, list(presets.values()))]
+    titles = [f"{name}, {METRICS[m]}" for m in METRICS for name in presets]
+    values = [by_lot(rows, v, m) for m in METRICS for v in presets.values()]
+    return [
+        f"| lots | {' | '.join(titles)} |",
+        f"|{'---|' * (len(titles) + 1)}",
+        *(f"| {lot} | {' | '.join(f'{of[lot].mean():.3f}' for of in values)} |" for lot in lots),
+    ]
+
+
+def alignment_table(at: Setup, sizes: Sequence[int]) -> list[str]:
+    """How much of the maps the position explains, by product and size, and what half the median changes."""
+    lines = [
+        "| product | size | degrees | explained | AUROC, raw | less half the median |",
+        "|---|---|---|---|---|---|",
+    ]
+    for size in sizes:
+        rows = measured(at, size, EARLIER, EARLIER_DRAWS)
+        for degrees in ((1, 3, 5), (1, 5), (1,)):
+            plain, less = (by_lot(rows, Variant(degrees, share), "auroc") for share in (0.0, HALF))
+            for lot, product in zip(
+                LOTS[:3] + LOTS[4:5], ("mono cells", "poly cells", "textiles", "magnetic tiles"), strict=True
+            ):
+                share = _alignment(at.pool(product, size), degrees)
+                lines.append(
+                    f"| {product} | {size} | {','.join(map(str, degrees))} | {share:.2f} "
+                    f"| {plain[lot].mean():.3f} | {less[lot].mean():.3f} |"
+                )
+    return lines
+
+
+def _alignment(pool: Pool, degrees: tuple[int, ...]) -> float:
+    return aligned(score_drawn(pool, pool.of(GOOD)[:40]).maps(degrees))
+
+
+def seconds_table(at: Setup, size: int) -> list[str]:
+    """Seconds of one processor core that it takes to score a lot by the presets' choices, the ViT apart."""
+    pool = at.further_pool("mono cells", size, 0)
+    assert pool.tokens is not None
+    tokens = np.array(pool.tokens)
+    images = tokens.shape[1]
+    lines = ["| choices | size | images | processor seconds |", "|---|---|---|---|"]
+    for name, degrees in (("paper", PAPER.degrees), ("default", DEFAULT[size].degrees), ("degree 1", (1,))):
+        taken = _processor_seconds(partial(mutual_scores, tokens, pool.grid, degrees, threads=1))
+        lines.append(f"| {name}: {name_of(degrees)} | {size} | {images} | {taken:.1f} |")
+    taken = _processor_seconds(partial(residuals, tokens, pool.grid, SHARE))
+    return [*lines, f"| fast: {FAST.name} | {size} | {images} | {taken:.1f} |"]
+
+
+def _processor_seconds(work: Callable[[], object]) -> float:
+    work()  # compiled code and pages of memory are there from here on
+    start = time.process_time()
+    work()
+    return time.process_time() - start
+
+
+def size_sections(at: Setup, size: int, further: int) -> list[str]:
+    """Tables of one size: further lots where there are any, then the earlier ones."""
+    lines = []
+    for which, draws in ((FURTHER, further), (EARLIER, EARLIER_DRAWS)):
+        if draws:
+            rows = measured(at, size, which, draws)
+            lines += [
+                f"\n## {which.capitalize()} lots at {size} pixels, {draws} draws\n",
+                *presets_table(rows, size),
+                "",
+                *falls(rows, size),
+                "\nDifferences of AUROC from the paper's choices, rescored as there:\n",
+                *differences_table(rows, which, PAPER),
+            ]
+    return lines
+
+
+def page(at: Setup, sizes: Mapping[int, int]) -> list[str]:
+    """The tables of the page; ``sizes`` has the draws of further lots at each size."""
+    measured_further = [size for size, draws in sizes.items() if draws]
+    return [
+        *(line for size, draws in sizes.items() for line in size_sections(at, size, draws)),
+        "\n## Pixels: further lots of magnetic tiles\n",
+        *(
+            line
+            for size in measured_further
+            for line in pixels_table(at, size, min(sizes[size], PIXEL_DRAWS))
+        ),
+        "\n## Alignment: good images of the earlier pools\n",
+        *alignment_table(at, list(sizes)),
+        "\n## Time to score a lot, the ViT apart\n",
+        *(line for size in measured_further for line in seconds_table(at, size)),
+    ]
+
+
+def main() -> None:
+    """Print the page."""
+    options = parser(__doc__)
+    options.add_argument(
+        "--further", default="224:3,294:0,392:3,518:0", help="draws of further lots at each image size"
+    )
+    given = options.parse_args()
+    draws = dict(part.split(":") for part in given.further.split(","))
+    lines = page(setup(given), {int(size): int(count) for size, count in draws.items()})
+    head = Path(__file__).parents[1] / "data" / "choices_head.md"
+    print(head.read_text(encoding="utf-8").strip(), *lines, sep="\n")
+
+
+if __name__ == "__main__":
+    main()

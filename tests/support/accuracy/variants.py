@@ -1,0 +1,98 @@
+"""Choices of the method that are measured beside each other on the same lots."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from musc_edge.runtime.scoring.aggregate import centre, rescale
+from musc_edge.runtime.scoring.anomaly_map import raw_scores
+from musc_edge.runtime.scoring.subspace import Moments, describe, subspaces
+from musc_edge.runtime.types import Array, FloatArray
+
+from .drawn import DrawnLot
+from .measured import name_of
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One set of choices.
+
+    Attributes
+    ----------
+    degrees : sides of the neighborhoods; with ``residual`` the tokens stay as they are.
+    median_share : share of each position's median over the lot that is subtracted before the maximum.
+    rescored : whether RsCIN's scores judge, with the paper's window sizes; else the raw ones.
+    residual : share of the variance whose components are taken off instead of comparing pairs; 0 compares.
+    """
+
+    degrees: tuple[int, ...] = (1, 3, 5)
+    median_share: float = 0.0
+    rescored: bool = False
+    residual: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """Such as "1,3,5, half the median, rescored"."""
+        parts = [f"residual {self.residual:g}" if self.residual else name_of(self.degrees)]
+        if self.median_share:
+            parts.append(f"less {self.median_share:g} median")
+        return ", ".join([*parts, *(["rescored"] if self.rescored else [])])
+
+    def maps(self, lot: DrawnLot) -> FloatArray:
+        """Anomaly maps (n,Gh,Gw), from which no median is subtracted."""
+        if not self.residual:
+            return lot.maps(self.degrees)
+        if lot.pool.tokens is None:
+            raise SystemExit(
+                f"the pool of {lot.pool.product} has kept no tokens, of which residuals are made."
+            )
+        found = residuals(lot.pool.tokens[:, lot.rows], lot.pool.grid, self.residual)
+        return found.reshape(-1, *lot.pool.grid)
+
+    def scores(self, lot: DrawnLot, maps: FloatArray | None = None) -> Array:
+        """What judges the images of a lot (n,); ``maps`` are its own, if they are made already."""
+        maps = less_median(self.maps(lot) if maps is None else maps, self.median_share)
+        raw = raw_scores(maps, lot.pool.size)
+        return lot.rescored(raw) if self.rescored else raw
+
+
+def less_median(maps: FloatArray, share: float) -> FloatArray:
+    """Subtract a share of each position's median over the lot from maps (n,Gh,Gw)."""
+    return np.asarray(maps - np.float32(share) * np.median(maps, axis=0), np.float32)
+
+
+def aligned(maps: FloatArray) -> float:
+    """How much of what differs within maps (n,Gh,Gw) their position explains, from 0 to 1.
+
+    Of log maps, each less its own median, the squared median deviation of the positions' medians, and that
+    of what they leave; robust, so that defects do not count.
+    """
+    logs = np.log(np.maximum(maps.reshape(len(maps), -1), np.finfo(np.float32).tiny))
+    logs -= np.median(logs, axis=1, keepdims=True)
+    position = np.median(logs, axis=0)
+    explained, rest = _deviation(position) ** 2, _deviation(logs - position) ** 2
+    return float(explained / (explained + rest)) if explained + rest else 0.0
+
+
+def _deviation(values: Array) -> float:
+    return float(np.median(np.abs(values - np.median(values))))
+
+
+def residuals(tokens: Array, grid: tuple[int, int], share: float) -> FloatArray:
+    """Return how far tokens (S,n,P,C) lie outside of the components with ``share`` of a layer's variance.
+
+    Mean (n,P) over layers, of tokens that are averaged over no neighborhood.
+    """
+    found = [_residuals(layer, grid, share) for layer in tokens]
+    return np.mean(found, axis=0, dtype=np.float64).astype(np.float32)
+
+
+def _residuals(tokens: Array, grid: tuple[int, int], share: float) -> FloatArray:
+    described = [describe(rescale(centre(one[None])[0]), grid, (1,))[0][0] for one in tokens]
+    moments = Moments.none(1, tokens.shape[2])
+    for one in described:
+        moments.add(Moments.of(one[None].astype(np.float64)))
+    (common,) = subspaces(moments, share)
+    return np.stack([common.residuals(one) for one in described])
