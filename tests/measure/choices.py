@@ -19,6 +19,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # tests/, for support
 
 from musc_edge import mutual_scores
+from musc_edge.runtime.scoring.position import HALF, alignment
+from musc_edge.runtime.scoring.presets import MEASURED_DEGREES, PAPER_GRID
 from musc_edge.runtime.scoring.residual import SHARE
 from musc_edge.runtime.types import Array
 from support.accuracy.choice_lots import EARLIER, FURTHER, LOTS, by_lot, pixel_rows, rows_of
@@ -28,15 +30,13 @@ from support.accuracy.paired import Paired, difference_head, difference_line, pa
 from support.accuracy.pool import Pool
 from support.accuracy.products import GOOD
 from support.accuracy.setup import Setup, parser, setup
-from support.accuracy.variants import Variant, aligned, residuals
+from support.accuracy.variants import Variant, residuals
 
 EARLIER_DRAWS, PIXEL_DRAWS = 5, 3
-HALF = 0.5
 PAPER = Variant((1, 3, 5), rescored=True)
 RAW = Variant((1, 3, 5))
 FAST = Variant((1,), residual=SHARE)
-DEFAULT = {224: Variant((1, 5), HALF), 294: Variant((1, 5), HALF), 392: Variant((1, 5), HALF),
-           518: Variant((1, 5), HALF)}  # fmt: skip
+DEFAULT = Variant(MEASURED_DEGREES, HALF)
 VARIANTS = (
     PAPER, RAW, Variant((1, 3, 5), HALF), Variant((1, 3, 5), HALF, rescored=True),
     Variant((1,)), Variant((1,), HALF), Variant((1,), HALF, rescored=True),
@@ -45,6 +45,7 @@ VARIANTS = (
     Variant((1, 5), rescored=True),
 )  # fmt: skip
 RESIDUALS = (FAST, Variant((1,), HALF, residual=SHARE), Variant((1,), residual=SHARE, rescored=True))
+PATCH = 14
 METRICS = {"auroc": "AUROC", "ap": "AP", "aupro_0.3": "AUPRO@0.3"}
 
 
@@ -59,9 +60,14 @@ def measured(at: Setup, size: int, which: str, draws: int) -> list[Row]:
     return [row for each in groups for name in LOTS for row in rows_of(at, size, which, name, draws, each)]
 
 
+def default_name(size: int) -> str:
+    """What the default's choices are called: from the paper's grid on they are not the default."""
+    return "default" if size // PATCH < PAPER_GRID else "default of smaller sizes"
+
+
 def presets_table(rows: Sequence[Row], size: int) -> list[str]:
     """AUROC and AP of the three presets by lot, mean and standard deviation over draws."""
-    presets = {"paper": PAPER, "default": DEFAULT[size], "fast": FAST}
+    presets = {"paper": PAPER, default_name(size): DEFAULT, "fast": FAST}
     columns = [
         (f"{name}, {METRICS[m]}", by_lot(rows, v, m)) for m in ("auroc", "ap") for name, v in presets.items()
     ]
@@ -96,7 +102,7 @@ def falls(rows: Sequence[Row], size: int) -> list[str]:
     """A line for each preset that says which lots fall against the paper."""
     lines = []
     base = by_lot(rows, PAPER, "auroc")
-    for name, variant in (("default", DEFAULT[size]), ("fast", FAST)):
+    for name, variant in ((default_name(size), DEFAULT), ("fast", FAST)):
         if values := by_lot(rows, variant, "auroc"):
             pair = paired(values, base)
             low, veto = ", ".join(pair.lower) or "none", ", ".join(pair.vetoes) or "none"
@@ -106,7 +112,7 @@ def falls(rows: Sequence[Row], size: int) -> list[str]:
 
 def pixels_table(at: Setup, size: int, draws: int) -> list[str]:
     """Pixel metrics of the presets on further lots of tiles; a position's median changes no map."""
-    presets = {"paper": RAW, "default": Variant(DEFAULT[size].degrees), "1,3": Variant((1, 3)),
+    presets = {"paper": RAW, "default": Variant(DEFAULT.degrees), "1,3": Variant((1, 3)),
                "1": Variant((1,)), "fast": FAST}  # fmt: skip
     lots = [name for name in LOTS if name.startswith("tiles")]
     rows = [row for name in lots for row in pixel_rows(at, size, name, draws, list(presets.values()))]
@@ -141,7 +147,7 @@ def alignment_table(at: Setup, sizes: Sequence[int]) -> list[str]:
 
 
 def _alignment(pool: Pool, degrees: tuple[int, ...]) -> float:
-    return aligned(score_drawn(pool, pool.of(GOOD)[:40]).maps(degrees))
+    return alignment(score_drawn(pool, pool.of(GOOD)[:40]).maps(degrees))
 
 
 def seconds_table(at: Setup, size: int) -> list[str]:
@@ -151,7 +157,7 @@ def seconds_table(at: Setup, size: int) -> list[str]:
     tokens = np.array(pool.tokens)
     images = tokens.shape[1]
     lines = ["| choices | size | images | processor seconds |", "|---|---|---|---|"]
-    for name, degrees in (("paper", PAPER.degrees), ("default", DEFAULT[size].degrees), ("degree 1", (1,))):
+    for name, degrees in (("paper", PAPER.degrees), ("default", DEFAULT.degrees), ("degree 1", (1,))):
         taken = _processor_seconds(partial(mutual_scores, tokens, pool.grid, degrees, threads=1))
         lines.append(f"| {name}: {name_of(degrees)} | {size} | {images} | {taken:.1f} |")
     taken = _processor_seconds(partial(residuals, tokens, pool.grid, SHARE))

@@ -15,7 +15,7 @@ from support.accuracy.measured import Row
 from support.accuracy.paired import Paired, difference_line, paired
 from support.accuracy.pool import Pool
 from support.accuracy.products import FURTHER, GOOD, LARGE, Sample, chosen, further
-from support.accuracy.variants import Variant, aligned, less_median, residuals
+from support.accuracy.variants import Variant, less_median, residuals
 
 GRID = (3, 4)
 
@@ -64,15 +64,6 @@ def test_residuals_are_what_a_pca_leaves() -> None:
     assert Variant((1,), residual=0.8).maps(lot).reshape(8, 12) == pytest.approx(found)
 
 
-def test_alignment_is_what_the_position_explains() -> None:
-    rng = np.random.default_rng(0)
-    noise = np.exp(0.1 * rng.standard_normal((40, 20, 20)))
-    position = np.exp(rng.standard_normal((20, 20)))
-    assert aligned(np.float32(noise)) < 0.1
-    assert aligned(np.float32(noise * position)) > 0.9
-    assert aligned(np.ones((5, *GRID), np.float32)) == 0
-
-
 def line_of(differences: Array) -> Paired:
     return Paired(("a", "b"), differences)
 
@@ -99,17 +90,17 @@ def test_an_uncertain_lot_has_none_but_is_said() -> None:
 def test_values_are_paired_by_lot_and_draw() -> None:
     rows = [
         Row(lot, 224, draw, 5, variant.name, "further", 0, "auroc", value)
-        for variant, shift in ((choices.PAPER, 0.0), (choices.DEFAULT[224], 0.25))
+        for variant, shift in ((choices.PAPER, 0.0), (choices.DEFAULT, 0.25))
         for lot in ("a", "b")
         for draw, value in enumerate((0.25 + shift, 0.5 + shift))
     ]
-    found = paired(by_lot(rows, choices.DEFAULT[224], "auroc"), by_lot(rows, choices.PAPER, "auroc"))
+    found = paired(by_lot(rows, choices.DEFAULT, "auroc"), by_lot(rows, choices.PAPER, "auroc"))
     assert found.differences.tolist() == [[0.25, 0.25], [0.25, 0.25]]
     table = choices.presets_table(rows, 224)
     assert table[0] == "| lots | paper, AUROC | default, AUROC |"
     assert table[2] == "| a | 0.375 ± 0.177 | 0.625 ± 0.177 |"
     assert choices.falls(rows, 224) == [
-        f"- default ({choices.DEFAULT[224].name}): mean below −0.01: none; veto: none; may."
+        f"- default ({choices.DEFAULT.name}): mean below −0.01: none; veto: none; may."
     ]
 
 

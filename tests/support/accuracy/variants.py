@@ -8,6 +8,7 @@ import numpy as np
 
 from musc_edge.runtime.scoring.aggregate import centre, rescale
 from musc_edge.runtime.scoring.anomaly_map import raw_scores
+from musc_edge.runtime.scoring.position import position_level
 from musc_edge.runtime.scoring.subspace import Moments, describe, subspaces
 from musc_edge.runtime.types import Array, FloatArray
 
@@ -60,24 +61,8 @@ class Variant:
 
 def less_median(maps: FloatArray, share: float) -> FloatArray:
     """Subtract a share of each position's median over the lot from maps (n,Gh,Gw)."""
-    return np.asarray(maps - np.float32(share) * np.median(maps, axis=0), np.float32)
-
-
-def aligned(maps: FloatArray) -> float:
-    """How much of what differs within maps (n,Gh,Gw) their position explains, from 0 to 1.
-
-    Of log maps, each less its own median, the squared median deviation of the positions' medians, and that
-    of what they leave; robust, so that defects do not count.
-    """
-    logs = np.log(np.maximum(maps.reshape(len(maps), -1), np.finfo(np.float32).tiny))
-    logs -= np.median(logs, axis=1, keepdims=True)
-    position = np.median(logs, axis=0)
-    explained, rest = _deviation(position) ** 2, _deviation(logs - position) ** 2
-    return float(explained / (explained + rest)) if explained + rest else 0.0
-
-
-def _deviation(values: Array) -> float:
-    return float(np.median(np.abs(values - np.median(values))))
+    level = position_level(maps, share)
+    return maps if level is None else maps - level
 
 
 def residuals(tokens: Array, grid: tuple[int, int], share: float) -> FloatArray:
