@@ -71,8 +71,7 @@ def residuals(tokens: Array, grid: tuple[int, int], share: float) -> FloatArray:
     Mean (n,P) over layers, of tokens that are averaged over no neighborhood.
     """
     found = [_residuals(layer, grid, share) for layer in tokens]
-    mean: FloatArray = np.mean(found, axis=0, dtype=np.float64).astype(np.float32)
-    return mean
+    return np.asarray(np.mean(found, axis=0, dtype=np.float64), np.float32)
 
 
 def _residuals(tokens: Array, grid: tuple[int, int], share: float) -> FloatArray:
