@@ -26,10 +26,11 @@ from .run import Features, Run, Watch, opened, require_enough, survey_files
 from .scoring.anomaly_map import map_size, raw_scores
 from .scoring.cautions import bundle_cautions, cautions, copy_caution
 from .scoring.position import position_level, settled
+from .scoring.repeated import repeated_caution
 from .scoring.rescore import rescore, rescored
 from .settings import ANYTHING, DEFAULT, Resources, ScoreSettings
 from .tiled import walk_over
-from .types import Array, Bundle, Copies, LotImage
+from .types import Array, Bundle, Copies, FloatArray, LotImage
 
 
 def score_lot(
@@ -81,7 +82,7 @@ def score_lot(
         with watch.timer.stage("rescore"):  # 6
             lot_scores = rescore(raw, features.cls, settings.neighbors)
             scores = rescored(settings.rescore, raw, lot_scores, features.store, maps)
-        copies, warnings = _look_at(run, features, peaks, same_shots, apart, watch)
+        copies, warnings = _look_at(run, features, peaks, later, same_shots, apart)
         return LotResult(
             features.images, features.skipped, maps, raw, scores, lot_scores, features.cls,
             warnings, survey, run.facts(features, settings), copies, level=level, later=later)  # fmt: skip
@@ -91,17 +92,19 @@ def _look_at(
     run: Run,
     features: Features,
     peaks: Array,
+    later: FloatArray | None,
     same_shots: Sequence[Sequence[int]],
     apart: Sequence[Sequence[int]],
-    watch: Watch,
 ) -> tuple[tuple[Copies, ...], tuple[str, ...]]:
     """What the scores cannot say: copies in the lot, and warnings of it and of the bundle."""
-    with watch.timer.stage("look for copies"):
+    timer = run.watch.timer
+    with timer.stage("look for copies"):
         copies = tuple(_copies(features, rows, apart=rows in apart) for rows in same_shots)
-    with watch.timer.stage("look for cautions"):
+    with timer.stage("look for cautions"):
         of_lot = cautions(peaks, features.cls, len(features.skipped))
         of_copies = copy_caution(copies, judge=run.settings.copies_judge, by=run.settings.by)
-        return copies, (*bundle_cautions(run.bundle.manifest), *of_lot, *of_copies)
+        repeated = repeated_caution([image.name for image in features.images], later)
+        return copies, (*bundle_cautions(run.bundle.manifest), *of_lot, *of_copies, *repeated)
 
 
 def _copies(features: Features, rows: Sequence[int], *, apart: bool) -> Copies:

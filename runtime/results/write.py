@@ -18,6 +18,7 @@ from ..images.listing import Listing, natural_key
 from ..images.reading import BACKGROUND
 from ..images.shrinking import shrink_note
 from ..scoring.anomaly_map import map_size
+from ..scoring.repeated import repeated_patches
 from ..timing import StageTimer
 from ..types import Plan, Progress, SkippedImage, no_progress
 from ..verdict.flagged import flagged_regions
@@ -165,6 +166,7 @@ def describe(result: LotScores, root: Path, options: OutputOptions) -> dict[str,
         "notes": [*result.survey.notes(), *_shrunk(result), *_unwritable(result, options), *result.run.notes],
         **_left_out(result.survey.listing),
         "copies": [asdict(group) for group in result.copies],
+        "repeated": _repeated(result),
         "verdicts": result.judgement.facts() if result.judgement else None,
         "image_sizes": _sizes(result),
         "chosen": chosen,
@@ -208,6 +210,19 @@ def _sizes(result: LotScores) -> dict[str, str]:
     """Width and height of each image as it was scored, its orientation applied, such as 640x480."""
     headers = {image.name: result.survey.headers[image.name] for image in result.images}
     return {name: f"{header.width}x{header.height}" for name, header in headers.items()}
+
+
+def _repeated(result: LotScores) -> dict[str, Any] | None:
+    """Where burn-out acted: the repeated patches of each image, numbered row by row of the grid."""
+    if result.later is None:
+        return None
+    patches = repeated_patches(result.later)
+    found = {i.name: np.flatnonzero(row).tolist() for i, row in zip(result.images, patches, strict=True)}
+    return {
+        "share": round(float(patches.mean()), 6),
+        "grid": list(result.later.shape[1:]),
+        "patches": {name: at for name, at in found.items() if at},
+    }
 
 
 def _left_out(listing: Listing | None) -> dict[str, Any]:

@@ -80,6 +80,8 @@ def _row_content(
         content["size"] = size
     if p := row.get("p"):
         content["p"] = float(p)
+    if repeated := _repeated(lot, row["image"]):
+        content["repeated"] = repeated
     if regions is not None:
         content["regions"] = regions.get(row["image"], [])
     try:
@@ -90,6 +92,14 @@ def _row_content(
         if grid is not None:
             content |= {"grid": list(grid.shape), "map": encoded(grid)}
     return content
+
+
+def _repeated(lot: ScoredLot, image: str) -> dict[str, Any] | None:
+    """The grid of an image and its repeated patches, as lot.json has them; None if there are none."""
+    about = lot.about.get("repeated")
+    if not about or image not in about["patches"]:
+        return None
+    return {"grid": [int(side) for side in about["grid"]], "at": [int(k) for k in about["patches"][image]]}
 
 
 def _size(lot: ScoredLot, image: str) -> list[int] | None:

@@ -20,6 +20,7 @@ import { shownName } from "./text.js";
  * @property {string} [map]
  * @property {number[][]} [regions]
  * @property {[number, number]} [size]
+ * @property {{grid: [number, number], at: number[]}} [repeated]
  * @property {string} [picture]
  * @property {string} [file]
  * @property {boolean} [shown]
@@ -50,7 +51,7 @@ import { shownName } from "./text.js";
  * @property {Verdicts | null} [verdicts]
  * @property {string[]} warnings
  * @property {string[]} notes
- * @property {{images: string[], same_bytes: string[]}[]} [copies]
+ * @property {{images: string[], same_bytes: string[], apart?: boolean}[]} [copies]
  * @property {Record<string, unknown>} settings
  * @property {Record<string, unknown>} bundle
  * @property {Record<string, number>} [timings_s]

@@ -27,6 +27,7 @@ const WORDS = [
   ["degrees", "how large the neighbourhoods are, in patches, over which those numbers are averaged"],
   ["interval", "which of an image's distances to the others count: 0 to 0.3 is the lowest 30 %"],
   ["judges", "the other images that an image is compared with"],
+  ["repeated", "with burn-out: a patch that looks like some other images, which lie apart from all the rest; often the same defect again"],
 ];
 const BY_PAIRS = "Every image was compared with the others of the lot, patch by patch. Its scores are distances: how unlike the rest its most unusual spot is. They are no probabilities, and none by itself means good or bad.";
 const BY_RESIDUAL = "It was found what the patches of all images have in common, and measured how far each patch lies outside of it. An image's scores are such lengths: how far outside its most unusual spot is. They are no probabilities, and none by itself means good or bad.";
@@ -89,11 +90,11 @@ function section(title, ...content) {
 }
 
 /**
- * @param {{images: string[], same_bytes: string[]}[]} copies
+ * @param {{images: string[], same_bytes: string[], apart?: boolean}[]} copies
  */
 function copyList(copies) {
   const items = copies.map(({ images }) => make("li", {}, ...images.flatMap((name, i) => [i ? ", " : "", imageLink(name)])));
-  return [make("p", {}, "These show the same shot: they judge each other, and hide the defects that they share. A copy is the same shot saved again; two photographs of one part are none, and are not listed here."), make("ul", {}, ...items)];
+  return [make("p", {}, `${copies.every(({ apart }) => apart) ? "These show the same shot. They did not judge each other." : "These show the same shot: they judge each other, and hide the defects that they share."} A copy is the same shot saved again; two photographs of one part are none, and are not listed here.`), make("ul", {}, ...items)];
 }
 
 /**

@@ -172,6 +172,7 @@ export class View {
       const path = outline(field, limit - UNIT / 2, width, height);
       drawing.append(makeSvg("path", { d: path, class: "outline under" }), makeSvg("path", { d: path, class: "outline" }));
     }
+    drawing.append(...repeatedIn(row).map(([x, y, w, h]) => makeSvg("rect", { x, y, width: w, height: h, class: "repeated" })));
     drawing.append(...regions.slice(0, MOST_REGIONS).filter((r) => !isPoint(r)).map((r) => makeSvg("rect", { x: r.x, y: r.y, width: r.width, height: r.height, class: "region" })));
     this.picture.replaceChildren(...parts, drawing, ...regions.slice(0, MOST_REGIONS).map((r, i) => this.#number(r, i + 1, row)));
     for (const [layer, on] of Object.entries(this.shows)) {
@@ -278,6 +279,8 @@ export class View {
     if (row.entry.p !== undefined) facts.push(["Share of good images expected to score this high (p)", row.entry.p.toPrecision(2)]);
     const copies = this.host.copies(row);
     if (copies.length) facts.push(["A copy of", make("span", {}, ...copies.flatMap((name, i) => [i ? ", " : "", imageLink(name)]))]);
+    const again = row.entry.repeated?.at.length;
+    if (again) facts.push(["Repeated", `${again.toLocaleString("en")} ${again === 1 ? "patch (dotted)" : "patches (dotted)"}, found on some other images only`]);
     if (row.entry.size) facts.push(["Size", `${row.width} × ${row.height} pixels`]);
     if (row.scored && row.entry.error) facts.push(["Missing", row.entry.error]);
     if (row.scored && row.entry.no_picture) facts.push(["Picture", row.entry.no_picture]);
@@ -348,6 +351,18 @@ export function regionsIn(row, field, limits, limit) {
   const known = row.entry.regions;
   if (known && !limits.moved) return regionsFrom(known);
   return field ? regionsOf(field, limit - UNIT / 2, row.width, row.height) : [];
+}
+
+/**
+ * Where an image shows what is on several others too, but not on most: x, y, width and height of each patch.
+ * @param {Row} row
+ * @returns {[number, number, number, number][]}
+ */
+export function repeatedIn(row) {
+  if (!row.entry.repeated) return [];
+  const [rows, columns] = row.entry.repeated.grid;
+  const [width, height] = [row.width / columns, row.height / rows];
+  return row.entry.repeated.at.map((k) => [(k % columns) * width, Math.floor(k / columns) * height, width, height]);
 }
 
 /**

@@ -7,6 +7,7 @@ import errno
 import io
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,25 @@ def decoded(image: dict[str, Any]) -> Array:
 
 
 # ---- content ---------------------------------------------------------------------------------
+
+
+def test_repeated_patches_are_in_lot_json_and_on_the_page(tmp_path: Path) -> None:
+    result = lot_result(tmp_path / "lot", NAMES)
+    later = np.zeros_like(result.maps)
+    later[2, 0, 1], later[2, 1, 2], later[4, 1, 0], later[5, 0, 0] = 1, 0.5, 0.75, 0.49
+    replace(result, later=later).save(tmp_path / "out", report=True)
+    about = json.loads((tmp_path / "out" / "lot.json").read_bytes())
+    patches = {"2.png": [1, 5], "4.png": [3]}
+    assert about["repeated"] == {"share": round(3 / 36, 6), "grid": [2, 3], "patches": patches}
+    (lot,) = content(tmp_path / "out" / "report.html")["lots"]
+    found = {image["name"]: image["repeated"] for image in lot["images"] if "repeated" in image}
+    assert found == {"2.png": {"grid": [2, 3], "at": [1, 5]}, "4.png": {"grid": [2, 3], "at": [3]}}
+
+
+def test_without_burn_out_nothing_is_said_of_repeated_patches(tmp_path: Path) -> None:
+    out = saved(tmp_path, report=True)
+    assert json.loads((out / "lot.json").read_bytes())["repeated"] is None
+    assert not any("repeated" in image for image in content(out / "report.html")["lots"][0]["images"])
 
 
 def test_the_page_has_every_row_its_map_and_its_picture(tmp_path: Path) -> None:
