@@ -54,10 +54,15 @@ def variants(which: str) -> tuple[Variant, ...]:
     return VARIANTS if which == EARLIER else (*VARIANTS, *RESIDUALS)
 
 
-def measured(at: Setup, size: int, which: str, draws: int) -> list[Row]:
+def measured(at: Setup, size: int, which: str, draws: int, only_kept: bool = False) -> list[Row]:
     """Image metrics of all lots of one size."""
     groups = [VARIANTS] if which == EARLIER else [VARIANTS, RESIDUALS]
-    return [row for each in groups for name in LOTS for row in rows_of(at, size, which, name, draws, each)]
+    return [
+        row
+        for each in groups
+        for name in LOTS
+        for row in rows_of(at, size, which, name, draws, each, only_kept)
+    ]
 
 
 def default_name(size: int) -> str:
@@ -76,26 +81,31 @@ def presets_table(rows: Sequence[Row], size: int) -> list[str]:
     return [
         f"| lots | {' | '.join(title for title, _ in columns)} |",
         f"|{'---|' * (len(columns) + 1)}",
-        *(f"| {lot} | {' | '.join(spread(values[lot].tolist()) for _, values in columns)} |" for lot in lots),
-        f"| **mean of lots** | {' | '.join(_mean_of_lots(values) for _, values in columns)} |",
+        *(f"| {lot} | {' | '.join(_cell(values, lot) for _, values in columns)} |" for lot in lots),
+        f"| **mean of lots** | {' | '.join(_mean_of_lots(values, lots) for _, values in columns)} |",
     ]
 
 
-def _mean_of_lots(values: Mapping[str, Array]) -> str:
-    return f"**{np.mean(list(values.values())):.3f}**"
+def _cell(values: Mapping[str, Array], lot: str) -> str:
+    return spread(values[lot].tolist()) if lot in values else "–"
+
+
+def _mean_of_lots(values: Mapping[str, Array], lots: Sequence[str]) -> str:
+    return f"**{np.mean(list(values.values())):.3f}**" if len(values) == len(lots) else "–"
 
 
 def differences(rows: Sequence[Row], which: str, of: Variant, metric: str = "auroc") -> dict[str, Paired]:
     """Each variant's paired differences from one of them."""
     base = by_lot(rows, of, metric)
-    return {v.name: paired(by_lot(rows, v, metric), base) for v in variants(which) if v != of}
+    found = {v.name: by_lot(rows, v, metric) for v in variants(which) if v != of}
+    return {name: paired(values, base) for name, values in found.items() if values}
 
 
 def differences_table(rows: Sequence[Row], which: str, of: Variant) -> list[str]:
     """Lines of a table of all variants' differences from one of them."""
     found = differences(rows, which, of)
-    lots = next(iter(found.values())).lots
-    return [*difference_head(lots), *(difference_line(name, pair) for name, pair in found.items())]
+    lots = list(by_lot(rows, of, "auroc"))
+    return [*difference_head(lots), *(difference_line(name, pair, lots) for name, pair in found.items())]
 
 
 def falls(rows: Sequence[Row], size: int) -> list[str]:
@@ -106,7 +116,9 @@ def falls(rows: Sequence[Row], size: int) -> list[str]:
         if values := by_lot(rows, variant, "auroc"):
             pair = paired(values, base)
             low, veto = ", ".join(pair.lower) or "none", ", ".join(pair.vetoes) or "none"
-            lines.append(f"- {name} ({variant.name}): mean below −0.01: {low}; veto: {veto}; {pair.verdict}.")
+            whole = len(values) == len(base)
+            verdict = pair.verdict if whole else f"no verdict from {len(values)} of {len(base)} lots"
+            lines.append(f"- {name} ({variant.name}): mean below −0.01: {low}; veto: {veto}; {verdict}.")
     return lines
 
 
@@ -171,12 +183,14 @@ def _processor_seconds(work: Callable[[], object]) -> float:
     return time.process_time() - start
 
 
-def size_sections(at: Setup, size: int, further: int) -> list[str]:
+def size_sections(at: Setup, size: int, further: int, only_kept: bool) -> list[str]:
     """Tables of one size: further lots where there are any, then the earlier ones."""
     lines = []
     for which, draws in ((FURTHER, further), (EARLIER, EARLIER_DRAWS)):
         if draws:
-            rows = measured(at, size, which, draws)
+            rows = measured(at, size, which, draws, only_kept)
+            if not rows:
+                continue
             lines += [
                 f"\n## {which.capitalize()} lots at {size} pixels, {draws} draws\n",
                 *presets_table(rows, size),
@@ -188,11 +202,16 @@ def size_sections(at: Setup, size: int, further: int) -> list[str]:
     return lines
 
 
-def page(at: Setup, sizes: Mapping[int, int]) -> list[str]:
+def page(at: Setup, sizes: Mapping[int, int], only_kept: bool) -> list[str]:
     """The tables of the page; ``sizes`` has the draws of further lots at each size."""
     measured_further = [size for size, draws in sizes.items() if draws]
+    images = [
+        *(line for size, draws in sizes.items() for line in size_sections(at, size, draws, only_kept)),
+    ]
+    if only_kept:
+        return images
     return [
-        *(line for size, draws in sizes.items() for line in size_sections(at, size, draws)),
+        *images,
         "\n## Pixels: further lots of magnetic tiles\n",
         *(
             line
@@ -212,9 +231,12 @@ def main() -> None:
     options.add_argument(
         "--further", default="224:3,294:0,392:3,518:0", help="draws of further lots at each image size"
     )
+    options.add_argument(
+        "--kept", action="store_true", help="image tables alone, of what WORK has; compute nothing"
+    )
     given = options.parse_args()
     draws = dict(part.split(":") for part in given.further.split(","))
-    lines = page(setup(given), {int(size): int(count) for size, count in draws.items()})
+    lines = page(setup(given), {int(size): int(count) for size, count in draws.items()}, given.kept)
     head = Path(__file__).parents[1] / "data" / "choices_head.md"
     print(head.read_text(encoding="utf-8").strip(), *lines, sep="\n")
 

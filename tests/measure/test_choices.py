@@ -74,9 +74,15 @@ def test_a_lot_whose_interval_lies_below_has_a_veto() -> None:
     assert found.verdict == "vetoed"
     mean, half = found.interval(0)
     assert (mean, half) == pytest.approx((0.11, 4.3027 * 0.01 / 3**0.5), abs=1e-4)
-    assert difference_line("x", found).startswith(
+    assert difference_line("x", found, ["a", "b"]).startswith(
         "| x | +0.110 ± 0.025 | **-0.030 ± 0.001** | +0.040 (0.003)"
     )
+
+
+def test_a_lot_without_values_has_a_dash() -> None:
+    found = paired({"a": np.array([0.5, 0.6])}, {"a": np.array([0.4, 0.4]), "b": np.array([0.1, 0.2])})
+    assert found.lots == ("a",)
+    assert difference_line("x", found, ["a", "b"]).endswith("| – | – | – |")
 
 
 def test_an_uncertain_lot_has_none_but_is_said() -> None:

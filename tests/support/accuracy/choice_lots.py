@@ -64,16 +64,25 @@ def tile_rows(pool: Pool, case: Case, number: int) -> Array:
 
 
 def rows_of(
-    at: Setup, size: int, which: str, name: str, draws: int, variants: Sequence[Variant]
+    at: Setup,
+    size: int,
+    which: str,
+    name: str,
+    draws: int,
+    variants: Sequence[Variant],
+    only_kept: bool = False,
 ) -> list[Row]:
-    """Image metrics of a lot's draws by variant, from the folder ``work`` where it has them."""
+    """Image metrics of a lot's draws by variant, from the folder ``work`` where it has them.
+
+    With ``only_kept`` nothing is measured: where there are none, none come back.
+    """
     stem = f"{which}-{name.replace(', ', '-').replace(' ', '-')}-{size}-{draws}"
     known = zlib.crc32("; ".join(variant.name for variant in variants).encode())
-    (at.work / "choices").mkdir(exist_ok=True)
-    return kept(
-        at.work / "choices" / f"{stem}-{known:08x}.json",
-        partial(_measure, at, size, which, name, draws, variants),
-    )
+    path = at.work / "choices" / f"{stem}-{known:08x}.json"
+    path.parent.mkdir(exist_ok=True)
+    if only_kept and not path.exists():
+        return []
+    return kept(path, partial(_measure, at, size, which, name, draws, variants))
 
 
 def _measure(

@@ -62,8 +62,11 @@ class Paired:
 
 
 def paired(values: Mapping[str, Array], of: Mapping[str, Array]) -> Paired:
-    """Pair the values (draws,) of each lot with those ``of`` another variant on the same draws."""
-    lots = tuple(of)
+    """Pair the values (draws,) of each lot with those ``of`` another variant on the same draws.
+
+    Lots that one of the two has no values of are left out.
+    """
+    lots = tuple(lot for lot in of if lot in values)
     return Paired(lots, np.stack([values[lot] - of[lot] for lot in lots]))
 
 
@@ -77,16 +80,19 @@ def change(mean: float, half: float) -> str:
     return f"{mean:+.3f} ± {half:.3f}"
 
 
-def difference_line(name: str, found: Paired) -> str:
+def difference_line(name: str, found: Paired, lots: Sequence[str]) -> str:
     """A line of a table: each lot's difference with its 95 % interval, then the mean, its error and verdict.
 
-    A lot that has a veto is bold.
+    A lot that has a veto is bold; one without values has a dash, and then there is no mean either.
     """
-    vetoes = found.vetoes
-    cells = [change(*found.interval(lot)) for lot in range(len(found.lots))]
-    marked = [f"**{c}**" if lot in vetoes else c for lot, c in zip(found.lots, cells, strict=True)]
+    cells = dict.fromkeys(lots, "–")
+    for number, lot in enumerate(found.lots):
+        cell = change(*found.interval(number))
+        cells[lot] = f"**{cell}**" if lot in found.vetoes else cell
     mean, error = found.mean
-    return f"| {name} | {' | '.join(marked)} | {mean:+.3f} ({error:.3f}) | {found.verdict} |"
+    whole = len(found.lots) == len(lots)
+    last = [f"{mean:+.3f} ({error:.3f})", found.verdict] if whole else ["–", "–"]
+    return f"| {' | '.join([name, *cells.values(), *last])} |"
 
 
 def difference_head(lots: Sequence[str], first: str = "choices") -> list[str]:
