@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from .images.resolution import Resolution
 from .types import Plan
 
 EXTRACT, SCORE, WRITE, SHEET = "extract", "score", "write", "contact sheet"
@@ -36,6 +37,7 @@ class Forecast:
     vit_seconds : time of the ViT, with reading the images.
     write_seconds : time to write maps and overlays; None, as for reading, if no image is known yet.
     sheet_seconds : time to draw the contact sheet.
+    resolution : how the images come to the ViT; None if none is known yet.
     """
 
     images: int
@@ -52,6 +54,7 @@ class Forecast:
     write_seconds: float | None = None
     sheet_seconds: float = 0.0
     tiles: int = 1
+    resolution: Resolution | None = None
 
     @property
     def stages(self) -> dict[str, float]:

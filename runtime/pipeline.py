@@ -19,7 +19,7 @@ import os
 from collections.abc import Sequence
 
 from .images.same_files import same_files
-from .images.survey import DEFAULT_READING, ReadOptions
+from .images.survey import DEFAULT_READING, ReadOptions, Survey
 from .results.image_files import NO_FILES, OutputOptions
 from .results.lot_result import LotResult
 from .run import Features, Run, Watch, opened, require_enough, survey_files
@@ -82,7 +82,7 @@ def score_lot(
         with watch.timer.stage("rescore"):  # 6
             lot_scores = rescore(raw, features.cls, settings.neighbors)
             scores = rescored(settings.rescore, raw, lot_scores, features.store, maps)
-        copies, warnings = _look_at(run, features, peaks, later, same_shots, apart)
+        copies, warnings = _look_at(run, features, survey, peaks, later, same_shots, apart)
         return LotResult(
             features.images, features.skipped, maps, raw, scores, lot_scores, features.cls,
             warnings, survey, run.facts(features, settings), copies, level=level, later=later)  # fmt: skip
@@ -91,6 +91,7 @@ def score_lot(
 def _look_at(
     run: Run,
     features: Features,
+    survey: Survey,
     peaks: Array,
     later: FloatArray | None,
     same_shots: Sequence[Sequence[int]],
@@ -104,7 +105,10 @@ def _look_at(
         of_lot = cautions(peaks, features.cls, len(features.skipped))
         of_copies = copy_caution(copies, judge=run.settings.copies_judge, by=run.settings.by)
         repeated = repeated_caution([image.name for image in features.images], later)
-        return copies, (*bundle_cautions(run.bundle.manifest), *of_lot, *of_copies, *repeated)
+        seen = run.resolution(survey, features.images)
+        reduced = (seen.caution,) if seen.drastic else ()
+        of_bundle = bundle_cautions(run.bundle.manifest)
+        return copies, (*of_bundle, *reduced, *of_lot, *of_copies, *repeated)
 
 
 def _copies(features: Features, rows: Sequence[int], *, apart: bool) -> Copies:

@@ -29,6 +29,7 @@ from .._version import __version__
 from .errors import LotError, TooFewImagesError
 from .forecast import Forecast
 from .images.listing import list_lot
+from .images.resolution import Resolution
 from .images.survey import ReadOptions, Survey, decode_ahead, gray, needs, survey_lot
 from .images.tile_file import tile_bytes
 from .memory import give_back_large_blocks, memory_left, process_memory, release_memory
@@ -36,6 +37,7 @@ from .results.contact_sheet import sheet_images
 from .results.image_files import NO_FILES, OutputOptions, writing_bytes
 from .results.lot_scores import RunFacts
 from .scorers import open_scorer
+from .scoring.anomaly_map import map_size
 from .scoring.copies import find_copies
 from .scoring.interval import smallest_lot
 from .scoring.judges import Judges
@@ -358,7 +360,14 @@ class Run:
             write_seconds=writing,
             sheet_seconds=sheet_images(images, self.outputs.top) * reading,
             tiles=images * tiles // together,
+            resolution=self.resolution(survey, survey.images) if survey else None,
         )
+
+    def resolution(self, survey: Survey, images: Sequence[LotImage]) -> Resolution:
+        """How some images of a survey come to the ViT: whole, or in tiles."""
+        manifest, layout = self.bundle.manifest, self.layout(survey)
+        seen = Resolution.of([survey.headers[image.name] for image in images], manifest)
+        return seen.at(map_size((1, *layout.grid(manifest.grid)), manifest)) if layout else seen
 
     def _judges_of(self, images: int, tiles: int) -> int:
         """How many others judge an image, or a tile: no more than those of the other images."""

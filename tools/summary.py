@@ -33,6 +33,7 @@ WORST = 10
 """The most suspicious images that the terminal lists by default."""
 _LEAST_WORST, _GROUPS_SHOWN = 3, 20  # images of each group, groups
 _SKIPPED_SHOWN = 10
+_RESOLUTIONS_SHOWN = 3  # of groups
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,8 @@ def summary_text(
     if (out / REPORT).exists():
         lines.append(f"report         {out / REPORT}")
     lines += method_lines(scored[0].result.run.settings)
+    resolutions = dict.fromkeys(part.about["resolution"]["text"] for part in scored)
+    lines += [f"resolution     {text}" for text in [*resolutions][:_RESOLUTIONS_SHOWN]]
     lines.append(_time_line(scored))
     return "\n".join(lines)
 
@@ -125,6 +128,8 @@ def forecast_text(forecast: Forecast) -> str:
         f"plan: {counted(f.images, 'image')} scored {_how(f)} in {where}",
         f"      {time_text(f)}",
     ]
+    if f.resolution:
+        lines.insert(0, f"resolution: {f.resolution.text}")
     budget = f" of {size_text(plan.budget)}" if plan.budget is not None else ""
     lines.append(
         f"      memory at most {size_text(plan.memory_bytes)}{budget}: "
@@ -212,6 +217,7 @@ def forecast_json(forecast: Forecast) -> str:
     """Format a forecast with its plan as JSON."""
     content = dataclasses.asdict(forecast)
     content["plan"] = plan_facts(forecast.plan)
+    content["resolution"] = forecast.resolution.facts() if forecast.resolution else None
     content["total_seconds"] = forecast.total_seconds
     return json.dumps(content, indent=2)
 

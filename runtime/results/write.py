@@ -16,7 +16,7 @@ from ..._version import __version__
 from ..images.left_out import facts_on
 from ..images.listing import Listing, natural_key
 from ..images.reading import BACKGROUND
-from ..images.shrinking import shrink_note
+from ..images.resolution import Resolution
 from ..scoring.anomaly_map import map_size
 from ..scoring.repeated import repeated_patches
 from ..timing import StageTimer
@@ -157,19 +157,26 @@ def describe(result: LotScores, root: Path, options: OutputOptions) -> dict[str,
     manifest = result.run.bundle.manifest
     settings = asdict(result.run.settings)
     chosen = settings.pop("chosen")
+    resolution = resolution_of(result)
     return {
         "lot": str(root),
         "time": result.run.time,
         "images": len(result.images),
         "skipped": [asdict(image) for image in result.skipped],
         "warnings": list(result.warnings),
-        "notes": [*result.survey.notes(), *_shrunk(result), *_unwritable(result, options), *result.run.notes],
+        "notes": [
+            *result.survey.notes(),
+            *([resolution.caution] if resolution.caution and not resolution.drastic else []),
+            *_unwritable(result, options),
+            *result.run.notes,
+        ],
         **_left_out(result.survey.listing),
         "copies": [asdict(group) for group in result.copies],
         "repeated": _repeated(result),
         "verdicts": result.judgement.facts() if result.judgement else None,
         "image_sizes": _sizes(result),
         "chosen": chosen,
+        "resolution": resolution.facts(),
         "settings": {
             **settings,
             "bit_depth": result.survey.bit_depth,
@@ -230,11 +237,11 @@ def _left_out(listing: Listing | None) -> dict[str, Any]:
     return {} if listing is None else {"left_out": facts_on(listing.left_out)}
 
 
-def _shrunk(result: LotScores) -> list[str]:
+def resolution_of(result: LotScores) -> Resolution:
+    """How the images that were scored came to the ViT."""
     headers, manifest = result.survey.headers, result.run.bundle.manifest
-    sizes = [(headers[image.name].width, headers[image.name].height) for image in result.images]
-    note = shrink_note(sizes, map_size(result.maps.shape, manifest), manifest.patch_size)
-    return [note] if note else []
+    seen = Resolution.of([headers[image.name] for image in result.images], manifest)
+    return seen.at(map_size(result.maps.shape, manifest))
 
 
 def _unwritable(result: LotScores, options: OutputOptions) -> list[str]:

@@ -69,15 +69,18 @@ def test_random_weights_are_said(bundle: Path, lot: Path, pretrained: str, warne
 
 
 def test_images_that_are_shrunk_are_said(bundle: Path, lot: Path) -> None:
-    assert "are shrunk to" not in infer(lot, bundle).stdout
+    assert "are reduced to" not in infer(lot, bundle).stdout
     for path in lot.iterdir():
         Image.new("RGB", (240, 160), "gray").save(path)
     run = infer(lot, bundle)
-    assert (
-        "note: images of 240 x 160 pixels are shrunk to 24 x 16, 10 by 10 times: a patch covers 40 x 40 of"
-        in run.stdout
-    )
-    assert any("--image-size" in note for note in about(lot)["notes"])
+    said = "240 x 160 reduced 10 x 10; one patch is 40 x 40 pixels of your image"
+    before, after = run.stdout.split("most suspicious")
+    assert f"resolution: {said}\n" in before
+    assert f"resolution     {said}\n" in after
+    warning = "images of 240 x 160 pixels are reduced to 24 x 16: a patch covers 40 x 40 pixels"
+    assert f"warning: {warning}" in after
+    assert any("--image-size" in text for text in about(lot)["warnings"])
+    assert about(lot)["resolution"]["patch"] == [40, 40]
 
 
 # ---- how many are shown ----------------------------------------------------------------------

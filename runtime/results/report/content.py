@@ -23,7 +23,7 @@ _TOP = 65535
 _UNKNOWN_GRID = 32
 """Rows and columns of a map that was written in pixels by a version that did not note its grid."""
 _FACTS = ("warnings", "notes", "copies", "settings", "bundle", "timings_s", "versions", "backend", "scorer")
-_MORE_FACTS = ("time", "judges_per_image", "verdicts", "left_out")
+_MORE_FACTS = ("resolution", "time", "judges_per_image", "verdicts", "left_out")
 
 Grids = Mapping[str, FloatArray]
 """Maps on the grid (Gh,Gw) by the images' names, where they are at hand."""

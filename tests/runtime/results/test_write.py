@@ -290,8 +290,9 @@ def test_images_that_are_shrunk_much_are_said(tmp_path: Path, out: Path) -> None
     """The model's input has 12 x 8 pixels and patches of 4."""
     about = write(lot_result(tmp_path / "lot", NAMES, size=(60, 70)), out)
     (note,) = about["notes"]
-    assert note.startswith(
-        "images of 70 x 60 pixels are shrunk to 12 x 8, 5.83 by 7.5 times: a patch covers 23 x 30 of"
+    assert note.startswith("images of 70 x 60 pixels are reduced to 12 x 8: a patch covers 23 x 30 pixels")
+    assert about["resolution"]["text"] == (
+        "70 x 60 reduced 5.8 x 7.5; one patch is 23 x 30 pixels of your image"
     )
     assert "--image-size" in note
     assert write(lot_result(tmp_path / "less", NAMES, size=(30, 40)), out)["notes"] == []

@@ -60,6 +60,7 @@ import { shownName } from "./text.js";
  * @property {string} [backend]
  * @property {string} [scorer]
  * @property {number} [judges_per_image]
+ * @property {{text: string}} [resolution]
  * @property {unknown} [left_out]
  * @property {{grid: [number, number], map: string}} [level]
  * @property {Entry[]} images

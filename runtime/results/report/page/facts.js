@@ -106,7 +106,7 @@ function origins({ part }, version) {
   const seconds = Object.entries(part.timings_s ?? {}).filter(([, value]) => value >= 0.05);
   return [
     make("h3", {}, "Lot"),
-    pairs([["folder", part.lot]]),
+    pairs([["folder", part.lot], ...(part.resolution ? [["resolution", part.resolution.text]] : [])]),
     make("h3", {}, "Bundle"),
     pairs(entries(bundle)),
     make("h3", {}, "Settings"),
