@@ -28,6 +28,7 @@ from .._numbers import too_few
 from .._version import __version__
 from .errors import LotError, TooFewImagesError
 from .forecast import Forecast
+from .images.inside import Inside, patches_inside
 from .images.listing import list_lot
 from .images.resolution import Resolution
 from .images.survey import ReadOptions, Survey, decode_ahead, gray, needs, survey_lot
@@ -42,6 +43,7 @@ from .scoring.copies import find_copies
 from .scoring.interval import smallest_lot
 from .scoring.judges import Judges
 from .scoring.method import Method
+from .scoring.nearest import mark_excluded
 from .scoring.plan import HostNeeds
 from .scoring.presets import settings_for
 from .scoring.protocols import Groups, MutualScorer
@@ -55,6 +57,7 @@ from .tiling import Layout, layout_of
 from .timing import StageTimer
 from .trial import seconds_to_read, seconds_to_write
 from .types import (
+    Array,
     Bundle,
     FeatureBackend,
     FeatureStore,
@@ -104,6 +107,7 @@ class Features:
     """What the ViT gave for a lot: row i of ``store`` belongs to ``images[i]``; ``skipped`` have none.
 
     ``tiles`` of each image are compared with those of the others together.
+    ``inside`` (N,P) are the patches that take part, None for all; ``notes`` are on them.
     """
 
     images: tuple[LotImage, ...]
@@ -112,6 +116,8 @@ class Features:
     plan: Plan
     kept: Checkpoint | None
     tiles: int = 1
+    inside: Array | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def cls(self) -> FloatArray:
@@ -430,9 +436,11 @@ class Run:
         """
         watch, resources = self.watch, self.resources
         self.scorer.judges(len(survey.images))
+        region = self._region(survey)
         with self.vit() as backend:
             if keep:
-                kept = self._stack.enter_context(closing(self.open_kept(Path(keep), survey)))
+                opened = self.open_kept(Path(keep), survey, region=region)
+                kept = self._stack.enter_context(closing(opened))
             plan = plan or self.prepare(survey, keep)
             store = self._allocate(len(survey.images), plan, kept, fills_device=backend.fills_device)
             read, failed = extract(
@@ -441,7 +449,25 @@ class Run:
             )  # fmt: skip
         skipped = (*survey.skipped, *failed)
         require_enough(len(read), skipped, self.settings)  # files may have vanished since the survey
-        return Features(read, skipped, store.first(len(read)), plan, kept)
+        inside = _rows_of(read, survey, region) if region else None
+        notes = region.notes if region else ()
+        return Features(read, skipped, store.first(len(read)), plan, kept, inside=inside, notes=notes)
+
+    def _region(self, survey: Survey) -> Inside | None:
+        """Which patches take part, before any work; None for all.
+
+        Raises
+        ------
+        LotError
+            If the images are cut into tiles: regions are made for whole images alone.
+        """
+        if self.settings.tiles and (survey.roi is not None or survey.mask_background):
+            what = "--roi" if survey.roi is not None else "--mask-background"
+            raise LotError(f"{what} with --tiles is not made: leave one of them out, or crop the images.")
+        with self.watch.timer.stage("region"):
+            room = memory_left(self.resources.budget)
+            grid, threads = self.method.grid, self.resources.workers
+            return patches_inside(survey, grid, threads, room, self.watch.progress)
 
     def find_copies(self, features: Features, survey: Survey) -> list[tuple[int, ...]]:
         """The groups of images, rows of a lot, that are copies of each other.
@@ -479,8 +505,11 @@ class Run:
         with self.watch.timer.stage("score"):
             scores = self.scorer.score(
                 features.store, features.plan, self.watch.progress, features.kept, self.watch.timer,
-                later, apart,
+                later, apart, features.inside,
             )  # fmt: skip
+        mark_excluded(scores, features.inside)
+        if later is not None and features.inside is not None:
+            later[~features.inside] = 0
         grids = -1, *self.method.grid
         return Maps(scores.reshape(grids), None if later is None else later.reshape(grids))
 
@@ -495,7 +524,7 @@ class Run:
             judges=self._judges_of(len(features.images), features.tiles),
             plan=features.plan,
             timings=self.watch.timer.seconds,
-            notes=(*self.notes, *(features.kept.notes if features.kept else ())),
+            notes=(*self.notes, *features.notes, *(features.kept.notes if features.kept else ())),
             computed_by=(vit_version, self.scorer.version),
             time=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         )
@@ -513,10 +542,13 @@ class Run:
             return on_device.for_backend(fills_device=fills_device)
         return allocate(shape, dtype, cls, plan, self.resources.scratch, kept)
 
-    def open_kept(self, folder: Path, survey: Survey, part: str = "") -> Checkpoint:
+    def open_kept(
+        self, folder: Path, survey: Survey, part: str = "", region: Inside | None = None
+    ) -> Checkpoint:
         """The kept work of just this: the same images, bundle, settings and versions give the same bytes.
 
-        ``part`` says of which part of the images it is.  The ViT must be open, or have been.
+        ``part`` says of which part of the images it is, ``region`` which patches take part.  The ViT must be
+        open, or have been.
         """
         features = {
             "images": [(image.name, *survey.headers[image.name].stamp) for image in survey.images],
@@ -536,6 +568,8 @@ class Run:
             "group size": self.method.group_size,
             "burn-out": self.method.burn_out,
             "copies judge": self.settings.copies_judge,
+            "window": self.method.near,
+            "region": region.digest if region else None,
             "scorer": self.scorer.version,
             "numpy version": np.__version__,
         }
@@ -552,6 +586,12 @@ def opened(
         if isinstance(settings, str):
             settings = settings_for(bundle.manifest, settings)
         return bundle, settings
+
+
+def _rows_of(images: Sequence[LotImage], survey: Survey, region: Inside) -> Array:
+    """The patches (N,P) of ``images``, of those of the survey, that take part."""
+    rows = {image.name: row for row, image in enumerate(survey.images)}
+    return region.patches[[rows[image.name] for image in images]]
 
 
 def survey_files(

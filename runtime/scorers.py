@@ -19,6 +19,8 @@ from .scoring.protocols import MutualScorer
 from .scoring.residual import ResidualScorer
 from .settings import ANYTHING, AUTO, PAIRS, RESIDUAL, Resources
 
+WINDOW_ON_GPU = "a window of patches (--window) is not made on a GPU"
+
 
 def import_scorer(name: str) -> None:
     """Import the libraries of scorer ``name``; DeviceError if one is missing.  No device is touched."""
@@ -49,6 +51,8 @@ def open_scorer(
     name = resources.scorer
     with ExitStack() as stack:
         notes: list[str] = []
+        if method.near is not None:
+            name = _on_cpu(name, notes)
         device = open_gpu_for(name, bundle_root, stack, notes)
         if device:
             yield CudaScorer(method, device, resources.device_memory, notes)
@@ -66,6 +70,17 @@ def require_meaning(by: str, resources: Resources) -> None:
                 f"{what} {value} has no meaning by {RESIDUAL}, where no images are compared: leave it out, "
                 f"or score by {PAIRS}."
             )
+
+
+def _on_cpu(name: str, notes: list[str]) -> str:
+    """Return the scorer that compares within a window: "auto" passes over the GPU, and a note says so."""
+    if name == "cuda":
+        raise DeviceError(f"{WINDOW_ON_GPU}. Use --scorer auto or numba.")
+    if name != AUTO:
+        return name
+    if find_spec("pycuda") is not None:
+        notes.append(f"the GPU does not compare the images: {WINDOW_ON_GPU}")
+    return best_filter(AUTO)[0]
 
 
 def open_gpu_for(name: str, bundle_root: Path | None, stack: ExitStack, notes: list[str]) -> GpuThread | None:

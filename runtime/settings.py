@@ -77,6 +77,9 @@ class ScoreSettings:
         to 1; "auto": half of it where the lot is aligned (``alignment``).
     judge_by : {"score", "raw_score"}
         The column that a lot is sorted and judged by: after rescoring, as in the paper, or before.
+    window : int, optional
+        A patch is compared only with patches of the other images that are at most so many rows and columns
+        away from its own place; by default with all, as in the paper (docs/small-defects.md).
     chosen : tuple of Choice
         What a preset chose and why, for results to say; empty for settings that were written out.
     by : {"pairs", "residual"}
@@ -101,6 +104,7 @@ class ScoreSettings:
     rescore: str = RESCORE[0]
     position_median: float | str = 0.0
     judge_by: str = SCORE
+    window: int | None = None
     chosen: tuple[Choice, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
@@ -121,7 +125,7 @@ class ScoreSettings:
         """Raise LotError if ``by`` is unknown, or settings have no meaning with it."""
         if self.by not in (PAIRS, RESIDUAL):
             raise LotError(f"by {self.by!r}: expected {PAIRS} or {RESIDUAL}.")
-        fields = {"interval": "interval", "group size": "group_size"}
+        fields = {"interval": "interval", "group size": "group_size", "window": "window"}
         fields |= {"burn-out": "burn_out", "copies judge": "copies_judge"}
         for what, name in fields.items():
             value = getattr(self, name)

@@ -116,6 +116,30 @@ def overlap(text: str) -> float:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
+def roi(text: str) -> tuple[int, int, int, int] | Path:
+    """Parse 'x,y,w,h' in pixels, or the path of a mask or of a folder of masks."""
+    if re.fullmatch(r"-?\d+(,-?\d+)+", text):
+        values = integers(text)
+        if len(values) != 4 or min(values) < 0 or min(values[2:]) < 1:
+            raise argparse.ArgumentTypeError(
+                f"{text!r}: expected x,y,w,h in pixels such as 100,50,800,600, the file of a mask, or a "
+                "folder of masks"
+            )
+        return values[0], values[1], values[2], values[3]
+    if not Path(text or "-").exists():
+        raise argparse.ArgumentTypeError(
+            f"{text!r} does not exist: expected x,y,w,h in pixels, the file of a mask, or a folder of masks"
+        )
+    return Path(text)
+
+
+def window(text: str) -> int:
+    """Parse a number of patches from 0 on."""
+    if not text.isdecimal() or int(text) > MAX_DEGREE:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number of patches from 0 to {MAX_DEGREE}")
+    return int(text)
+
+
 def positive(text: str) -> int:
     """Parse a whole number of 1 or more."""
     if not text.isdecimal() or int(text) < 1:

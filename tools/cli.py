@@ -42,7 +42,7 @@ EXIT_CODES = {
 """What each exit code means, in every command."""
 Say = Callable[[str], None]
 _METHOD = (
-    *("degrees", "interval", "neighbors", "group_size", "burn_out"),
+    *("degrees", "interval", "neighbors", "group_size", "window", "burn_out"),
     *("rescore", "position_median", "judge_by"),
 )
 """Options that are fields of ScoreSettings, and go before what the preset has."""
@@ -90,6 +90,9 @@ def add_scoring(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     add("--copies", choices=("judge", "apart"),
         help="whether images that are copies of each other, the same file or the same shot, judge each other "
         "(default: as --method has it)")  # fmt: skip
+    add("--window", type=arguments.window, metavar="W",
+        help="compare a patch only with those at most W rows and columns from its place in the other images: "
+        "for parts in a fixture; on the CPU (default: with all)")  # fmt: skip
     return group
 
 
@@ -131,6 +134,16 @@ def tiles_of(args: argparse.Namespace) -> Tiles | None:
     if tiles is None and (free or overlap is not None):
         raise UsageError(f"{'--tiles-free' if free else '--overlap'} takes --tiles, such as --tiles 2x3.")
     return tiles and replace(tiles, overlap=overlap or 0.0, free=free)
+
+
+def add_region(group: argparse._ArgumentGroup) -> None:
+    """Add the options for what of the images is scored (docs/small-defects.md)."""
+    add = group.add_argument
+    add("--roi", type=arguments.roi, metavar="X,Y,W,H|MASK|DIR",
+        help="score only this part: a rectangle in pixels of the image as it is shown, a mask for all images "
+        "(light is inside), or a folder with a mask under each image's name")  # fmt: skip
+    add("--mask-background", choices=("auto",),
+        help="leave out a plain background behind the product, where it is clear to tell")  # fmt: skip
 
 
 def add_resources(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:

@@ -32,6 +32,7 @@ and takes all below a folder that it matches. * is any text in a part, ** any nu
 [ab] and [!ab] one of these and none of these; case counts. Quote them."""
 _STAGES = {
     "survey": "looking at files",
+    "background": "looking at backgrounds",
     "check": "checking",
     "extract": "ViT",
     "describe": "describing",
@@ -76,6 +77,7 @@ def add_parser(commands: Any) -> None:
         help="full scale of files with more than 8 bits; auto: the smallest that holds the lot")  # fmt: skip
     add("--max-pixels", type=arguments.pixels, default=None, metavar="N",
         help="images with more pixels are not decoded, such as 400M (default: 179M)")  # fmt: skip
+    cli.add_region(reading)
     output = parser.add_argument_group("output")
     add = output.add_argument
     add("-o", "--out", help="folder for the results (default: ./<lot>-musc)")
@@ -317,7 +319,8 @@ def _reading(args: argparse.Namespace) -> Any:
     from ..runtime.images.survey import ReadOptions
 
     depth = None if args.bit_depth == "auto" else int(args.bit_depth)
-    return ReadOptions(depth, args.max_pixels) if args.max_pixels else ReadOptions(depth)
+    size = {"max_pixels": args.max_pixels} if args.max_pixels else {}
+    return ReadOptions(depth, **size, roi=args.roi, mask_background=args.mask_background)
 
 
 def _output(args: argparse.Namespace) -> OutputOptions:

@@ -16,6 +16,7 @@ SUSPECTS = 0.1
 """Share of the images that --exclude-suspects leaves out by default."""
 _STAGES = {
     "survey": "looking at files",
+    "background": "looking at backgrounds",
     "extract": "ViT",
     "describe": "describing",
     "score": "comparing the lot with itself",
@@ -57,6 +58,8 @@ def add_parser(commands: Any) -> None:
     cli.add_position_median(method)
     method.add_argument("--interval", type=arguments.interval, metavar="LO,HI", help="as for infer")
     method.add_argument("--burn-out", action=argparse.BooleanOptionalAction, help="as for infer")
+    method.add_argument("--window", type=arguments.window, metavar="W", help="as for infer")
+    cli.add_region(parser.add_argument_group("images"))
     cli.add_resources(parser)
     cli.add_common(parser, 4, 5, 6, 7)
     parser.set_defaults(run=_reference, usage_error=parser.error)
@@ -74,6 +77,7 @@ def _suspects(text: str) -> float | Path:
 
 def _reference(args: argparse.Namespace) -> int:
     from ..runtime.images.listing import list_lot
+    from ..runtime.images.survey import ReadOptions
     from ..runtime.reference.make import make_reference
     from ..runtime.results.output import require_apart
     from ..runtime.run import Watch
@@ -81,7 +85,10 @@ def _reference(args: argparse.Namespace) -> int:
     from .progress import ProgressLine
     from .reference_text import reference_json, reference_text
 
-    held = ("method", "degrees", "interval", "burn_out", "position_median", "patches", "precision")
+    held = (
+        *("method", "degrees", "interval", "window", "burn_out", "position_median"),
+        *("roi", "mask_background", "patches", "precision"),
+    )
     fixed = [name.replace("_", "-") for name in held if getattr(args, name) is not None]
     if args.add and fixed:
         args.usage_error(
@@ -106,6 +113,7 @@ def _reference(args: argparse.Namespace) -> int:
         options=_options(args),
         calibrate=args.calibrate,
         base=given if args.add else None,
+        reading=ReadOptions(roi=args.roi, mask_background=args.mask_background),
         watch=Watch(ProgressLine(sys.stderr, _STAGES)),
         overwrite=args.overwrite,
     )

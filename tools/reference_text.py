@@ -12,10 +12,23 @@ from ..runtime.memory import size_text
 from ..runtime.reference.check_facts import check_facts
 from ..runtime.reference.checker import ALPHA, Check, Checker
 from ..runtime.reference.files import ReferenceFolder
+from ..runtime.reference.manifest import ReferenceManifest
 from ..runtime.results.text import columns, printable
 
 LEAST = round(1 / ALPHA) - 1
 """Images to calibrate by without which nothing can be rejected at the usual false-alarm rate."""
+
+
+def _region_text(m: ReferenceManifest) -> str:
+    """What of its images takes part."""
+    parts = []
+    if region := m.region:
+        width, height = region.size
+        share = f"{region.patches.mean():.0%}"
+        parts.append(f"{share} of the patches of images of {width} x {height} pixels")
+    if m.mask_background:
+        parts.append("without a plain background")
+    return ", ".join(parts)
 
 
 def reference_text(reference: ReferenceFolder) -> str:
@@ -40,8 +53,10 @@ def reference_text(reference: ReferenceFolder) -> str:
             "method",
             f"degrees {', '.join(map(str, m.degrees))}; interval {m.interval[0]:g}, {m.interval[1]:g}"
             + ("; burn-out" if m.burn_out else "")
-            + (f"; {share:g} of each position's median" if share else ""),
+            + (f"; {share:g} of each position's median" if share else "")
+            + (f"; window {m.window}" if m.window is not None else ""),
         ),
+        *([("region", _region_text(m))] if m.excludes else []),
         ("size", f"{size_text(disk)} on disk, {size_text(m.bank_bytes)} in memory"),
         ("bundle", f"{m.backbone}, {m.bundle}"),
         ("made with", ", ".join(f"{k} {v}" for k, v in m.made_with.items())),

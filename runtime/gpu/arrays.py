@@ -21,6 +21,7 @@ from ..scoring.plan import LotSize
 from ..timing import StageTimer
 from ..types import Array, DevicePlan
 from .average import average
+from .excluded import exclude
 from .plan import SAMPLES, pairs_per_launch
 from .timing import DeviceTimer
 
@@ -38,6 +39,7 @@ class DeviceLot:
     on_device : gives the same tokens on the device, as runs of neighbors (n,P,C), if the plan has them there.
     uses : the blocks of tokens that will be asked for, in this order.
     timer : records when the device uploads, aggregates, compares and selects.
+    inside : (N,P) bool, by place, the patches that may be the nearest; None for all.
     """
 
     def __init__(
@@ -50,8 +52,9 @@ class DeviceLot:
         on_device: Callable[[int, int, int], list[DeviceArray]],
         uses: Sequence[Use],
         timer: StageTimer,
+        inside: Array | None = None,
     ) -> None:
-        self._timer = timer
+        self._timer, self._inside = timer, inside
         self.gpu, self.size, self.plan = gpu, size, plan
         self._grid, self._read, self._on_device, self._uses = grid, read, on_device, uses
         self._next = 0
@@ -163,6 +166,8 @@ class DeviceLot:
                 arrays = (self.features, self.squares)
                 features, squares = (array.rows(row, row + count) for array in arrays)
                 self._pool(tokens, degree, centres, features, squares)
+                if self._inside is not None:
+                    exclude(self.gpu, squares, self._inside[start : start + count], self.compute)
                 start, row = start + count, row + count
         self._centred.add(block)
         if not self.plan.holds_tokens:

@@ -16,9 +16,11 @@ from ...kernels.gpu import DeviceArray, Gpu
 from ...kernels.thread import GpuThread
 from ..errors import device_errors
 from ..scoring.method import Method
+from ..scoring.nearest import mark_excluded
 from ..scoring.row import require_finite
 from ..types import Array, FloatArray
 from .average import average
+from .excluded import exclude
 from .plan import SAMPLES
 from .schedule import NOT_WANTED
 
@@ -57,6 +59,7 @@ class DeviceRow:
     device : the GPU, which must be entered.
     shape : (S,M,P,C) of the bank's tokens.
     layer : gives the tokens (M,P,C) of a layer of the bank, float32; called once for each.
+    inside : (M,P) bool, which patches of the bank may be the nearest; None for all.
 
     Raises
     ------
@@ -72,10 +75,11 @@ class DeviceRow:
         device: GpuThread,
         shape: tuple[int, int, int, int],
         layer: Callable[[int], FloatArray],
+        inside: Array | None = None,
     ) -> None:
         self._method, self._device, self._shape = method, device, shape
         self._window = method.window(shape[1])
-        self._layer = layer
+        self._layer, self._inside = layer, inside
         self._allocated: list[DeviceArray] = []
 
     @property
@@ -96,8 +100,10 @@ class DeviceRow:
         self._device.run(self._free)
 
     @device_errors()
-    def score(self, tokens: Sequence[Array]) -> FloatArray:
+    def score(self, tokens: Sequence[Array], inside: Array | None = None) -> FloatArray:
         """Return the anomaly map (Gh,Gw) of the image with ``tokens`` (P,C) in each layer.
+
+        It is NaN where a patch is not ``inside`` (P,).
 
         Raises
         ------
@@ -109,7 +115,7 @@ class DeviceRow:
         by_degree = self._device.run(lambda gpu: self._score(gpu, image))
         # Degrees and layers are averaged as for a lot.
         average: FloatArray = by_degree.mean(axis=1, dtype=np.float64).mean(axis=0).astype(np.float32)
-        return average.reshape(self._method.grid)
+        return mark_excluded(average, inside).reshape(self._method.grid)
 
     def _load(self, gpu: Gpu) -> None:
         """Make the rows of the bank; called in the GPU's thread."""
@@ -151,6 +157,8 @@ class DeviceRow:
         self._pool(gpu, rows.part(0, some), shift, degree)
         launches.column_mean(gpu, features.rows(0, some), shift, self._stream)
         self._pool(gpu, rows.part(0, images), shift, degree)
+        if self._inside is not None:
+            exclude(gpu, squares.rows(0, images), self._inside, self._stream)
 
     def _pool(self, gpu: Gpu, rows: _Rows, shift: DeviceArray, degree: int) -> None:
         tokens, centres, features, squares = rows

@@ -24,7 +24,7 @@ from ..scoring.plan import UNLIMITED, HostNeeds
 from ..scoring.protocols import Groups, KeptCells
 from ..store.features import DeviceStore
 from ..timing import UNTIMED, StageTimer
-from ..types import DevicePlan, FeatureStore, FloatArray, Plan, Progress, no_progress
+from ..types import Array, DevicePlan, FeatureStore, FloatArray, Plan, Progress, no_progress
 from .plan import device_budget, host_plan, make_device_plan, pairs_per_launch
 from .work import DeviceWork, seconds_of
 
@@ -95,6 +95,7 @@ class CudaScorer:
         timer: StageTimer = UNTIMED,
         later: FloatArray | None = None,
         copies: Groups = (),
+        inside: Array | None = None,
     ) -> FloatArray:
         """Return the mutual scores (N,P); if the device has less memory than planned, uses a smaller plan."""
         judges = self.method.judges(store.shape[1], copies)
@@ -108,7 +109,16 @@ class CudaScorer:
             device = make_device_plan(size, device.budget, holds_tokens=on_device)
         while True:
             work = DeviceWork(
-                self.method, store, size, device, judges, progress, kept, timer, self.device.check
+                self.method,
+                store,
+                size,
+                device,
+                judges,
+                progress,
+                kept,
+                timer,
+                self.device.check,
+                None if inside is None else inside[judges.order],
             )
             try:
                 by_place = self.device.run(work.scores)

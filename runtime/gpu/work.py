@@ -31,6 +31,7 @@ class DeviceWork:
     """One attempt to score a lot by a plan.  Images are addressed by their places on the circle of judges.
 
     ``check`` is called after every piece of comparisons, and raises if the work is to be given up.
+    ``inside`` (N,P), by place, are the patches that may be the nearest; None for all.
     """
 
     method: Method
@@ -42,6 +43,7 @@ class DeviceWork:
     kept: KeptCells | None
     timer: StageTimer
     check: Callable[[], None]
+    inside: Array | None = None
 
     def scores(self, gpu: Gpu) -> Array:
         """Return what is measured of each patch (1 or 2,N,P), by place; called in the GPU's thread."""
@@ -54,7 +56,15 @@ class DeviceWork:
         uses = [(layer, block) for layer in left for _ in degrees for block in schedule.blocks]
         total = np.zeros((self.size.results, self.size.images, self.size.patches))
         with DeviceLot(
-            gpu, self.size, self.plan, self.method.grid, self._read, self._on_device, uses, self.timer
+            gpu,
+            self.size,
+            self.plan,
+            self.method.grid,
+            self._read,
+            self._on_device,
+            uses,
+            self.timer,
+            self.inside,
         ) as lot:
             launcher = _Launcher(self, lot, len(left), schedule.pairs)
             for layer, scores in enumerate(finished):

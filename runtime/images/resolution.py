@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import sqrt
 from statistics import median
 from typing import Any
 
@@ -79,7 +80,7 @@ class Resolution:
     def reduction(self) -> float:
         """Pixels of an image, along one side, that become one: the mean of both sides."""
         across, down = self.factors
-        return float(across * down) ** 0.5
+        return sqrt(across * down)
 
     @property
     def drastic(self) -> bool:

@@ -34,6 +34,7 @@ from .reading import (
     read_image,
     resize,
 )
+from .roi import RoiOption
 
 PATIENCE = 2.0
 """Seconds that a decoder gets to finish when its image is not wanted any more."""
@@ -50,10 +51,18 @@ class ReadOptions:
         value in the lot, so that all images of a lot are on one scale.
     max_pixels : int, default 178956970
         Images with more pixels are skipped without being decoded.
+    roi : (x, y, width, height), str or path, optional
+        What of the images is scored: a rectangle in pixels of the image as it is shown; the file of a mask,
+        light inside, of the images' size; or a folder with a mask under each image's name.  All of it by
+        default (docs/small-defects.md).
+    mask_background : {"auto"}, optional
+        Leave out a plain background behind the product, where it is clear to tell.
     """
 
     bit_depth: int | None = None
     max_pixels: int = MAX_PIXELS
+    roi: RoiOption | None = None
+    mask_background: str | None = None
 
 
 DEFAULT_READING = ReadOptions()
@@ -63,7 +72,8 @@ DEFAULT_READING = ReadOptions()
 class Survey:
     """The readable and the skipped files of a lot; ``bit_depth`` is 8 unless some have more.
 
-    ``listing`` is there if the lot's folder was searched, and says what was left out.
+    ``listing`` is there if the lot's folder was searched, and says what was left out.  ``roi`` and
+    ``mask_background`` are those of the ReadOptions.
     """
 
     images: tuple[LotImage, ...]
@@ -72,6 +82,8 @@ class Survey:
     bit_depth: int
     max_pixels: int
     listing: Listing | None = None
+    roi: RoiOption | None = None
+    mask_background: str | None = None
 
     def read(self, image: LotImage) -> Image.Image:
         """Read an image as 8-bit RGB; ImageError if it cannot be read or its file has changed since."""
@@ -156,7 +168,16 @@ def survey_lot(
     depth = wanted or next(depth for depth in BIT_DEPTHS if maximum < 2**depth)
     readable = tuple(image for image in images if image.name in headers)
     listing = images if isinstance(images, Listing) else None
-    return Survey(readable, headers, tuple(skipped), depth, options.max_pixels, listing)
+    return Survey(
+        readable,
+        headers,
+        tuple(skipped),
+        depth,
+        options.max_pixels,
+        listing,
+        options.roi,
+        options.mask_background,
+    )
 
 
 def decode_ahead(

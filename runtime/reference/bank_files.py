@@ -9,10 +9,10 @@ import numpy as np
 
 from ..scoring.aggregate import pooled_lengths
 from ..scoring.row import describe, unit_vectors
-from ..types import Array
+from ..types import Array, FloatArray
 from .choose import cover
-from .files import read_array, write_array
-from .manifest import HOLLOW, LENGTHS, ReferenceManifest, layer_file
+from .files import read_array, read_inside, write_array
+from .manifest import HOLLOW, INSIDE, LENGTHS, ReferenceManifest, layer_file
 from .parts import Chosen
 
 
@@ -33,7 +33,18 @@ def write_bank(folder: Path, manifest: ReferenceManifest, chosen: Chosen) -> dic
         files[file], measure = write(folder / file, manifest, chosen, position)
         measures.append(measure)
     files[name] = write_array(folder / name, *manifest.shapes()[name], measures)
+    if manifest.excludes:
+        files[INSIDE] = write_array(folder / INSIDE, *manifest.shapes()[INSIDE], [_inside(manifest, chosen)])
     return files
+
+
+def _inside(manifest: ReferenceManifest, chosen: Chosen) -> Array:
+    """Which patches (M,P) of the bank's images take part."""
+    new = np.array([chosen.pool.inside(row) for row in chosen.rows], bool)
+    before = read_inside(chosen.earlier.root, chosen.earlier.manifest) if chosen.earlier else None
+    if before is None:
+        return new
+    return np.concatenate([before[chosen.old], new.reshape(-1, before.shape[1])])
 
 
 def _write_whole(path: Path, manifest: ReferenceManifest, chosen: Chosen, position: int) -> tuple[str, Array]:
@@ -72,8 +83,15 @@ def _write_patches(
         hollow[:first] = read_array(root, m, HOLLOW)[position, chosen.old]
     for j, row in enumerate(chosen.rows, first):
         query = describe(chosen.pool.tokens(position, row), manifest.method)
-        hollow[j] = (query.inverse == 0).any(axis=1)
+        inside = chosen.pool.inside(row)
+        hollow[j] = (query.inverse[:, inside] == 0).any(axis=1)
         for t in range(len(manifest.degrees)):
-            vectors = unit_vectors(query, manifest.method, t)
-            units[t, :, j] = vectors[cover(vectors, manifest.patches)]
+            units[t, :, j] = _covering(unit_vectors(query, manifest.method, t)[inside], manifest.patches)
     return write_array(path, dtype, shape, [units]), hollow
+
+
+def _covering(vectors: FloatArray, count: int) -> FloatArray:
+    """Choose ``count`` of an image's patches; where fewer take part, some are there twice."""
+    picked = vectors[cover(vectors, count)]
+    repeated: FloatArray = picked[np.arange(count) % len(picked)]
+    return repeated

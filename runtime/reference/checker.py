@@ -13,13 +13,16 @@ from threading import Lock
 import numpy as np
 from PIL import Image
 
-from ..errors import DeviceError, ReferenceFolderError
+from ..._files import shown
+from ..errors import DeviceError, LotError, ReferenceFolderError
+from ..images.inside import product_patches
 from ..images.kinds import refusal
 from ..images.reading import ImageError, preprocess, read_image
+from ..images.roi import HALF, require_size
 from ..scoring.anomaly_map import raw_scores
 from ..scoring.cautions import bundle_cautions
 from ..settings import ANYTHING, Resources
-from ..types import Bundle, FeatureBackend, FloatArray
+from ..types import Array, Bundle, FeatureBackend, FloatArray
 from ..verdict.flagged import image_regions
 from ..verdict.limits import REJECT
 from ..verdict.regions import Region, SizedMap
@@ -27,7 +30,7 @@ from ..vit.bundle import open_bundle
 from ..vit.choose import enter_backend
 from ..vit.extract import empty_slot
 from .conformal import Calibration
-from .files import ReferenceFolder, open_reference
+from .files import ReferenceFolder, open_reference, read_inside
 from .image_scorer import open_image_scorer
 from .looks import Familiar, look
 
@@ -52,7 +55,8 @@ class Check:
     verdict : str
         "reject" where p is at most the false-alarm rate, else "not flagged"; empty if it was not scored.
     map : ndarray of shape (Gh, Gw), float32, or None
-        Anomaly map on the patch grid: the row of mutual scores (paper, section 3.3) of this image.
+        Anomaly map on the patch grid: the row of mutual scores (paper, section 3.3) of this image.  It is NaN
+        outside of the reference's region of interest.
     regions : tuple of Region
         Where the map of a rejected image lies above what may be on a good one, in the image's own pixels,
         that with the highest peak first.
@@ -136,6 +140,9 @@ class Checker:
         self.calibration = Calibration(self.reference.calibration, alpha)
         self._familiar = Familiar(self.reference.cls, self.reference.looks)
         self._spec = self.bundle.manifest.preprocess
+        self._region = self.reference.manifest.region
+        of_bank = read_inside(self.reference.root, self.reference.manifest)
+        self._usual: Array | None = None if of_bank is None else of_bank.mean(axis=0) >= HALF
         self._share = share
         self._turn: Lock = share._turn if share else Lock()
         self._waiting: deque[_Request] = deque()
@@ -195,10 +202,11 @@ class Checker:
         name = name or (os.fspath(image) if not isinstance(image, Image.Image) else "")
         try:
             picture = self._read(image)
+            inside, unclear = self._inside(picture, name)
             pixels = preprocess(picture, self._spec)
         except ImageError as error:
             return Check(name, error.status, error=str(error))
-        request = _Request(pixels)
+        request = _Request(pixels, inside)
         self._waiting.append(request)
         with self._turn:
             # Whoever has the turn serves those who wait in front, and perhaps some behind.
@@ -211,7 +219,7 @@ class Checker:
         verdict = self.calibration.verdict(p)
         regions = self._regions(above, picture) if verdict == REJECT else ()
         away, looks = self._familiar.away(cls), look(pixels, self._spec)
-        warnings = self._familiar.warnings(away, looks)
+        warnings = (*unclear, *self._familiar.warnings(away, looks))
         brightness, sharpness = looks.tolist()
         return Check(name, "ok", raw, p, verdict, grid, regions, away, brightness, sharpness, warnings)
 
@@ -224,13 +232,40 @@ class Checker:
             slot = empty_slot(self.bundle, len(batch))
             self._vit.extract_into(np.stack([request.pixels for request in batch]), slot)
             for k, request in enumerate(batch):
-                request.grid, request.cls = self._row.score(list(slot.tokens[:, k])), slot.cls[k]
+                tokens = list(slot.tokens[:, k])
+                request.grid, request.cls = self._row.score(tokens, request.inside), slot.cls[k]
         except Exception as error:
             for request in batch:
                 request.error = error
         finally:
             for request in batch:
                 request.served = True
+
+    def _inside(self, picture: Image.Image, name: str) -> tuple[Array | None, tuple[str, ...]]:
+        """Which patches (P,) of an image take part, None for all; and a warning if that is not clear.
+
+        Raises
+        ------
+        ImageError
+            If the reference's region does not fit the image, or leaves nothing of it.
+        """
+        if self._usual is None:
+            return None, ()
+        inside, warnings = np.ones(self._usual.shape, bool), tuple[str, ...]()
+        if self._region:
+            try:
+                require_size(self._region, shown(name) or "given", picture.size)
+            except LotError as error:
+                raise ImageError("unsupported", str(error)) from error
+            inside &= self._region.patches.ravel()
+        if self.reference.manifest.mask_background:
+            product = product_patches(picture, self.reference.manifest.grid)
+            if product is None:
+                warnings = ("its background is not clear to tell: the reference's usual region was taken",)
+            inside &= self._usual if product is None else product.ravel()
+        if not inside.any():
+            raise ImageError("unsupported", "the reference's region leaves no patch of it")
+        return inside, warnings
 
     def _regions(self, grid: FloatArray, picture: Image.Image) -> tuple[Region, ...]:
         """Where a rejected image's map lies above the limit, at least where it is highest."""
@@ -254,6 +289,7 @@ class _Request:
     """An image that waits to be described and scored: a graph input (3,H,W), and what came of it."""
 
     pixels: FloatArray
+    inside: Array | None = None
     grid: FloatArray | None = None
     cls: FloatArray | None = None
     error: Exception | None = None

@@ -6,6 +6,7 @@
     hollow.npy          (S,M,R), whether an image has patches without content
     cls.npy, looks.npy  of all images that were accepted: CLS embeddings (N,D), brightness and sharpness (N,2)
     calibration.npy     (n,) raw scores of images outside of the bank
+    inside.npy          (M,P), with a region of interest: which patches of the bank's images take part
     thumbnails.npy      (N,T,T,3) the accepted images, small, to be looked at; older references have none
 
 Nothing in it is a pickle.  It may be a stranger's: every size is known from the manifest before a file is
@@ -40,6 +41,7 @@ from .manifest import (
     CLS,
     FORMAT,
     HOLLOW,
+    INSIDE,
     LENGTHS,
     LEVEL,
     LOOKS,
@@ -51,7 +53,7 @@ from .manifest import (
     parse_manifest,
 )
 
-NAMES = frozenset({MANIFEST, CLS, LOOKS, CALIBRATION, LENGTHS, HOLLOW, THUMBNAILS, LEVEL})
+NAMES = frozenset({MANIFEST, CLS, LOOKS, CALIBRATION, LENGTHS, HOLLOW, THUMBNAILS, LEVEL, INSIDE})
 """What a reference holds beside its layers."""
 
 
@@ -176,7 +178,12 @@ def open_bank(reference: ReferenceFolder, resources: Resources = ANYTHING) -> Ba
         return PatchBank(m.method, tokens, read_array(folder, m, HOLLOW) != 0)
     kind = load_filter(best_filter("auto" if resources.scorer == "cuda" else resources.scorer)[0])
     lengths = read_array(folder, m, LENGTHS)
-    return WholeBank(m.method, kind, tokens, lengths, resources.workers)
+    return WholeBank(m.method, kind, tokens, lengths, resources.workers, read_inside(folder, m))
+
+
+def read_inside(folder: Path, manifest: ReferenceManifest) -> Array | None:
+    """Read which patches (M,P) of the bank's images take part; None for all."""
+    return read_array(folder, manifest, INSIDE) != 0 if manifest.excludes else None
 
 
 def read_thumbnails(reference: ReferenceFolder) -> Array:

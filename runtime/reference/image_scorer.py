@@ -15,7 +15,7 @@ from ..scoring.blas import one_thread_per_product
 from ..scoring.row import ImageScorer, RowScorer
 from ..settings import AUTO, Resources
 from ..types import FloatArray
-from .files import ReferenceFolder, open_bank, read_array
+from .files import ReferenceFolder, open_bank, read_array, read_inside
 from .manifest import layer_file
 
 
@@ -42,7 +42,10 @@ def open_image_scorer(
             f"{reference.root} keeps some patches of each image, which are compared on the CPU. Use --scorer "
             "auto, or a reference made without --patches."
         )
-    if resources.scorer in (AUTO, "cuda") and reference.manifest.whole:
+    window = reference.manifest.window is not None
+    if resources.scorer == "cuda" and window:
+        raise DeviceError(f"{reference.root}: {scorers.WINDOW_ON_GPU}. Use --scorer auto or numba.")
+    if resources.scorer in (AUTO, "cuda") and reference.manifest.whole and not window:
         with ExitStack() as trial:
             try:
                 row = _open_on_gpu(trial, reference, resources, bundle_root, notes)
@@ -81,4 +84,5 @@ def _open_on_gpu(
     def layer(number: int) -> FloatArray:
         return read_array(reference.root, m, layer_file(m.layers[number])).astype(np.float32, copy=False)
 
-    return stack.enter_context(DeviceRow(m.method, device, shape, layer))
+    inside = read_inside(reference.root, m)
+    return stack.enter_context(DeviceRow(m.method, device, shape, layer, inside))

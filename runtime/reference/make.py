@@ -20,7 +20,9 @@ import numpy as np
 
 from ..._version import __version__
 from ..errors import LotError
-from ..images.survey import DEFAULT_READING, ReadOptions
+from ..images.inside import patches_inside
+from ..images.roi import PatchRegion
+from ..images.survey import DEFAULT_READING, ReadOptions, Survey
 from ..results.heatmap import lot_scale
 from ..results.output import new_folder
 from ..run import Run, Watch, opened, require_enough, survey_files
@@ -52,6 +54,7 @@ from .manifest import (
     SCHEMA_VERSION,
     THUMBNAILS,
     ReferenceManifest,
+    StoredRegion,
     layer_file,
 )
 from .parts import Chosen, Part, choose
@@ -160,9 +163,10 @@ def make_reference(
     earlier = open_reference(base) if isinstance(base, str | os.PathLike) else base
     if earlier:
         m = earlier.manifest
-        settings = ScoreSettings(m.degrees, m.interval, burn_out=m.burn_out)
-        reading = ReadOptions(m.bit_depth, m.max_pixels)
+        settings = ScoreSettings(m.degrees, m.interval, burn_out=m.burn_out, window=m.window)
+        reading = ReadOptions(m.bit_depth, m.max_pixels, m.region, m.mask_background)
         options = replace(options, precision=m.precision, patches=m.patches / (m.grid[0] * m.grid[1]))
+    _require_possible(settings, options, reading)
     with Run(bundle, replace(settings, group_size=None), resources, watch) as run:
         if earlier:
             earlier.require(run.bundle)
@@ -174,7 +178,12 @@ def make_reference(
                     run, lot, reading, 0 if calibrate is not None else options.hold_out, earlier
                 )
                 if calibrate is not None:
-                    same = ReadOptions(pool.survey.bit_depth, pool.survey.max_pixels)
+                    same = replace(
+                        reading,
+                        bit_depth=pool.survey.bit_depth,
+                        max_pixels=pool.survey.max_pixels,
+                        roi=_region_of(pool.survey, run),
+                    )
                     _, held = _extract(run, calibrate, same, 1, earlier)
             share, level, raw = _position(run, pool, options, earlier)
             chosen = choose(run, pool, options.images, options.suspects, earlier, raw)
@@ -212,6 +221,35 @@ def _position(
     share = earlier.manifest.options.get("position_median", 0.0) if earlier else settings.position_median
     raw = raw_scores(maps if level is None else maps - level, run.bundle.manifest.preprocess.size)
     return float(share), level, raw
+
+
+def _require_possible(settings: ScoreSettings, options: ReferenceOptions, reading: ReadOptions) -> None:
+    """Raise LotError for what a reference cannot have."""
+    if settings.window is not None and options.patches < 1:
+        raise LotError(
+            f"a window of {settings.window} patches with a share of {options.patches:g} of each image's "
+            "patches is not made: make the reference without --patches, or without --window."
+        )
+    if isinstance(reading.roi, str | os.PathLike) and Path(reading.roi).is_dir():
+        raise LotError(
+            f"the region {reading.roi} is a folder of masks, and images that are checked later have none in "
+            "it: give a rectangle, or one mask for all."
+        )
+
+
+def _region_of(survey: Survey, run: Run) -> PatchRegion | None:
+    """Return the region of interest that all images of a lot have; LotError if their sizes differ."""
+    if survey.roi is None or isinstance(survey.roi, PatchRegion):
+        return survey.roi
+    sizes = {(header.width, header.height) for header in survey.headers.values()}
+    if len(sizes) > 1:
+        raise LotError(
+            f"a reference with a region of interest takes images of one size, and these have {len(sizes)}, "
+            f"such as {' and '.join('{} x {}'.format(*size) for size in sorted(sizes)[:2])} pixels."
+        )
+    first = replace(survey, images=survey.images[:1], mask_background=None)
+    found = patches_inside(first, run.method.grid, 1)
+    return PatchRegion(sizes.pop(), found.patches.reshape(run.method.grid)) if found else None
 
 
 def _extract(
@@ -281,7 +319,7 @@ def score_part(reference: ReferenceFolder, part: Part, run: Run) -> FloatArray:
     bank = open_bank(reference, run.resources)
     with run.watch.timer.stage("calibrate"), one_thread_per_product(threads), RowScorer(bank, threads) as row:
         for i in range(len(maps)):
-            maps[i] = row.score([part.tokens(layer, i) for layer in layers])
+            maps[i] = row.score([part.tokens(layer, i) for layer in layers], part.inside(i))
             run.watch.progress("calibrate", i + 1, len(maps), "images")
     return maps
 
@@ -291,6 +329,7 @@ def _manifest(run: Run, chosen: Chosen, options: ReferenceOptions) -> ReferenceM
     m, b, survey = run.method, run.bundle.manifest, chosen.pool.survey
     names = chosen.names()
     facts = run.facts(chosen.pool.features)
+    region = _region_of(survey, run)
     return ReferenceManifest(
         format=FORMAT,
         schema_version=SCHEMA_VERSION,
@@ -318,6 +357,9 @@ def _manifest(run: Run, chosen: Chosen, options: ReferenceOptions) -> ReferenceM
             "ViT": facts.computed_by[0],
         },
         burn_out=m.burn_out,
+        window=m.near,
+        roi=StoredRegion.of(region) if region else None,
+        mask_background=survey.mask_background,
     )
 
 

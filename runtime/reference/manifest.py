@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+from base64 import b64decode, b64encode
 from dataclasses import asdict, dataclass
 from typing import Any
+
+import numpy as np
 
 from ..._json import from_json, parse_json, shortly
 from ..errors import LotError, ReferenceFolderError
 from ..images.reading import BIT_DEPTHS
+from ..images.roi import PatchRegion
 from ..scoring.interval import smallest_lot
 from ..scoring.method import Method
 from .looks import THUMBNAIL
 
 SCHEMA_VERSION = 2
-_ADDED = {"burn_out": False}
+_ADDED = {"burn_out": False, "window": None, "roi": None, "mask_background": None}
 """The fields that schema 2 added, and what it means where they are not there."""
 
 MANIFEST = "manifest.json"
 FORMAT = "musc-edge reference"
-CLS, LOOKS, CALIBRATION, LENGTHS, HOLLOW, THUMBNAILS, LEVEL = (
-    f"{name}.npy" for name in ("cls", "looks", "calibration", "lengths", "hollow", "thumbnails", "level")
+CLS, LOOKS, CALIBRATION, LENGTHS, HOLLOW, THUMBNAILS, LEVEL, INSIDE = (
+    f"{name}.npy"
+    for name in ("cls", "looks", "calibration", "lengths", "hollow", "thumbnails", "level", "inside")
 )
 DTYPES = {"float32": "<f4", "float16": "<f2"}
 AGAIN = "Make the reference again, or copy it again."
@@ -31,6 +36,29 @@ _LARGEST = 1 << 42
 """Bytes of all tokens; how many are read is up to the memory budget."""
 _LARGEST_TABLE = 1 << 28
 """Numbers in the CLS embeddings: 1 GB, a million images of the usual width."""
+
+
+@dataclass(frozen=True)
+class StoredRegion:
+    """A region of interest: images of ``size`` (width, height), and the base64 of the patches' bits."""
+
+    size: tuple[int, int]
+    patches: str
+
+    @classmethod
+    def of(cls, region: PatchRegion) -> StoredRegion:
+        """Return what is stored of a region."""
+        return cls(region.size, b64encode(np.packbits(region.patches).tobytes()).decode("ascii"))
+
+    def region(self, grid: tuple[int, int]) -> PatchRegion:
+        """Return the region; ValueError if it is none of this grid."""
+        packed, count = b64decode(self.patches, validate=True), grid[0] * grid[1]
+        if len(packed) != (count + 7) // 8:
+            raise ValueError(f"the region has {len(packed)} bytes for a grid of {grid[0]} x {grid[1]}")
+        bits = np.unpackbits(np.frombuffer(packed, np.uint8), count=count).astype(bool)
+        if not bits.any():
+            raise ValueError("the region has no patch")
+        return PatchRegion(self.size, bits.reshape(grid))
 
 
 @dataclass(frozen=True)
@@ -65,6 +93,19 @@ class ReferenceManifest:
     files: dict[str, str]
     made_with: dict[str, str]
     burn_out: bool
+    window: int | None
+    roi: StoredRegion | None
+    mask_background: str | None
+
+    @property
+    def region(self) -> PatchRegion | None:
+        """The region of interest, which images that are checked have too."""
+        return self.roi.region(self.grid) if self.roi else None
+
+    @property
+    def excludes(self) -> bool:
+        """Whether some patches of the bank's images are excluded."""
+        return self.roi is not None or self.mask_background is not None
 
     @property
     def whole(self) -> bool:
@@ -74,7 +115,7 @@ class ReferenceManifest:
     @property
     def method(self) -> Method:
         """The parameters that the bank was made with."""
-        return Method(self.grid, self.degrees, self.interval, burn_out=self.burn_out)
+        return Method(self.grid, self.degrees, self.interval, burn_out=self.burn_out, near=self.window)
 
     def shapes(self) -> dict[str, tuple[str, tuple[int, ...]]]:
         """Type and shape of the array in every file of the reference."""
@@ -85,6 +126,7 @@ class ReferenceManifest:
         return {
             **{layer_file(k): (DTYPES[self.precision], (*image, self.token_width)) for k in self.layers},
             measures[0]: measures[1],
+            **({INSIDE: ("|u1", (M, P))} if self.excludes else {}),
             CLS: ("<f4", (accepted, self.cls_width)),
             LOOKS: ("<f8", (accepted, 2)),
             CALIBRATION: ("<f8", (len(self.calibration),)),
@@ -171,5 +213,9 @@ def _check(m: ReferenceManifest) -> None:
             f"tokens of {m.bank_bytes:,} bytes, {accepted:,} numbers of CLS embeddings: expected at most "
             f"{_LARGEST:,} and {_LARGEST_TABLE:,}"
         )
+    if m.roi:
+        m.roi.region(m.grid)
+    if m.mask_background not in (None, "auto") or (m.window is not None and not m.whole):
+        raise ValueError(f"mask_background {shortly(m.mask_background)}, window {m.window}: not possible")
     if {*m.files, THUMBNAILS} != set(m.shapes()):
         raise ValueError(f"it lists the files {shortly(sorted(m.files))}, expected {sorted(m.shapes())}")

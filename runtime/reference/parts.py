@@ -43,6 +43,13 @@ class Part:
         tokens: Array = self.features.store.block(layer, self.start + row, self.start + row + 1)[0]
         return tokens
 
+    def inside(self, row: int) -> Array:
+        """Return which patches (P,) of an image take part."""
+        if self.features.inside is None:
+            return np.ones(self.features.store.shape[2], bool)
+        taken: Array = self.features.inside[self.start + row]
+        return taken
+
     def looks(self, run: Run) -> tuple[Array, Array]:
         """Return brightness and sharpness (n,2), and thumbnails (n,T,T,3); reads the images once more."""
         spec, threads = run.bundle.manifest.preprocess, run.resources.workers
@@ -60,7 +67,8 @@ class Part:
     def maps(self, run: Run) -> FloatArray:
         """Return the maps (n,Gh,Gw) of a part that begins with row 0, scored as a lot of its own."""
         store = self.features.store.first(self.stop)
-        lot = replace(self.features, images=self.images, store=store)
+        inside = None if self.features.inside is None else self.features.inside[: self.stop]
+        lot = replace(self.features, images=self.images, store=store, inside=inside)
         copies = [] if run.settings.copies_judge else run.find_copies(lot, self.survey)
         return run.score(lot, run.apart(lot, copies))[0]
 

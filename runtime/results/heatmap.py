@@ -22,6 +22,10 @@ LEAST_SPAN = 0.05
 """Least span of the scale, in distance: smaller differences are rounding and should look even."""
 
 
+DIMMED = 0.35
+"""Brightness of what is outside of a region of interest."""
+
+
 @dataclass(frozen=True)
 class Scale:
     """Mutual scores (distance units) that get the darkest and the brightest colour."""
@@ -30,14 +34,15 @@ class Scale:
     high: float
 
     def unit(self, values: FloatArray) -> FloatArray:
-        """Map values to this scale, clipped to 0-1."""
+        """Map values to this scale, clipped to 0-1; what is outside of a region, NaN, stays so."""
         unit: FloatArray = np.clip((values - self.low) / (self.high - self.low), 0, 1).astype(np.float32)
         return unit
 
 
 def lot_scale(maps: FloatArray, raw_scores: Array) -> Scale:
     """Return one scale for a lot: from the median of all maps (N,Gh,Gw) to the largest raw score."""
-    low, high = float(np.median(maps)), float(raw_scores.max())
+    scored = maps[~np.isnan(maps)]
+    low, high = float(np.median(scored)), float(np.nanmax(raw_scores))
     return Scale(low, max(high, low + LEAST_SPAN))
 
 
@@ -51,8 +56,14 @@ def colours(unit: FloatArray) -> Array:
 def overlay(image: Array, unit: FloatArray) -> Array:
     """Lay a heatmap over the gray image: RGB (H,W,3) uint8 from image (H,W,3) and values (H,W).
 
-    What is ordinary for the lot stays plain gray; colour comes in as the score rises.
+    What is ordinary for the lot stays plain gray; colour comes in as the score rises.  What is outside of a
+    region, NaN, is dimmed.
     """
+    outside = np.isnan(unit)
+    if outside.any():
+        drawn = overlay(image, np.where(outside, np.float32(0), unit))
+        drawn[outside] = np.round(drawn[outside] * DIMMED)
+        return drawn
     gray = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB).astype(np.float32)
     weight = np.sqrt(unit)[..., None] * np.float32(0.6)
     return np.round(gray * (1 - weight) + colours(unit) * weight).astype(np.uint8)

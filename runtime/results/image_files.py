@@ -317,7 +317,7 @@ def fitting(name: str, longest: int, marked: bool = False) -> str:
 
 def map_scale(maps: FloatArray) -> Scale:
     """Return the values that the lowest and highest code of PNG maps stand for, over the whole lot."""
-    low, high = float(maps.min()), float(maps.max())
+    low, high = float(np.nanmin(maps)), float(np.nanmax(maps))
     return Scale(low, high if high > low else low + 1e-6)
 
 
@@ -331,7 +331,8 @@ def save_map(path: Path, values: FloatArray, map_format: str, scale: Scale) -> N
         top, kind = (255, np.uint8) if map_format == "png8" else (65535, np.uint16)
         codes = np.empty(values.shape, kind)
         for rows in row_blocks(len(values), values.shape[1], _STRIP):
-            codes[rows] = np.round(scale.unit(values[rows]).astype(np.float64) * top)
+            unit = np.nan_to_num(scale.unit(values[rows]).astype(np.float64), nan=0.0)  # outside of a region
+            codes[rows] = np.round(unit * top)
         save_picture(path, Image.fromarray(codes), "PNG")
 
 

@@ -154,6 +154,7 @@ class ScoredLot:
                     "by": self.settings.get("by", PAIRS),
                     "burn_out": self.settings.get("burn_out", False),
                     "tiles": self.settings.get("tiles"),
+                    "window": self.settings.get("window"),
                     **{name: self.settings[name] for name in ("degrees", "interval", "bit_depth")},
                     "position_median": self.settings.get("position_median", 0.0),
                 },

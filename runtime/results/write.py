@@ -17,6 +17,7 @@ from ..images.left_out import facts_on
 from ..images.listing import Listing, natural_key
 from ..images.reading import BACKGROUND
 from ..images.resolution import Resolution
+from ..images.roi import roi_text
 from ..scoring.anomaly_map import map_size
 from ..scoring.repeated import repeated_patches
 from ..timing import StageTimer
@@ -181,6 +182,8 @@ def describe(result: LotScores, root: Path, options: OutputOptions) -> dict[str,
             **settings,
             "bit_depth": result.survey.bit_depth,
             "max_pixels": result.survey.max_pixels,
+            "roi": roi_text(result.survey.roi),
+            "mask_background": result.survey.mask_background,
             "background": BACKGROUND,
             "maps": options.maps,
             "map_format": options.map_format,

@@ -15,12 +15,16 @@ from ..errors import LotError
 from ..types import Array, FloatArray, Manifest
 
 _ROWS = 256
+HALF = 0.5
+"""Share of a pixel's weights that belongs to patches with a score, from which on it has a value."""
 
 
 def upsample(maps: Array, size: tuple[int, int]) -> FloatArray:
     """Bring maps from the patch grid to pixels (paper, section 3.1).
 
-    Bilinear, with the corners of the grid on the corners of the image.
+    Bilinear, with the corners of the grid on the corners of the image.  Patches that are NaN, since they are
+    outside of a region of interest, take no part: the pixels around one are those of its neighbors, and NaN
+    where more than half of their weights belong to such patches.
 
     Parameters
     ----------
@@ -42,6 +46,9 @@ def upsample(maps: Array, size: tuple[int, int]) -> FloatArray:
         raise LotError(
             f"maps of shape {maps.shape} to size {size}: expected (N, Gh, Gw) and a positive size."
         )
+    outside = np.isnan(maps)
+    if outside.any():
+        return _upsample_inside(maps, ~outside, size)
     rows, columns = (interpolation(cells, pixels) for cells, pixels in zip(maps.shape[1:], size, strict=True))
     half = rows @ maps.astype(np.float64)  # (N,H,Gw)
     pixels = np.empty((len(maps), *size), np.float32)
@@ -63,12 +70,32 @@ def map_size(shape: Sequence[int], manifest: Manifest) -> tuple[int, int]:
 
 
 def raw_scores(maps: Array, size: tuple[int, int]) -> Array:
-    """Return the maximum of each pixel map, (N,) float64; only one map in pixels exists at a time."""
-    return np.array([upsample(one[None], size).max() for one in maps], np.float64)
+    """Return the maximum of each pixel map, (N,) float64; only one map in pixels exists at a time.
+
+    Pixels outside of a region, NaN, are left out; a map of nothing else has no maximum: NaN.
+    """
+    return np.array([np.fmax.reduce(upsample(one[None], size), axis=None) for one in maps], np.float64)
+
+
+def _upsample_inside(maps: Array, inside: Array, size: tuple[int, int]) -> FloatArray:
+    """``upsample`` where only the patches ``inside`` (N,Gh,Gw) count."""
+    values = upsample(np.where(inside, maps, 0), size)
+    weights = upsample(inside.astype(np.float32), size)
+    values[weights < HALF] = np.nan
+    return np.divide(values, weights, out=values, where=weights >= HALF)
 
 
 def to_grid(pixels: Array, grid: tuple[int, int]) -> FloatArray:
-    """Return the map on the grid (Gh,Gw) whose upsampling comes nearest to ``pixels`` (H,W): its inverse."""
+    """Return the map on the grid (Gh,Gw) whose upsampling comes nearest to ``pixels`` (H,W): its inverse.
+
+    Where a part is outside of a region, NaN, the pixels at the patches' places are taken.
+    """
+    if np.isnan(pixels).any():
+        places = [
+            np.linspace(0, side - 1, cells).round().astype(int)
+            for cells, side in zip(grid, pixels.shape, strict=True)
+        ]
+        return np.asarray(pixels[np.ix_(*places)], np.float32)
     rows, columns = (_inverse(*pair) for pair in zip(grid, pixels.shape, strict=True))
     return np.asarray(rows @ pixels.astype(np.float64) @ columns.T, np.float32)
 

@@ -32,7 +32,8 @@ from numba import njit, types
 from numba.extending import intrinsic
 
 from ..._files import first_way_in
-from ..types import FloatArray
+from ..types import Array, FloatArray
+from .nearest import OPPOSITE
 
 _LEAST = np.float32(-np.inf)
 
@@ -210,6 +211,89 @@ def _filter(
             best[q] *= scales[q]
 
 
+@_compiled
+def _widen(padded: Any, reach: int, masks: Any, wide: Any) -> None:
+    """Sum ``padded`` (padded by ``reach``) over w' into ``wide``, in the order of ``_widen_and_maxima``."""
+    x = padded[reach:]
+    for d in range(1, reach + 1):
+        a, b = padded[reach - d :], padded[reach + d :]
+        left, right = masks[0, d], masks[1, d]
+        for q in range(wide.size):
+            wide[q] = x[q] + left[q] * a[q] + right[q] * b[q]
+        x = wide
+
+
+@_compiled
+def _maxima_near(
+    x: Any, p: int, grid: Any, window: int, barred: Any, own: Any, others: Any, columns: Any
+) -> Any:
+    """``_maxima`` of a row x (P,) over the columns within ``window`` of patch p that are not barred."""
+    height, width = grid
+    left, right = max(p % width - window, 0), min(p % width + window + 1, width)
+    most = _LEAST
+    for h in range(max(p // width - window, 0), min(p // width + window + 1, height)):
+        for q in range(h * width + left, h * width + right):
+            columns[q] = _larger(columns[q], x[q] * own)
+            most = _larger(most, x[q] * others[q] + barred[q])
+    return _scaled(most, own)
+
+
+@_compiled
+def _scaled(most: Any, scale: Any) -> Any:
+    """A maximum by its scale; that of nothing is the opposite."""
+    return OPPOSITE if most == _LEAST else most * scale
+
+
+@_compiled
+def _filter_near(
+    gram: Any,
+    grid: Any,
+    reaches: Any,
+    masks: Any,
+    own: Any,
+    others: Any,
+    rows: Any,
+    columns: Any,
+    scratch: Any,
+    window: int,
+    barred: Any,
+) -> None:
+    """``_filter`` with a window, and without the patches that are barred: (2,P), 0 or minus infinity."""
+    bands, row_room, tall_room, wide = scratch
+    height, width = grid
+    patches = height * width
+    for t in range(reaches.size):
+        k = reaches[t]
+        scales = others[t]
+        best = columns[t]
+        best[:] = _LEAST
+        row_room[:] = 0
+        tall_room[:] = 0
+        padded_row = row_room[: patches + 2 * k * width]
+        row = row_room[k * width : k * width + patches]
+        padded_tall = tall_room[: patches + 2 * k]
+        tall = tall_room[k : k + patches]
+        for h in range(height):
+            top = max(h - k, 0)
+            count = min(h + k, height - 1) - top + 1
+            for w in range(width):
+                _sum_rows(bands[w], gram, top * width + w, count, width)
+            for w in range(width):
+                p = h * width + w
+                rows[t, p] = OPPOSITE
+                if barred[0, p] == 0:
+                    if k == 0:
+                        wide[:] = bands[w]
+                    else:
+                        left = max(w - k, 0)
+                        _sum_rows(row, bands, left, min(w + k, width - 1) - left + 1, 1)
+                        _sum_shifts(tall, padded_row, k, width)
+                        _widen(padded_tall, k, masks, wide)
+                    rows[t, p] = _maxima_near(wide, p, grid, window, barred[1], own[t, p], scales, best)
+        for q in range(patches):
+            best[q] = _scaled(best[q], scales[q])
+
+
 class NumbaFilter:
     """A ``GramFilter`` (protocols.py), the twin of ``NumpyFilter``: same results to 1e-6."""
 
@@ -222,7 +306,7 @@ class NumbaFilter:
         else ""
     )
 
-    def __init__(self, grid: tuple[int, int], degrees: Sequence[int]) -> None:
+    def __init__(self, grid: tuple[int, int], degrees: Sequence[int], window: int | None = None) -> None:
         height, width = grid
         patches = height * width
         # A window that reaches beyond the grid on all sides sums all of it, however wide it is.
@@ -233,6 +317,8 @@ class NumbaFilter:
         for d in range(1, most + 1):
             self._masks[:, d] = column >= d, column < width - d
         self._grid = grid
+        self._window = window
+        self._barred = np.zeros((2, patches), np.float32)
         self._scratch = (
             np.empty((width, patches), np.float32),  # bands
             np.empty(patches + 2 * most * width, np.float32),  # row, padded by k grid rows at both ends
@@ -241,10 +327,23 @@ class NumbaFilter:
         )
 
     def maxima(
-        self, gram: FloatArray, own: FloatArray, others: FloatArray, rows: FloatArray, columns: FloatArray
+        self,
+        gram: FloatArray,
+        own: FloatArray,
+        others: FloatArray,
+        rows: FloatArray,
+        columns: FloatArray,
+        inside: tuple[Array, Array] | None = None,
     ) -> None:
         """As ``GramFilter`` says."""
-        _filter(gram, self._grid, self._reaches, self._masks, own, others, rows, columns, self._scratch)
+        given = gram, self._grid, self._reaches, self._masks, own, others, rows, columns, self._scratch
+        if self._window is None and inside is None:
+            _filter(*given)
+            return
+        for barred, allowed in zip(self._barred, inside or (), strict=False):
+            barred[:] = np.where(allowed, np.float32(0), _LEAST)
+        window = max(self._grid) if self._window is None else min(self._window, max(self._grid))
+        _filter_near(*given, window, self._barred)
 
 
 def compile_now() -> None:

@@ -15,8 +15,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..types import FloatArray
+from ..types import Array, FloatArray
 from .aggregate import band
+from .nearest import OPPOSITE, far_apart
 
 
 class NumpyFilter:
@@ -26,16 +27,23 @@ class NumpyFilter:
     version = f"numpy {np.__version__}"
     note = ""
 
-    def __init__(self, grid: tuple[int, int], degrees: Sequence[int]) -> None:
+    def __init__(self, grid: tuple[int, int], degrees: Sequence[int], window: int | None = None) -> None:
         height, width = grid
         patches = height * width
         self._grid = grid
         self._bands = [(band(height, r), band(width, r)) if r > 1 else None for r in degrees]
         self._pooled, self._scratch = np.empty((2, patches, patches), np.float32)
         self._each = np.arange(patches)
+        self._far = None if window is None else far_apart(grid, window)
 
     def maxima(
-        self, gram: FloatArray, own: FloatArray, others: FloatArray, rows: FloatArray, columns: FloatArray
+        self,
+        gram: FloatArray,
+        own: FloatArray,
+        others: FloatArray,
+        rows: FloatArray,
+        columns: FloatArray,
+        inside: tuple[Array, Array] | None = None,
     ) -> None:
         """As ``GramFilter`` says."""
         # Every product has a shape that the grid alone decides, never a block of images or a number of
@@ -47,8 +55,17 @@ class NumpyFilter:
             else:
                 self._pool(gram, *bands, own[t])
             np.multiply(cosines, others[t], out=cosines)
+            self._exclude(cosines, inside)
             np.max(cosines, axis=0, out=columns[t])
             rows[t] = cosines[self._each, cosines.argmax(axis=1)]  # faster than max along short rows
+
+    def _exclude(self, cosines: FloatArray, inside: tuple[Array, Array] | None) -> None:
+        """Make the pairs of patches that are not to be compared the farthest."""
+        if self._far is not None:
+            cosines[self._far] = OPPOSITE
+        if inside is not None:
+            cosines[~inside[0]] = OPPOSITE
+            cosines[:, ~inside[1]] = OPPOSITE
 
     def _pool(self, gram: FloatArray, tall: FloatArray, wide: FloatArray, own: FloatArray) -> None:
         """Sum ``gram`` over the neighborhoods of both patches, rows scaled by ``own`` (P,)."""

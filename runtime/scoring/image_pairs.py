@@ -78,16 +78,22 @@ class Comparer:
         self._rows, self._columns = np.empty((2, degree_count, patches), np.float32)
 
     def compare(
-        self, a: FloatArray, b: FloatArray, inverse_a: FloatArray, inverse_b: FloatArray
+        self,
+        a: FloatArray,
+        b: FloatArray,
+        inverse_a: FloatArray,
+        inverse_b: FloatArray,
+        inside: tuple[Array, Array] | None = None,
     ) -> tuple[FloatArray, FloatArray]:
         """Largest cosines (R,P) of the patches of a in b and of b in a; valid until the next call.
 
-        ``a`` and ``b`` (P,C) are tokens, ``inverse_a`` and ``inverse_b`` (R,P) their inverse lengths.
+        ``a`` and ``b`` (P,C) are tokens, ``inverse_a`` and ``inverse_b`` (R,P) their inverse lengths, and
+        ``inside`` (P,) of each the patches that may be the nearest.
         """
         # One image by one image, never a whole block at once: the shape decides how BLAS tiles a product and
         # in which order it sums.  So a pair gives the same bytes however the lot is cut into blocks.
         np.matmul(a, b.T, out=self._gram)
-        self._filter.maxima(self._gram, inverse_a, inverse_b, self._rows, self._columns)
+        self._filter.maxima(self._gram, inverse_a, inverse_b, self._rows, self._columns, inside)
         return self._rows, self._columns
 
 
@@ -100,7 +106,7 @@ def distance(cosines: FloatArray, content: Array, hollow: Array) -> FloatArray:
     ----------
     cosines : (K,R,P), the largest with a patch of the judge.
     content : (R,P) bool, whether the image's own patch has content.
-    hollow : (K,R) bool, whether the judge has patches without content.
+    hollow : (K,R,P or 1) bool, whether the judge has patches without content that may be the nearest.
     """
     # |f - g|^2 = |f|^2 + |g|^2 - 2 <f, g>, where |f|^2 is 1 with content and 0 without, and the cosine with a
     # patch without content is 0.  Here |g|^2 is taken as 1; a patch without content,
@@ -108,6 +114,6 @@ def distance(cosines: FloatArray, content: Array, hollow: Array) -> FloatArray:
     own = content.astype(np.float32)
     squared = own + np.float32(1) - np.float32(2) * cosines
     if hollow.any():
-        squared = np.where(hollow[:, :, None], np.minimum(squared, own), squared)
+        squared = np.where(hollow, np.minimum(squared, own), squared)
     np.maximum(squared, np.float32(0), out=squared)  # rounding lets a cosine exceed 1
     return np.sqrt(squared, out=squared)

@@ -24,6 +24,7 @@ from .aggregate import centre, pooled_lengths, rescale
 from .image_pairs import Comparer, distance
 from .judges import Judges, require_finite
 from .method import Method
+from .nearest import hollow
 from .protocols import GramFilter, KeptCells
 from .token_blocks import TokenBlocks
 
@@ -50,7 +51,10 @@ class Report:
 
 @dataclass(frozen=True)
 class Layer:
-    """The work on one layer.  Images are addressed by their places on the circle of judges (judges.py)."""
+    """The work on one layer.  Images are addressed by their places on the circle of judges (judges.py).
+
+    ``inside`` (N,P), by place, are the patches that may be the nearest; None for all.
+    """
 
     method: Method
     gram_filter: type[GramFilter]
@@ -62,6 +66,7 @@ class Layer:
     kept: KeptCells | None
     report: Report
     timer: StageTimer
+    inside: Array | None = None
 
     @property
     def degrees(self) -> tuple[int, ...]:
@@ -126,7 +131,8 @@ class Layer:
         # Scratch memory of P*P numbers each: as many as can work at once, passed from cell to cell.
         comparers: SimpleQueue[Comparer] = SimpleQueue()
         for _ in range(self.plan.threads):
-            comparers.put(Comparer(self.gram_filter(self.method.grid, self.degrees), patches, degree_count))
+            gram_filter = self.gram_filter(self.method.grid, self.degrees, self.method.near)
+            comparers.put(Comparer(gram_filter, patches, degree_count))
         held = TokenBlocks(images, block, 2 * self.plan.blocks_in_memory, (patches, width))
 
         @self.timer.work("load")
@@ -142,7 +148,8 @@ class Layer:
             try:
                 for a, b, there, back in self._pairs(cell):
                     own, their = mine[a - cell[0] * block], others[b - cell[1] * block]
-                    of_a, of_b = comparer.compare(own, their, inverse[a], inverse[b])
+                    within = None if self.inside is None else (self.inside[a], self.inside[b])
+                    of_a, of_b = comparer.compare(own, their, inverse[a], inverse[b], within)
                     self.cosines.write(a, there * items, of_a)
                     self.cosines.write(b, back * items, of_b)
                     pairs += 1
@@ -186,7 +193,7 @@ class Layer:
         """Turn cosines into distances and average their interval; returns what ``scores`` does."""
         degree_count, patches = inverse.shape[1:]
         judge_count = self.judges.count
-        hollow = (inverse == 0).any(axis=2)
+        empty = hollow(inverse, self.inside, self.method.grid, self.method.near)
 
         @self.timer.work("select")
         def average(place: int) -> Array:
@@ -194,7 +201,7 @@ class Layer:
             cosines, judges = self.cosines.read(place, 0, prod(shape)).reshape(shape), self.judges.of(place)
             if (judging := self.judges.judging(place)) is not None:
                 cosines, judges = cosines[judging], judges[judging]
-            distances = distance(cosines, inverse[place] > 0, hollow[judges])
+            distances = distance(cosines, inverse[place] > 0, empty[judges])
             by_degree = self.method.average(distances.reshape(len(judges), -1))
             average: Array = by_degree.reshape(-1, degree_count, patches).mean(axis=1, dtype=np.float64)
             return average

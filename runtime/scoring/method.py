@@ -16,6 +16,7 @@ from .aggregate import check_degrees
 from .burn_out import burn_out_mean, check_burn_out
 from .interval import MIN_IMAGES, interval_bounds, interval_mean, smallest_lot
 from .judges import Judges, choose, everyone
+from .nearest import check_window
 from .plan import LotSize
 
 
@@ -36,7 +37,9 @@ class Method:
     """The method's parameters: grid of the tokens, degrees, interval, and how many others score an image.
 
     ``group_size`` None means all others; ``by`` is what a patch is scored by (settings.py); ``burn_out`` that
-    the interval may begin later (burn_out.py).  Raises LotError for values that no lot can be scored with.
+    the interval may begin later (burn_out.py); ``near`` is the settings' window: how many rows and columns
+    apart patches are that are compared, None for any (nearest.py).  Raises LotError for values that no lot
+    can be scored with.
     """
 
     grid: tuple[int, int]
@@ -45,15 +48,17 @@ class Method:
     group_size: int | None = None
     by: str = PAIRS
     burn_out: bool = PAPER.burn_out
+    near: int | None = None
 
     @classmethod
     def of(cls, grid: tuple[int, int], settings: ScoreSettings) -> Method:
         """Make the method for a grid of tokens from a user's settings."""
         s = settings
-        return cls(grid, s.degrees, s.interval, s.group_size, s.by, s.burn_out)
+        return cls(grid, s.degrees, s.interval, s.group_size, s.by, s.burn_out, s.window)
 
     def __post_init__(self) -> None:
         check_degrees(self.degrees)
+        check_window(self.near)
         if self.burn_out:
             check_burn_out(self.interval)
         least = smallest_lot(self.interval) - 1

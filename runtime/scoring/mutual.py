@@ -114,7 +114,8 @@ class CpuScorer:
 
     def plan(self, shape: tuple[int, int, int, int], itemsize: int, needs: HostNeeds = UNLIMITED) -> Plan:
         """Make the memory plan (plan.py)."""
-        scratch_bytes = 2 * shape[2] ** 2 * 4  # NumpyFilter's; NumbaFilter needs less
+        # NumpyFilter's; NumbaFilter needs less.  With a window, a quarter of a square more, for all threads.
+        scratch_bytes = (2 + (self.method.near is not None)) * shape[2] ** 2 * 4
         return make_plan(self.method.lot_size(shape, itemsize), needs, scratch_bytes)
 
     def device_store(
@@ -131,6 +132,7 @@ class CpuScorer:
         timer: StageTimer = UNTIMED,
         later: FloatArray | None = None,
         copies: Groups = (),
+        inside: Array | None = None,
     ) -> FloatArray:
         """Return the mutual scores (N,P) of the images in ``store``, averaged over layers and degrees."""
         layers, images, patches, _ = store.shape
@@ -142,8 +144,9 @@ class CpuScorer:
         )
         report = Report(progress, layers * judges.pairs)
         gram_filter = self._filter()
+        by_place = None if inside is None else inside[judges.order]
         work = [
-            Layer(self.method, gram_filter, store, i, plan, judges, cosines, kept, report, timer)
+            Layer(self.method, gram_filter, store, i, plan, judges, cosines, kept, report, timer, by_place)
             for i in range(layers)
         ]
         total = np.zeros((self.method.results, images, patches), np.float64)
@@ -187,7 +190,9 @@ class CpuScorer:
 
         def measure(seed: int) -> tuple[float, float]:
             pair: FloatArray = np.random.default_rng(seed).standard_normal((2, patches, width), np.float32)
-            comparer = Comparer(kind(self.method.grid, self.method.degrees), patches, degree_count)
+            comparer = Comparer(
+                kind(self.method.grid, self.method.degrees, self.method.near), patches, degree_count
+            )
             return (
                 _seconds_of(lambda: comparer.compare(pair[0], pair[1], lengths, lengths), patience),
                 _seconds_of(lambda: rescale(centre(pair[:1])[0]), patience),

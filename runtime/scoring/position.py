@@ -31,8 +31,14 @@ _LEAST = 1e-9  # distance: equal patches have none, and no logarithm
 
 
 def alignment(maps: FloatArray) -> float:
-    """Return how much of the maps (N,Gh,Gw) of a lot the position explains, from 0 to 1."""
-    logs = np.log(np.maximum(maps.reshape(len(maps), -1).astype(np.float64), _LEAST))
+    """Return how much of the maps (N,Gh,Gw) of a lot the position explains, from 0 to 1.
+
+    Positions that are outside of the region of some image, NaN, are left out.
+    """
+    inside = maps[:, ~np.isnan(maps).any(axis=0)]
+    if not inside.size:
+        return 0.0
+    logs = np.log(np.maximum(inside.reshape(len(maps), -1).astype(np.float64), _LEAST))
     logs -= np.median(logs, axis=1, keepdims=True)
     position = np.median(logs, axis=0)
     explained, rest = _mad(position) ** 2, _mad(logs - position) ** 2
@@ -55,9 +61,15 @@ def settled(settings: ScoreSettings, maps: FloatArray) -> ScoreSettings:
 def position_level(maps: FloatArray, share: float | str) -> FloatArray | None:
     """Return what is subtracted at each position (Gh,Gw) of the maps (N,Gh,Gw); None if nothing is.
 
-    A share that is still "auto" is a mistake of the caller's (``settled``).
+    A share that is still "auto" is a mistake of the caller's (``settled``).  It is 0 where no image has a
+    score, outside of a region.
     """
-    return np.asarray(float(share) * np.median(maps, axis=0), np.float32) if share else None
+    if not share:
+        return None
+    level = np.zeros(maps.shape[1:])
+    scored = ~np.isnan(maps).all(axis=0)
+    level[scored] = np.nanmedian(maps[:, scored], axis=0)
+    return np.asarray(float(share) * level, np.float32)
 
 
 def _mad(values: Array) -> float:

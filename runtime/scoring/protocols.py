@@ -74,12 +74,14 @@ class MutualScorer(Protocol):
         timer: StageTimer = ...,
         later: FloatArray | None = None,
         copies: Groups = (),
+        inside: Array | None = None,
     ) -> FloatArray:
         """Return the mutual scores (N,P) of the images in ``store``, averaged over layers and degrees.
 
         ``copies`` are groups of rows that do not judge each other.
         ``later`` (N,P) receives the share of layers and degrees in which burn-out began a patch's interval
         later than the paper's; zeros without burn-out.
+        ``inside`` (N,P) bool are the patches that may be a neighbor; scores of the others have no meaning.
 
         Raises
         ------
@@ -107,6 +109,7 @@ class GramFilter(Protocol):
     ----------
     grid : (Gh, Gw) with Gh * Gw = P.
     degrees : odd sides r of the neighborhoods.
+    window : only patches that are at most so many rows and columns apart are compared; None for all.
     """
 
     name: str
@@ -115,18 +118,27 @@ class GramFilter(Protocol):
     note: str
     """A remark for the user; empty if there is none."""
 
-    def __init__(self, grid: tuple[int, int], degrees: Sequence[int]) -> None: ...
+    def __init__(self, grid: tuple[int, int], degrees: Sequence[int], window: int | None = None) -> None: ...
 
     def maxima(
-        self, gram: FloatArray, own: FloatArray, others: FloatArray, rows: FloatArray, columns: FloatArray
+        self,
+        gram: FloatArray,
+        own: FloatArray,
+        others: FloatArray,
+        rows: FloatArray,
+        columns: FloatArray,
+        inside: tuple[Array, Array] | None = None,
     ) -> None:
         """Write the largest cosine of each row's and each column's patch, per degree.
+
+        It is -1 where no patch may be the nearest (nearest.py).
 
         Parameters
         ----------
         gram : (P,P), the product of the tokens of two images.
         own, others : (R,P), inverse lengths of their pooled tokens; 0 where there is no content.
         rows, columns : (R,P), receive the cosines.
+        inside : (P,) bool of the rows' and the columns' image: which patches may be the nearest; None: all.
         """
         ...
 

@@ -86,7 +86,7 @@ def salient_tokens(store: FeatureStore, maps: FloatArray) -> FloatArray:
     layers, count, _, width = store.shape
     found = np.zeros((count, layers, width), np.float32)
     for layer in range(layers):
-        for row, patch in enumerate(maps.reshape(count, -1).argmax(axis=1)):
+        for row, patch in enumerate(np.nanargmax(maps.reshape(count, -1), axis=1)):
             token = store.block(layer, row, row + 1)[0, patch].astype(np.float32)
             length = np.linalg.norm(token)
             if length > 0:

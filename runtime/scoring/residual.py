@@ -18,7 +18,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import numpy as np
@@ -97,6 +97,7 @@ class ResidualScorer:
         timer: StageTimer = UNTIMED,
         later: FloatArray | None = None,
         copies: Groups = (),
+        inside: Array | None = None,
     ) -> FloatArray:
         """Return the residuals (N,P) of the images in ``store``, averaged over layers and degrees.
 
@@ -119,7 +120,8 @@ class ResidualScorer:
             for layer in range(layers):
                 scores = kept.scores(layer) if kept else None
                 if scores is None:
-                    scores = self._layer(store, layer, plan, judges, tick, timer).scores()
+                    work = replace(self._layer(store, layer, plan, judges, tick, timer), inside=inside)
+                    scores = work.scores()
                     if kept:
                         kept.keep_scores(layer, scores)
                 else:
@@ -164,7 +166,10 @@ class ResidualScorer:
 
 @dataclass(frozen=True)
 class Layer:
-    """The work on one layer; ``tick`` is told how many images have been read."""
+    """The work on one layer; ``tick`` is told how many images have been read.
+
+    Only the patches ``inside`` (N,P) say what is common; None for all.
+    """
 
     method: Method
     share: float
@@ -174,6 +179,7 @@ class Layer:
     judges: Judges
     tick: Tick
     timer: StageTimer
+    inside: Array | None = None
 
     def scores(self) -> Array:
         """Return the residuals (N,P), averaged over degrees, in float64.
@@ -219,6 +225,8 @@ class Layer:
             for row, (vectors, lengths) in enumerate(self._described(span)):
                 described[:, row] = vectors
                 longest[row] = lengths.max()
+            if self.inside is not None:
+                return Moments.of(described[:, self.inside[slice(*span)]]), longest
             return Moments.of(described.reshape(len(described), images * patches, width)), longest
 
     def residuals(self, span: Span, found: Sequence[Subspace]) -> Array:

@@ -24,6 +24,7 @@ from .aggregate import centre, inverse_lengths, pool, pooled_lengths, rescale
 from .image_pairs import Comparer, distance
 from .interval import interval_bounds
 from .method import Method
+from .nearest import hollow, mark_excluded
 from .protocols import GramFilter
 
 _GRAM = 1 << 20
@@ -45,7 +46,7 @@ class Bank(Protocol):
     images: int
 
     hollow: Array
-    """(S,M,R) bool, whether an image has patches without content."""
+    """(S,M,R,P or 1) bool, whether an image has patches without content that may be the nearest."""
 
     version: str
     """The software that the last bits of the scores depend on."""
@@ -63,8 +64,11 @@ class ImageScorer(Protocol):
         """The software and hardware that the last bits of the scores depend on."""
         ...
 
-    def score(self, tokens: Sequence[Array]) -> FloatArray:
-        """Return the anomaly map (Gh,Gw) of the image with ``tokens`` (P,C) in each layer."""
+    def score(self, tokens: Sequence[Array], inside: Array | None = None) -> FloatArray:
+        """Return the anomaly map (Gh,Gw) of the image with ``tokens`` (P,C) in each layer.
+
+        It is NaN where a patch is not ``inside`` (P,).
+        """
         ...
 
 
@@ -78,6 +82,7 @@ class WholeBank:
     tokens : of each layer (M,P,C), centred and rescaled, float32.
     lengths : (S,M,R,P), of the pooled tokens.
     threads : how many jobs may run at once.
+    inside : (M,P) bool, which patches may be the nearest; None for all.
     """
 
     def __init__(
@@ -87,29 +92,38 @@ class WholeBank:
         tokens: Sequence[FloatArray],
         lengths: FloatArray,
         threads: int,
+        inside: Array | None = None,
     ) -> None:
         self.method, self.version = method, gram_filter.version
         self.layers, self.images = lengths.shape[:2]
-        self.hollow: Array = (lengths == 0).any(axis=3)
-        self._tokens = tokens
+        self._tokens, self._inside = tokens, inside
         self._inverse = inverse_lengths(lengths)
+        self.hollow: Array = np.stack(
+            [hollow(inverse, inside, method.grid, method.near) for inverse in self._inverse]
+        )
         self._part = ceil_div(self.images, threads)
         # Scratch memory of P*P numbers each: as many as can work at once, passed from job to job.
         self._comparers: SimpleQueue[Comparer] = SimpleQueue()
         patches, degrees = lengths.shape[3], method.degrees
         for _ in range(threads):
-            self._comparers.put(Comparer(gram_filter(method.grid, degrees), patches, len(degrees)))
+            one = gram_filter(method.grid, degrees, method.near)
+            self._comparers.put(Comparer(one, patches, len(degrees)))
 
     @classmethod
     def of(
-        cls, method: Method, gram_filter: type[GramFilter], tokens: Sequence[FloatArray], threads: int
+        cls,
+        method: Method,
+        gram_filter: type[GramFilter],
+        tokens: Sequence[FloatArray],
+        threads: int,
+        inside: Array | None = None,
     ) -> WholeBank:
         """Make a bank of all images of ``tokens``, of each layer (M,P,C), as a ViT gave them."""
         layers = [np.stack([describe(image, method).tokens for image in layer]) for layer in tokens]
         lengths = [
             [pooled_lengths(image, method.grid, method.degrees) for image in layer] for layer in layers
         ]
-        return cls(method, gram_filter, layers, np.array(lengths), threads)
+        return cls(method, gram_filter, layers, np.array(lengths), threads, inside)
 
     def jobs(self, layer: int, query: Query, cosines: FloatArray) -> Iterator[Callable[[], None]]:
         """As ``Bank`` says; a job for each share of the images."""
@@ -118,11 +132,13 @@ class WholeBank:
 
     def _compare(self, layer: int, query: Query, cosines: FloatArray, start: int) -> None:
         comparer = self._comparers.get()
+        everything = np.ones(query.inverse.shape[1], bool)
         try:
             for j in range(start, min(start + self._part, self.images)):
                 # The bank's image first: the bytes of a lot in which the scored image comes last.
                 tokens, inverse = self._tokens[layer][j], self._inverse[layer, j]
-                _, cosines[j] = comparer.compare(tokens, query.tokens, inverse, query.inverse)
+                within = None if self._inside is None else (self._inside[j], everything)
+                _, cosines[j] = comparer.compare(tokens, query.tokens, inverse, query.inverse, within)
         finally:
             self._comparers.put(comparer)
 
@@ -140,7 +156,7 @@ class PatchBank:
     def __init__(self, method: Method, units: Sequence[FloatArray], hollow: Array) -> None:
         self.method, self.version = method, f"numpy {np.__version__}"
         self.layers, self.images = hollow.shape[:2]
-        self.hollow = hollow
+        self.hollow = hollow[..., None]
         self._units = units
 
     def jobs(self, layer: int, query: Query, cosines: FloatArray) -> Iterator[Callable[[], None]]:
@@ -186,8 +202,10 @@ class RowScorer:
     def __exit__(self, *error: object) -> None:
         self._pool.shutdown()
 
-    def score(self, tokens: Sequence[Array]) -> FloatArray:
+    def score(self, tokens: Sequence[Array], inside: Array | None = None) -> FloatArray:
         """Return the anomaly map (Gh,Gw) of the image with ``tokens`` (P,C) in each layer.
+
+        It is NaN where a patch is not ``inside`` (P,).
 
         Raises
         ------
@@ -206,7 +224,7 @@ class RowScorer:
         averages = self._pool.map(lambda n: self._average(cosines[n], queries[n], bank.hollow[n]), layers)
         # Layers are added in their order, in float64, as for a lot.
         total: Array = sum(averages, np.zeros(shape[2]))
-        return (total / bank.layers).astype(np.float32).reshape(bank.method.grid)
+        return mark_excluded((total / bank.layers).astype(np.float32), inside).reshape(bank.method.grid)
 
     def _average(self, cosines: FloatArray, query: Query, hollow: Array) -> Array:
         """Return the scores (P,) of a layer, averaged over degrees."""

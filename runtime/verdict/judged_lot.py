@@ -42,6 +42,7 @@ class MadeBy:
     burn_out : whether intervals may begin later than the paper's.
     position_median : share of each position's median that was subtracted.
     tiles : how images were cut, if they were.
+    window : rows and columns within which patches were compared; None for all.
     """
 
     bundle: str
@@ -53,6 +54,7 @@ class MadeBy:
     burn_out: bool = False
     position_median: float = 0.0
     tiles: Tiles | None = None
+    window: int | None = None
 
     @classmethod
     def of(cls, bundle: str, settings: ScoreSettings, bit_depth: int = 8, judges: int = 0) -> MadeBy:
@@ -67,6 +69,7 @@ class MadeBy:
             settings.burn_out,
             float(settings.position_median),
             settings.tiles,
+            settings.window,
         )
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from ..scoring.anomaly_map import interpolation
+from ..scoring.anomaly_map import HALF, interpolation
 from ..types import Array, FloatArray
 from .limits import UNIT
 
@@ -54,8 +54,12 @@ class SizedMap:
     def strips(self, least: float = -np.inf) -> Iterator[tuple[int, int, FloatArray]]:
         """Yield the values in strips of columns: where each begins, column and row, and its values (n,m).
 
-        All pixels of at least ``least`` are in them, few of the others.
+        All pixels of at least ``least`` are in them, few of the others.  What is outside of a region of
+        interest is at minus infinity.
         """
+        if np.isnan(self.values).any():
+            yield from self._strips_inside(least)
+            return
         weights = [self._weights(axis) for axis in (0, 1)]
         top, bottom = self._reach(weights[0], self.values.max(axis=1) >= least)
         left, right = self._reach(weights[1], self.values.max(axis=0) >= least)
@@ -67,6 +71,19 @@ class SizedMap:
             end = min(start + step, right)
             strip = rows @ weights[1][start:end].T if weights[1] is not None else rows[:, start:end]
             yield start, top, np.asarray(strip, np.float32)
+
+    def _strips_inside(self, least: float) -> Iterator[tuple[int, int, FloatArray]]:
+        """``strips`` of a map with patches, or pixels, that are NaN (anomaly_map.upsample)."""
+        inside = ~np.isnan(self.values)
+        if self.values.shape == self.size:
+            yield from SizedMap(np.where(inside, self.values, -np.inf), self.size).strips(least)
+            return
+        # From values of 0 outside, weights bring the others back to where they were: no value is larger.
+        sums = SizedMap(np.where(inside, self.values, 0), self.size).strips()
+        shares = SizedMap(inside.astype(np.float32), self.size).strips()
+        for (left, top, values), (_, _, share) in zip(sums, shares, strict=True):
+            known = share >= HALF
+            yield left, top, np.where(known, values / np.where(known, share, 1), -np.inf).astype(np.float32)
 
     def highest(self) -> float:
         """Return the largest value at this size."""
@@ -93,7 +110,7 @@ def find_regions(values: SizedMap, limit: float, least_area: int = 1) -> list[Re
     pixels are left out.
     """
     lowest = limit - UNIT / 2
-    if float(values.values.max()) < lowest:  # nor does any value between those of the map
+    if float(np.nanmax(values.values)) < lowest:  # nor does any value between those of the map
         return []
     runs = _Runs()
     for left, top, strip in values.strips(lowest):

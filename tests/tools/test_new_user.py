@@ -80,7 +80,6 @@ def test_images_that_are_shrunk_are_said(bundle: Path, lot: Path) -> None:
     warning = "images of 240 x 160 pixels are reduced to 24 x 16: a patch covers 40 x 40 pixels"
     assert f"warning: {warning}" in after
     assert any("--image-size" in text for text in about(lot)["warnings"])
-    assert about(lot)["resolution"]["patch"] == [40, 40]
 
 
 # ---- how many are shown ----------------------------------------------------------------------

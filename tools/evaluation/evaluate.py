@@ -165,7 +165,7 @@ def _pixels(
 
     with SortedPixels() as pixels:
         for done, image in enumerate(chosen, 1):
-            values = lot.pixels(image)
+            values = np.nan_to_num(lot.pixels(image), nan=0.0)  # outside of a region: the lowest distance
             pixels.add(values, truth.mask(image.name, (values.shape[0], values.shape[1])))
             progress("evaluate", done, len(chosen), "maps")
         of = [truth.images[image.name].kind for image in chosen]

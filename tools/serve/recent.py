@@ -96,7 +96,7 @@ class Picture:
         """Return the map in the ViT's pixels as a gray PNG of 16 bits, whose code is distance * 65535 / 2."""
         if self.map is None:
             return b""
-        values = upsample(self.map[None], self.size)[0]
+        values = np.nan_to_num(upsample(self.map[None], self.size)[0], nan=0.0)
         content = io.BytesIO()
         Image.fromarray(np.round(np.clip(values, 0, 2) * CODES).astype(np.uint16)).save(content, "PNG")
         return content.getvalue()

@@ -91,6 +91,8 @@ def _row_content(
     else:
         if grid is not None:
             content |= {"grid": list(grid.shape), "map": encoded(grid)}
+            if (outside := np.isnan(grid)).any():
+                content["inside"] = _base64((~outside).astype(np.uint8))
     return content
 
 
@@ -131,9 +133,10 @@ def grid_of(lot: ScoredLot, image: str, file: str, grids: Grids | None) -> Float
 def encoded(grid: FloatArray, *, down: bool = False) -> str:
     """Return a map (Gh,Gw) as base64 of 16-bit codes up to FARTHEST, the least significant byte first.
 
-    Rounded up, so that a value at a limit does not fall below it; ``down``, where it is subtracted.
+    Rounded up, so that a value at a limit does not fall below it; ``down``, where it is subtracted.  What is
+    outside of a region, NaN, has 0.
     """
-    exact = np.clip(grid.astype(np.float64) / FARTHEST, 0, 1) * _TOP
+    exact = np.clip(np.nan_to_num(grid.astype(np.float64), nan=0.0) / FARTHEST, 0, 1) * _TOP
     codes = np.floor(exact + 1e-3) if down else np.ceil(exact - 1e-3)
     return _base64(codes.astype("<u2"))
 

@@ -1,11 +1,16 @@
 /** Anomaly maps as colours: bilinear interpolation from the grid, and one scale for the lot. */
 
 /** @typedef {{low: number, high: number}} Scale */
-/** @typedef {{codes: Uint16Array | Int32Array, height: number, width: number}} Grid */
+/**
+ * A map on the grid; `inside` has 1 for each patch with a score, and is null where all have one.
+ * @typedef {{codes: Uint16Array | Int32Array, height: number, width: number, inside: Uint8Array | null}} Grid
+ */
 
 const MOST_DISTANCE = 2; // what the highest code of a map stands for
 const TOP = 65535;
 const WEIGHT = 0.6; // of the brightest colour over the gray image
+const DIMMED = 0.65; // how much darker an image is outside of a region of interest
+const OUTSIDE = -1; // the value there, below all distances
 
 /**
  * @param {string} text base64
@@ -18,10 +23,11 @@ export function decoded(text) {
  * @param {string} text base64 of 16-bit codes
  * @param {number} height
  * @param {number} width
+ * @param {string} [inside] base64 of a byte for each patch
  * @returns {Grid}
  */
-export function decodedGrid(text, height, width) {
-  return { codes: new Uint16Array(decoded(text).buffer), height, width };
+export function decodedGrid(text, height, width, inside) {
+  return { codes: new Uint16Array(decoded(text).buffer), height, width, inside: inside ? decoded(inside) : null };
 }
 
 /**
@@ -35,12 +41,29 @@ export function above(grid, level) {
 }
 
 /**
- * The values of a map at `height` x `width` points, its corners on theirs.
+ * The values of a map at `height` x `width` points, its corners on theirs; outside of a region of interest
+ * they are negative.
  * @param {Grid} grid
  * @param {number} height
  * @param {number} width
  */
 export function upsampled(grid, height, width) {
+  if (!grid.inside) return interpolated(grid, height, width);
+  const { inside } = grid;
+  const known = { ...grid, codes: grid.codes.map((code, i) => (inside[i] ? code : 0)) };
+  const shares = interpolated({ ...grid, codes: Uint16Array.from(inside, (each) => each * TOP) }, height, width);
+  return interpolated(known, height, width).map((value, i) => {
+    const share = shares[i] / MOST_DISTANCE;
+    return share < 0.5 ? OUTSIDE : value / share;
+  });
+}
+
+/**
+ * @param {Grid} grid
+ * @param {number} height
+ * @param {number} width
+ */
+function interpolated(grid, height, width) {
   const values = new Float32Array(height * width);
   const unit = MOST_DISTANCE / TOP;
   const columns = steps(grid.width, width);
@@ -107,6 +130,7 @@ export function drawMap(canvas, grid, scale, colours, solid = false) {
     picture.data[4 * i + 1] = colours[colour + 1];
     picture.data[4 * i + 2] = colours[colour + 2];
     picture.data[4 * i + 3] = solid ? 255 : Math.round(255 * WEIGHT * Math.sqrt(unit));
+    if (values[i] < 0) picture.data.set([0, 0, 0, Math.round(255 * DIMMED)], 4 * i);
   }
   context.putImageData(picture, 0, 0);
 }

@@ -18,6 +18,7 @@ import { shownName } from "./text.js";
  * @property {number} [p]
  * @property {[number, number]} [grid]
  * @property {string} [map]
+ * @property {string} [inside]
  * @property {number[][]} [regions]
  * @property {[number, number]} [size]
  * @property {{grid: [number, number], at: number[]}} [repeated]
@@ -154,8 +155,8 @@ function readRow(entry, index, judgedBy) {
  * @returns {Grid | null}
  */
 export function gridOf(row) {
-  const { map, grid } = row.entry;
-  return map && grid ? decodedGrid(map, grid[0], grid[1]) : null;
+  const { map, grid, inside } = row.entry;
+  return map && grid ? decodedGrid(map, grid[0], grid[1], inside) : null;
 }
 
 /**

@@ -1,0 +1,151 @@
+"""Which patches of a lot's images take part: those in the region of interest, not on a plain background."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ..._files import shown
+from ..._numbers import counted
+from ..errors import LotError
+from ..memory import size_text
+from ..parallel import Room
+from ..types import Array, LotImage, Progress, no_progress
+from .background import product_mask
+from .reading import ImageError, read_header
+from .roi import Roi, coverage, half_or_more, read_mask
+from .survey import Survey, run_ahead
+
+AUTO = "auto"
+CLEAR = 0.9
+"""Share of the images whose background must be clear, or none is masked."""
+
+
+@dataclass(frozen=True)
+class Inside:
+    """The patches that take part: ``patches`` (N,P) bool of all images of a survey; ``notes`` on them."""
+
+    patches: Array
+    notes: tuple[str, ...] = ()
+
+    @property
+    def digest(self) -> str:
+        """What tells two of them apart."""
+        return hashlib.sha256(np.packbits(self.patches).tobytes()).hexdigest()
+
+
+def patches_inside(
+    survey: Survey,
+    grid: tuple[int, int],
+    threads: int,
+    room: int | None = None,
+    progress: Progress = no_progress,
+) -> Inside | None:
+    """Return which patches of the survey's images take part; None if nothing was asked for.
+
+    ``room`` is the memory in bytes for masks and images that are decoded at once.
+
+    Raises
+    ------
+    LotError
+        If a mask is missing, cannot be read or does not fit its image, or no patch of an image is left.
+    """
+    if survey.roi is None and not survey.mask_background:
+        return None
+    inside = np.ones((len(survey.images), *grid), bool)
+    notes: list[str] = []
+    if survey.roi is not None:
+        inside &= _in_region(Roi.of(survey.roi, survey.images), survey, grid, threads, room)
+    if survey.mask_background:
+        found, remark = _on_product(survey, grid, threads, room, progress)
+        inside &= found
+        notes.append(remark)
+    patches = inside.reshape(len(inside), -1)
+    _require_some(patches, survey.images)
+    notes.insert(0, _share_note(patches))
+    return Inside(patches, tuple(notes))
+
+
+def _in_region(roi: Roi, survey: Survey, grid: tuple[int, int], threads: int, room: int | None) -> Array:
+    """Return the patches (N,Gh,Gw) in the region; of one mask for all, it is read once."""
+    common = None if roi.mask is None else _read(roi.mask, survey, room)
+    decoding = Room(room)
+
+    def share(image: LotImage) -> Array:
+        header = survey.headers[image.name]
+        if roi.masks is None:
+            return roi.coverage(image, header, grid, common)
+        with decoding.taken(header.decode_bytes):
+            return roi.coverage(image, header, grid, _read(roi.masks[image.name], survey, room))
+
+    found = [each for _, each in run_ahead(survey.images, share, threads, 2 * threads)]
+    return half_or_more(np.array(found))
+
+
+def _read(path: Path, survey: Survey, room: int | None) -> Array:
+    """Read a mask, if the memory suffices."""
+    try:
+        needed = read_header(path, survey.max_pixels).decode_bytes
+    except ImageError as error:
+        raise LotError(f"the mask {path} cannot be read: {error}.") from error
+    if room is not None and needed > room:
+        raise LotError(
+            f"the mask {path} needs {size_text(needed)} to be decoded, and {size_text(room)} of the memory "
+            "budget are left. Allow more by --memory-budget."
+        )
+    return read_mask(path, survey.max_pixels)
+
+
+def _on_product(
+    survey: Survey, grid: tuple[int, int], threads: int, room: int | None, progress: Progress
+) -> tuple[Array, str]:
+    """Return the patches (N,Gh,Gw) that do not lie on a plain background, and what to say of it."""
+    decoding = Room(room)
+
+    def look(image: LotImage) -> Array | None:
+        with decoding.taken(survey.headers[image.name].decode_bytes):
+            return product_patches(survey.read(image), grid)
+
+    found: list[Array | None] = []
+    for _, each in run_ahead(survey.images, look, threads, 2 * threads):
+        found.append(None if isinstance(each, ImageError) else each)
+        progress("background", len(found), len(survey.images), "images")
+    clear = [each for each in found if each is not None]
+    if len(clear) < CLEAR * len(found) or not clear:
+        return np.ones((len(found), *grid), bool), (
+            f"no background was masked: in {len(clear)} of {counted(len(found), 'image')} a plain one is "
+            f"clear to tell from the product, and {CLEAR:.0%} are asked for. Give the region by --roi"
+        )
+    usual = half_or_more(np.mean(clear, axis=0))
+    remark = f"the plain background was masked in {len(clear)} of {counted(len(found), 'image')}"
+    if len(clear) < len(found):
+        remark += "; the others, where it is not clear, have the region that most of these have"
+    return np.array([usual if each is None else each for each in found]), remark
+
+
+def product_patches(picture: Image.Image, grid: tuple[int, int]) -> Array | None:
+    """Return the patches (Gh,Gw) that show the product; None where the background is not plain and clear."""
+    mask = product_mask(picture)
+    return None if mask is None else half_or_more(coverage(mask, grid))
+
+
+def _require_some(patches: Array, images: Sequence[LotImage]) -> None:
+    empty = np.flatnonzero(~patches.any(axis=1))
+    if len(empty):
+        more = f" and {len(empty) - 1} more" if len(empty) > 1 else ""
+        raise LotError(
+            f"the region leaves no patch of {shown(images[empty[0]].name)}{more}: a patch takes part if at "
+            "least half of its pixels are inside. Check the mask (light is inside), or widen the region."
+        )
+
+
+def _share_note(patches: Array) -> str:
+    shares = patches.mean(axis=1)
+    low, high = shares.min(), shares.max()
+    span = f"{low:.0%}" if round(low, 2) == round(high, 2) else f"{low:.0%} to {high:.0%}"
+    return f"only {span} of the patches of each image take part; the others have no score"

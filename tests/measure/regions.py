@@ -1,0 +1,133 @@
+"""Measure what docs/small-defects.md says: how small a defect may be, and what windows cost and gain.
+
+    python tests/measure/regions.py spots BUNDLE ELPV TEXTILE TILES
+    python tests/measure/regions.py windows BUNDLE ELPV TEXTILE TILES
+
+ELPV is the unpacked package elpv-dataset 1.0.0.post1, TEXTILE that of conformal-clip-data 0.1.4, TILES a
+folder of photographs of magnetic tiles in MVTec AD's layout.  Tables in Markdown go to standard output.
+
+``spots``: into good images a dark spot is drawn at a random place, so many patches wide; how well do their
+raw scores tell them from good ones?  ``windows``: lots of good and bad images, drawn three times.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from musc_edge import mutual_scores, open_bundle
+from musc_edge.runtime.scoring.anomaly_map import raw_scores
+from musc_edge.runtime.scoring.method import Method
+from musc_edge.runtime.scoring.mutual import CpuScorer
+from musc_edge.runtime.scoring.plan import HostNeeds
+from musc_edge.runtime.types import Array, Bundle
+from support.accuracy.pool import features
+from support.accuracy.products import GOOD, Sample, Sources, samples
+
+GOOD_IMAGES, BAD_IMAGES, DRAWS = 40, 10, 3
+WIDTHS = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
+"""Diameters of spots, in patches."""
+DARKER = (0.2, 0.4)
+"""How much darker a spot is than what it lies on, as a share."""
+WINDOWS = (0, 1, 2, 4, None)
+LOTS = {"blowholes": ("magnetic tiles", "blowhole"), "mono cells": ("mono cells", "defective")}
+DEGREES = {"1": (1,), "1,3": (1, 3), "1,3,5": (1, 3, 5)}
+
+
+def spotted(path: Path, width: float, darker: float, bundle: Bundle, rng: np.random.Generator) -> Image.Image:
+    """An image with a spot ``width`` patches wide, its edge soft over a fifth of its radius."""
+    shot = Image.open(path).convert("RGB")
+    grid = bundle.manifest.grid
+    patch = shot.height / grid[0], shot.width / grid[1]
+    y, x = (rng.uniform(2, cells - 2) * side for cells, side in zip(grid, patch, strict=True))
+    rows, columns = np.ogrid[: shot.height, : shot.width]
+    away = np.hypot((rows - y) / patch[0], (columns - x) / patch[1]) / (width / 2)
+    weight = darker * np.clip((1.1 - away) / 0.2, 0, 1)[..., None]
+    return Image.fromarray(np.round(np.asarray(shot) * (1 - weight)).astype(np.uint8))
+
+
+def auroc(labels: Array, scores: Array) -> float:
+    """The share of pairs of a bad and a good image in which the bad one scores higher."""
+    bad, good = scores[labels], scores[~labels]
+    return float(np.mean((bad[:, None] > good) + 0.5 * (bad[:, None] == good)))
+
+
+def scores(tokens: Array, rows: Array, bundle: Bundle, degrees: tuple[int, ...]) -> Array:
+    """Raw scores of a lot of some images."""
+    m = bundle.manifest
+    maps = mutual_scores(tokens[:, rows], m.grid, degrees).reshape(-1, *m.grid)
+    return raw_scores(maps, m.preprocess.size)
+
+
+def spots(bundle: Bundle, product: str, sources: Sources, folder: Path) -> None:
+    """Print the rows of the table of spots for a product."""
+    rng = np.random.default_rng(0)
+    paths = samples(product, sources)[GOOD]
+    drawn = [paths[i] for i in rng.permutation(len(paths))[: GOOD_IMAGES + BAD_IMAGES]]
+    lot, kinds = [Sample(path, GOOD) for path in drawn], [(d, w) for d in DARKER for w in WIDTHS]
+    for darker, width in kinds:
+        for k, path in enumerate(drawn[GOOD_IMAGES:]):
+            file = folder / f"{product}-{darker}-{width}-{k}.png"
+            spotted(path, width, darker, bundle, rng).save(file)
+            lot.append(Sample(file, f"{darker} {width}"))
+    tokens = features(bundle, lot, threads=2).tokens
+    labels = np.repeat([False, True], (GOOD_IMAGES, BAD_IMAGES))
+    for darker in DARKER:
+        for name, degrees in DEGREES.items():
+            cells = []
+            for width in WIDTHS:
+                first = GOOD_IMAGES + BAD_IMAGES * (1 + kinds.index((darker, width)))
+                rows = np.r_[:GOOD_IMAGES, first : first + BAD_IMAGES]
+                cells.append(f"{auroc(labels, scores(tokens, rows, bundle, degrees)):.3f}")
+            print(f"| {product} | {darker:.0%} | {name} | {' | '.join(cells)} |", flush=True)
+
+
+def windows(bundle: Bundle, name: str, sources: Sources) -> None:
+    """Print the rows of the table of windows for a lot."""
+    product, kind = LOTS[name]
+    m, of_kind = bundle.manifest, samples(product, sources)
+    for degrees in ("1", "1,3,5"):
+        found: dict[int | None, list[float]] = {window: [] for window in WINDOWS}
+        for draw in range(DRAWS):
+            rng = np.random.default_rng(draw)
+            good, bad = (
+                [Sample(of_kind[each][i], each) for i in rng.permutation(len(of_kind[each]))[:count]]
+                for each, count in ((GOOD, GOOD_IMAGES), (kind, BAD_IMAGES))
+            )
+            store = features(bundle, [*good, *bad], threads=2)
+            labels = np.array([sample.kind != GOOD for sample in [*good, *bad]])
+            for window in WINDOWS:
+                scorer = CpuScorer(Method(m.grid, DEGREES[degrees], near=window))
+                plan = scorer.plan(store.shape, store.tokens.dtype.itemsize, HostNeeds(threads=2))
+                maps = scorer.score(store, plan).reshape(-1, *m.grid)
+                found[window].append(auroc(labels, raw_scores(maps, m.preprocess.size)))
+        cells = " | ".join(f"{np.mean(values):.3f} ± {np.std(values):.3f}" for values in found.values())
+        print(f"| {name} | {degrees} | {cells} |", flush=True)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Print a table."""
+    what, bundle = arguments[0], open_bundle(arguments[1])
+    sources = Sources(*map(Path, arguments[2:5]))
+    with tempfile.TemporaryDirectory() as folder:
+        if what == "spots":
+            print(f"| product | darker by | degrees | {' | '.join(map(str, WIDTHS))} |")
+            print(f"|---|---|---|{'---|' * len(WIDTHS)}")
+            for product in ("mono cells", "textiles", "magnetic tiles"):
+                spots(bundle, product, sources, Path(folder))
+        else:
+            print(f"| lot | degrees | {' | '.join('all' if w is None else str(w) for w in WINDOWS)} |")
+            print(f"|---|---|{'---|' * len(WINDOWS)}")
+            for name in LOTS:
+                windows(bundle, name, sources)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
