@@ -1,5 +1,6 @@
 # make demo   set everything up and score 90 real images
 # make test   set everything up and run the tests, in WORKERS processes
+# make test-long   those that it leaves out: exports by torch, mutants of the kernels, the package, the benchmark
 # make test-quick  for daily work, 70 s on two quiet cores: without command lines, the real ViT, exports, compiled
 #                  programs, wheel and sdist, and what takes seconds by itself; lists what took over a second
 # make check  what CI runs after the tests: lint, types and the API page
@@ -23,13 +24,16 @@ export PYTHONPYCACHEPREFIX := $(CURDIR)/$(WORK)/pycache
 unexport PYTHONDONTWRITEBYTECODE
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-quick check api bench clean
+.PHONY: demo test test-long test-quick check api bench clean
 
 demo: $(DEMO)/.installed $(DATA)
 	$(DEMO)/bin/python -m musc_edge.tools.demo $(WORK)
 
 test: $(TEST)/.installed $(DATA)
-	$(TEST)/bin/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
+	$(TEST)/bin/python -m pytest -n $(WORKERS) --dist worksteal -m 'not long' $(ARGS)
+
+test-long: $(TEST)/.installed $(DATA)
+	$(TEST)/bin/python -m pytest -n $(WORKERS) --dist worksteal -m long $(ARGS)
 
 test-quick: $(TEST)/.installed $(DATA)
 	$(TEST)/bin/python -m pytest -n $(WORKERS) --dist worksteal -m 'not slow' --durations=20 --durations-min=1 $(ARGS)

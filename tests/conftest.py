@@ -40,20 +40,47 @@ ends with a list of what took more than one.
 """
 
 
+TESTS = Path(__file__).resolve().parent
+LONG = {
+    "export/test_clip.py",
+    "export/test_exporters.py",
+    "export/test_presets.py",
+    "export/test_timm_vit.py",
+    "kernels/test_mutants.py",
+    "kernels/test_sanitizers.py",
+    "measure/test_accuracy.py",
+    "test_packaging.py",
+    "tools/bench/test_commands.py",
+    "tools/test_export_torch_cli.py",
+}
+"""Files that ``make test`` leaves to ``make test-long``, a third of all the time: exports by torch, mutants
+and sanitizers of the kernels, the package, the benchmark.  CI runs both."""
+
+
 FORBIDDEN = "this kernel does not allow"
 """Words in the reason of a skip that stands even where nothing may be skipped."""
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Do not import for ``make test-quick`` what is slow as a whole: torch alone takes seconds."""
-    if config.option.markexpr == "not slow" and collection_path.suffix == ".py":
-        return b"\npytestmark = pytest.mark.slow\n" in collection_path.read_bytes() or None
-    return None
+    """Do not import what is left out as a whole: torch alone takes seconds."""
+    if collection_path.suffix != ".py" or not collection_path.name.startswith("test_"):
+        return None
+    long = is_long(collection_path)
+    slow = long or b"\npytestmark = pytest.mark.slow\n" in collection_path.read_bytes()
+    left_out = {"not slow": slow, "not long": long, "long": not long}
+    return left_out.get(config.option.markexpr) or None
+
+
+def is_long(path: Path) -> bool:
+    """Return whether a file of tests is one of ``LONG``."""
+    return path.relative_to(TESTS).as_posix() in LONG
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as slow what uses a fixture of ``SLOW``, itself or through others."""
+    """Mark as slow what uses a fixture of ``SLOW``, itself or by others; as long the files of ``LONG``."""
     for item in items:
+        if is_long(item.path):
+            item.add_marker(pytest.mark.long)
         if isinstance(item, pytest.Function) and SLOW.intersection(item.fixturenames):
             item.add_marker(pytest.mark.slow)
 
