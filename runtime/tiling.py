@@ -16,7 +16,8 @@ from .errors import LotError
 Position = tuple[int, int]
 """Row and column of a tile."""
 
-_MOST_TILES = 64
+MOST_TILES = 64
+"""Tiles along a side of an image, at most."""
 _MOST_OVERLAP = 0.5
 
 
@@ -54,11 +55,11 @@ class Tiles:
     free: bool = False
 
     def __post_init__(self) -> None:
-        by_count = 1 <= self.rows <= _MOST_TILES and 1 <= self.columns <= _MOST_TILES
+        by_count = 1 <= self.rows <= MOST_TILES and 1 <= self.columns <= MOST_TILES
         if self.side < 0 or bool(self.side) == bool(self.rows or self.columns) or not (by_count or self.side):
             raise LotError(
                 f"tiles of {self.rows} rows, {self.columns} columns and side {self.side}: expected 1 to "
-                f"{_MOST_TILES} rows and columns, or a side in pixels."
+                f"{MOST_TILES} rows and columns, or a side in pixels."
             )
         share = self.overlap < 1 and 0 <= self.overlap <= _MOST_OVERLAP
         if not share and not (self.overlap >= 1 and float(self.overlap).is_integer()):
@@ -168,8 +169,8 @@ def _of_side(tiles: Tiles, pixels: int) -> Axis:
     _require_half(tiles, overlap / tiles.side)
     left = pixels - tiles.side
     count = 1 + ceil_div(left, int(tiles.side - overlap))
-    if count > _MOST_TILES:
-        raise LotError(f"{tiles}: {count} along {pixels} pixels, expected at most {_MOST_TILES}.")
+    if count > MOST_TILES:
+        raise LotError(f"{tiles}: {count} along {pixels} pixels, expected at most {MOST_TILES}.")
     return _evenly(count, tiles.side / pixels)
 
 

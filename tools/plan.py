@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..runtime.settings import RESIDUAL
 from . import arguments, cli
+from .find import add_find, defect_pixels, find_json, find_text, ways_to_find
 
 if TYPE_CHECKING:
+    from ..runtime.forecast import Forecast
     from ..runtime.settings import ScoreSettings
-    from ..runtime.types import Bundle
+    from ..runtime.types import Bundle, LotImage
 
 
 def add_parser(commands: Any) -> None:
@@ -31,6 +34,7 @@ def add_parser(commands: Any) -> None:
         help="show instead the plans for GPUs with this much free memory, such as 8G,24G")  # fmt: skip
     add("--resume", action="store_true", help="as for infer: work is kept in files")
     cli.add_tiles(cli.add_scoring(parser))
+    add_find(parser)
     cli.add_resources(parser)
     cli.add_common(parser, 4, 5, 6)
     parser.set_defaults(run=_plan, usage_error=parser.error)
@@ -38,12 +42,14 @@ def add_parser(commands: Any) -> None:
 
 def _plan(args: argparse.Namespace) -> int:
     from ..runtime.images.listing import list_lot
-    from ..runtime.images.survey import DEFAULT_READING
-    from ..runtime.run import Run, Watch, survey_files
     from ..runtime.scoring.method import Method
     from ..runtime.vit.bundle import find_bundle, open_bundle
-    from .summary import forecast_json, forecast_text, method_lines
 
+    pixels = defect_pixels(args) if args.find else None
+    if args.find and not isinstance(args.images, Path):
+        args.usage_error("--find takes a folder of images: their size is what a patch depends on")
+    if args.find and args.tiles:
+        args.usage_error("--find chooses tiles: leave --tiles out")
     images = list_lot(args.images) if isinstance(args.images, Path) else None
     args.images = args.images if images is None else len(images)
     bundle = open_bundle(find_bundle(args.bundle))
@@ -53,18 +59,43 @@ def _plan(args: argparse.Namespace) -> int:
     Method.of(bundle.manifest.grid, settings).judges(args.images)
     if args.devices:
         return _show_device_plans(args, bundle, settings)
-    resources, survey = cli.resources(args), None
-    if images is not None and settings.tiles:  # which may depend on the images' size
+    return _show_plans(args, bundle, settings, images, pixels)
+
+
+def _show_plans(
+    args: argparse.Namespace,
+    bundle: Bundle,
+    settings: ScoreSettings,
+    images: Sequence[LotImage] | None,
+    pixels: float | None,
+) -> int:
+    """Print the forecast, and the ways to find defects of so many ``pixels``, if it is asked for."""
+    from ..runtime.images.survey import DEFAULT_READING
+    from ..runtime.run import Run, Watch, require_enough, survey_files
+    from .summary import forecast_json, forecast_text, method_lines
+
+    resources, count, survey = cli.resources(args), args.images, None
+    if images is not None:
         survey = survey_files(images, resources, DEFAULT_READING, Watch())
-    with Run(bundle, settings, resources) as run, run.vit():
-        plan = run.plan(args.images, survey=survey, keep=args.resume)
-        found = run.forecast(args.images, plan, survey)
-        for note in run.notes:
-            cli.show_error(note)
+        require_enough(len(survey.images), survey.skipped, settings)
+        count = len(survey.images)
+    notes: dict[str, None] = {}
+
+    def forecast(settings: ScoreSettings) -> Forecast:
+        with Run(bundle, settings, resources) as run, run.vit():
+            found = run.forecast(count, run.plan(count, survey=survey, keep=args.resume), survey)
+            notes.update(dict.fromkeys(run.notes))
+            return found
+
+    found = forecast(settings)
+    ways = ways_to_find(pixels, found, settings, bundle.manifest, forecast) if pixels else []
+    for note in notes:
+        cli.show_error(note)
     if args.json:
-        cli.show(forecast_json(found))
+        cli.show(forecast_json(found, {"find": find_json(pixels, ways)} if pixels else None))
     else:
-        cli.show("\n".join([forecast_text(found), *method_lines(settings)]))
+        lines = [forecast_text(found), *method_lines(settings)]
+        cli.show("\n".join([*lines, find_text(args.find, pixels, ways)] if pixels else lines))
     return 0
 
 

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import textwrap
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -213,13 +213,13 @@ def _value(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-def forecast_json(forecast: Forecast) -> str:
-    """Format a forecast with its plan as JSON."""
+def forecast_json(forecast: Forecast, more: Mapping[str, Any] | None = None) -> str:
+    """Format a forecast with its plan as JSON, and ``more`` behind it."""
     content = dataclasses.asdict(forecast)
     content["plan"] = plan_facts(forecast.plan)
     content["resolution"] = forecast.resolution.facts() if forecast.resolution else None
     content["total_seconds"] = forecast.total_seconds
-    return json.dumps(content, indent=2)
+    return json.dumps({**content, **(more or {})}, indent=2)
 
 
 def bundle_text(bundle: Bundle) -> str:
