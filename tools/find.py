@@ -14,14 +14,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..runtime.forecast import Forecast
-from ..runtime.images.resolution import Resolution
 from ..runtime.memory import size_text
-from ..runtime.settings import ScoreSettings
 from ..runtime.tiling import MOST_TILES, Tiles
 from .usage import UsageError
 
 if TYPE_CHECKING:
+    from ..runtime.forecast import Forecast
+    from ..runtime.images.resolution import Resolution
+    from ..runtime.settings import ScoreSettings
     from ..runtime.types import Manifest
 
 PATCHES = 1.5

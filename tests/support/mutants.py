@@ -260,7 +260,6 @@ INTERVAL = _of(
     ("first, stop, GAP * median)", "first, stop, GAP)"),
     ("find_rank(values, count, stride, first - 1)", "find_rank(values, count, stride, first)"),
     ("double largest = least", "double largest = 0"),
-    ("last = 0, next = INFINITY_BITS", "last = from, next = from"),
     ("value = values[k * stride];\n      if", "value = values[k];\n      if"),
     ("root(value) - root(from) <= least", "value - from <= least"),
     ("last = value > last ? value : last", "last = value"),
