@@ -108,7 +108,7 @@ def _look_at(
         seen = run.resolution(survey, features.images)
         reduced = (seen.caution,) if seen.drastic else ()
         of_bundle = bundle_cautions(run.bundle.manifest)
-        return copies, (*of_bundle, *reduced, *of_lot, *of_copies, *repeated)
+        return copies, (*of_bundle, *reduced, *features.warnings, *of_lot, *of_copies, *repeated)
 
 
 def _copies(features: Features, rows: Sequence[int], *, apart: bool) -> Copies:

@@ -50,10 +50,11 @@ from .scoring.protocols import Groups, MutualScorer
 from .scoring.rescore import SALIENT
 from .scoring.residual import READS
 from .scoring.same_shot import SameShot
+from .scoring.tile_lots import TileLot
 from .settings import ANYTHING, PAPER, RESIDUAL, Resources, ScoreSettings
 from .store.checkpoint import Checkpoint
 from .store.tables import require_room
-from .tiling import Layout, layout_of
+from .tiling import WHOLE, Layout, layout_of
 from .timing import StageTimer
 from .trial import seconds_to_read, seconds_to_write
 from .types import (
@@ -107,7 +108,8 @@ class Features:
     """What the ViT gave for a lot: row i of ``store`` belongs to ``images[i]``; ``skipped`` have none.
 
     ``tiles`` of each image are compared with those of the others together.
-    ``inside`` (N,P) are the patches that take part, None for all; ``notes`` are on them.
+    ``inside`` (N,P) are the patches that take part, None for all; ``notes`` and ``warnings`` are on them.
+    ``lots`` are the tiles that take part, where images are cut and have a region.
     """
 
     images: tuple[LotImage, ...]
@@ -118,6 +120,8 @@ class Features:
     tiles: int = 1
     inside: Array | None = None
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    lots: tuple[TileLot, ...] = ()
 
     @property
     def cls(self) -> FloatArray:
@@ -214,8 +218,11 @@ class Run:
                     release_memory()
 
     @contextmanager
-    def part(self, shares: Mapping[str, tuple[int, int]]) -> Iterator[None]:
-        """Report the progress of a block as a part of the whole: number k of n, by the name of the stage."""
+    def part(self, shares: Mapping[str, tuple[float, float]]) -> Iterator[None]:
+        """Report the progress of a block as a part of the whole: number k of n, by the name of the stage.
+
+        Where parts differ in size, both are in parts of the block's.
+        """
         watch = self.watch
 
         def progress(stage: str, done: float, total: float, unit: str) -> None:
@@ -314,7 +321,8 @@ class Run:
         numbers = (
             images * (patches + prod(layout.grid(self.method.grid))) * (2 if self.method.burn_out else 1)
         )
-        return numbers * np.dtype(np.float32).itemsize
+        marks = images * patches * 2 if survey and survey.in_region else 0  # what is inside, and its lots'
+        return numbers * np.dtype(np.float32).itemsize + marks
 
     def _tile_bytes(self, images: int, plan: Plan, survey: Survey | None) -> int:
         """Bytes of the files that tiles need beside those of each: their pixels, tokens of whole images."""
@@ -436,7 +444,7 @@ class Run:
         """
         watch, resources = self.watch, self.resources
         self.scorer.judges(len(survey.images))
-        region = self._region(survey)
+        region = self.region(survey)
         with self.vit() as backend:
             if keep:
                 opened = self.open_kept(Path(keep), survey, region=region)
@@ -449,25 +457,22 @@ class Run:
             )  # fmt: skip
         skipped = (*survey.skipped, *failed)
         require_enough(len(read), skipped, self.settings)  # files may have vanished since the survey
-        inside = _rows_of(read, survey, region) if region else None
+        inside = rows_of(read, survey, region) if region else None
         notes = region.notes if region else ()
         return Features(read, skipped, store.first(len(read)), plan, kept, inside=inside, notes=notes)
 
-    def _region(self, survey: Survey) -> Inside | None:
-        """Which patches take part, before any work; None for all.
+    def region(self, survey: Survey, layout: Layout = WHOLE) -> Inside | None:
+        """Which patches of images, or of the tiles of a layout, take part, before any work; None for all.
 
         Raises
         ------
         LotError
-            If the images are cut into tiles: regions are made for whole images alone.
+            If the region does not fit the images.
         """
-        if self.settings.tiles and (survey.roi is not None or survey.mask_background):
-            what = "--roi" if survey.roi is not None else "--mask-background"
-            raise LotError(f"{what} with --tiles is not made: leave one of them out, or crop the images.")
         with self.watch.timer.stage("region"):
             room = memory_left(self.resources.budget)
             grid, threads = self.method.grid, self.resources.workers
-            return patches_inside(survey, grid, threads, room, self.watch.progress)
+            return patches_inside(survey, grid, threads, room, self.watch.progress, layout)
 
     def find_copies(self, features: Features, survey: Survey) -> list[tuple[int, ...]]:
         """The groups of images, rows of a lot, that are copies of each other.
@@ -482,12 +487,14 @@ class Run:
     def apart(self, features: Features, copies: Groups) -> list[Sequence[int]]:
         """Return the groups of ``copies``, rows of a lot, that are not to judge each other.
 
-        A group stays together where too few others would be left to judge its images.
+        A group stays together where too few others would be left to judge its images, or their tiles at some
+        position.
         """
         if self.settings.copies_judge:
             return []
-        can_be = self.method.can_be_apart(len(features.images), copies)
-        return [group for group, can in zip(copies, can_be, strict=True) if can]
+        can_be = [self.method.can_be_apart(len(features.images), copies)]
+        can_be += [lot.can_be_apart(self.method, copies) for lot in features.lots]
+        return [group for group, *can in zip(copies, *can_be, strict=True) if all(can)]
 
     def score(self, features: Features, apart: Groups = ()) -> Maps:
         """Mutual scores of a lot's images by each other: LNAMD and MSM (paper, 3.2 and 3.3).
@@ -560,6 +567,8 @@ class Run:
             "threads": self.resources.workers,
             "musc-edge version": __version__,
             "tiles": f"{self.settings.tiles}, {part}" if self.settings.tiles else None,
+            # It says which tiles the ViT describes.
+            "region of tiles": region.digest if region and self.settings.tiles else None,
         }
         scoring = {
             "by": self.method.by,
@@ -569,7 +578,7 @@ class Run:
             "burn-out": self.method.burn_out,
             "copies judge": self.settings.copies_judge,
             "window": self.method.near,
-            "region": region.digest if region else None,
+            "region": region.digest if region and not self.settings.tiles else None,
             "scorer": self.scorer.version,
             "numpy version": np.__version__,
         }
@@ -588,7 +597,7 @@ def opened(
         return bundle, settings
 
 
-def _rows_of(images: Sequence[LotImage], survey: Survey, region: Inside) -> Array:
+def rows_of(images: Sequence[LotImage], survey: Survey, region: Inside) -> Array:
     """The patches (N,P) of ``images``, of those of the survey, that take part."""
     rows = {image.name: row for row, image in enumerate(survey.images)}
     return region.patches[[rows[image.name] for image in images]]

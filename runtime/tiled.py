@@ -4,12 +4,14 @@ Each image is decoded once, and its tiles go into a file (images/tile_file.py). 
 other is a lot of its own: ViT and mutual scoring, in the memory of one.  Or, where tiles are compared with
 those of any place, all of them are one lot, in which those of one image do not judge each other.  At last
 the maps of the tiles are put together (scoring/stitch.py).  CLS embeddings, by which images are rescored,
-and copies are those of whole images: they say what a picture shows, which a tile need not.
+and copies are those of whole images: they say what a picture shows, which a tile need not.  With a region of
+interest a lot has the tiles that lie in it (scoring/tile_lots.py).
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from contextlib import ExitStack, closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -19,13 +21,15 @@ import numpy as np
 
 from .images.survey import Survey
 from .images.tile_file import TileFile
-from .run import Features, Maps, Run
+from .run import Features, Maps, Run, rows_of
 from .scoring.protocols import Groups
 from .scoring.stitch import stitch
+from .scoring.tile_lots import TileLot, require_enough_tiles, tile_lots
+from .settings import RESIDUAL
 from .store.checkpoint import Checkpoint
 from .store.kept_folder import remove_kept
 from .tiling import Layout
-from .types import Array
+from .types import Array, LotImage
 
 
 class Walk(Protocol):
@@ -73,83 +77,107 @@ class Tiled:
 
     def __init__(self, run: Run, survey: Survey, keep: Path | None, layout: Layout) -> None:
         self._run, self._survey, self._keep, self._layout = run, survey, keep, layout
-        numbers = list(range(len(layout.positions)))
-        free = run.settings.tiles and run.settings.tiles.free
-        self._parts = [numbers] if free else [[number] for number in numbers]
+        self._free = bool(run.settings.tiles and run.settings.tiles.free)
 
     def extract(self) -> Features:
         """Decode the images, keep their tiles in a file, and let the ViT describe the whole images."""
-        run = self._run
+        run, whole = self._run, self._survey.without_region()
+        self._region = run.region(self._survey, self._layout)
+        self._lots, _ = self._tiles_of(self._survey.images)
         with run.vit(), ExitStack() as stack:
-            finished = stack.enter_context(closing(self._kept("all", self._survey))) if self._keep else None
+            finished = stack.enter_context(closing(self._kept("all"))) if self._keep else None
             plan = run.prepare(self._survey, self._keep)
             spec, scratch = run.bundle.manifest.preprocess, run.resources.scratch
             self._file = TileFile(self._layout, self._survey.images, spec, scratch)
             # Tokens of whole images tell copies alone, and must not take the memory of a part's.
             device = plan.device and replace(plan.device, holds_tokens=False)
             beside = replace(plan, tokens_on_disk=True, device=device)
-            with run.part({"extract": (0, len(self._parts) + 1)}):
-                features = run.extract(self._survey, plan=beside, pictures=self._file.whole)
+            images, tiles = len(whole.images), sum(len(lot.rows) for lot in self._lots)
+            with run.part({"extract": (0, (images + tiles) / images)}):
+                features = run.extract(whole, plan=beside, pictures=self._file.whole)
+            # Files may have vanished since the survey.
+            self._lots, warnings = self._tiles_of(features.images)
             stack.pop_all()
-        return replace(features, plan=plan, kept=finished, tiles=len(self._parts[0]))
+        features = replace(features, plan=plan, kept=finished, tiles=len(self._lots[0].positions))
+        if self._region is None:
+            return features
+        return replace(features, notes=self._region.notes, warnings=warnings, lots=tuple(self._lots))
+
+    def _tiles_of(self, images: Sequence[LotImage]) -> tuple[list[TileLot], tuple[str, ...]]:
+        """Return the lots of tiles that are scored, and warnings on them."""
+        positions = len(self._layout.positions)
+        if self._region is None:
+            return tile_lots(len(images), positions, free=self._free), ()
+        inside = rows_of(images, self._survey, self._region)
+        lots = tile_lots(len(images), positions, free=self._free, inside=inside)
+        return require_enough_tiles(lots, self._run.method, images)
 
     def score(self, features: Features, apart: Groups) -> Maps:
         """Compare the tiles, part by part; maps are on the grid (GH,GW) of the whole images."""
         kinds, images = 2 if self._run.method.burn_out else 1, len(features.images)
         grid = self._run.method.grid
-        maps = np.empty((kinds, len(self._layout.positions), images, *grid), np.float32)
+        maps = np.full((kinds, len(self._layout.positions), images, *grid), np.nan, np.float32)
         if features.kept:  # scores of other images, or of others apart, are void
             there = {image.name for image in features.images}
             read = [row for row, image in enumerate(self._survey.images) if image.name in there]
             features.kept.begin_scoring([read, *apart])
         with closing(features.kept) if features.kept else nullcontext():
-            for part, numbers in enumerate(self._parts):
-                found = self._part(part, features, _among_tiles(apart, images, len(numbers)))
-                maps[:, numbers] = found.reshape(kinds, len(numbers), images, *grid)
+            for lot in self._lots:
+                maps[:, lot.position, lot.image] = self._part(lot, features, lot.apart(apart))
         with self._run.watch.timer.stage("stitch"):
+            if kinds == 2:
+                maps[1][np.isnan(maps[0])] = np.nan
             whole = [stitch(each, self._layout) for each in maps]
-        return Maps(whole[0], whole[1] if kinds == 2 else None)
+        return Maps(whole[0], np.nan_to_num(whole[1], copy=False) if kinds == 2 else None)
 
-    def _part(self, part: int, features: Features, apart: Groups) -> Array:
-        """Return the scores (1,n,Gh,Gw) of a part, or (2,n,Gh,Gw) with where burn-out acted.
+    def _part(self, lot: TileLot, features: Features, apart: Groups) -> Array:
+        """Return the scores (1,n,Gh,Gw) of a lot of tiles, or (2,n,Gh,Gw) with where burn-out acted.
 
         Those that an earlier run has finished are there.
         """
         if features.kept is None:
-            return self._scored(part, features, apart, None)
-        name = f"tile {part + 1}"
-        finished = features.kept.scores(part)
+            return self._scored(lot, features, apart, None)
+        name, parts = f"tile {lot.part + 1}", 1 if self._free else len(self._layout.positions)
+        finished = features.kept.scores(lot.part)
         if finished is not None:
-            features.kept.notes.append(f"{name} of {len(self._parts)} comes from an earlier, interrupted run")
+            features.kept.notes.append(f"{name} of {parts} comes from an earlier, interrupted run")
             return finished
-        with closing(self._kept(name, self._survey)) as kept:
-            maps = self._scored(part, features, apart, kept)
-            features.kept.keep_scores(part, maps)
+        with closing(self._kept(name)) as kept:
+            maps = self._scored(lot, features, apart, kept)
+            features.kept.keep_scores(lot.part, maps)
         remove_kept(self._folder(name))
         return maps
 
-    def _scored(self, part: int, features: Features, apart: Groups, kept: Checkpoint | None) -> Array:
-        """Let the ViT describe the tiles of a part and compare them."""
-        run, count = self._run, len(self._parts)
-        lot = self._file.lot(replace(self._survey, images=features.images), self._parts[part])
-        shares = {"extract": (part + 1, count + 1), "describe": (part, count), "score": (part, count)}
-        with run.part(shares):
-            tiles = run.extract(lot, kept=kept, plan=features.plan, pictures=self._file.tiles)
-            found = run.score(tiles, apart)
+    def _scored(self, lot: TileLot, features: Features, apart: Groups, kept: Checkpoint | None) -> Array:
+        """Let the ViT describe the tiles of a lot and compare them."""
+        run = self._run
+        survey = replace(self._survey.without_region(), images=features.images)
+        survey = self._file.lot(survey, lot.positions.tolist(), lot.rows.tolist())
+        with run.part(self._shares(lot, len(features.images))):
+            tiles = run.extract(survey, kept=kept, plan=features.plan, pictures=self._file.tiles)
+            found = run.score(replace(tiles, inside=lot.inside), apart)
         return np.stack([each for each in found if each is not None])
 
-    def _kept(self, part: str, survey: Survey) -> Checkpoint:
-        return self._run.open_kept(self._folder(part), survey, part)
+    def _shares(self, lot: TileLot, images: int) -> dict[str, tuple[float, float]]:
+        """Return which part of each stage this lot is, for ``Run.part``."""
+        place = self._lots.index(lot)
+        tiles = [len(each.rows) for each in self._lots]
+        method = self._run.method
+        pairs = tiles if method.by == RESIDUAL else [method.judges(count).pairs for count in tiles]
+        return {
+            "extract": _share([images, *tiles], place + 1),
+            "describe": _share(tiles, place),
+            "score": _share(pairs, place),
+        }
+
+    def _kept(self, part: str) -> Checkpoint:
+        return self._run.open_kept(self._folder(part), self._survey, part, self._region)
 
     def _folder(self, part: str) -> Path:
         assert self._keep
         return self._keep / part.replace(" ", "-")
 
 
-def _among_tiles(apart: Groups, images: int, tiles: int) -> Groups:
-    """Return which of the tiles of images, a lot of ``tiles`` times so many, do not judge each other."""
-    if tiles == 1:
-        return apart
-    alone = set(range(images)).difference(*apart)
-    groups = [*apart, *([image] for image in sorted(alone))]
-    return [[tile * images + image for tile in range(tiles) for image in group] for group in groups]
+def _share(sizes: Sequence[int], place: int) -> tuple[float, float]:
+    """What comes before a part, and the whole, in parts of its size."""
+    return sum(sizes[:place]) / sizes[place], sum(sizes) / sizes[place]

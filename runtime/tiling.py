@@ -16,6 +16,9 @@ from .errors import LotError
 Position = tuple[int, int]
 """Row and column of a tile."""
 
+Box = tuple[float, float, float, float]
+"""Left, top, right and bottom in pixels and parts of them."""
+
 MOST_TILES = 64
 """Tiles along a side of an image, at most."""
 _MOST_OVERLAP = 0.5
@@ -107,8 +110,12 @@ class Layout:
         """Rows and columns of the map of a whole image, where a tile has a ``grid`` of patches."""
         return self.down.cells(grid[0]), self.across.cells(grid[1])
 
-    def box(self, position: Position, size: tuple[int, int]) -> tuple[float, float, float, float]:
-        """Left, top, right and bottom of a tile in an image of ``size`` (W,H): pixels and parts of them."""
+    def boxes(self, size: tuple[int, int]) -> list[Box]:
+        """Return where the tiles lie in an image of ``size`` (W,H), in the order of ``positions``."""
+        return [self.box(position, size) for position in self.positions]
+
+    def box(self, position: Position, size: tuple[int, int]) -> Box:
+        """Return where a tile lies in an image of ``size`` (W,H)."""
         left, top = self.across.starts[position[1]], self.down.starts[position[0]]
         right, bottom = min(left + self.across.length, 1.0), min(top + self.down.length, 1.0)
         # Rounded: what lies on a whole pixel but for the last bits of a share is cut there.
@@ -118,6 +125,10 @@ class Layout:
             round(right * size[0], 6),
             round(bottom * size[1], 6),
         )
+
+
+WHOLE = Layout(Axis((0.0,), 1.0), Axis((0.0,), 1.0))
+"""The whole image as the only tile."""
 
 
 def layout_of(tiles: Tiles, sizes: Iterable[tuple[int, int]]) -> Layout:

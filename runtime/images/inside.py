@@ -15,6 +15,7 @@ from ..._numbers import counted
 from ..errors import LotError
 from ..memory import size_text
 from ..parallel import Room
+from ..tiling import WHOLE, Layout
 from ..types import Array, LotImage, Progress, no_progress
 from .background import product_mask
 from .reading import ImageError, read_header
@@ -28,7 +29,10 @@ CLEAR = 0.9
 
 @dataclass(frozen=True)
 class Inside:
-    """The patches that take part: ``patches`` (N,P) bool of all images of a survey; ``notes`` on them."""
+    """The patches that take part: ``patches`` (N,P) bool of all images of a survey; ``notes`` on them.
+
+    Where images are cut, P are the patches of all tiles of an image, one tile after the other.
+    """
 
     patches: Array
     notes: tuple[str, ...] = ()
@@ -45,24 +49,26 @@ def patches_inside(
     threads: int,
     room: int | None = None,
     progress: Progress = no_progress,
+    layout: Layout = WHOLE,
 ) -> Inside | None:
     """Return which patches of the survey's images take part; None if nothing was asked for.
 
-    ``room`` is the memory in bytes for masks and images that are decoded at once.
+    ``room`` is the memory in bytes for masks and images that are decoded at once.  Each tile of ``layout``
+    has a ``grid`` of patches.
 
     Raises
     ------
     LotError
         If a mask is missing, cannot be read or does not fit its image, or no patch of an image is left.
     """
-    if survey.roi is None and not survey.mask_background:
+    if not survey.in_region:
         return None
-    inside = np.ones((len(survey.images), *grid), bool)
+    inside = np.ones((len(survey.images), len(layout.positions), *grid), bool)
     notes: list[str] = []
     if survey.roi is not None:
-        inside &= _in_region(Roi.of(survey.roi, survey.images), survey, grid, threads, room)
+        inside &= _in_region(Roi.of(survey.roi, survey.images), survey, grid, layout, threads, room)
     if survey.mask_background:
-        found, remark = _on_product(survey, grid, threads, room, progress)
+        found, remark = _on_product(survey, grid, layout, threads, room, progress)
         inside &= found
         notes.append(remark)
     patches = inside.reshape(len(inside), -1)
@@ -71,20 +77,30 @@ def patches_inside(
     return Inside(patches, tuple(notes))
 
 
-def _in_region(roi: Roi, survey: Survey, grid: tuple[int, int], threads: int, room: int | None) -> Array:
-    """Return the patches (N,Gh,Gw) in the region; of one mask for all, it is read once."""
+def _in_region(
+    roi: Roi, survey: Survey, grid: tuple[int, int], layout: Layout, threads: int, room: int | None
+) -> Array:
+    """Return the patches (N,T,Gh,Gw) in the region; each mask is read once."""
+    if roi.region and layout != WHOLE:
+        raise LotError(
+            "the region of a reference is that of whole images, and these are cut into tiles: give a "
+            "rectangle or a mask."
+        )
     common = None if roi.mask is None else _read(roi.mask, survey, room)
     decoding = Room(room)
 
-    def share(image: LotImage) -> Array:
+    def tiles(image: LotImage, mask: Array | None) -> Array:
         header = survey.headers[image.name]
-        if roi.masks is None:
-            return roi.coverage(image, header, grid, common)
-        with decoding.taken(header.decode_bytes):
-            return roi.coverage(image, header, grid, _read(roi.masks[image.name], survey, room))
+        boxes = layout.boxes((header.width, header.height))
+        return np.array([half_or_more(roi.coverage(image, header, grid, mask, box)) for box in boxes])
 
-    found = [each for _, each in run_ahead(survey.images, share, threads, 2 * threads)]
-    return half_or_more(np.array(found))
+    def look(image: LotImage) -> Array:
+        if roi.masks is None:
+            return tiles(image, common)
+        with decoding.taken(survey.headers[image.name].decode_bytes):
+            return tiles(image, _read(roi.masks[image.name], survey, room))
+
+    return np.array([each for _, each in run_ahead(survey.images, look, threads, 2 * threads)])
 
 
 def _read(path: Path, survey: Survey, room: int | None) -> Array:
@@ -102,14 +118,19 @@ def _read(path: Path, survey: Survey, room: int | None) -> Array:
 
 
 def _on_product(
-    survey: Survey, grid: tuple[int, int], threads: int, room: int | None, progress: Progress
+    survey: Survey,
+    grid: tuple[int, int],
+    layout: Layout,
+    threads: int,
+    room: int | None,
+    progress: Progress,
 ) -> tuple[Array, str]:
-    """Return the patches (N,Gh,Gw) that do not lie on a plain background, and what to say of it."""
+    """Return the patches (N,T,Gh,Gw) that do not lie on a plain background, and what to say of it."""
     decoding = Room(room)
 
     def look(image: LotImage) -> Array | None:
         with decoding.taken(survey.headers[image.name].decode_bytes):
-            return product_patches(survey.read(image), grid)
+            return _product_tiles(survey.read(image), grid, layout)
 
     found: list[Array | None] = []
     for _, each in run_ahead(survey.images, look, threads, 2 * threads):
@@ -117,7 +138,7 @@ def _on_product(
         progress("background", len(found), len(survey.images), "images")
     clear = [each for each in found if each is not None]
     if len(clear) < CLEAR * len(found) or not clear:
-        return np.ones((len(found), *grid), bool), (
+        return np.ones((len(found), len(layout.positions), *grid), bool), (
             f"no background was masked: in {len(clear)} of {counted(len(found), 'image')} a plain one is "
             f"clear to tell from the product, and {CLEAR:.0%} are asked for. Give the region by --roi"
         )
@@ -130,8 +151,17 @@ def _on_product(
 
 def product_patches(picture: Image.Image, grid: tuple[int, int]) -> Array | None:
     """Return the patches (Gh,Gw) that show the product; None where the background is not plain and clear."""
+    found = _product_tiles(picture, grid, WHOLE)
+    return None if found is None else np.asarray(found[0])
+
+
+def _product_tiles(picture: Image.Image, grid: tuple[int, int], layout: Layout) -> Array | None:
+    """Return ``product_patches`` of all tiles (T,Gh,Gw) of a picture."""
     mask = product_mask(picture)
-    return None if mask is None else half_or_more(coverage(mask, grid))
+    if mask is None:
+        return None
+    boxes = layout.boxes((mask.shape[1], mask.shape[0]))
+    return np.array([half_or_more(coverage(mask, grid, box)) for box in boxes])
 
 
 def _require_some(patches: Array, images: Sequence[LotImage]) -> None:

@@ -2,11 +2,12 @@
 
 All are in pixels of the image as it is shown, its orientation applied.  In a mask what is light is inside.
 The ViT's input is the whole image at another size, so that a patch is a Gh-th of the height and a Gw-th of
-the width; it belongs to the region if at least half of its pixels do.
+the width; it belongs to the region if at least half of its pixels do.  If images are cut, so are their tiles.
 """
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import numpy as np
 
 from ..._files import shown
 from ..errors import LotError
+from ..tiling import Box
 from ..types import Array, LotImage
 from .kinds import IMAGE_SUFFIXES
 from .reading import MAX_PIXELS, Header, ImageError, read_image
@@ -76,10 +78,13 @@ class Roi:
         """The file of an image's mask, or None for a rectangle."""
         return self.masks[image.name] if self.masks else self.mask
 
-    def coverage(self, image: LotImage, header: Header, grid: tuple[int, int], mask: Array | None) -> Array:
-        """Return the share (Gh,Gw) of each patch's pixels that is inside.
+    def coverage(
+        self, image: LotImage, header: Header, grid: tuple[int, int], mask: Array | None, box: Box
+    ) -> Array:
+        """Return the share (Gh,Gw) of each patch's pixels that is inside, of the part of the image in a box.
 
-        ``mask`` (H,W) is what ``read_mask`` returned for the image's ``source``, None for a rectangle.
+        ``mask`` (H,W) is what ``read_mask`` returned for the image's ``source``, None for a rectangle.  A
+        ``region`` by patches is that of the whole image, whatever the box.
 
         Raises
         ------
@@ -87,7 +92,7 @@ class Roi:
             If the region does not fit the image.
         """
         if self.rectangle:
-            return _rectangle_coverage(self.rectangle, image, header, grid)
+            return _rectangle_coverage(self.rectangle, image, header, grid, box)
         if self.region:
             require_size(self.region, shown(image.name), (header.width, header.height))
             return self.region.patches.astype(np.float64)
@@ -100,7 +105,7 @@ class Roi:
                 f"{shown(image.name)} {header.width} x {header.height} as it is shown: expected the same size"
                 f"{'' if self.masks else '; ' + whose}."
             )
-        return coverage(mask, grid)
+        return coverage(mask, grid, box)
 
 
 def roi_text(given: RoiOption | None) -> str | None:
@@ -121,9 +126,16 @@ def require_size(region: PatchRegion, name: str, size: tuple[int, int]) -> None:
         )
 
 
-def coverage(mask: Array, grid: tuple[int, int]) -> Array:
-    """Return the share (Gh,Gw) of each patch's pixels that are True in ``mask`` (H,W)."""
-    rows, columns = (overlaps(side, cells) for side, cells in zip(mask.shape, grid, strict=True))
+def coverage(mask: Array, grid: tuple[int, int], box: Box | None = None) -> Array:
+    """Return the share (Gh,Gw) of each patch's pixels that are True in ``mask`` (H,W).
+
+    The grid lies over a ``box`` of the mask; over all of it by default.
+    """
+    left, top, right, bottom = box or (0, 0, mask.shape[1], mask.shape[0])
+    x, y = math.floor(left), math.floor(top)
+    mask = mask[y : math.ceil(bottom), x : math.ceil(right)]
+    rows = overlaps(mask.shape[0], grid[0], (top - y, bottom - y))
+    columns = overlaps(mask.shape[1], grid[1], (left - x, right - x))
     share = np.empty(grid)
     for number, weights in enumerate(rows):  # one row of patches at a time: a mask may be large
         used = np.flatnonzero(weights)
@@ -137,12 +149,16 @@ def half_or_more(shares: Array) -> Array:
     return shares >= HALF - 1e-6
 
 
-def overlaps(pixels: int, cells: int) -> Array:
-    """Return which share (cells,pixels) of each cell along a side lies in each pixel; rows add up to 1."""
-    edges = np.linspace(0, pixels, cells + 1)
+def overlaps(pixels: int, cells: int, span: tuple[float, float] | None = None) -> Array:
+    """Return which share (cells,pixels) of each cell along a side lies in each pixel; rows add up to 1.
+
+    The cells lie from one end of the ``span`` to the other; along the whole side by default.
+    """
+    start, stop = span or (0, pixels)
+    edges = np.linspace(start, stop, cells + 1)
     first, last = edges[:-1, None], edges[1:, None]
-    start = np.arange(pixels)
-    inside = np.minimum(start + 1, last) - np.maximum(start, first)
+    pixel = np.arange(pixels)
+    inside = np.minimum(pixel + 1, last) - np.maximum(pixel, first)
     weights: Array = np.maximum(inside, 0) / (last - first)
     return weights
 
@@ -175,7 +191,7 @@ def _checked(rectangle: Rectangle) -> Rectangle:
 
 
 def _rectangle_coverage(
-    rectangle: Rectangle, image: LotImage, header: Header, grid: tuple[int, int]
+    rectangle: Rectangle, image: LotImage, header: Header, grid: tuple[int, int], box: Box
 ) -> Array:
     x, y, width, height = rectangle
     if x + width > header.width or y + height > header.height:
@@ -184,9 +200,18 @@ def _rectangle_coverage(
             f"{shown(image.name)} has {header.width} x {header.height} pixels as it is shown: expected a "
             "rectangle within every image."
         )
-    down = overlaps(header.height, grid[0])[:, y : y + height].sum(axis=1)
-    across = overlaps(header.width, grid[1])[:, x : x + width].sum(axis=1)
-    return np.outer(down, across)
+    left, top, right, bottom = box
+    return np.outer(
+        _shares_between(y, y + height, np.linspace(top, bottom, grid[0] + 1)),
+        _shares_between(x, x + width, np.linspace(left, right, grid[1] + 1)),
+    )
+
+
+def _shares_between(start: int, stop: int, edges: Array) -> Array:
+    """Return the share of each cell, between its ``edges``, that lies from ``start`` to ``stop``."""
+    within = np.minimum(edges[1:], stop) - np.maximum(edges[:-1], start)
+    shares: Array = np.maximum(within, 0) / np.diff(edges)
+    return shares
 
 
 def _find_masks(folder: Path, images: Sequence[LotImage]) -> dict[str, Path]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image
@@ -84,6 +84,15 @@ class Survey:
     listing: Listing | None = None
     roi: RoiOption | None = None
     mask_background: str | None = None
+
+    @property
+    def in_region(self) -> bool:
+        """Whether a part of the images alone is looked at."""
+        return self.roi is not None or bool(self.mask_background)
+
+    def without_region(self) -> Survey:
+        """Return the same files with all of their patches."""
+        return replace(self, roi=None, mask_background=None)
 
     def read(self, image: LotImage) -> Image.Image:
         """Read an image as 8-bit RGB; ImageError if it cannot be read or its file has changed since."""

@@ -50,9 +50,10 @@ class TileFile:
         """Return a tile (H,W,3) by the name that ``lot`` gives it."""
         return self._file.read(self._row[name], 0, prod(self._shape)).reshape(self._shape)
 
-    def lot(self, survey: Survey, numbers: Sequence[int]) -> Survey:
-        """Return the tiles at some positions as a lot: those of all images at the first one come first."""
-        images = {_name(image, k): image for k in numbers for image in survey.images}
+    def lot(self, survey: Survey, numbers: Sequence[int], rows: Sequence[int]) -> Survey:
+        """Return tiles as a lot: ``rows`` of those of all images at the first position, then at the next."""
+        tiles = [(_name(image, k), image) for k in numbers for image in survey.images]
+        images = dict(tiles[row] for row in rows)
         return replace(
             survey,
             images=tuple(LotImage(name, image.path) for name, image in images.items()),
