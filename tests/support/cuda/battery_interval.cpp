@@ -57,7 +57,7 @@ void check_gap_at_the_limit(int missing) {
   for (int patch = 0; patch < patches; patch++)
     for (int k = 0; k < judges; k++) {
       const float behind = 0.5f + (patch % 2 ? 0.116f : 0.104f);
-      float value = k < 4 ? 0.5f : k < 20 ? behind + (1 - behind) * (k - 4) / 15 : 1.2f + 0.01f * (k - 20);
+      float value = k < 4 ? 0.5f : k < 20 ? behind + (1 - behind) * (k - 4) / 15 : 1.2f + 0.05f * (k - 20);
       if (k >= found) value = __uint_as_float(INFINITY_BITS);
       distances[(size_t)(k * 7 % judges) * patches + patch] = __float_as_uint(value * value);
     }
