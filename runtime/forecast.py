@@ -27,7 +27,7 @@ class Forecast:
 
     Attributes
     ----------
-    judges : number of other images that score each image.
+    judges : number of other images that score each image, or of their tiles that score each tile.
     pairs : pairs of images that are compared in each of ``layers``, and of ``tiles`` if they are cut; 0 by
         residual.
     reads : how often an image's tokens are read per layer.
@@ -37,6 +37,7 @@ class Forecast:
     vit_seconds : time of the ViT, with reading the images.
     write_seconds : time to write maps and overlays; None, as for reading, if no image is known yet.
     sheet_seconds : time to draw the contact sheet.
+    others : how many images, or tiles of them, there are to score one by.
     resolution : how the images come to the ViT; None if none is known yet.
     """
 
@@ -54,6 +55,7 @@ class Forecast:
     write_seconds: float | None = None
     sheet_seconds: float = 0.0
     tiles: int = 1
+    others: int = 0
     resolution: Resolution | None = None
 
     @property

@@ -14,7 +14,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from heapq import nlargest
 from math import prod
@@ -109,7 +109,8 @@ class Features:
 
     ``tiles`` of each image are compared with those of the others together.
     ``inside`` (N,P) are the patches that take part, None for all; ``notes`` and ``warnings`` are on them.
-    ``lots`` are the tiles that take part, where images are cut and have a region.
+    ``lots`` are the tiles that take part, where images are cut and have a region or the
+    tiles are free.
     """
 
     images: tuple[LotImage, ...]
@@ -362,6 +363,7 @@ class Run:
         return Forecast(
             images=images,
             judges=self._judges_of(images, together // images),
+            others=(images - 1) * (together // images),
             pairs=pairs,
             layers=shape[0],
             reads=reads,
@@ -550,13 +552,20 @@ class Run:
         return allocate(shape, dtype, cls, plan, self.resources.scratch, kept)
 
     def open_kept(
-        self, folder: Path, survey: Survey, part: str = "", region: Inside | None = None
+        self,
+        folder: Path,
+        survey: Survey,
+        part: str = "",
+        region: Inside | None = None,
+        *,
+        void_other: bool = False,
     ) -> Checkpoint:
         """The kept work of just this: the same images, bundle, settings and versions give the same bytes.
 
-        ``part`` says of which part of the images it is, ``region`` which patches take part.  The ViT must be
-        open, or have been.
+        ``part`` says of which part of the images it is, ``region`` which patches take part; ``void_other``
+        that work of other images is removed rather than refused.  The ViT must be open, or have been.
         """
+        tiles = self.settings.tiles
         features = {
             "images": [(image.name, *survey.headers[image.name].stamp) for image in survey.images],
             "bit depth": survey.bit_depth,
@@ -566,9 +575,9 @@ class Run:
             "batch": self.resources.batch,
             "threads": self.resources.workers,
             "musc-edge version": __version__,
-            "tiles": f"{self.settings.tiles}, {part}" if self.settings.tiles else None,
+            "tiles": {**asdict(tiles), "part": part} if tiles else None,
             # It says which tiles the ViT describes.
-            "region of tiles": region.digest if region and self.settings.tiles else None,
+            "region of tiles": region.digest if region and tiles else None,
         }
         scoring = {
             "by": self.method.by,
@@ -582,7 +591,7 @@ class Run:
             "scorer": self.scorer.version,
             "numpy version": np.__version__,
         }
-        return Checkpoint(folder, features, scoring)
+        return Checkpoint(folder, features, scoring, void_other=void_other)
 
 
 def opened(

@@ -19,17 +19,21 @@ from typing import Protocol
 
 import numpy as np
 
+from .errors import OutputError
 from .images.survey import Survey
 from .images.tile_file import TileFile
 from .run import Features, Maps, Run, rows_of
 from .scoring.protocols import Groups
 from .scoring.stitch import stitch
-from .scoring.tile_lots import TileLot, require_enough_tiles, tile_lots
+from .scoring.tile_lots import TileLot, require_enough_tiles, require_judges, tile_lots
 from .settings import RESIDUAL
 from .store.checkpoint import Checkpoint
-from .store.kept_folder import remove_kept
+from .store.kept_folder import ABOUT, remove_kept
 from .tiling import Layout
 from .types import Array, LotImage
+
+_WHOLE = "all"
+"""Folder of kept work on the scores of all tiles, beside those of the tiles that are being scored."""
 
 
 class Walk(Protocol):
@@ -51,10 +55,24 @@ def walk_over(run: Run, survey: Survey, keep: str | os.PathLike[str] | None = No
     ------
     LotError
         If the images do not allow such tiles.
+    OutputError
+        If the folder holds work on whole images, and these are cut, or the other way round.
     """
     layout = run.layout(survey)
     folder = Path(keep) if keep else None
+    if folder:
+        _require_same_walk(folder, whole=layout is None)
     return Tiled(run, survey, folder, layout) if layout else Whole(run, survey, folder)
+
+
+def _require_same_walk(folder: Path, *, whole: bool) -> None:
+    """Raise OutputError if a folder holds work on tiles and images are scored ``whole``, or vice versa."""
+    other, what, now = (_WHOLE, "tiles", "whole images") if whole else (ABOUT, "whole images", "tiles")
+    if (folder / other).exists():
+        raise OutputError(
+            f"the work kept in {folder} was made of {what}, and this run is of {now}. Use the same --tiles "
+            f"again, or begin anew: rm -r {folder}"
+        )
 
 
 class Whole:
@@ -85,7 +103,7 @@ class Tiled:
         self._region = run.region(self._survey, self._layout)
         self._lots, _ = self._tiles_of(self._survey.images)
         with run.vit(), ExitStack() as stack:
-            finished = stack.enter_context(closing(self._kept("all"))) if self._keep else None
+            finished = stack.enter_context(closing(self._kept(_WHOLE, self._survey))) if self._keep else None
             plan = run.prepare(self._survey, self._keep)
             spec, scratch = run.bundle.manifest.preprocess, run.resources.scratch
             self._file = TileFile(self._layout, self._survey.images, spec, scratch)
@@ -99,6 +117,8 @@ class Tiled:
             self._lots, warnings = self._tiles_of(features.images)
             stack.pop_all()
         features = replace(features, plan=plan, kept=finished, tiles=len(self._lots[0].positions))
+        if self._free:  # what is asked of whole images says nothing of groups of these
+            features = replace(features, lots=tuple(self._lots))
         if self._region is None:
             return features
         return replace(features, notes=self._region.notes, warnings=warnings, lots=tuple(self._lots))
@@ -107,9 +127,12 @@ class Tiled:
         """Return the lots of tiles that are scored, and warnings on them."""
         positions = len(self._layout.positions)
         if self._region is None:
-            return tile_lots(len(images), positions, free=self._free), ()
+            lots = tile_lots(len(images), positions, free=self._free)
+            require_judges(lots, self._run.method)
+            return lots, ()
         inside = rows_of(images, self._survey, self._region)
         lots = tile_lots(len(images), positions, free=self._free, inside=inside)
+        require_judges(lots, self._run.method)
         return require_enough_tiles(lots, self._run.method, images)
 
     def score(self, features: Features, apart: Groups) -> Maps:
@@ -142,9 +165,11 @@ class Tiled:
         if finished is not None:
             features.kept.notes.append(f"{name} of {parts} comes from an earlier, interrupted run")
             return finished
-        with closing(self._kept(name)) as kept:
+        read = replace(self._survey, images=features.images)  # in another run others may fail to decode
+        with closing(self._kept(name, read, void_other=True)) as kept:
             maps = self._scored(lot, features, apart, kept)
             features.kept.keep_scores(lot.part, maps)
+            features.kept.notes += [f"{name}: {note}" for note in kept.notes]
         remove_kept(self._folder(name))
         return maps
 
@@ -155,7 +180,10 @@ class Tiled:
         survey = self._file.lot(survey, lot.positions.tolist(), lot.rows.tolist())
         with run.part(self._shares(lot, len(features.images))):
             tiles = run.extract(survey, kept=kept, plan=features.plan, pictures=self._file.tiles)
+            if tiles.images != survey.images:
+                raise OutputError("tiles of some images are missing: begin anew, without kept work.")
             found = run.score(replace(tiles, inside=lot.inside), apart)
+        tiles.store.free()
         return np.stack([each for each in found if each is not None])
 
     def _shares(self, lot: TileLot, images: int) -> dict[str, tuple[float, float]]:
@@ -170,8 +198,8 @@ class Tiled:
             "score": _share(pairs, place),
         }
 
-    def _kept(self, part: str) -> Checkpoint:
-        return self._run.open_kept(self._folder(part), self._survey, part, self._region)
+    def _kept(self, part: str, survey: Survey, *, void_other: bool = False) -> Checkpoint:
+        return self._run.open_kept(self._folder(part), survey, part, self._region, void_other=void_other)
 
     def _folder(self, part: str) -> Path:
         assert self._keep

@@ -179,6 +179,10 @@ class FeatureStore(Protocol):
         """Return a view of this store with its first ``images`` images only."""
         ...
 
+    def free(self) -> None:
+        """Give back what would not go with the last reference; the store cannot be used any more."""
+        ...
+
 
 class FeatureBackend(Protocol):
     """Runs the bundle's ViT.  A context manager: no device is touched before it is entered."""

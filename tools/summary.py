@@ -158,7 +158,7 @@ def _how(forecast: Forecast) -> str:
     f = forecast
     if not f.pairs:
         return "without comparing pairs,"
-    who = f"{counted(f.judges, 'other')} each" if f.judges < f.images - 1 else "all others"
+    who = f"{counted(f.judges, 'other')} each" if f.judges < f.others else "all others"
     return f"by {who}: {counted(f.pairs, 'pair', ',')}"
 
 

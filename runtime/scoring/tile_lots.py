@@ -135,5 +135,22 @@ def require_enough_tiles(
     )
 
 
+def require_judges(lots: Sequence[TileLot], method: Method) -> None:
+    """Raise LotError if a group is so small that too few of it are tiles of other images."""
+    group = method.group_size
+    for lot in lots:
+        tiles = len(lot.rows)
+        if group is None or method.by == RESIDUAL or group >= tiles - 1:
+            continue
+        if not all(method.can_be_apart(tiles, lot.apart(()))):
+            enough = _least(method) - 1 + len(lot.positions) - 1
+            raise LotError(
+                f"a group size of {group} is too small for tiles that are compared with those of any place: "
+                f"those of its own image, up to {len(lot.positions) - 1} of a tile's group, do not judge it, "
+                f"and the interval {method.interval} needs at least {_least(method) - 1} others. Choose a "
+                f"group size of {enough} or more, or none."
+            )
+
+
 def _least(method: Method) -> int:
     return smallest_lot(method.interval)

@@ -57,6 +57,7 @@ class Checkpoint:
     ----------
     features : all that the features depend on, JSON values by name.
     scoring : all else that the scores depend on.
+    void_other : remove work with other features, and note it, instead of refusing to go on.
 
     Raises
     ------
@@ -64,9 +65,11 @@ class Checkpoint:
         If the folder cannot be written, is in use, holds other files, or work with other features.
     """
 
-    def __init__(self, folder: Path, features: dict[str, Any], scoring: dict[str, Any]) -> None:
+    def __init__(
+        self, folder: Path, features: dict[str, Any], scoring: dict[str, Any], *, void_other: bool = False
+    ) -> None:
         self.notes: list[str] = []
-        self._folder = folder
+        self._folder, self._void_other = folder, void_other
         try:
             make_folders(folder.parent)
             with suppress(FileExistsError):
@@ -91,10 +94,13 @@ class Checkpoint:
                 )
                 remove(self._folder, *(set(NAMES) - {MARK}), *PATTERNS)
         elif changes := _changes(before["features"], about["features"]):
-            raise OutputError(
-                f"the work kept in {self._folder} was made with other {'; '.join(changes)}. Use "
-                f"those again, or begin anew: rm -r {self._folder}"
-            )
+            if not self._void_other:
+                raise OutputError(
+                    f"the work kept in {self._folder} was made with other {'; '.join(changes)}. Use "
+                    f"those again, or begin anew: rm -r {self._folder}"
+                )
+            self.notes.append(f"an earlier run had other {'; '.join(changes)}: none of its work is used")
+            remove(self._folder, *(set(NAMES) - {MARK}), *PATTERNS)
         elif changes := _changes(before["scoring"], about["scoring"]):
             self.notes.append(f"an earlier run used other {'; '.join(changes)}: only its features are used")
             remove(self._folder, *_OF_SCORING)

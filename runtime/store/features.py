@@ -60,6 +60,9 @@ class HostStore:
         """Return a view of this store with its first ``images`` images only."""
         return HostStore(self.tokens[:, :images], self.cls[:images])
 
+    def free(self) -> None:
+        """Do nothing: memory goes with the last reference."""
+
 
 class OneBatch:
     """Holds one batch of tokens in memory on its way to a store of ``shape`` (S,N,P,C) elsewhere."""
@@ -123,13 +126,16 @@ class FileStore(OneBatch):
             self.rows, (layers, images, patches, width), self.dtype, self.cls[:images], self._room
         )
 
+    def free(self) -> None:
+        """Do nothing: a file goes with the last reference, and one of kept work stays."""
+
 
 class DeviceStore:
     """Tokens (S,N,P,C) on a GPU, where the ViT's backend writes them itself; ``cls`` (N,D) in host memory.
 
     Parameters
     ----------
-    device : the GPU that ``tokens`` are on; they are freed when it is left.
+    device : the GPU that ``tokens`` are on; they are freed by ``free``, or when it is left.
     images : images of the lot, at most as many as ``tokens`` has room for.
     """
 
@@ -179,6 +185,10 @@ class DeviceStore:
     def first(self, images: int) -> DeviceStore:
         """Return a view of this store with its first ``images`` images only."""
         return DeviceStore(self.device, self._arena, self.cls[:images], images)
+
+    def free(self) -> None:
+        """Free the tokens, which all views of them share."""
+        self.device.run(lambda gpu: gpu.free(self._arena))
 
     def for_backend(self, *, fills_device: bool) -> DeviceStore:
         """Return a store for a backend to write to: this one, or one that uploads what it is given.

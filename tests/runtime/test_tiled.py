@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,10 +12,14 @@ from PIL import Image
 from musc_edge import LotImage, ReadOptions, ScoreSettings, score_lot, upsample
 from musc_edge.runtime.errors import LotError, OutputError
 from musc_edge.runtime.forecast import Forecast
-from musc_edge.runtime.images.survey import survey_lot
+from musc_edge.runtime.gpu.scorer import CudaScorer
+from musc_edge.runtime.images.reading import ImageError
+from musc_edge.runtime.images.survey import Survey, survey_lot
 from musc_edge.runtime.run import Run, Watch
 from musc_edge.runtime.settings import Resources
+from musc_edge.runtime.store.features import DeviceStore
 from musc_edge.runtime.tiling import Tiles
+from musc_edge.tools.summary import forecast_text
 from support.bad_input import Place
 from support.oracle import mutual_scores
 
@@ -119,11 +124,104 @@ def test_an_interrupted_run_goes_on_at_the_tile_where_it_was(
         score_lot(place.lot, place.bundle, settings, NUMPY, keep=keep, watch=Watch(stop))
     result = score_lot(place.lot, place.bundle, settings, NUMPY, keep=keep)
     np.testing.assert_array_equal(result.maps, expected.maps)
-    notes = [] if tiles.free else ["tile 1 of 3 comes from an earlier, interrupted run"]
-    assert list(result.run.notes) == notes
+    first = "tile 1: features of 16 images" if tiles.free else "tile 1 of 3"
+    assert any(note.startswith(first) for note in result.run.notes)
+    assert all(note.endswith("an earlier, interrupted run") for note in result.run.notes)
     assert [path.name for path in keep.iterdir()] == ["all"]
     with pytest.raises(OutputError, match="made with other tiles"):
         score_lot(place.lot, place.bundle, ScoreSettings(tiles=Tiles(2, 2)), NUMPY, keep=keep)
+
+
+def _stopped_in_scoring(place: Place, keep: Path, settings: ScoreSettings) -> None:
+    """Interrupt a run while it compares the first tiles."""
+
+    def stop(stage: str, done: float, total: float, unit: str) -> None:
+        if stage == "score" and done > 0:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        score_lot(place.lot, place.bundle, settings, NUMPY, keep=keep, watch=Watch(stop))
+
+
+@pytest.mark.parametrize("fails_first", [True, False], ids=["fails in the first run", "in the second"])
+def test_an_image_that_decodes_in_one_of_two_runs_alone(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails_first: bool
+) -> None:
+    settings, keep = ScoreSettings(tiles=Tiles(1, 2)), tmp_path / "kept"
+    name, read = sorted(path.name for path in place.lot.iterdir())[2], Survey.read
+
+    def fail(survey: Survey, image: LotImage) -> Image.Image:
+        if image.name == name:
+            raise ImageError("unreadable", "for now")
+        return read(survey, image)
+
+    first, second = (fail, read) if fails_first else (read, fail)
+    monkeypatch.setattr(Survey, "read", first)
+    _stopped_in_scoring(place, keep, settings)
+    monkeypatch.setattr(Survey, "read", second)
+    expected = score_lot(place.lot, place.bundle, settings, NUMPY)
+    result = score_lot(place.lot, place.bundle, settings, NUMPY, keep=keep)
+    np.testing.assert_array_equal(result.maps, expected.maps)
+    assert list(result.run.notes) == [
+        f"tile 1: an earlier run had other images (1 came, went or changed: {name}): none of its work is used"
+    ]
+
+
+@pytest.mark.parametrize("first", [None, Tiles(1, 2)], ids=["whole first", "tiles first"])
+def test_work_on_tiles_and_on_whole_images_is_not_mixed(
+    place: Place, tmp_path: Path, first: Tiles | None
+) -> None:
+    keep = tmp_path / "kept"
+    _stopped_in_scoring(place, keep, ScoreSettings(tiles=first))
+    before = sorted(keep.rglob("*"))
+    with pytest.raises(OutputError, match=r"made of .*, and this run is of .*: rm -r"):
+        score_lot(
+            place.lot, place.bundle, ScoreSettings(tiles=None if first else Tiles(1, 2)), NUMPY, keep=keep
+        )
+    assert sorted(keep.rglob("*")) == before
+    score_lot(place.lot, place.bundle, ScoreSettings(tiles=first), NUMPY, keep=keep)
+
+
+def test_overlaps_that_differ_little_are_other_work(place: Place, tmp_path: Path) -> None:
+    _stopped_in_scoring(place, tmp_path, ScoreSettings(tiles=Tiles(1, 2, overlap=0.25)))
+    with pytest.raises(OutputError, match="made with other tiles"):
+        score_lot(
+            place.lot,
+            place.bundle,
+            ScoreSettings(tiles=Tiles(1, 2, overlap=0.25 + 1e-9)),
+            NUMPY,
+            keep=tmp_path,
+        )
+
+
+@pytest.mark.usefixtures("emulated_gpu")
+def test_each_tile_finds_the_gpu_empty(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    free: list[int] = []
+    made: list[str] = []
+    device_store = CudaScorer.device_store
+
+    def watched(scorer: CudaScorer, *args: Any) -> DeviceStore | None:
+        free.append(scorer.device.run(lambda gpu: gpu.free_memory()))
+        store = device_store(scorer, *args)
+        made.append(type(store).__name__)
+        return store
+
+    monkeypatch.setattr(CudaScorer, "device_store", watched)
+    resources = Resources(scorer="cuda", threads=1, batch=3)
+    score_lot(place.lot, place.bundle, ScoreSettings(tiles=Tiles(1, 3)), resources)
+    assert made == ["NoneType", *["DeviceStore"] * 3]  # whole images tell copies alone
+    assert len(set(free)) == 1
+
+
+def test_a_group_too_small_for_free_tiles_is_refused_before_work(place: Place) -> None:
+    told: list[Forecast] = []
+    settings = ScoreSettings(tiles=Tiles(3, 3, free=True), group_size=4)
+    with pytest.raises(LotError, match=r"a group size of 4 is too small for tiles .* size of 12"):
+        score_lot(place.lot, place.bundle, settings, NUMPY, watch=Watch(announce=told.append))
+    assert not told
+    enough = ScoreSettings(tiles=Tiles(3, 3, free=True), group_size=12)
+    score_lot(place.lot, place.bundle, enough, NUMPY, watch=Watch(announce=told.append))
+    assert "by 12 others each" in forecast_text(told[0])
 
 
 def test_tiles_that_the_images_do_not_allow_are_refused_before_work(place: Place) -> None:

@@ -87,6 +87,17 @@ def test_plan_knows_of_tiles(place: Place, commands: Path) -> None:
     assert "Give a folder of them" in run.stderr
 
 
+@pytest.mark.parametrize("options", [["--tiles", "2x2", "--tiles-free"], ["--window", "1"]])
+def test_what_plans_for_other_devices_are_not_made_of(
+    place: Place, commands: Path, options: list[str]
+) -> None:
+    plan = [str(commands / "musc-edge"), "plan", "-b", str(place.bundle), "8", "--devices", "8G"]
+    run = run_here([*plan, *options])
+    assert run.returncode == 2
+    assert f"--devices with {options[-1] if len(options) == 3 else options[0]} is not made" in run.stderr
+    assert run_here([*plan, "--tiles", "2x2"]).returncode == 0  # place by place, in the memory of whole ones
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
