@@ -34,13 +34,19 @@ JUDGED = (SCORE, RAW_SCORE)
 RESCORE = ("cls", "salient", "none")
 """What makes images alike for the rescoring: their CLS embeddings, their salient patches, or nothing."""
 
+GIVEN = "as given"
+"""Why a setting is not as the preset has it."""
+
 MAX_DEGREE = 999
 """Largest side of a neighborhood: far beyond any grid of patches."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A setting that was chosen for a user who did not give it: the field, its value, and why."""
+    """A setting that was chosen for a user, or given (``GIVEN``) otherwise than the preset has it.
+
+    ``option`` is the field, ``value`` its value, ``why`` the reason.
+    """
 
     option: str
     value: Any

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .._numbers import counted
-from ..runtime.settings import AUTO, JUDGED, PAIRS, RESCORE
+from ..runtime.settings import AUTO, JUDGED, PAIRS, RESCORE, Choice
 from . import arguments, cli
 from .verdict_options import FLAGGED_EXIT, add_verdicts, failed, rule_of
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ..runtime.images.listing import Listing
     from ..runtime.results.image_files import OutputOptions
     from ..runtime.results.lot_scores import Unscored
+    from ..runtime.settings import ScoreSettings
     from ..runtime.types import Bundle, LotImage
     from ..runtime.verdict.rules import Rule
     from .summary import Scored
@@ -222,15 +223,28 @@ def _add_report(root: Path, folder: Path, scored: list[Scored]) -> None:
 
 def _require_alike(rule: Rule | None, bundle: Bundle, args: argparse.Namespace) -> None:
     """Raise LotError before the work begins if the other lot of --threshold-from was scored differently."""
-    from dataclasses import replace
-
+    from ..runtime.images.roi import roi_text
     from ..runtime.verdict.judged_lot import MadeBy, ThresholdFrom
 
     if isinstance(rule, ThresholdFrom):
-        settings = cli.score_settings(args, bundle.manifest)
-        if settings.position_median == AUTO:  # the lot's maps decide it
-            settings = replace(settings, position_median=rule.lot.made_by.position_median)
-        rule.lot.require_alike(MadeBy.of(bundle.digest, settings))
+        made_by = MadeBy.of(
+            bundle.digest,
+            _settings(args, bundle, rule),
+            roi=roi_text(args.roi),
+            mask_background=args.mask_background,
+        )
+        rule.lot.require_alike(made_by)
+
+
+def _settings(args: argparse.Namespace, bundle: Bundle, rule: Rule | None) -> ScoreSettings:
+    """Make the settings; beside a limit from another lot, "auto" takes that lot's share of the median."""
+    from ..runtime.verdict.judged_lot import ThresholdFrom
+
+    settings = cli.score_settings(args, bundle.manifest)
+    if settings.position_median == AUTO and isinstance(rule, ThresholdFrom):
+        share = rule.lot.made_by.position_median
+        return settings.with_choice(Choice("position_median", share, f"as in {rule.lot.name}"))
+    return settings
 
 
 def _read_list(args: argparse.Namespace) -> list[str]:
@@ -287,7 +301,7 @@ def _score_one(
     from .summary import Scored, forecast_text
 
     tell = None if args.json else cli.show
-    settings = cli.score_settings(args, bundle.manifest)
+    settings = _settings(args, bundle, rule)
     stages = _STAGES if settings.by == PAIRS else {**_STAGES, "score": "scoring"}
     progress = ProgressLine(sys.stderr, stages, tell)
 

@@ -21,7 +21,8 @@ from ..runtime.results.text import printable, ranking
 from ..runtime.results.verdict_text import verdict_lines
 from ..runtime.results.write import CONTACT_SHEET, REPORT, SCORES, plan_facts
 from ..runtime.scoring.cautions import RANDOM
-from ..runtime.settings import ScoreSettings
+from ..runtime.settings import GIVEN, Choice, ScoreSettings
+from ..runtime.tiling import Tiles
 from ..runtime.types import Bundle, DevicePlan
 from ..runtime.vit.bundle import open_kernels
 from ..runtime.vit.engines import BrokenEngine, Engine, list_engines
@@ -204,13 +205,22 @@ def method_lines(settings: ScoreSettings) -> list[str]:
     method = choices.pop("method", None)
     if method is None:
         return []
-    said = [f"{each.option.replace('_', ' ')} {_value(each.value)} ({each.why})" for each in choices.values()]
+    said = [f"{_said(each)} ({each.why})" for each in choices.values() if each.why != GIVEN]
+    given = [_said(each) for each in choices.values() if each.why == GIVEN]
     text = f"{method.value}: {', '.join(said) or method.why}"
+    if given:
+        text += f", but {', '.join(given)} {GIVEN}"
     return textwrap.wrap(text, 110, initial_indent="method         ", subsequent_indent=" " * 15)
 
 
-def _value(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+def _said(choice: Choice) -> str:
+    """Say a setting: "degrees 1,5", "no burn out", "2 x 3 tiles"."""
+    name, value = choice.option.replace("_", " "), choice.value
+    if isinstance(value, bool):
+        return name if value else f"no {name}"
+    if isinstance(value, Tiles):
+        return str(value)
+    return f"{name} {','.join(f'{each:g}' for each in value) if isinstance(value, tuple) else value}"
 
 
 def forecast_json(forecast: Forecast, more: Mapping[str, Any] | None = None) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..._files import shown
+from ..images.roi import roi_text
 from ..images.survey import Survey
 from ..settings import RAW_SCORE, ScoreSettings
 from ..types import Array, Bundle, Copies, FloatArray, LotImage, Plan, SkippedImage
@@ -102,8 +103,11 @@ class LotScores:
 
     def made_by(self) -> MadeBy:
         """How the raw scores came about."""
-        settings, bundle = self.run.settings, self.run.bundle
-        return MadeBy.of(bundle.digest, settings, self.survey.bit_depth, self.run.judges)
+        settings, bundle, survey = self.run.settings, self.run.bundle, self.survey
+        return MadeBy.of(
+            bundle.digest, settings, survey.bit_depth, self.run.judges, roi_text(survey.roi),
+            survey.mask_background,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)

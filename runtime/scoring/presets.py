@@ -5,15 +5,28 @@
     fast       the residual of what is common in the lot, of single patches, judged before rescoring
 
 Each choice comes with its reason, for the summary and lot.json.  What a user gives by itself goes before
-the preset's.
+the preset's, and is said beside it; a rescoring that is asked for is also what a lot is judged by.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from ..errors import LotError
-from ..settings import AUTO, DEFAULT, METHODS, PAPER, RAW_SCORE, RESIDUAL, Choice, ScoreSettings
+from ..settings import (
+    AUTO,
+    DEFAULT,
+    GIVEN,
+    METHODS,
+    PAPER,
+    RAW_SCORE,
+    RESCORE,
+    RESIDUAL,
+    SCORE,
+    Choice,
+    ScoreSettings,
+)
 from ..types import Manifest
 
 PAPER_GRID = 37
@@ -32,6 +45,7 @@ _FAST = (
     Choice("degrees", (1,), "measured"),
     Choice("judge_by", RAW_SCORE, "before rescoring"),
 )
+_FOR_PAIRS = "measured for pairs, not by residual,"
 
 
 def settings_for(manifest: Manifest, method: str = DEFAULT, **given: Any) -> ScoreSettings:
@@ -55,14 +69,31 @@ def settings_for(manifest: Manifest, method: str = DEFAULT, **given: Any) -> Sco
         raise LotError(f"method {method!r}: expected one of {', '.join(METHODS)}.")
     kept = paper_because(manifest) if method == DEFAULT else ""
     preset = () if kept else {DEFAULT: _DEFAULT, "fast": _FAST}.get(method, ())
-    chosen = [each for each in preset if each.option not in given]
+    whole = {each.option: each for each in preset}
+    if _asks_to_rescore(given) and "judge_by" in whole:
+        whole["judge_by"] = Choice("judge_by", SCORE, "since a rescoring is asked for")
+    if given.get("degrees") == AUTO:
+        whole["degrees"] = degrees_for(manifest)
+        given = {name: value for name, value in given.items() if name != "degrees"}
+    chosen = [each for each in whole.values() if each.option not in given]
+    if method == DEFAULT and given.get("by") == RESIDUAL:
+        chosen = [replace(each, why=each.why.replace("measured", _FOR_PAIRS)) for each in chosen]
     values: dict[str, Any] = {each.option: each.value for each in chosen} | given
     chosen.insert(0, Choice("method", method, kept or METHODS[method]))
-    if values.get("degrees") == AUTO:
-        found = degrees_for(manifest)
-        values["degrees"] = found.value
-        chosen.append(found)
+    chosen += _departures(ScoreSettings(**{each.option: each.value for each in preset}), given)
     return ScoreSettings(**values, chosen=tuple(chosen))
+
+
+def _asks_to_rescore(given: dict[str, Any]) -> bool:
+    """Return whether a user gives a rescoring, which would have no part in order and verdicts otherwise."""
+    return "neighbors" in given or given.get("rescore", RESCORE[-1]) != RESCORE[-1]
+
+
+def _departures(preset: ScoreSettings, given: dict[str, Any]) -> list[Choice]:
+    """What a user gave that is not as the preset has it."""
+    return [
+        Choice(name, value, GIVEN) for name, value in given.items() if value != getattr(preset, name, value)
+    ]
 
 
 def degrees_for(manifest: Manifest) -> Choice:

@@ -7,14 +7,14 @@ share of the nearest that is averaged is fixed, but the more there are, the near
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, NoReturn
 
 import numpy as np
 
 from ..._numbers import counted
 from ..errors import LotError
-from ..settings import PAIRS, RAW_SCORE, ScoreSettings
+from ..settings import PAIRS, PAPER, RAW_SCORE, ScoreSettings
 from ..tiling import Tiles
 from ..types import Array
 from .limits import UNIT, Limits, conformal_p
@@ -27,6 +27,10 @@ Measured in docs/verdicts.md.
 """
 
 _FEW = 20
+_NOTED = ("bit_depth", "judges", "copies_judge", "roi")
+"""What may differ between two lots whose raw scores are compared, with a note; ``roi`` if both have one."""
+_OF_PRESETS = {"degrees", "position_median"}
+_NONE = {"tiles": "no tiles", "window": "no window", "mask_background": "no masked background"}
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,9 @@ class MadeBy:
     position_median : share of each position's median that was subtracted.
     tiles : how images were cut, if they were.
     window : rows and columns within which patches were compared; None for all.
+    roi : the region of interest in words, as lot.json has it; None for whole images.
+    mask_background : how a plain background was left out; None: it was not.
+    copies_judge : whether copies judged each other.
     """
 
     bundle: str
@@ -55,9 +62,20 @@ class MadeBy:
     position_median: float = 0.0
     tiles: Tiles | None = None
     window: int | None = None
+    roi: str | None = None
+    mask_background: str | None = None
+    copies_judge: bool = True
 
     @classmethod
-    def of(cls, bundle: str, settings: ScoreSettings, bit_depth: int = 8, judges: int = 0) -> MadeBy:
+    def of(
+        cls,
+        bundle: str,
+        settings: ScoreSettings,
+        bit_depth: int = 8,
+        judges: int = 0,
+        roi: str | None = None,
+        mask_background: str | None = None,
+    ) -> MadeBy:
         """Say it of a lot that is scored with these settings."""
         return cls(
             bundle,
@@ -70,7 +88,28 @@ class MadeBy:
             float(settings.position_median),
             settings.tiles,
             settings.window,
+            roi,
+            mask_background,
+            settings.copies_judge,
         )
+
+    def differs(self, other: MadeBy) -> list[str]:
+        """Return the names of what differs from another lot."""
+        names = [each.name for each in fields(self)]
+        return [name for name in names if getattr(self, name) != getattr(other, name)]
+
+    def said(self, name: str) -> str:
+        """Say the value of a field: "degrees (1, 5)", "2 x 3 tiles", "no window"."""
+        value = getattr(self, name)
+        if value is None:
+            return _NONE.get(name, f"no {name.replace('_', ' ')}")
+        return str(value) if name == "tiles" else f"{name.replace('_', ' ')} {value}"
+
+    @property
+    def by_paper(self) -> bool:
+        """Whether the settings that presets choose are the paper's, as all earlier versions had them."""
+        settings = (self.by, self.degrees, self.interval, self.position_median)
+        return settings == (PAIRS, PAPER.degrees, PAPER.interval, PAPER.position_median)
 
 
 @dataclass(frozen=True)
@@ -105,7 +144,7 @@ class JudgedLot:
         LotError
             If so much differs that the raw scores cannot be compared.
         """
-        self.require_alike(lot)
+        notes = [*self.require_alike(lot)]
         mine, other = self.made_by.judges, lot.judges
         if max(mine, other) > MOST_JUDGES_RATIO * min(mine, other):
             raise LotError(
@@ -113,7 +152,6 @@ class JudgedLot:
                 f"on it, and a limit serves up to {MOST_JUDGES_RATIO:g} times as many. Score both lots with "
                 f"the same --group-size, such as {min(mine, other)}."
             )
-        notes = []
         if mine != other:
             notes.append(
                 f"the images of {self.name} had {mine} judges each and these have {other}: with more judges "
@@ -126,15 +164,43 @@ class JudgedLot:
             )
         return tuple(notes)
 
-    def require_alike(self, lot: MadeBy) -> None:
-        """Raise LotError unless a lot is scored with the same bundle and settings."""
-        mine, other = asdict(self.made_by), asdict(lot)
-        for name in mine:
-            if name not in ("bit_depth", "judges") and mine[name] != other[name]:
-                raise LotError(
-                    f"{self.name} was scored with {name.replace('_', ' ')} {mine[name]}, this lot with "
-                    f"{other[name]}: their raw scores cannot be compared. Score both alike."
-                )
+    def require_alike(self, lot: MadeBy) -> tuple[str, ...]:
+        """Return notes on regions and copies; LotError unless bundle and settings are the same."""
+        mine, differs = self.made_by, self.made_by.differs(lot)
+        if "roi" in differs and None in (mine.roi, lot.roi):
+            self._refuse(f"{self._region(mine)}, this lot {self._region(lot)}", "Score both alike.")
+        for name in differs:
+            if name not in _NOTED:
+                value = lot.said(name)
+                if getattr(mine, name) is not None:
+                    value = value.removeprefix(f"{name.replace('_', ' ')} ")
+                self._refuse(f"with {mine.said(name)}, this lot with {value}", self._remedy(lot))
+        notes = []
+        if "roi" in differs:
+            notes.append(
+                f"{self.name} was scored {self._region(mine)}, this lot {self._region(lot)}: their raw "
+                "scores can be compared where these show the same part of the product"
+            )
+        if "copies_judge" in differs:
+            words = ("apart", "judging each other")
+            notes.append(
+                f"{self.name} was scored with copies {words[mine.copies_judge]}, this lot with copies "
+                f"{words[lot.copies_judge]}: apart, copies get higher raw scores"
+            )
+        return tuple(notes)
+
+    def _refuse(self, differs: str, remedy: str) -> NoReturn:
+        raise LotError(f"{self.name} was scored {differs}: their raw scores cannot be compared. {remedy}")
+
+    def _region(self, made_by: MadeBy) -> str:
+        return f"within the region {made_by.roi}" if made_by.roi else "over whole images"
+
+    def _remedy(self, lot: MadeBy) -> str:
+        """What to do about a difference: earlier versions, and --method paper, chose as the paper does."""
+        settings = {name for name in self.made_by.differs(lot) if name not in _NOTED}
+        if settings <= _OF_PRESETS and self.made_by.by_paper:
+            return f"Score this lot as {self.name} was, with --method paper."
+        return "Score both alike."
 
 
 @dataclass(frozen=True)

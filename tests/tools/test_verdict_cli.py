@@ -129,6 +129,18 @@ def test_a_limit_from_another_lot(tmp_path: Path) -> None:
     assert not (tmp_path / "no").exists()
 
 
+def test_a_limit_takes_the_other_lots_share_of_the_position_median(tmp_path: Path) -> None:
+    assert infer(tmp_path / "good", "--position-median", "0.5").returncode == 0
+    run = infer(tmp_path / "out", "--threshold-from", tmp_path / "good")  # 8 images alone settle on 0
+    assert run.returncode == 0, run.stderr
+    assert "0 reject, 0 review, 8 not flagged" in run.stdout
+    chosen = json.loads((tmp_path / "out/lot.json").read_text())["chosen"]
+    assert {"option": "position_median", "value": 0.5, "why": f"as in {tmp_path / 'good'}"} in chosen
+    inside = infer(tmp_path / "no", "--threshold-from", tmp_path / "good", "--roi", "0,0,20,20")
+    assert inside.returncode == 6
+    assert "over whole images, this lot within the region 0,0,20,20" in inside.stderr
+
+
 def test_verdict_shows_what_is_there(out: Path) -> None:
     before = (out / "scores.csv").read_bytes()
     assert "no verdicts: give a rule" in edge("verdict", out).stdout

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from musc_edge import LotError, ScoreSettings, settings_for
+from musc_edge.runtime.tiling import Tiles
 from musc_edge.runtime.types import Manifest
+from musc_edge.tools.summary import method_lines
 from support.lots import MANIFEST
 
 SMALL = replace(MANIFEST, backbone="DINOv2-S/14", grid=(16, 16))
@@ -49,7 +52,44 @@ def test_degrees_by_the_grid(manifest: Manifest, degrees: tuple[int, ...], why: 
 def test_what_is_given_goes_before_the_preset() -> None:
     given = settings_for(SMALL, "paper", degrees=(3,), interval=(0.1, 0.5), neighbors=(1,), group_size=9)
     assert given == ScoreSettings((3,), (0.1, 0.5), (1,), 9)
-    assert [choice.option for choice in given.chosen] == ["method"]
+    assert [choice.option for choice in given.chosen] == [
+        *("method", "degrees", "interval", "neighbors", "group_size")
+    ]
+    assert {choice.why for choice in given.chosen[1:]} == {"as given"}
+
+
+def text(settings: ScoreSettings) -> str:
+    return " ".join(" ".join(method_lines(settings)).split())
+
+
+def test_what_is_given_is_said_beside_the_preset() -> None:
+    given = {"degrees": (1,), "rescore": "none", "judge_by": "raw_score", "interval": (0.0, 0.3)}
+    said = text(settings_for(SMALL, "paper", **given))
+    assert said == (
+        "method paper: the authors' choices, but degrees 1, rescore none, judge by raw_score as given"
+    )
+    assert text(settings_for(CLIP, degrees=(1,))).endswith("for a ViT of CLIP, but degrees 1 as given")
+    assert "copies" not in text(settings_for(SMALL, copies_judge=True))
+    assert text(settings_for(SMALL, burn_out=True, tiles=Tiles(2, 3))).endswith(
+        "but burn out, 2 x 3 tiles as given"
+    )
+
+
+def test_what_was_measured_for_pairs_is_said_so_by_residual() -> None:
+    said = text(settings_for(SMALL, by="residual"))
+    assert "degrees 1,5 (measured for pairs, not by residual, for fewer than 37 patches a side)" in said
+    assert "judge by raw_score (measured for pairs, not by residual, better than rescored)" in said
+    assert said.endswith("but by residual as given")
+
+
+@pytest.mark.parametrize("given", [{"rescore": "salient"}, {"rescore": "cls"}, {"neighbors": (1, 4)}])
+def test_a_rescoring_that_is_asked_for_judges(given: dict[str, Any]) -> None:
+    settings = settings_for(SMALL, **given)
+    assert settings.judge_by == "score"
+    (said,) = [choice for choice in settings.chosen if choice.option == "judge_by"]
+    assert "rescoring is asked for" in said.why
+    assert settings_for(SMALL, judge_by="raw_score", **given).judge_by == "raw_score"
+    assert settings_for(SMALL, rescore="none").judge_by == "raw_score"
 
 
 def test_default_is_what_was_measured_elsewhere() -> None:
@@ -63,7 +103,7 @@ def test_fast_compares_no_images() -> None:
     assert settings_for(CLIP, "fast") == ScoreSettings((1,), by="residual", judge_by="raw_score")
     changed = settings_for(SMALL, "fast", degrees=(3,))
     assert changed.degrees == (3,)
-    assert [choice.option for choice in changed.chosen] == ["method", "by", "judge_by"]
+    assert [choice.option for choice in changed.chosen] == ["method", "by", "judge_by", "degrees"]
     with pytest.raises(LotError, match="group size 9 has no meaning by residual"):
         settings_for(SMALL, "fast", group_size=9)
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from musc_edge.runtime.errors import LotError
+from musc_edge.runtime.tiling import Tiles
 from musc_edge.runtime.verdict.judge import judge_lot
 from musc_edge.runtime.verdict.judged_lot import JudgedLot, MadeBy, ThresholdFrom
 
@@ -52,6 +53,10 @@ def test_bad_ones_below_the_limit_are_said() -> None:
         ({"bundle": "cd" * 32}, "bundle"),
         ({"degrees": (1,)}, "degrees"),
         ({"interval": (0.0, 0.2)}, "interval"),
+        ({"roi": "0,0,8,8"}, "over whole images, this lot within the region 0,0,8,8"),
+        ({"mask_background": "auto"}, "with no masked background, this lot with mask background auto"),
+        ({"tiles": Tiles(2, 3)}, "with no tiles, this lot with 2 x 3 tiles"),
+        ({"window": 2}, "with no window, this lot with window 2"),
         ({"judges": 400}, "--group-size, such as 99"),
         ({"judges": 24}, "--group-size, such as 24"),
     ],
@@ -67,7 +72,9 @@ def test_lots_that_cannot_be_compared_are_refused(change: dict[str, object], sai
 
 
 @pytest.mark.parametrize(("change", "said"), [({"judges": 60}, "99 judges each and these have 60"),
-                                              ({"bit_depth": 12}, "--bit-depth")])  # fmt: skip
+                                              ({"bit_depth": 12}, "--bit-depth"),
+                                              ({"copies_judge": False}, "this lot with copies apart")],
+)  # fmt: skip
 def test_small_differences_are_said(change: dict[str, int], said: str) -> None:
     lot = replace(MADE_BY, **change)  # type: ignore[arg-type]
     (note,) = OTHER.compare(lot)
@@ -75,6 +82,20 @@ def test_small_differences_are_said(change: dict[str, int], said: str) -> None:
     judged = judge_lot(["a"], np.array([0.4]), np.array([0.4]), ThresholdFrom(OTHER), lot)
     assert note in judged.limits.notes
     assert judged.verdicts == ("reject",)
+
+
+def test_two_regions_are_a_note() -> None:
+    masked = replace(OTHER, made_by=replace(MADE_BY, roi="/lots/a/masks"))
+    (note,) = masked.compare(replace(MADE_BY, roi="/lots/b/masks"))
+    assert "within the region /lots/a/masks, this lot within the region /lots/b/masks" in note
+
+
+def test_lots_of_earlier_versions_name_the_method() -> None:
+    default = replace(MADE_BY, degrees=(1, 5), position_median=0.5)
+    with pytest.raises(LotError, match=r"Score this lot as other was, with --method paper\."):
+        OTHER.compare(default)
+    with pytest.raises(LotError, match=r"Score both alike\."):
+        replace(OTHER, made_by=default).compare(MADE_BY)
 
 
 def test_lots_alike_have_no_notes() -> None:
