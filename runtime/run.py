@@ -109,8 +109,8 @@ class Features:
 
     ``tiles`` of each image are compared with those of the others together.
     ``inside`` (N,P) are the patches that take part, None for all; ``notes`` and ``warnings`` are on them.
-    ``lots`` are the tiles that take part, where images are cut and have a region or the
-    tiles are free.
+    ``lots`` are the tiles that take part, where images are cut and have a region, or where tiles of any place
+    are compared.
     """
 
     images: tuple[LotImage, ...]

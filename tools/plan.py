@@ -78,6 +78,7 @@ def _show_plans(
     """Print the forecast, and the ways to find defects of so many ``pixels``, if it is asked for."""
     from ..runtime.images.survey import DEFAULT_READING
     from ..runtime.run import Run, Watch, require_enough, survey_files
+    from ..runtime.scoring.tile_lots import require_judges, tile_lots
     from .summary import forecast_json, forecast_text, method_lines
 
     resources, count, survey = cli.resources(args), args.images, None
@@ -89,6 +90,7 @@ def _show_plans(
 
     def forecast(settings: ScoreSettings) -> Forecast:
         with Run(bundle, settings, resources) as run, run.vit():
+            require_judges(tile_lots(count, run.together(count, survey) // count, free=True), run.method)
             found = run.forecast(count, run.plan(count, survey=survey, keep=args.resume), survey)
             notes.update(dict.fromkeys(run.notes))
             return found

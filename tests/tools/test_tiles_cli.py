@@ -82,6 +82,9 @@ def test_plan_knows_of_tiles(place: Place, commands: Path) -> None:
     assert tiles["plan"]["tile_bytes"] > 8 * 9 * 3 * 112 * 112 > whole["plan"]["tile_bytes"] == 0
     free = json.loads(run_here([*plan, "8", "--tiles", "3x3", "--tiles-free"]).stdout)
     assert (free["pairs"], free["judges"]) == (72 * 71 // 2, 7 * 9)
+    run = run_here([*plan, "8", "--tiles", "3x3", "--tiles-free", "--group-size", "4"])
+    assert run.returncode == 6
+    assert "a group size of 4 is too small for tiles" in run.stderr
     run = run_here([*plan, "8", "--tiles", "100"])
     assert run.returncode == 6
     assert "Give a folder of them" in run.stderr
