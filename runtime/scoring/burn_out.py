@@ -8,6 +8,10 @@ those to the images with the same defect, then, apart from them, those to all ot
 
 is above GAP, the interval keeps its length and begins with s_(k+1); elsewhere it is the paper's.  How much it
 mends, and that it changes little else, was measured on real images (docs/copies.md).
+
+Where a window and the images' regions leave a patch no neighbor in some image (nearest.py), its distance
+there says nothing of a defect.  K is then the number of judges in which it has one, and an interval begins
+later only if as many distances to these as it averages are left.
 """
 
 from __future__ import annotations
@@ -43,26 +47,36 @@ def check_burn_out(interval: tuple[float, float]) -> None:
         )
 
 
-def burn_out_mean(distances: FloatArray, stop: int) -> tuple[FloatArray, Array]:
+def burn_out_mean(distances: FloatArray, stop: int, found: Array | None = None) -> tuple[FloatArray, Array]:
     """Return the mean (P,) of ``stop`` of the sorted ``distances`` (K,P), and where it began later.
 
-    Both are arrays (P,), of float32 and bool.
+    Both are arrays (P,), of float32 and bool.  ``found`` (P,) is how many of the distances are to a neighbor;
+    None for all.  The others must be the largest.
     """
     columns = np.ascontiguousarray(distances.T)
     columns.sort(axis=1)
-    start = _starts(columns, stop)
+    start = _starts(columns, stop) if found is None else _starts_among(columns, found, stop)
     chosen = np.take_along_axis(columns, start[:, None] + np.arange(stop), axis=1)
     mean: FloatArray = chosen.mean(axis=1, dtype=np.float64).astype(np.float32)
     return mean, start > 0
 
 
+def _starts_among(columns: FloatArray, found: Array, stop: int) -> Array:
+    """Return what ``_starts`` does, each row by its own number ``found`` (P,) of distances that count."""
+    start = np.zeros(len(columns), np.int64)
+    for count in np.unique(found[found > stop]):
+        rows = np.flatnonzero(found == count)
+        start[rows] = _starts(columns[rows, :count], stop)
+    return start
+
+
 def _starts(columns: FloatArray, stop: int) -> Array:
     """Return the index (P,) of the first distance to average, of each row of sorted distances (P,K)."""
     patches, judges = columns.shape
-    first = first_gap(judges)
-    if first > stop:  # a lot so small that there is nothing between the two
+    first, last = first_gap(judges), min(stop, judges - stop)
+    if first > last:  # so few judges that there is nothing between the two
         return np.zeros(patches, np.int64)
-    gaps = columns[:, first : stop + 1].astype(np.float64) - columns[:, first - 1 : stop]
+    gaps = columns[:, first : last + 1].astype(np.float64) - columns[:, first - 1 : last]
     middle = columns[:, [(judges - 1) // 2, judges // 2]].mean(axis=1, dtype=np.float64)
     largest = gaps.argmax(axis=1)  # the first of equal ones
     moved = gaps[np.arange(patches), largest] > GAP * middle

@@ -16,7 +16,7 @@ from .aggregate import check_degrees
 from .burn_out import burn_out_mean, check_burn_out
 from .interval import MIN_IMAGES, interval_bounds, interval_mean, smallest_lot
 from .judges import Judges, choose, everyone
-from .nearest import check_window
+from .nearest import check_window, count_neighbors
 from .plan import LotSize
 
 
@@ -84,7 +84,8 @@ class Method:
         """
         window = self.window(len(distances))
         if self.burn_out:
-            return np.stack(burn_out_mean(distances, window.stop))
+            found = None if self.near is None else count_neighbors(distances)
+            return np.stack(burn_out_mean(distances, window.stop, found))
         return interval_mean(distances, window.start, window.stop)[None]
 
     def lot_size(self, shape: tuple[int, int, int, int], itemsize: int) -> LotSize:

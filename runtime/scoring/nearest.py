@@ -21,12 +21,20 @@ from .aggregate import band
 
 OPPOSITE = np.float32(-1)
 """The cosine of a patch without any that may be its nearest."""
+_ALONE = np.sqrt(np.array([4, 3], np.float32))
+"""The distances that are made of it (image_pairs.py), of a patch with content and of one without."""
 
 
 def check_window(window: int | None) -> None:
     """Raise LotError unless there is no window, or one of 0 or more patches."""
     if window is not None and window < 0:
         raise LotError(f"a window of {window} patches: expected 0 or more, such as 2.")
+
+
+def count_neighbors(distances: FloatArray) -> Array:
+    """Count (Q,) in how many of K images each patch has a neighbor, of its ``distances`` (K,Q) to them."""
+    counts: Array = np.count_nonzero(~np.isin(distances, _ALONE), axis=0)
+    return counts
 
 
 @lru_cache(4)

@@ -12,6 +12,7 @@ from musc_edge.runtime.scoring.burn_out import burn_out_mean
 from musc_edge.runtime.scoring.interval import interval_mean
 from musc_edge.runtime.scoring.method import Method
 from musc_edge.runtime.scoring.mutual import CpuScorer
+from musc_edge.runtime.scoring.nearest import count_neighbors
 from musc_edge.runtime.scoring.plan import HostNeeds
 from musc_edge.runtime.scoring.row import RowScorer, WholeBank
 from musc_edge.runtime.store.features import HostStore
@@ -20,6 +21,7 @@ from support import oracle
 from support.repeated import GRID, repeated_defect
 
 METHOD = Method(GRID, (1, 3), burn_out=True)
+METHOD_IN_WINDOW = replace(METHOD, near=0)
 
 
 def store_of(tokens: Array) -> HostStore:
@@ -90,6 +92,44 @@ def test_a_patch_without_a_gap_has_the_papers_bytes() -> None:
     mean, later = burn_out_mean(distances, 12)
     assert not later.any()
     assert mean.tobytes() == interval_mean(distances, 0, 12).tobytes()
+
+
+@pytest.mark.parametrize("alone", [4, 3])
+def test_judges_without_a_neighbor_make_no_gap(alone: int) -> None:
+    far = np.sqrt(np.float32(alone))  # of a patch with content, and of one without
+    few = np.array([0.5] * 4 + [far] * 16, np.float32)
+    twins = np.array([0.2] * 2 + [0.9] * 10 + [far] * 8, np.float32)
+    distances = np.stack([few, twins, np.array([0.2] * 2 + [0.9] * 6 + [far] * 12, np.float32)], axis=1)
+    assert count_neighbors(distances).tolist() == [4, 12, 8]
+    mean, later = METHOD_IN_WINDOW.average(distances)
+    assert later.tolist() == [0, 1, 1]
+    np.testing.assert_allclose(mean, [(4 * 0.5 + 2 * far) / 6, 0.9, 0.9], rtol=1e-6)
+    assert METHOD.average(distances)[0, 0] == far  # where it is a distance as any other
+
+
+def test_no_interval_begins_where_too_few_neighbors_are_behind() -> None:
+    distances = np.array([[0.2] * 2 + [0.9] * 5 + [2.0] * 13], np.float32).T
+    mean, later = METHOD_IN_WINDOW.average(distances)
+    assert later.tolist() == [0]
+    assert mean[0] == interval_mean(distances, 0, 6)[0]
+
+
+def test_where_each_judge_has_a_neighbor_a_window_changes_no_byte() -> None:
+    distances = np.random.default_rng(2).gamma(2, 0.3, (40, 200)).clip(0, 1.7).astype(np.float32)
+    assert METHOD_IN_WINDOW.average(distances).tobytes() == METHOD.average(distances).tobytes()
+
+
+@pytest.mark.parametrize("kind", ["numpy", "numba"])
+def test_a_window_with_a_region_for_each_image_raises_no_false_alarm(kind: str) -> None:
+    tokens = np.random.default_rng(0).normal(1, 0.3, (1, 20, 12, 24)).astype(np.float32)
+    tokens[:, :, :, 0] += np.arange(12) % 3 * 4  # places alike over the images
+    inside = np.ones((20, 12), bool)
+    inside[4:, :4] = False  # most images have nothing to compare the first rows with
+    scorer = CpuScorer(replace(METHOD_IN_WINDOW, degrees=(1,)), kind)
+    store, later = store_of(tokens), np.empty((20, 12), np.float32)
+    found = scorer.score(store, scorer.plan(store.shape, 4), later=later, inside=inside)
+    assert not later[:4, 0].any()
+    assert found[:4, 0].max() < 1.9
 
 
 @pytest.mark.parametrize("kind", ["numpy", "numba"])
