@@ -45,13 +45,14 @@ from .scoring.judges import Judges
 from .scoring.method import Method
 from .scoring.nearest import mark_excluded
 from .scoring.plan import HostNeeds
+from .scoring.position import LOGARITHM_BYTES
 from .scoring.presets import settings_for
 from .scoring.protocols import Groups, MutualScorer
 from .scoring.rescore import SALIENT
 from .scoring.residual import READS
 from .scoring.same_shot import SameShot
 from .scoring.tile_lots import TileLot
-from .settings import ANYTHING, PAPER, RESIDUAL, Resources, ScoreSettings
+from .settings import ANYTHING, AUTO, PAPER, RESIDUAL, Resources, ScoreSettings
 from .store.checkpoint import Checkpoint
 from .store.tables import require_room
 from .tiling import WHOLE, Layout, layout_of
@@ -314,16 +315,19 @@ class Run:
         return images * len(layout.positions) if layout and free else images
 
     def _map_bytes(self, images: int, survey: Survey | None) -> int:
-        """Bytes of the maps of all tiles, and of those of whole images that are made of them."""
+        """Bytes of the maps of all tiles, of those of whole images that are made of them, and of logarithms.
+
+        Of a lot without tiles they are less than what the scorer had for its sums, which is free by then.
+        """
         layout = self.layout(survey)
         if layout is None:
             return 0
-        patches = len(layout.positions) * self.bundle.manifest.patches
-        numbers = (
-            images * (patches + prod(layout.grid(self.method.grid))) * (2 if self.method.burn_out else 1)
-        )
-        marks = images * patches * 2 if survey and survey.in_region else 0  # what is inside, and its lots'
-        return numbers * np.dtype(np.float32).itemsize + marks
+        whole = images * prod(layout.grid(self.method.grid))
+        patches = images * len(layout.positions) * self.bundle.manifest.patches
+        numbers = (patches + whole) * (2 if self.method.burn_out else 1)
+        logarithms = LOGARITHM_BYTES * whole if self.settings.position_median == AUTO else 0
+        marks = patches * 2 if survey and survey.in_region else 0  # what is inside, and its lots'
+        return numbers * np.dtype(np.float32).itemsize + logarithms + marks
 
     def _tile_bytes(self, images: int, plan: Plan, survey: Survey | None) -> int:
         """Bytes of the files that tiles need beside those of each: their pixels, tokens of whole images."""

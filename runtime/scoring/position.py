@@ -13,6 +13,8 @@ It is near 0 for a texture, in which any place may look like any other, and defe
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from ..settings import AUTO, Choice, ScoreSettings
@@ -27,6 +29,10 @@ ALIGNED = 0.2
 LEAST_IMAGES = 20
 """Images without which nothing is said: the median of a few images at a position is mostly their chance."""
 
+LOGARITHM_BYTES = 8
+"""Bytes that ``alignment`` takes of each value of the maps, beside a few MB."""
+
+_BLOCK = 2**18  # values
 _LEAST = 1e-9  # distance: equal patches have none, and no logarithm
 
 
@@ -35,13 +41,22 @@ def alignment(maps: FloatArray) -> float:
 
     Positions that are outside of the region of some image, NaN, are left out.
     """
-    inside = maps[:, ~np.isnan(maps).any(axis=0)]
-    if not inside.size:
+    flat = maps.reshape(len(maps), -1)
+    inside = np.ones(flat.shape[1], bool)
+    for row in flat:
+        inside &= ~np.isnan(row)
+    places = np.flatnonzero(inside)
+    if not places.size:
         return 0.0
-    logs = np.log(np.maximum(inside.reshape(len(maps), -1).astype(np.float64), _LEAST))
-    logs -= np.median(logs, axis=1, keepdims=True)
-    position = np.median(logs, axis=0)
-    explained, rest = _mad(position) ** 2, _mad(logs - position) ** 2
+    logs = np.empty((len(flat), len(places)))  # with the maps, all that is held of every value
+    for values, row in zip(logs, flat, strict=True):
+        np.log(np.maximum(row[places].astype(np.float64), _LEAST), out=values)
+        np.subtract(values, np.median(values), out=values)
+    position = np.empty(len(places))
+    for block in _blocks(logs):
+        position[block] = np.median(logs[:, block], axis=0)
+    logs -= position
+    explained, rest = _mad(position) ** 2, _mad(logs.reshape(-1)) ** 2
     return explained / (explained + rest) if explained > 0 else 0.0
 
 
@@ -66,11 +81,24 @@ def position_level(maps: FloatArray, share: float | str) -> FloatArray | None:
     """
     if not share:
         return None
-    level = np.zeros(maps.shape[1:])
-    scored = ~np.isnan(maps).all(axis=0)
-    level[scored] = np.nanmedian(maps[:, scored], axis=0)
-    return np.asarray(float(share) * level, np.float32)
+    flat = maps.reshape(len(maps), -1)
+    level = np.zeros(flat.shape[1])
+    for block in _blocks(flat):
+        part = flat[:, block]
+        scored = ~np.isnan(part).all(axis=0)
+        level[block][scored] = np.nanmedian(part[:, scored], axis=0)
+    return np.asarray(float(share) * level, np.float32).reshape(maps.shape[1:])
+
+
+def _blocks(values: Array) -> Iterator[slice]:
+    """Yield the columns of ``values`` (N,P) in blocks of a few MB, at least one by one."""
+    step = max(_BLOCK // len(values), 1)
+    for start in range(0, values.shape[1], step):
+        yield slice(start, start + step)
 
 
 def _mad(values: Array) -> float:
-    return float(np.median(np.abs(values - np.median(values))))
+    """The median absolute deviation of ``values`` (n,), which are lost: the work is done in their place."""
+    values -= np.median(values, overwrite_input=True)
+    np.abs(values, out=values)
+    return float(np.median(values, overwrite_input=True))

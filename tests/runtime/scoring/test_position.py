@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 
 from musc_edge import LotError, ScoreSettings
-from musc_edge.runtime.scoring.position import ALIGNED, HALF, LEAST_IMAGES, alignment, position_level, settled
+from musc_edge.runtime.scoring import position
+from musc_edge.runtime.scoring.position import (
+    ALIGNED,
+    HALF,
+    LEAST_IMAGES,
+    LOGARITHM_BYTES,
+    alignment,
+    position_level,
+    settled,
+)
 
 AUTO = ScoreSettings(position_median="auto")
 
@@ -62,6 +75,38 @@ def test_a_few_images_are_not_told_to_be_aligned() -> None:
 
 def test_equal_maps_are_not_aligned() -> None:
     assert alignment(np.zeros((5, 2, 2), np.float32)) == 0.0
+
+
+def test_places_outside_of_some_image_are_left_out() -> None:
+    maps = lot(0, edge=0.3)
+    maps[3, 0, 1] = np.nan
+    level = position_level(maps, 0.5)
+    assert level is not None
+    assert level[0, 1] == 0.5 * np.median(np.delete(maps[:, 0, 1], 3))  # by the other images
+    others = np.delete(maps.reshape(len(maps), -1), 1, axis=1)[:, None]
+    assert alignment(maps) == alignment(others)
+    assert alignment(np.full((3, 2, 2), np.nan, np.float32)) == 0.0
+
+
+def test_memory_is_that_of_the_logarithms_and_a_few_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    maps = np.random.default_rng(0).uniform(0.3, 0.5, (200, 64, 64)).astype(np.float32)
+    whole = alignment(maps), position_level(maps, HALF)
+    monkeypatch.setattr(position, "_BLOCK", 20_000)
+    again, peak = traced(lambda: alignment(maps))
+    assert again == whole[0]
+    assert peak < LOGARITHM_BYTES * maps.size + 1_000_000
+    level, peak = traced(lambda: position_level(maps, HALF))
+    np.testing.assert_array_equal(level, whole[1])
+    assert peak < 1_000_000
+
+
+def traced(work: Callable[[], object]) -> tuple[Any, int]:
+    """What ``work`` returns, and the most bytes that it held."""
+    tracemalloc.start()
+    try:
+        return work(), tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_share_that_is_given_stays() -> None:
