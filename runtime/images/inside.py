@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,13 +94,28 @@ def _in_region(
         boxes = layout.boxes((header.width, header.height))
         return np.array([half_or_more(roi.coverage(image, header, grid, mask, box)) for box in boxes])
 
+    if roi.masks is None:
+        return _by_size(survey, lambda image: tiles(image, common))
+    masks = roi.masks
+
     def look(image: LotImage) -> Array:
-        if roi.masks is None:
-            return tiles(image, common)
         with decoding.taken(survey.headers[image.name].decode_bytes):
-            return tiles(image, _read(roi.masks[image.name], survey, room))
+            return tiles(image, _read(masks[image.name], survey, room))
 
     return np.array([each for _, each in run_ahead(survey.images, look, threads, 2 * threads)])
+
+
+def _by_size(survey: Survey, tiles: Callable[[LotImage], Array]) -> Array:
+    """Return what ``tiles`` does for each image, and call it once for each size of image."""
+    found: dict[tuple[int, int], Array] = {}
+    rows = []
+    for image in survey.images:
+        header = survey.headers[image.name]
+        size = header.width, header.height
+        if size not in found:
+            found[size] = tiles(image)
+        rows.append(found[size])
+    return np.array(rows)
 
 
 def _read(path: Path, survey: Survey, room: int | None) -> Array:

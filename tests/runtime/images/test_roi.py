@@ -12,9 +12,11 @@ from PIL import Image
 
 from musc_edge.runtime.errors import LotError
 from musc_edge.runtime.images.inside import Inside, patches_inside
+from musc_edge.runtime.images.reading import Header
 from musc_edge.runtime.images.roi import (
     PatchRegion,
     Rectangle,
+    Roi,
     RoiOption,
     coverage,
     half_or_more,
@@ -98,6 +100,25 @@ def test_one_mask_for_all(tmp_path: Path, light: int) -> None:
     values[:10] = light
     mask = save_mask(tmp_path / "mask.png", values)
     assert inside(lot(tmp_path / "lot"), mask).tolist() == [[[True] * 3, *[[False] * 3] * 3]] * 2
+
+
+def test_a_region_for_all_is_counted_once_for_each_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = lot(tmp_path, tuple(f"{number}.png" for number in range(5)))
+    images.append(LotImage("wide.png", write_png(tmp_path / "wide.png", (40, 90), 9)))
+    counted: list[tuple[int, int]] = []
+
+    def count(roi: Roi, image: LotImage, header: Header, *rest: Any) -> Array:
+        counted.append((header.width, header.height))
+        return coverage_of(roi, image, header, *rest)
+
+    coverage_of = Roi.coverage
+    monkeypatch.setattr(Roi, "coverage", count)
+    found = inside(images, (0, 0, 60, 10))
+    assert counted == [(60, 40), (90, 40)]
+    assert found[:5].tolist() == [[[True] * 3, *[[False] * 3] * 3]] * 5
+    assert found[5].tolist() == [[True, True, False], *[[False] * 3] * 3]
 
 
 def test_a_mask_for_each_image_by_its_name(tmp_path: Path) -> None:
