@@ -219,15 +219,17 @@ class Layer:
     def moments(self, span: Span) -> tuple[Moments, FloatArray]:
         """Read a block of images; returns the moments of its patches, and each image's longest token (n,)."""
         images, patches, width = span[1] - span[0], *self.store.shape[2:]
-        described = np.empty((len(self.method.degrees), images, patches, width), np.float64)
-        longest = np.empty(images, np.float32)
+        inside = None if self.inside is None else self.inside[slice(*span)]
+        count = images * patches if inside is None else np.count_nonzero(inside)
+        described = np.empty((len(self.method.degrees), count, width), np.float64)
+        longest, stop = np.empty(images, np.float32), 0
         with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is named by its length
             for row, (vectors, lengths) in enumerate(self._described(span)):
-                described[:, row] = vectors
+                used = vectors if inside is None else [each[inside[row]] for each in vectors]
+                start, stop = stop, stop + len(used[0])
+                described[:, start:stop] = used
                 longest[row] = lengths.max()
-            if self.inside is not None:
-                return Moments.of(described[:, self.inside[slice(*span)]]), longest
-            return Moments.of(described.reshape(len(described), images * patches, width)), longest
+            return Moments.of(described), longest
 
     def residuals(self, span: Span, found: Sequence[Subspace]) -> Array:
         """Read a block of images; returns their residuals (n,P), averaged over degrees, in float64."""

@@ -255,14 +255,16 @@ def test_the_work_is_timed() -> None:
     }  # fmt: skip
 
 
-def test_memory_is_as_planned() -> None:
+@pytest.mark.parametrize("region", [False, True])
+def test_memory_is_as_planned(region: bool) -> None:
+    inside = np.ones((64, 256), bool) if region else None
     shape = (2, 64, 256, 96)
     store = store_of(np.random.default_rng(0).standard_normal(shape, np.float32))
     scorer = ResidualScorer(Method((16, 16), by=RESIDUAL))
     plan = scorer.plan(shape, 4, HostNeeds(threads=2))
     tracemalloc.start()
     try:
-        scorer.score(store, plan)
+        scorer.score(store, plan, inside=inside)
         used = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
