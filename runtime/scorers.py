@@ -51,9 +51,11 @@ def open_scorer(
     name = resources.scorer
     with ExitStack() as stack:
         notes: list[str] = []
-        if method.near is not None:
-            name = _on_cpu(name, notes)
-        device = open_gpu_for(name, bundle_root, stack, notes)
+        device = None
+        if method.near is None:
+            device = open_gpu_for(name, bundle_root, stack, notes)
+        else:
+            _require_cpu(resources, notes)
         if device:
             yield CudaScorer(method, device, resources.device_memory, notes)
         else:
@@ -72,15 +74,17 @@ def require_meaning(by: str, resources: Resources) -> None:
             )
 
 
-def _on_cpu(name: str, notes: list[str]) -> str:
-    """Return the scorer that compares within a window: "auto" passes over the GPU, and a note says so."""
-    if name == "cuda":
+def _require_cpu(resources: Resources, notes: list[str]) -> None:
+    """Raise DeviceError if ``resources`` name a GPU, for a window; a note says that "auto" passes it over."""
+    if resources.scorer == "cuda":
         raise DeviceError(f"{WINDOW_ON_GPU}. Use --scorer auto or numba.")
-    if name != AUTO:
-        return name
-    if find_spec("pycuda") is not None:
+    if resources.device_memory is not None:
+        raise DeviceError(
+            f"device memory {resources.device_memory} has no meaning here: {WINDOW_ON_GPU}. Leave "
+            "--device-memory out."
+        )
+    if resources.scorer == AUTO and find_spec("pycuda") is not None:
         notes.append(f"the GPU does not compare the images: {WINDOW_ON_GPU}")
-    return best_filter(AUTO)[0]
 
 
 def open_gpu_for(name: str, bundle_root: Path | None, stack: ExitStack, notes: list[str]) -> GpuThread | None:

@@ -223,6 +223,22 @@ def test_auto_compares_on_the_cpu_within_a_window_and_says_so(monkeypatch: pytes
         assert any("--window" in note for note in scorer.notes)
 
 
+def test_without_numba_a_window_says_why_numpy_compares(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scorers, "best_filter", lambda name: ("numpy", f"numpy for {name}"))
+    with scorers.open_scorer(Method(GRID, near=2)) as scorer:
+        assert "numpy for auto" in scorer.notes
+
+
+@pytest.mark.parametrize("scorer", ["auto", "numpy"])
+def test_memory_of_a_device_is_refused_with_a_window(scorer: str) -> None:
+    resources = Resources(scorer=scorer, device_memory=2**30)
+    with (
+        pytest.raises(DeviceError, match=r"device memory 1073741824 has no meaning.*Leave --device-memory"),
+        scorers.open_scorer(Method(GRID, near=2), resources),
+    ):
+        raise AssertionError("opened")
+
+
 def test_a_window_below_nothing_is_refused() -> None:
     with pytest.raises(LotError, match="a window of -1 patches: expected 0 or more"):
         Method(GRID, near=-1)
