@@ -78,10 +78,11 @@ def score_lot(
             settings = settled(settings, maps)
             level = position_level(maps, settings.position_median)
             peaks = raw_scores(maps, size := map_size(maps.shape, run.bundle.manifest))
-            raw = peaks if level is None else raw_scores(maps - level, size)
+            above = maps if level is None else maps - level
+            raw = peaks if level is None else raw_scores(above, size)
         with watch.timer.stage("rescore"):  # 6
             lot_scores = rescore(raw, features.cls, settings.neighbors)
-            scores = rescored(settings.rescore, raw, lot_scores, features.store, maps)
+            scores = rescored(settings.rescore, raw, lot_scores, features.store, above)
         copies, warnings = _look_at(run, features, survey, peaks, later, same_shots, apart)
         return LotResult(
             features.images, features.skipped, maps, raw, scores, lot_scores, features.cls,

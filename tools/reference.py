@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 
 SUSPECTS = 0.1
 """Share of the images that --exclude-suspects leaves out by default."""
+_COMPARED = (
+    "{} images are compared with each other first, each with all others: for --position-median (0 leaves it "
+    "out) or --exclude-suspects SHARE"
+)
 _STAGES = {
     "survey": "looking at files",
     "background": "looking at backgrounds",
@@ -78,7 +82,7 @@ def _suspects(text: str) -> float | Path:
 def _reference(args: argparse.Namespace) -> int:
     from ..runtime.images.listing import list_lot
     from ..runtime.images.survey import ReadOptions
-    from ..runtime.reference.make import make_reference
+    from ..runtime.reference.make import make_reference, pool_compared
     from ..runtime.results.output import require_apart
     from ..runtime.run import Watch
     from ..runtime.vit.bundle import find_bundle, open_bundle
@@ -104,13 +108,17 @@ def _reference(args: argparse.Namespace) -> int:
     images = list_lot(root, out, include=args.include, exclude=args.exclude)
     bundle = open_bundle(find_bundle(args.bundle))
     cli.clean_up_on_sigterm()
+    settings, options = cli.score_settings(args, bundle.manifest), _options(args)
+    compared = pool_compared(settings, options, len(images), calibrate=bool(args.calibrate))
+    if compared and not args.add:  # of which the earlier reference's settings hold
+        cli.show_error_line(_COMPARED.format(compared))
     reference = make_reference(
         images,
         bundle,
         out,
-        cli.score_settings(args, bundle.manifest),
+        settings,
         cli.resources(args),
-        options=_options(args),
+        options=options,
         calibrate=args.calibrate,
         base=given if args.add else None,
         reading=ReadOptions(roi=args.roi, mask_background=args.mask_background),

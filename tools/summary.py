@@ -34,7 +34,7 @@ WORST = 10
 """The most suspicious images that the terminal lists by default."""
 _LEAST_WORST, _GROUPS_SHOWN = 3, 20  # images of each group, groups
 _SKIPPED_SHOWN = 10
-_RESOLUTIONS_SHOWN = 3  # of groups
+_RESOLUTIONS_SHOWN = _METHODS_SHOWN = 3  # of groups
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def summary_text(
     lines += ["", f"scores         {out / SCORES}", f"contact sheet  {out / sheet}"]
     if (out / REPORT).exists():
         lines.append(f"report         {out / REPORT}")
-    lines += method_lines(scored[0].result.run.settings)
+    lines += _methods(scored)
     resolutions = dict.fromkeys(part.about["resolution"]["text"] for part in scored)
     lines += [f"resolution     {text}" for text in [*resolutions][:_RESOLUTIONS_SHOWN]]
     lines.append(_time_line(scored))
@@ -199,15 +199,31 @@ def device_plan_text(plan: DevicePlan, images: int) -> str:
     return f"{size_text(plan.memory_bytes)} ({parts}); tokens {tokens}, {how}"
 
 
-def method_lines(settings: ScoreSettings) -> list[str]:
-    """Format the preset and what it chose, with the reasons; nothing for settings that were written out."""
+def _methods(scored: Sequence[Scored]) -> list[str]:
+    """Format the method of a lot, or of its groups, each of which may settle settings by its own images."""
+    first: dict[tuple[str, ...], Scored] = {}
+    for part in scored:
+        first.setdefault(tuple(method_lines(part.result.run.settings)), part)
+    if len(first) == 1:
+        return [*next(iter(first))]
+    shown = [*first.values()][:_METHODS_SHOWN]
+    lines = [line for part in shown for line in method_lines(part.result.run.settings, f"{part.folder}: ")]
+    rest = len(first) - len(shown)
+    return lines + [f"{'':15}... and {rest} more: see chosen in lot.json"] * (rest > 0)
+
+
+def method_lines(settings: ScoreSettings, where: str = "") -> list[str]:
+    """Format the preset and what it chose, with the reasons; nothing for settings that were written out.
+
+    ``where`` comes before them: the group of images.
+    """
     choices = {choice.option: choice for choice in settings.chosen}
     method = choices.pop("method", None)
     if method is None:
         return []
     said = [f"{_said(each)} ({each.why})" for each in choices.values() if each.why != GIVEN]
     given = [_said(each) for each in choices.values() if each.why == GIVEN]
-    text = f"{method.value}: {', '.join(said) or method.why}"
+    text = f"{where}{method.value}: {', '.join(said) or method.why}"
     if given:
         text += f", but {', '.join(given)} {GIVEN}"
     return textwrap.wrap(text, 110, initial_indent="method         ", subsequent_indent=" " * 15)

@@ -201,6 +201,19 @@ def _require_pairs(settings: ScoreSettings) -> None:
         )
 
 
+def pool_compared(settings: ScoreSettings, options: ReferenceOptions, images: int, *, calibrate: bool) -> int:
+    """Return how many of a lot's images will be compared with each other, each with all; 0 if none will.
+
+    ``calibrate`` says whether another lot is calibrated by, so that no image is held out.
+    """
+    pool = images if calibrate else images - len(held_out(images, options.hold_out))
+    by_median = settings.position_median != 0
+    if settings.position_median == AUTO:
+        by_median = pool >= LEAST_IMAGES
+    by_share = not isinstance(options.suspects, tuple) and options.suspects > 0
+    return pool if by_median or by_share else 0
+
+
 def _position(
     run: Run, pool: Part, options: ReferenceOptions, earlier: ReferenceFolder | None
 ) -> tuple[float, FloatArray | None, Array | None]:

@@ -18,7 +18,7 @@ from .looks import THUMBNAIL
 
 SCHEMA_VERSION = 2
 _ADDED = {"burn_out": False, "window": None, "roi": None, "mask_background": None}
-"""The fields that schema 2 added, and what it means where they are not there."""
+"""The fields that schema 2 added beside level.npy, and what it means where they are not there."""
 
 MANIFEST = "manifest.json"
 FORMAT = "musc-edge reference"
@@ -151,8 +151,9 @@ def manifest_facts(manifest: ReferenceManifest) -> dict[str, Any]:
     """Return the content of manifest.json: of schema 1, which earlier versions read, where that says all."""
     facts = asdict(manifest)
     used = {name for name, absent in _ADDED.items() if facts[name] != absent}
+    newer = used or LEVEL in manifest.files  # which earlier versions would take for damage
     return {name: value for name, value in facts.items() if name not in _ADDED or name in used} | {
-        "schema_version": SCHEMA_VERSION if used else 1
+        "schema_version": SCHEMA_VERSION if newer else 1
     }
 
 

@@ -95,7 +95,10 @@ def salient_tokens(store: FeatureStore, maps: FloatArray) -> FloatArray:
 
 
 def rescored(kind: str, raw: Array, lot_scores: Array, store: FeatureStore, maps: FloatArray) -> Array:
-    """Return the column ``score`` (N,) by ``ScoreSettings.rescore``; ``lot_scores`` are those of RsCIN."""
+    """Return the column ``score`` (N,) by ``ScoreSettings.rescore``; ``lot_scores`` are those of RsCIN.
+
+    ``maps`` (N,Gh,Gw) are those that the raw scores are the maxima of.
+    """
     if kind == NONE:
         return raw
     if kind == SALIENT:

@@ -46,6 +46,16 @@ def test_a_reference_is_made_and_described(root: Path, tmp_path: Path) -> None:
     assert (code, about["path"], about["degrees"], about["patches"]) == (0, str(out), [1, 3], 16)
 
 
+def test_that_the_lot_is_compared_with_itself_is_said(root: Path, tmp_path: Path) -> None:
+    options = [root / "lot", "-b", BUNDLE, "--hold-out", 0.3, "-o"]
+    code, _, errors = run("reference", *options, tmp_path / "ref")
+    assert code == 0
+    assert "21 images are compared with each other first" in errors
+    code, _, errors = run("reference", *options, tmp_path / "plain", "--position-median", 0)
+    assert code == 0
+    assert "compared with each other first" not in errors
+
+
 def test_images_are_checked(root: Path) -> None:
     images = root / "good.png", root / "bad.png"
     code, text, _ = run("check", *images, "--reference", root / "ref", "-b", BUNDLE)

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 
 from musc_edge import Checker, LotError, ReferenceFolderError, Resources, open_bundle, open_reference
 from musc_edge.runtime.reference.files import check_all, is_reference, open_bank, read_thumbnails
+from musc_edge.runtime.reference.manifest import LEVEL, manifest_facts
 from support.references import BUNDLE, reference, write_lot
 
 
@@ -160,6 +162,14 @@ def test_what_is_no_manifest_is_refused(text: bytes, folder: Path) -> None:
     assert not is_reference(folder)
     with pytest.raises(ReferenceFolderError):
         open_reference(folder)
+
+
+def test_a_level_is_of_schema_2(made: Path) -> None:
+    manifest = open_reference(made).manifest
+    assert LEVEL not in manifest.files
+    assert manifest_facts(manifest)["schema_version"] == 1
+    leveled = replace(manifest, files={**manifest.files, LEVEL: "ab" * 32})
+    assert manifest_facts(leveled)["schema_version"] == 2
 
 
 def test_a_newer_schema_says_what_to_do(folder: Path) -> None:

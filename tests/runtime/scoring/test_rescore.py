@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from musc_edge import LotError, ScoreSettings, rescore
+from musc_edge import LotError, Resources, ScoreSettings, rescore, score_lot
 from musc_edge.runtime.scoring.rescore import SALIENT_NEIGHBORS, in_distance_units, rescored, salient_tokens
+from musc_edge.runtime.types import FeatureStore, FloatArray
 from support.lots import random_store
+from support.references import BUNDLE
 
 STORE = random_store(3, (2, 9, 6, 5))  # S, N, P, C
 MAPS = np.random.default_rng(4).uniform(0.2, 0.9, (9, 2, 3)).astype(np.float32)
@@ -39,6 +41,21 @@ def by_hand() -> list[float]:
 def test_salient_is_the_formula() -> None:
     assert SALIENT_NEIGHBORS == (1, 7)
     np.testing.assert_allclose(rescored("salient", RAW, RAW, STORE, MAPS), by_hand(), atol=1e-6)
+
+
+def test_the_salient_patch_is_that_of_the_raw_score(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[FloatArray] = []
+
+    def salient(store: FeatureStore, maps: FloatArray) -> FloatArray:
+        seen.append(maps)
+        return salient_tokens(store, maps)
+
+    monkeypatch.setattr("musc_edge.runtime.scoring.rescore.salient_tokens", salient)
+    settings = ScoreSettings((1,), rescore="salient", position_median=1.0)
+    result = score_lot(BUNDLE.parent / "lot", BUNDLE, settings, Resources(scorer="numpy"))
+    assert result.level is not None
+    assert result.level.any()
+    np.testing.assert_array_equal(seen[0], result.maps - result.level)
 
 
 def test_salient_tokens_are_unit_vectors_and_zero_stays_zero() -> None:
