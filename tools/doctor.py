@@ -186,7 +186,12 @@ CHECKS = (
     Check("numba", "faster mutual scoring by infer", _VERSION.format("numba"), install("fast")),
     Check("onnx", "musc-export dinov2-small and onnx", _ONNX, install("onnx")),
     Check("torch", "musc-export clip and timm", _TORCH, install("export")),
-    Check("line", "musc-edge watch, serve, and --mqtt of both", _LINE, install("watch", "serve", "mqtt")),
+    Check(
+        "line",
+        "musc-edge watch, serve, and --mqtt of both",
+        _LINE,
+        f"{install('watch')}, and [serve] and [mqtt] as well",
+    ),
     Check(
         _GPU,
         "infer with --scorer cuda, --backend cuda or tensorrt, and musc-export engine",

@@ -324,7 +324,7 @@ def test_what_a_line_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     without += "find = u.find_spec\nu.find_spec = lambda name: None if name == 'uvicorn' else find(name)\n"
     (found,) = examine((replace(check, code=without + check.code),))
     assert (found.status, found.detail) == ("partly", "not installed: uvicorn [serve]")
-    assert found.install == "pip install 'musc-edge[watch,serve,mqtt]'"
+    assert found.install == "pip install 'musc-edge[watch]', and [serve] and [mqtt] as well"
 
 
 def test_what_is_not_ok_says_for_which_command() -> None:
