@@ -132,12 +132,13 @@ class ScoreSettings:
         if self.by not in (PAIRS, RESIDUAL):
             raise LotError(f"by {self.by!r}: expected {PAIRS} or {RESIDUAL}.")
         fields = {"interval": "interval", "group size": "group_size", "window": "window"}
-        fields |= {"burn-out": "burn_out", "copies judge": "copies_judge"}
+        fields |= {"burn-out": "burn_out", "keeping copies apart": "copies_judge"}
         for what, name in fields.items():
             value = getattr(self, name)
             if self.by == RESIDUAL and value != getattr(ScoreSettings, name):
+                given = what if isinstance(value, bool) else f"{what} {value}"
                 raise LotError(
-                    f"{what} {value} has no meaning by {RESIDUAL}, where no images are compared: leave it "
+                    f"{given} has no meaning by {RESIDUAL}, where no images are compared: leave it "
                     f"out, or score by {PAIRS}."
                 )
 

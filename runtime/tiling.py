@@ -59,10 +59,11 @@ class Tiles:
 
     def __post_init__(self) -> None:
         by_count = 1 <= self.rows <= MOST_TILES and 1 <= self.columns <= MOST_TILES
+        of_side = f", and a side of {self.side} pixels" if self.side else ""
         if self.side < 0 or bool(self.side) == bool(self.rows or self.columns) or not (by_count or self.side):
             raise LotError(
-                f"tiles of {self.rows} rows, {self.columns} columns and side {self.side}: expected 1 to "
-                f"{MOST_TILES} rows and columns, or a side in pixels."
+                f"tiles of {self.rows} rows and {self.columns} columns{of_side}: expected 1 to {MOST_TILES} "
+                "rows and columns, or else a side in pixels."
             )
         share = self.overlap < 1 and 0 <= self.overlap <= _MOST_OVERLAP
         if not share and not (self.overlap >= 1 and float(self.overlap).is_integer()):

@@ -23,6 +23,8 @@ from .roi import Roi, coverage, half_or_more, read_mask
 from .survey import Survey, run_ahead
 
 AUTO = "auto"
+ON_PRODUCT = 0.5
+"""Share of a patch's pixels that must be on the product, where its background is masked."""
 CLEAR = 0.9
 """Share of the images whose background must be clear, or none is masked."""
 
@@ -176,7 +178,7 @@ def _product_tiles(picture: Image.Image, grid: tuple[int, int], layout: Layout) 
     if mask is None:
         return None
     boxes = layout.boxes((mask.shape[1], mask.shape[0]))
-    return np.array([half_or_more(coverage(mask, grid, box)) for box in boxes])
+    return np.array([half_or_more(coverage(mask, grid, box), ON_PRODUCT) for box in boxes])
 
 
 def _require_some(patches: Array, images: Sequence[LotImage]) -> None:

@@ -144,9 +144,9 @@ def coverage(mask: Array, grid: tuple[int, int], box: Box | None = None) -> Arra
     return share
 
 
-def half_or_more(shares: Array) -> Array:
-    """Return where a patch takes part; sums of shares may miss a half by their rounding."""
-    return shares >= HALF - 1e-6
+def half_or_more(shares: Array, least: float = HALF) -> Array:
+    """Return where a patch takes part, of ``least`` or more; sums of shares may miss it by their rounding."""
+    return shares >= least - 1e-6
 
 
 def overlaps(pixels: int, cells: int, span: tuple[float, float] | None = None) -> Array:

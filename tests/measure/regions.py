@@ -2,12 +2,14 @@
 
     python tests/measure/regions.py spots BUNDLE ELPV TEXTILE TILES
     python tests/measure/regions.py windows BUNDLE ELPV TEXTILE TILES
+    python tests/measure/regions.py backgrounds BUNDLE ELPV TEXTILE TILES
 
 ELPV is the unpacked package elpv-dataset 1.0.0.post1, TEXTILE that of conformal-clip-data 0.1.4, TILES a
 folder of photographs of magnetic tiles in MVTec AD's layout.  Tables in Markdown go to standard output.
 
 ``spots``: into good images a dark spot is drawn at a random place, so many patches wide; how well do their
 raw scores tell them from good ones?  ``windows``: lots of good and bad images, drawn three times.
+``backgrounds``: magnetic tiles lie a little anywhere on a plain table: how much of a patch must be on them?
 """
 
 from __future__ import annotations
@@ -16,13 +18,15 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from musc_edge import mutual_scores, open_bundle
+from musc_edge import ReadOptions, mutual_scores, open_bundle, score_lot
+from musc_edge.runtime.images import inside
 from musc_edge.runtime.scoring.anomaly_map import raw_scores
 from musc_edge.runtime.scoring.method import Method
 from musc_edge.runtime.scoring.mutual import CpuScorer
@@ -36,6 +40,7 @@ WIDTHS = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
 """Diameters of spots, in patches."""
 DARKER = (0.2, 0.4)
 """How much darker a spot is than what it lies on, as a share."""
+SHARES_ON_PRODUCT = (0.5, 0.9, 1.0)
 WINDOWS = (0, 1, 2, 4, None)
 LOTS = {"blowholes": ("magnetic tiles", "blowhole"), "mono cells": ("mono cells", "defective")}
 DEGREES = {"1": (1,), "1,3": (1, 3), "1,3,5": (1, 3, 5)}
@@ -112,6 +117,38 @@ def windows(bundle: Bundle, name: str, sources: Sources) -> None:
         print(f"| {name} | {degrees} | {cells} |", flush=True)
 
 
+def on_a_table(path: Path, rng: np.random.Generator) -> Image.Image:
+    """A part of 300 pixels a side, a little anywhere on a plain table of 420."""
+    table = rng.normal(225, 2, (420, 420)).clip(0, 255).astype(np.uint8)
+    left, top = rng.integers(40, 81, 2)
+    with Image.open(path) as part:
+        table[top : top + 300, left : left + 300] = np.asarray(part.convert("L").resize((300, 300)))
+    return Image.fromarray(table)
+
+
+def backgrounds(bundle: Bundle, sources: Sources, folder: Path) -> None:
+    """Print the rows of the table of backgrounds, by the default method."""
+    of_kind = samples("magnetic tiles", sources)
+    found: dict[str, list[float]] = {}
+    for draw in range(DRAWS):
+        rng = np.random.default_rng(draw)
+        lot = folder / str(draw)
+        lot.mkdir()
+        for kind, count in ((GOOD, GOOD_IMAGES), ("blowhole", BAD_IMAGES)):
+            for number in rng.permutation(len(of_kind[kind]))[:count]:
+                on_a_table(of_kind[kind][number], rng).save(lot / f"{kind}{number}.png")
+        for least in (None, *SHARES_ON_PRODUCT):
+            name = "not masked" if least is None else f"masked, {least:.0%}"
+            with mock.patch.object(inside, "ON_PRODUCT", least or 0.5):
+                result = score_lot(
+                    lot, bundle, reading=ReadOptions(mask_background=inside.AUTO if least else None)
+                )
+            labels = np.array([not image.name.startswith(GOOD) for image in result.images])
+            found.setdefault(name, []).append(auroc(labels, result.raw_scores))
+    for name, values in found.items():
+        print(f"| {name} | {' | '.join(f'{value:.3f}' for value in values)} |", flush=True)
+
+
 def main(arguments: Sequence[str]) -> None:
     """Print a table."""
     what, bundle = arguments[0], open_bundle(arguments[1])
@@ -122,6 +159,10 @@ def main(arguments: Sequence[str]) -> None:
             print(f"|---|---|---|{'---|' * len(WIDTHS)}")
             for product in ("mono cells", "textiles", "magnetic tiles"):
                 spots(bundle, product, sources, Path(folder))
+        elif what == "backgrounds":
+            print(f"| background | {' | '.join(f'draw {k}' for k in range(DRAWS))} |")
+            print(f"|---|{'---|' * DRAWS}")
+            backgrounds(bundle, sources, Path(folder))
         else:
             print(f"| lot | degrees | {' | '.join('all' if w is None else str(w) for w in WINDOWS)} |")
             print(f"|---|---|{'---|' * len(WINDOWS)}")
