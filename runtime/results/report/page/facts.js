@@ -92,9 +92,14 @@ function section(title, ...content) {
 /**
  * @param {{images: string[], same_bytes: string[], apart?: boolean}[]} copies
  */
-function copyList(copies) {
-  const items = copies.map(({ images }) => make("li", {}, ...images.flatMap((name, i) => [i ? ", " : "", imageLink(name)])));
-  return [make("p", {}, `${copies.every(({ apart }) => apart) ? "These show the same shot. They did not judge each other." : "These show the same shot: they judge each other, and hide the defects that they share."} A copy is the same shot saved again; two photographs of one part are none, and are not listed here.`), make("ul", {}, ...items)];
+export function copyList(copies) {
+  const apart = copies.filter((group) => group.apart).length;
+  const mixed = apart > 0 && apart < copies.length;
+  const items = copies.map((group) => make("li", {}, ...group.images.flatMap((name, i) => [i ? ", " : "", imageLink(name)]), mixed && !group.apart ? " (judge each other)" : ""));
+  let text = "These show the same shot: they judge each other, and hide the defects that they share.";
+  if (mixed) text = "These show the same shot. They did not judge each other, but for those of which it is said: too few others were left to judge them by, and they hide the defects that they share.";
+  else if (apart) text = "These show the same shot. They did not judge each other.";
+  return [make("p", {}, `${text} A copy is the same shot saved again; two photographs of one part are none, and are not listed here.`), make("ul", {}, ...items)];
 }
 
 /**

@@ -96,3 +96,20 @@ def test_names_become_bytes_and_addresses(browser: Browser, empty: Path) -> None
 def test_colour_maps_are_those_of_opencv() -> None:
     assert list(colour_maps()) == ["inferno", "cividis", "gray"]
     assert all(len(base64.b64decode(values)) == 768 for values in colour_maps().values())
+
+
+def test_copies_are_told_group_by_group(browser: Browser, empty: Path) -> None:
+    """One page for all, since a page takes longer than what it is asked."""
+    cases = {
+        (True, True): "They did not judge each other. A copy",
+        (False, False): "they judge each other, and hide",
+        (True, False): "They did not judge each other, but for those of which it is said",
+    }
+    given = [
+        [{"images": [f"{k}.png", f"{k}b.png"], "apart": each} for k, each in enumerate(apart)]
+        for apart in cases
+    ]
+    body = "return given.map((groups) => modules.facts.copyList(groups).map((each) => each.textContent));"
+    for (apart, said), (text, names) in zip(cases.items(), run(browser, empty, body, given), strict=True):
+        assert said in text
+        assert names.count("(judge each other)") == (len(set(apart)) == 2)
