@@ -23,8 +23,9 @@ from .roi import Roi, coverage, half_or_more, read_mask
 from .survey import Survey, run_ahead
 
 AUTO = "auto"
-ON_PRODUCT = 0.5
-"""Share of a patch's pixels that must be on the product, where its background is masked."""
+ON_PRODUCT = 0.9
+"""Share of a patch's pixels that must be on the product, where its background is masked: half of it leaves a
+rim of the background, which scores (docs/small-defects.md)."""
 CLEAR = 0.9
 """Share of the images whose background must be clear, or none is masked."""
 
