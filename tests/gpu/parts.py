@@ -62,6 +62,7 @@ def open_device(options: Options) -> Iterator[GpuThread]:
     if options.device == "cpu-emulation":
         library = WORK / f"libmusc_cpu-{source_digest()[:16]}.so"
         if not library.exists():
+            WORK.mkdir(parents=True, exist_ok=True)
             build_library(library, kernels=source)
         with GpuThread(lambda: EmulatedGpu(library, memory=4 << 30)) as device:
             yield device

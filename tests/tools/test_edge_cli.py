@@ -221,7 +221,8 @@ def test_options_reach_the_method(lot: Path, infer_here: Any, tmp_path: Path) ->
     about = json.loads(run.stdout)
     expected = {"degrees": [3], "interval": [0.1, 0.5], "neighbors": [1], "maps": "pixel", "bit_depth": 8}
     assert expected.items() <= about["settings"].items()
-    assert [choice["option"] for choice in about["chosen"]] == ["method"]
+    given = {choice["option"]: choice["why"] for choice in about["chosen"][1:]}
+    assert given == dict.fromkeys(("degrees", "interval", "neighbors"), "as given")
     assert [r["score"] for r in about["ranked"]] == sorted(
         (r["score"] for r in about["ranked"]), reverse=True
     )
