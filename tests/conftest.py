@@ -46,15 +46,20 @@ LONG = {
     "export/test_exporters.py",
     "export/test_presets.py",
     "export/test_timm_vit.py",
+    "kernels/test_compiler.py",
     "kernels/test_mutants.py",
     "kernels/test_sanitizers.py",
     "measure/test_accuracy.py",
+    "runtime/gpu/test_repeats.py",
+    "runtime/gpu/test_scorer.py",
     "test_packaging.py",
     "tools/bench/test_commands.py",
+    "tools/test_engine_cli.py",
+    "tools/test_export_kernels.py",
     "tools/test_export_torch_cli.py",
 }
-"""Files that ``make test`` leaves to ``make test-long``, a third of all the time: exports by torch, mutants
-and sanitizers of the kernels, the package, the benchmark.  CI runs both."""
+"""Files that ``make test`` leaves to ``make test-long``: exports by torch, engines, what compiles or emulates
+the GPU's kernels at length, the package, the benchmark.  CI runs both."""
 
 
 FORBIDDEN = "this kernel does not allow"
