@@ -306,7 +306,8 @@ class Run:
         if self.settings.tiles is None:
             return None
         headers = survey.headers.values() if survey else ()
-        return layout_of(self.settings.tiles, [(header.width, header.height) for header in headers])
+        # Looked at only for tiles in pixels: this is asked for many times for a lot.
+        return layout_of(self.settings.tiles, ((header.width, header.height) for header in headers))
 
     def together(self, images: int, survey: Survey | None = None) -> int:
         """How many are compared with each other: the images, or where any place will do all their tiles."""

@@ -17,7 +17,7 @@ from .scoring.method import Method
 from .scoring.mutual import CpuScorer
 from .scoring.protocols import MutualScorer
 from .scoring.residual import ResidualScorer
-from .settings import ANYTHING, AUTO, PAIRS, RESIDUAL, Resources
+from .settings import ANYTHING, AUTO, RESIDUAL, Resources, meaningless
 
 WINDOW_ON_GPU = "a window of patches (--window) is not made on a GPU"
 
@@ -68,10 +68,7 @@ def require_meaning(by: str, resources: Resources) -> None:
     given = {"scorer": resources.scorer, "device memory": resources.device_memory}
     for what, value in given.items():
         if by == RESIDUAL and value not in (AUTO, None):
-            raise DeviceError(
-                f"{what} {value} has no meaning by {RESIDUAL}, where no images are compared: leave it out, "
-                f"or score by {PAIRS}."
-            )
+            raise DeviceError(meaningless(f"{what} {value}"))
 
 
 def _require_cpu(resources: Resources, notes: list[str]) -> None:

@@ -53,6 +53,14 @@ class Choice:
     why: str
 
 
+def meaningless(given: str) -> str:
+    """Say that something given has no meaning by residual, and what to do."""
+    return (
+        f"{given} has no meaning by {RESIDUAL}, where no images are compared: leave it out, or score by "
+        f"{PAIRS}."
+    )
+
+
 @dataclass(frozen=True)
 class ScoreSettings:
     """The method's parameters, those of the paper by default; ``settings_for`` makes them by a preset.
@@ -136,11 +144,7 @@ class ScoreSettings:
         for what, name in fields.items():
             value = getattr(self, name)
             if self.by == RESIDUAL and value != getattr(ScoreSettings, name):
-                given = what if isinstance(value, bool) else f"{what} {value}"
-                raise LotError(
-                    f"{given} has no meaning by {RESIDUAL}, where no images are compared: leave it "
-                    f"out, or score by {PAIRS}."
-                )
+                raise LotError(meaningless(what if isinstance(value, bool) else f"{what} {value}"))
 
     def with_choice(self, choice: Choice) -> ScoreSettings:
         """Return these settings with a field that was chosen now, and the choice among ``chosen``."""

@@ -14,13 +14,14 @@ import os
 from collections.abc import Sequence
 from contextlib import ExitStack, closing, nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
 from .errors import OutputError
-from .images.survey import Survey
+from .images.survey import Survey, decode_ahead
 from .images.tile_file import TileFile
 from .run import Features, Maps, Run, rows_of
 from .scoring.protocols import Groups
@@ -112,7 +113,8 @@ class Tiled:
             beside = replace(plan, tokens_on_disk=True, device=device)
             images, tiles = len(whole.images), sum(len(lot.rows) for lot in self._lots)
             with run.part({"extract": (0, (images + tiles) / images)}):
-                features = run.extract(whole, plan=beside, pictures=self._file.whole)
+                cutting = partial(decode_ahead, aside=self._file.cut)
+                features = run.extract(whole, plan=beside, pictures=cutting)
             # Files may have vanished since the survey.
             self._lots, warnings = self._tiles_of(features.images)
             stack.pop_all()

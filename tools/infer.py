@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,21 @@ if TYPE_CHECKING:
     from .summary import Scored
 
 SKIPPED_EXIT = 3
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What is the same for a lot and for each of its groups; ``folder`` receives the results."""
+
+    args: argparse.Namespace
+    root: Path
+    bundle: Bundle
+    settings: ScoreSettings
+    folder: Path
+    kept: Path | None
+    rule: Rule | None
+
+
 _PATTERNS = """shell patterns on names relative to LOT_DIR, with forward slashes. Without a slash, as in
 '*_mask.png' or 'masks', a pattern is compared with the file's name and with that of every folder it is in.
 With one, as in 'day1/*.png', 'day1/*/good' or '**/old/*', it is compared with the whole name, part by part,
@@ -125,9 +141,9 @@ def _infer(args: argparse.Namespace) -> int:
     names = _read_list(args) if args.list else None
     images = list_lot(root, out, include=args.include, exclude=args.exclude, names=names)
     bundle = open_bundle(find_bundle(args.bundle))
-    settings = cli.score_settings(args, bundle.manifest)
+    settings = _settings(args, bundle, rule)
     require_meaning(settings.by, cli.resources(args))
-    _require_alike(rule, bundle, args)
+    _require_alike(rule, bundle, settings, args)
     if not args.json:
         cli.show(f"{counted(len(images), 'image')} in {root}; {bundle.manifest.backbone}")
         _say_where(args, root, out, images)
@@ -142,7 +158,7 @@ def _infer(args: argparse.Namespace) -> int:
             # Held back until the folder is on the stack: one that is made and not yet there would remain.
             with cli.without_interrupts():
                 folder = output.enter_context(new_folder(out, args.overwrite, marker=LOT, ours=NAMES))
-            scored, unscored = _score(args, root, images, bundle, folder, kept, rule)
+            scored, unscored = _score(_Job(args, root, bundle, settings, folder, kept, rule), images)
             if args.report:
                 _add_report(root, folder, scored)
     except BaseException as error:
@@ -162,16 +178,8 @@ def _infer(args: argparse.Namespace) -> int:
     return SKIPPED_EXIT if unscored or any(part.result.skipped for part in scored) else 0
 
 
-def _score(
-    args: argparse.Namespace,
-    root: Path,
-    images: Listing,
-    bundle: Bundle,
-    folder: Path,
-    kept: Path | None,
-    rule: Rule | None,
-) -> tuple[list[Scored], list[Unscored]]:
-    """Score the lot as a whole, or each of its groups, and write the results into ``folder``.
+def _score(job: _Job, images: Listing) -> tuple[list[Scored], list[Unscored]]:
+    """Score the lot as a whole, or each of its groups, and write the results.
 
     A group that cannot be scored as a lot is left unscored, unless it is the last hope: then its LotError is
     raised.  Errors of the bundle, the device or the output would meet every group, and end the run.
@@ -187,10 +195,10 @@ def _score(
     from ..runtime.results.write import combine
     from ..runtime.scoring.interval import smallest_lot
 
-    settings = cli.score_settings(args, bundle.manifest)
+    args = job.args
     if args.group_by is None:
-        return [_score_one(args, root, images, bundle, folder, "", kept, rule)], []
-    groups, least = group_by_folder(images), smallest_lot(settings.interval)
+        return [_score_one(job, images, "")], []
+    groups, least = group_by_folder(images), smallest_lot(job.settings.interval)
     require_a_group(groups, least)
     scored, failed, errors = [], [], []
     for number, (name, members) in enumerate(groups.items(), 1):
@@ -199,7 +207,7 @@ def _score(
             cli.show(f"group {name}: {counted(len(members), 'image')}")
         try:
             require_size(members, least)
-            scored.append(_score_one(args, root, members, bundle, folder, subfolder, kept, rule))
+            scored.append(_score_one(job, members, subfolder))
         except LotError as error:
             errors.append(error)
             failed.append(unscored(name, members, error))
@@ -208,7 +216,7 @@ def _score(
     if not scored:
         raise errors[0]
     about = {part.folder: (part.rows, part.about) for part in scored}
-    combine(folder, root, about, failed, images, args.csv)
+    combine(job.folder, job.root, about, failed, images, args.csv)
     return scored, failed
 
 
@@ -221,18 +229,16 @@ def _add_report(root: Path, folder: Path, scored: list[Scored]) -> None:
     scored[-1].about["warnings"] += add_report_of([part.result for part in scored], folder, root, progress)
 
 
-def _require_alike(rule: Rule | None, bundle: Bundle, args: argparse.Namespace) -> None:
+def _require_alike(
+    rule: Rule | None, bundle: Bundle, settings: ScoreSettings, args: argparse.Namespace
+) -> None:
     """Raise LotError before the work begins if the other lot of --threshold-from was scored differently."""
     from ..runtime.images.roi import roi_text
     from ..runtime.verdict.judged_lot import MadeBy, ThresholdFrom
 
     if isinstance(rule, ThresholdFrom):
-        made_by = MadeBy.of(
-            bundle.digest,
-            _settings(args, bundle, rule),
-            roi=roi_text(args.roi),
-            mask_background=args.mask_background,
-        )
+        region = {"roi": roi_text(args.roi), "mask_background": args.mask_background}
+        made_by = MadeBy.of(bundle.digest, settings, **region)
         rule.lot.require_alike(made_by)
 
 
@@ -281,18 +287,8 @@ def _say_where(args: argparse.Namespace, root: Path, out: Path, images: Listing)
         cli.show(f"      the results, {out}, will lie in the lot's folder; no run takes them for images")
 
 
-def _score_one(
-    args: argparse.Namespace,
-    root: Path,
-    images: Sequence[LotImage],
-    bundle: Bundle,
-    folder: Path,
-    subfolder: str,
-    kept: Path | None,
-    rule: Rule | None,
-) -> Scored:
-    from dataclasses import replace
-
+def _score_one(job: _Job, images: Sequence[LotImage], subfolder: str) -> Scored:
+    """Score a lot, or a group of it, and write its results into a subfolder of the job's."""
     from .._files import make_folders
     from ..runtime.pipeline import score_lot
     from ..runtime.results.write import write_results
@@ -300,9 +296,8 @@ def _score_one(
     from .progress import ProgressLine
     from .summary import Scored, forecast_text
 
-    tell = None if args.json else cli.show
-    settings = _settings(args, bundle, rule)
-    stages = _STAGES if settings.by == PAIRS else {**_STAGES, "score": "scoring"}
+    args, tell = job.args, None if job.args.json else cli.show
+    stages = _STAGES if job.settings.by == PAIRS else {**_STAGES, "score": "scoring"}
     progress = ProgressLine(sys.stderr, stages, tell)
 
     def announce(forecast: Forecast) -> None:
@@ -310,22 +305,22 @@ def _score_one(
             tell(forecast_text(forecast))
         progress.expect(forecast.stages)
 
-    watch = Watch(progress, announce)
+    output = _output(args)
     result = score_lot(
         images,
-        bundle,
-        settings,
-        replace(cli.resources(args), scratch=folder),
+        job.bundle,
+        job.settings,
+        replace(cli.resources(args), scratch=job.folder),
         reading=_reading(args),
-        keep=kept / (Path(subfolder).name or "lot") if kept else None,
-        watch=watch,
-        outputs=(output := _output(args)),
+        keep=job.kept / (Path(subfolder).name or "lot") if job.kept else None,
+        watch=Watch(progress, announce),
+        outputs=output,
     )
-    if rule:
-        result = replace(result, judgement=result.judgement_by(rule, args.min_region or 1))
-    target = folder / subfolder
+    if job.rule:
+        result = replace(result, judgement=result.judgement_by(job.rule, args.min_region or 1))
+    target = job.folder / subfolder
     make_folders(target)
-    about, rows = write_results(result, target, root, output, progress)
+    about, rows = write_results(result, target, job.root, output, progress)
     return Scored(result, about, rows, subfolder)
 
 

@@ -18,7 +18,7 @@ from ..tiling import Layout
 from ..timing import UNTIMED, StageTimer
 from ..types import Array, FloatArray, LotImage, PreprocessSpec
 from .reading import ImageError, normalise, resize
-from .survey import Survey, decode_ahead, run_ahead
+from .survey import Survey, run_ahead
 
 
 class TileFile:
@@ -59,19 +59,6 @@ class TileFile:
             images=tuple(LotImage(name, image.path) for name, image in images.items()),
             headers={name: survey.headers[image.name] for name, image in images.items()},
         )
-
-    def whole(
-        self,
-        survey: Survey,
-        spec: PreprocessSpec,
-        threads: int,
-        ahead: int,
-        first: int = 0,
-        timer: StageTimer = UNTIMED,
-        room: int | None = None,
-    ) -> Generator[tuple[LotImage, FloatArray | ImageError], None, None]:
-        """Decode whole images as ``decode_ahead`` does, and keep the tiles of each."""
-        return decode_ahead(survey, spec, threads, ahead, first, timer, room, aside=self.cut)
 
     def tiles(
         self,

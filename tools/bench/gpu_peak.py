@@ -19,6 +19,7 @@ from ...kernels.gpu import Event, Gpu, Stream
 from ...runtime import scorers
 from ...runtime.errors import DeviceError
 from .limits import Rates
+from .peak import Rounds
 
 THREADS, ROUNDS = 1 << 20, 2048
 """Of the products: 4,096 blocks, enough to keep every GPU busy to the end; 2.2 TFLOP."""
@@ -27,27 +28,12 @@ COPIED, UPLOADED = 256_000_000, 64_000_000
 
 
 @dataclass(frozen=True)
-class GpuPeaks:
-    """FLOP/s of products of halves, and bytes/s copied within its memory (read plus written) and to it.
+class GpuPeaks(Rounds):
+    """Those of a GPU, in halves and within its memory, and bytes/s copied to it; ``flop`` are of a round."""
 
-    Those of each round; a peak is the best of them.  ``flop`` are the FLOP of a round.
-    """
-
+    rounds_upload: tuple[float, ...]
     name: str
     flop: float
-    rounds_flops: tuple[float, ...]
-    rounds_bandwidth: tuple[float, ...]
-    rounds_upload: tuple[float, ...]
-
-    @property
-    def flops(self) -> float:
-        """FLOP/s of the best round."""
-        return max(self.rounds_flops)
-
-    @property
-    def bandwidth(self) -> float:
-        """Bytes/s of the best round, read plus written."""
-        return max(self.rounds_bandwidth)
 
     @property
     def upload(self) -> Rates:
@@ -117,7 +103,7 @@ def _measure(gpu: Gpu, rounds: int) -> GpuPeaks:
         for array in arrays:
             gpu.free(array)
     flops, copied, uploaded = zip(*rates[1:], strict=True)
-    return GpuPeaks(gpu.name, flop, flops, copied, uploaded)
+    return GpuPeaks(flops, copied, uploaded, gpu.name, flop)
 
 
 def _seconds(gpu: Gpu, stream: Stream, events: tuple[Event, Event], work: Callable[[], object]) -> float:

@@ -22,13 +22,12 @@ COPIED = 64_000_000
 
 
 @dataclass(frozen=True)
-class Peaks:
-    """The peaks: ``flops`` in FLOP/s of float32 products, ``bandwidth`` in bytes/s, read plus written.
+class Rounds:
+    """Peaks: ``flops`` in FLOP/s of products, ``bandwidth`` in bytes/s copied, read plus written.
 
     ``rounds_flops`` and ``rounds_bandwidth`` are those of each round; a peak is the best of them.
     """
 
-    threads: int
     rounds_flops: tuple[float, ...]
     rounds_bandwidth: tuple[float, ...]
 
@@ -43,6 +42,13 @@ class Peaks:
         return max(self.rounds_bandwidth)
 
 
+@dataclass(frozen=True)
+class Peaks(Rounds):
+    """Those of the CPU, in float32, on so many ``threads``."""
+
+    threads: int
+
+
 def measure(threads: int, rounds: int = 5, seconds: float = 0.2) -> Peaks:
     """Measure both peaks in turn, ``seconds`` for each in a round, after a round that is not counted."""
     flops, bandwidth = [], []
@@ -52,7 +58,7 @@ def measure(threads: int, rounds: int = 5, seconds: float = 0.2) -> Peaks:
         for _ in range(1 + rounds):
             flops.append(2.0 * SIDE**3 * _rate(pool, products, seconds))
             bandwidth.append(2.0 * COPIED * _rate(pool, copies, seconds))
-    return Peaks(threads, tuple(flops[1:]), tuple(bandwidth[1:]))
+    return Peaks(tuple(flops[1:]), tuple(bandwidth[1:]), threads)
 
 
 class Yardstick:
@@ -73,7 +79,7 @@ class Yardstick:
 
 def merged(a: Peaks, b: Peaks) -> Peaks:
     """Join the rounds from before and after a measurement: a shared machine is at its best only at times."""
-    return Peaks(a.threads, a.rounds_flops + b.rounds_flops, a.rounds_bandwidth + b.rounds_bandwidth)
+    return Peaks(a.rounds_flops + b.rounds_flops, a.rounds_bandwidth + b.rounds_bandwidth, a.threads)
 
 
 def samples(peaks: Peaks) -> dict[str, list[float]]:
