@@ -17,6 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
+FREE_SHARED = 48 * 1024
+"""Bytes of shared memory that every GPU gives a CTA unasked."""
 Stream = int
 Event = int
 """Streams and events are numbers, so that no object of the driver can outlive its context."""

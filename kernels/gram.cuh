@@ -8,7 +8,7 @@
 // minima of its rows and columns from there.
 //
 // Shapes
-//   features   (images, P, pitch) halves, pool.cuh's; pitch a multiple of 32, zeros behind the width
+//   features   (images, P, pitch) halves, pool.cuh's; pitch a multiple of 64, zeros behind the width
 //   squares    (images, P) float, the rows' squared norms
 //   pairs      (count) of {a, b, to_a, to_b}; a row of distances that is not wanted is -1
 //   distances  (rows, P) bits of float, holding infinity at the start.  Floats that are not negative are
@@ -16,18 +16,27 @@
 //              the result is the same, bit for bit, however the work is cut and scheduled.
 // Geometry
 //   grid       count * tiles * tiles with tiles = ceil(P / 128), block 256 = 8 warps in 2 x 4, each warp
-//              64 x 32 of the tile; shared memory STAGES * 16 KB, reused for the minima of the tile
+//              64 x 32 of the tile; shared memory STAGES * STAGE_BYTES, reused for the minima of the tile
 // Cost
 //   2 P^2 pitch FLOP a pair on tensor cores; read from L2, P / 128 times the features of both images.
 //
-// A tile's depth is walked in steps of 32 halves.  STAGES - 1 steps are on their way from L2 while one is
-// multiplied.  Rows of 64 bytes are stored with their four 16-byte chunks permuted (see ``chunk``), so that
-// neither the copies nor load_matrices meet a bank twice.
+// A tile's depth is walked in steps of STEP halves.  STAGES - 1 steps are on their way from L2 while one is
+// multiplied.  Rows are stored with their 16-byte chunks permuted (see ``place_of``), so that neither the
+// copies nor load_matrices meet a bank twice.
 #pragma once
 #include "device_ops.cuh"
 
-constexpr int TILE = 128, STEP = 32, STAGES = 3, GRAM_THREADS = 256;
+#if __CUDA_ARCH__ == 900 || __CUDA_ARCH__ == 1000 || __CUDA_ARCH__ == 1030 || __CUDA_ARCH__ == 1100
+#define WIDE_STEP 1
+#endif
+#if defined(WIDE_STEP)
+constexpr int STEP = 64;  // 96 KB of shared memory, which these GPUs have twice on a multiprocessor
+#else
+constexpr int STEP = 32;
+#endif
+constexpr int TILE = 128, STAGES = 3, GRAM_THREADS = 256;
 constexpr int ROW_BYTES = STEP * 2, SIDE_BYTES = TILE * ROW_BYTES, STAGE_BYTES = 2 * SIDE_BYTES;
+constexpr int CHUNKS = ROW_BYTES / 16, ROWS_AT_ONCE = GRAM_THREADS / CHUNKS;
 constexpr int WARP_ROWS = 64, WARP_COLUMNS = 32;
 #if defined(HAS_ASYNC_COPY)
 constexpr int GRAM_CTAS = 2;  // on a multiprocessor at once: at most 128 registers a thread
@@ -36,37 +45,39 @@ constexpr int GRAM_CTAS = 1;  // Turing has shared memory for one
 #endif
 constexpr int RASTER = 8;  // rows of tiles that are walked down together
 
-// Address of 16-byte chunk ``index`` (0..3) of a row of a tile's side.
-DEVICE unsigned char* chunk(unsigned char* side, int row, int index) {
-  return side + row * ROW_BYTES + (index ^ ((row >> 1) & 3)) * 16;
+// Where 16-byte chunk ``index`` of a row lies in a tile's side.  Eight rows in a column of a matrix, and
+// eight chunks of a row, lie in different banks.
+DEVICE int place_of(int row, int index) {
+  const int turn = STEP == 64 ? row & 7 : (row >> 1) & 3;
+  return row * ROW_BYTES + (index ^ turn) * 16;
 }
 
-// One step of one side, 128 rows of 64 bytes by 256 threads.  In the place of rows behind the last patch the
-// first is read: their squares are infinite (square_of), so they are never the nearest.
+// One step of one side, 128 rows by 256 threads.  In the place of rows behind the last patch the first is
+// read: their squares are infinite (square_of), so they are never the nearest.
 DEVICE void load_side(unsigned char* side, const half_bits* features, int first, int patches, int pitch,
                       int step) {
+  const int top = threadIdx.x / CHUNKS, index = threadIdx.x % CHUNKS;
+  features += step * STEP + index * 8;
   UNROLL
-  for (int part = 0; part < 2; part++) {
-    int row = (threadIdx.x >> 2) + part * 64, index = threadIdx.x & 3, patch = first + row;
-    const half_bits* from = features + (size_t)(patch < patches ? patch : 0) * pitch + step * STEP + index * 8;
-    copy_async_16(chunk(side, row, index), from);
+  for (int part = 0; part < TILE / ROWS_AT_ONCE; part++) {
+    const int row = top + part * ROWS_AT_ONCE, patch = first + row;
+    copy_async_16(side + place_of(row, index), features + (size_t)(patch < patches ? patch : 0) * pitch);
   }
 }
 
-// The products of one step: 64 x 32 of the tile for this warp, as 4 x 4 fragments of 16 x 8.
-DEVICE void multiply_step(float (&sums)[4][4][4], unsigned char* stage, int warp_row, int warp_column,
-                          int lane) {
+// The products of one step: 64 x 32 of the tile for this warp, as 4 x 4 fragments of 16 x 8.  ``from_a`` and
+// ``from_b`` are where this lane's rows begin in each side.  The two chunks of 16 columns more differ from
+// the first in bits of their own, and so do their places: no sum but an exclusive or leads there.
+DEVICE void multiply_step(float (&sums)[4][4][4], unsigned char* stage, int from_a, int from_b) {
   UNROLL
   for (int k = 0; k < STEP / 16; k++) {
     unsigned a[4][4], b[4][2];
     UNROLL
-    for (int i = 0; i < 4; i++)
-      load_matrices(a[i], chunk(stage, warp_row + i * 16 + (lane & 15), 2 * k + (lane >> 4)));
+    for (int i = 0; i < 4; i++) load_matrices(a[i], stage + (from_a ^ k * 32) + i * 16 * ROW_BYTES);
     UNROLL
     for (int j = 0; j < 4; j += 2) {  // 16 columns at once, each a row in memory
       unsigned both[4];
-      int row = warp_column + j * 8 + (lane & 7) + ((lane >> 4) << 3);
-      load_matrices(both, chunk(stage + SIDE_BYTES, row, 2 * k + ((lane >> 3) & 1)));
+      load_matrices(both, stage + SIDE_BYTES + (from_b ^ k * 32) + j * 8 * ROW_BYTES);
       b[j][0] = both[0], b[j][1] = both[1], b[j + 1][0] = both[2], b[j + 1][1] = both[3];
     }
     UNROLL
@@ -87,46 +98,50 @@ DEVICE float square_of(const float* squares, int patch, int patches) {
   return patch < patches ? squares[patch] : __uint_as_float(INFINITY_BITS);  // never the nearest
 }
 
-// Minima of the warp's part of the tile, into those of the tile.
+// A square is not negative, whatever rounding has made of it.
+DEVICE void put_smaller(unsigned* to, float square) { atomicMin(to, __float_as_uint(fmaxf(square, 0.f))); }
+
+// Minima of the warp's part of the tile, into those of the tile.  What all terms of a minimum share, the
+// square of its own row or column, is added behind it.
 DEVICE void take_minima(const float (&sums)[4][4][4], const float* squares_a, const float* squares_b,
                         int first_a, int first_b, int patches, int warp_row, int warp_column, int lane,
                         unsigned* rows, unsigned* columns) {
   const int g = lane >> 2, t = lane & 3;
-  float square_b[4][2], column_min[4][2];
+  float square_a[4][2], row_min[4][2];
+  UNROLL
+  for (int i = 0; i < 4; i++) {
+    UNROLL
+    for (int half = 0; half < 2; half++) {
+      square_a[i][half] = square_of(squares_a, first_a + warp_row + i * 16 + half * 8 + g, patches);
+      row_min[i][half] = __uint_as_float(INFINITY_BITS);
+    }
+  }
   UNROLL
   for (int j = 0; j < 4; j++) {
     UNROLL
     for (int e = 0; e < 2; e++) {
-      square_b[j][e] = square_of(squares_b, first_b + warp_column + j * 8 + 2 * t + e, patches);
-      column_min[j][e] = __uint_as_float(INFINITY_BITS);
+      const int column = warp_column + j * 8 + 2 * t + e;
+      const float square_b = square_of(squares_b, first_b + column, patches);
+      float column_min = __uint_as_float(INFINITY_BITS);
+      UNROLL
+      for (int i = 0; i < 4; i++) {
+        UNROLL
+        for (int half = 0; half < 2; half++) {
+          const float product = sums[i][j][half * 2 + e];
+          row_min[i][half] = fminf(row_min[i][half], square_b - 2.f * product);
+          column_min = fminf(column_min, square_a[i][half] - 2.f * product);
+        }
+      }
+      column_min = smallest_of(column_min, 28);
+      if (g == 0) put_smaller(&columns[column], column_min + square_b);
     }
   }
   UNROLL
   for (int i = 0; i < 4; i++) {
     UNROLL
     for (int half = 0; half < 2; half++) {
-      const int row = warp_row + i * 16 + half * 8 + g;
-      const float square_a = square_of(squares_a, first_a + row, patches);
-      float row_min = __uint_as_float(INFINITY_BITS);
-      UNROLL
-      for (int j = 0; j < 4; j++) {
-        UNROLL
-        for (int e = 0; e < 2; e++) {
-          float square = fmaxf(square_a + square_b[j][e] - 2.f * sums[i][j][half * 2 + e], 0.f);
-          row_min = fminf(row_min, square);
-          column_min[j][e] = fminf(column_min[j][e], square);
-        }
-      }
-      row_min = smallest_of(row_min, 3);
-      if (t == 0) atomicMin(&rows[row], __float_as_uint(row_min));
-    }
-  }
-  UNROLL
-  for (int j = 0; j < 4; j++) {
-    UNROLL
-    for (int e = 0; e < 2; e++) {
-      float smallest = smallest_of(column_min[j][e], 28);
-      if (g == 0) atomicMin(&columns[warp_column + j * 8 + 2 * t + e], __float_as_uint(smallest));
+      const float smallest = smallest_of(row_min[i][half], 3);
+      if (t == 0) put_smaller(&rows[warp_row + i * 16 + half * 8 + g], smallest + square_a[i][half]);
     }
   }
 }
@@ -158,6 +173,8 @@ gram_min(const half_bits* __restrict__ features, const float* __restrict__ squar
     load_side(stage, features_a, first_a, patches, pitch, step);
     load_side(stage + SIDE_BYTES, features_b, first_b, patches, pitch, step);
   };
+  const int from_a = place_of(warp_row + (lane & 15), lane >> 4);
+  const int from_b = place_of(warp_column + (lane & 7) + ((lane >> 4) << 3), (lane >> 3) & 1);
   const int steps = pitch / STEP;
   float sums[4][4][4] = {};
   UNROLL
@@ -170,7 +187,7 @@ gram_min(const half_bits* __restrict__ features, const float* __restrict__ squar
     __syncthreads();  // this step is there for all, and all are done with the one that is overwritten next
     if (step + STAGES - 1 < steps) load(step + STAGES - 1);
     copy_async_commit();
-    multiply_step(sums, dynamic_shared + (step % STAGES) * STAGE_BYTES, warp_row, warp_column, lane);
+    multiply_step(sums, dynamic_shared + (step % STAGES) * STAGE_BYTES, from_a, from_b);
   }
 
   unsigned* rows = (unsigned*)dynamic_shared;

@@ -1,6 +1,6 @@
 """Launch each kernel with the geometry that its source expects (kernels/*.cuh).
 
-Letters: n images, P = Gh*Gw patches, C token width, K judges; pitch is C, filled up to a multiple of 32.
+Letters: n images, P = Gh*Gw patches, C token width, K judges; pitch is C, filled up to a multiple of 64.
 """
 
 from __future__ import annotations
@@ -9,19 +9,18 @@ import numpy as np
 
 from .._numbers import ceil_div
 from .errors import KernelError
-from .gpu import DeviceArray, Gpu, Launch, Stream
+from .gpu import FREE_SHARED, DeviceArray, Gpu, Launch, Stream
 
 INFINITY_BITS = 0x7F800000  # of a float32
-PITCH = 32  # gram_min walks rows in steps of 32 halves
+PITCH = 64  # gram_min walks rows in steps of 32 or 64 halves
+_WIDE_STEP = {"sm_90", "sm_100", "sm_103", "sm_110"}  # as in gram.cuh
 _TILE = 128
-_GRAM_SHARED = 3 * 2 * _TILE * 64  # 3 stages, 2 sides of a tile, 128 rows of 64 bytes
 _PEAK_THREADS, _PEAK_CHAINS = 256, 8
 _TWO_ONES = 0x3C003C00  # two halves of 1.0
-_MOST_SHARED = 48 * 1024  # what every GPU gives a launch without further settings
 _MOST_BLOCKS = 2**31 - 1  # of the first axis of a grid
 MOST_IMAGES = 65535
 """Images of one launch of ``pool``, ``interval_mean`` or ``burn_out_mean``: the second axis of a grid."""
-_WIDEST = _MOST_SHARED // 4 - 4  # pool keeps a row of floats, and one for each of 4 warps, in shared memory
+_WIDEST = FREE_SHARED // 4 - 4  # pool keeps a row of floats, and one for each of 4 warps, in shared memory
 
 
 def pitch_of(width: int) -> int:
@@ -85,7 +84,7 @@ def gram_min(
     _, patches, pitch = features.shape
     # One axis for pairs and tiles together: the other two axes of a grid end at 65,535.
     blocks = pairs.shape[0] * _tiles(patches)
-    launch = Launch("gram_min", (blocks, 1, 1), (256, 1, 1), _GRAM_SHARED)
+    launch = Launch("gram_min", (blocks, 1, 1), (256, 1, 1), _gram_shared(gpu.arch))
     gpu.launch(launch, (features, squares, pairs, distances, np.int32(patches), np.int32(pitch)), stream)
 
 
@@ -130,6 +129,12 @@ def peak_copy(gpu: Gpu, source: DeviceArray, target: DeviceArray, stream: Stream
     count = source.nbytes // 16
     launch = Launch("peak_copy", (ceil_div(count, _PEAK_THREADS), 1, 1), (_PEAK_THREADS, 1, 1))
     gpu.launch(launch, (source, target, np.int32(count)), stream)
+
+
+def _gram_shared(arch: str) -> int:
+    """Return the shared memory of ``gram_min``: 3 stages, 2 sides of a tile, a step of its rows."""
+    step = 64 if arch in _WIDE_STEP else 32
+    return 3 * 2 * _TILE * step * 2
 
 
 def _tiles(patches: int) -> int:

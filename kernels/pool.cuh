@@ -17,7 +17,7 @@
 //   tokens    (images, P, C) halves or floats, as the ViT gave them
 //   centres   (images) of {mean, what a float leaves of the mean, scale, largest |x - mean|}; one that is not
 //             finite tells of tokens that are not, or whose range no float holds
-//   shift     (pitch) float;  pitch: C, filled with zeros to a multiple of 32
+//   shift     (pitch) float;  pitch: C, filled with zeros to a multiple of 64
 //   features  (images, P, pitch) halves;  squares (images, P) float: of the first image that is written
 // Geometry
 //   centre_*     grid (images), block 1024

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from .._extras import install
 from .errors import DeviceMemoryError, KernelError
-from .gpu import Array, DeviceArray, Event, Launch, Stream
+from .gpu import FREE_SHARED, Array, DeviceArray, Event, Launch, Stream
 
 _STAGES = 2
 """Page-locked buffers that uploads go through: one is filled while the other is copied."""
@@ -197,7 +197,7 @@ class PycudaGpu:
             raise KernelError(f"{launch} was launched before the kernels were loaded.")
         with self._errors(f"launching {launch}"):
             if launch.kernel not in self._functions:
-                self._functions[launch.kernel] = self._module.get_function(launch.kernel)
+                self._functions[launch.kernel] = self._function(launch)
             self._functions[launch.kernel](
                 *values,
                 grid=launch.grid,
@@ -207,6 +207,14 @@ class PycudaGpu:
             )
         # An error of a kernel shows up at a later call: the message then names these as possible causes.
         self._queued = [*self._queued[-2:], launch]
+
+    def _function(self, launch: Launch) -> Any:
+        """Return a kernel of the module, allowed the shared memory that each of its launches has."""
+        function = self._module.get_function(launch.kernel)
+        if launch.shared > FREE_SHARED:
+            most = self._driver.function_attribute.MAX_DYNAMIC_SHARED_SIZE_BYTES
+            function.set_attribute(most, launch.shared)
+        return function
 
     def download(self, array: DeviceArray, stream: Stream) -> Array:
         values = np.empty(array.shape, array.dtype)

@@ -6,6 +6,7 @@ Every result is asked for with late and early copies and two orders of the warps
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from itertools import combinations_with_replacement
 from pathlib import Path
 
@@ -17,28 +18,30 @@ from musc_edge.kernels.errors import KernelError
 from musc_edge.kernels.gpu import DeviceArray
 from musc_edge.runtime.scoring.burn_out import burn_out_mean, first_gap
 from support import oracle
+from support.emulated_gpu import build_library
 from support.kernel_bench import SEEDS, Array, Bench, Grid, bench, nearest
 
 HALF_ROUNDING = 2.0**-11
 
 
 @pytest.fixture
-def run(kernel_library: Path) -> Callable[[Callable[[Bench], tuple[Array, ...]]], tuple[Array, ...]]:
+def run(kernel_library: Path) -> Run:
     """Runs work on GPUs of all seeds; the results, which are the same."""
-
-    def run_all(work: Callable[[Bench], tuple[Array, ...]]) -> tuple[Array, ...]:
-        results = []
-        for seed in SEEDS:
-            with bench(kernel_library, seed) as device:
-                results.append(work(device))
-        for result in results[1:]:
-            assert [array.tobytes() for array in result] == [array.tobytes() for array in results[0]]
-        return results[0]
-
-    return run_all
+    return partial(run_on_all, kernel_library, "sm_00")
 
 
-Run = Callable[[Callable[[Bench], tuple[Array, ...]]], tuple[Array, ...]]
+Work = Callable[[Bench], tuple[Array, ...]]
+Run = Callable[[Work], tuple[Array, ...]]
+
+
+def run_on_all(library: Path, arch: str, work: Work) -> tuple[Array, ...]:
+    results = []
+    for seed in SEEDS:
+        with bench(library, seed, arch) as device:
+            results.append(work(device))
+    for result in results[1:]:
+        assert [array.tobytes() for array in result] == [array.tobytes() for array in results[0]]
+    return results[0]
 
 
 def random_tokens(n: int, patches: int, width: int, dtype: str, seed: int = 0) -> Array:
@@ -131,6 +134,20 @@ def test_column_mean(run: Run, rows: int, pitch: int) -> None:
 # ---- gram_min --------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def wide_library(host_compiler: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The kernels as they are compiled for GPUs with much shared memory."""
+    return build_library(tmp_path_factory.mktemp("wide") / "libmusc_cpu.so", "-DWIDE_STEP")
+
+
+@pytest.fixture(params=["sm_86", "sm_90"])
+def compared(request: pytest.FixtureRequest) -> Run:
+    """Runs work as ``run`` does, by steps of either width."""
+    arch = request.param
+    library = request.getfixturevalue("kernel_library" if arch == "sm_86" else "wide_library")
+    return partial(run_on_all, library, arch)
+
+
 def features_of(images: int, patches: int, width: int, seed: int) -> tuple[Array, Array]:
     """Rows of halves with zeros behind the width, and their squares."""
     features = np.zeros((images, patches, launches.pitch_of(width)), np.float16)
@@ -142,11 +159,11 @@ def features_of(images: int, patches: int, width: int, seed: int) -> tuple[Array
 @pytest.mark.parametrize(
     ("patches", "width"), [(1, 1), (2, 32), (9, 97), (31, 33), (64, 160), (127, 20), (128, 32), (129, 65)]
 )
-def test_gram_min(run: Run, patches: int, width: int) -> None:
+def test_gram_min(compared: Run, patches: int, width: int) -> None:
     features, squares = features_of(3, patches, width, seed=patches)
     listed = list(combinations_with_replacement(range(3), 2))
     pairs = np.array([(a, b, 2 * i, 2 * i + 1) for i, (a, b) in enumerate(listed)], np.int32)
-    (distances,) = run(lambda device: (device.gram_min(features, squares, pairs, 12),))
+    (distances,) = compared(lambda device: (device.gram_min(features, squares, pairs, 12),))
     rows = features.astype(np.float64)
     for i, (a, b) in enumerate(listed):
         tolerance = 1e-6 * (1 + float(squares.max()))
@@ -165,22 +182,22 @@ def test_gram_min_of_more_tiles_than_a_band_has(kernel_library: Path) -> None:
     np.testing.assert_allclose(distances[1], products.min(axis=0), rtol=0, atol=1e-5)
 
 
-def test_rows_that_are_not_wanted_are_not_written(run: Run) -> None:
+def test_rows_that_are_not_wanted_are_not_written(compared: Run) -> None:
     features, squares = features_of(3, 130, 8, seed=4)
     pairs = np.array([(0, 1, 1, -1), (2, 0, -1, 3), (1, 2, -1, -1)], np.int32)
-    (distances,) = run(lambda device: (device.gram_min(features, squares, pairs, 5),))
+    (distances,) = compared(lambda device: (device.gram_min(features, squares, pairs, 5),))
     rows = features.astype(np.float64)
     np.testing.assert_allclose(distances[1], nearest(rows[0], rows[1]), rtol=0, atol=1e-5)
     np.testing.assert_allclose(distances[3], nearest(rows[0], rows[2]), rtol=0, atol=1e-5)
     assert np.isinf(distances[[0, 2, 4]]).all()
 
 
-def test_equal_patches_are_at_distance_zero(run: Run) -> None:
+def test_equal_patches_are_at_distance_zero(compared: Run) -> None:
     features, squares = features_of(2, 40, 384, seed=5)
     features[1] = features[0][::-1]
     squares[1] = squares[0][::-1]
     pairs = np.array([(0, 1, 0, 1)], np.int32)
-    (distances,) = run(lambda device: (device.gram_min(features, squares, pairs, 2),))
+    (distances,) = compared(lambda device: (device.gram_min(features, squares, pairs, 2),))
     assert distances.max() < 1e-5
     assert distances.min() >= 0
 

@@ -50,15 +50,22 @@ class EmulatedGpu:
     seed : order of the work, of warps, and how late copies to shared memory are.  A multiple of 3 draws the
         order of the work; the next lets each stream run ahead of later ones, the one after of earlier ones.
     memory : bytes of the device.
+    arch : which launches depend on; the library must have been built for it.
     """
 
     name = "emulated GPU"
-    arch = "sm_00"
     module = "emulated"
 
     def __init__(
-        self, library: Path, seed: int = 0, memory: int = 1 << 30, *, integrated: bool = False
+        self,
+        library: Path,
+        seed: int = 0,
+        memory: int = 1 << 30,
+        *,
+        integrated: bool = False,
+        arch: str = "sm_00",
     ) -> None:
+        self.arch = arch
         self._library = ctypes.CDLL(str(library))
         self._seed = seed
         self._random = random.Random(seed)
@@ -156,7 +163,8 @@ class EmulatedGpu:
         self._queue(stream, lambda: self.view(array).view(np.uint32).fill(bits))
 
     def launch(self, launch: Launch, arguments: tuple[DeviceArray | np.int32, ...], stream: Stream) -> None:
-        assert launch.shared <= 48 * 1024, "more shared memory than a launch gets without asking"
+        most = 48 * 1024 if self.arch == "sm_00" else 96 * 1024
+        assert launch.shared <= most, "more shared memory than this GPU gives a launch"
         assert max(launch.grid[1:]) <= 65535, "a grid too large for its second or third axis"
         self._queue(stream, partial(self._run, launch, arguments))
 

@@ -94,8 +94,8 @@ class Bench:
 
 
 @contextmanager
-def bench(library: Path, seed: int = 0) -> Iterator[Bench]:
-    with EmulatedGpu(library, seed) as gpu:
+def bench(library: Path, seed: int = 0, arch: str = "sm_00") -> Iterator[Bench]:
+    with EmulatedGpu(library, seed, arch=arch) as gpu:
         yield Bench(gpu)
         for address in list(gpu._memory):
             gpu._release(address)

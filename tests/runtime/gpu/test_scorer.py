@@ -199,7 +199,7 @@ def test_no_plan_and_no_order_of_work_changes_a_byte(
 ) -> None:
     shape, grid = (2, 8, 4, 5), (2, 2)
     monkeypatch.setattr(device_plan, "BLOCK_BYTES", 3 * 4 * 5 * 4)
-    monkeypatch.setattr(device_plan, "LAUNCH_FLOP", 7 * 2.0 * 4**2 * 32)
+    monkeypatch.setattr(device_plan, "LAUNCH_FLOP", 7 * 2.0 * 4**2 * 64)
     store = store_of(shape, seed=3)
     size = LotSize(*shape, 4, 2, choose(8, group).count)
     assert device_plan.pairs_per_launch(size) == 7

@@ -49,6 +49,7 @@ struct Machine {
   std::map<CUstream, std::shared_ptr<Queue>> streams;
   std::map<CUevent, std::shared_ptr<Event>> events;
   std::set<CUmodule> modules;
+  std::map<CUfunction, unsigned> allowed;  // shared memory of a launch, where it was set
   size_t left = 0;  // behind, when the context was reset
 } machine;
 

@@ -211,6 +211,11 @@ CUresult cuFuncSetBlockShape(CUfunction, int, int, int) {
   IN_CONTEXT
   return CUDA_SUCCESS;
 }
+CUresult cuFuncSetAttribute(CUfunction function, CUfunction_attribute attribute, int value) {
+  IN_CONTEXT
+  if (attribute != CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES) return CUDA_ERROR_NOT_SUPPORTED;
+  return machine.allowed[function] = value, CUDA_SUCCESS;
+}
 CUresult cuLaunchKernel(CUfunction function, unsigned x, unsigned y, unsigned z, unsigned block_x, unsigned block_y,
                         unsigned block_z, unsigned shared, CUstream stream, void** parameters, void** extra) {
   IN_CONTEXT
@@ -219,7 +224,8 @@ CUresult cuLaunchKernel(CUfunction function, unsigned x, unsigned y, unsigned z,
   if (parameters || extra[0] != CU_LAUNCH_PARAM_BUFFER_POINTER) wrong("arguments come in another form than pycuda's");
   const std::string packed((char*)extra[1], *(size_t*)extra[3]);
   if (packed.size() != kernel.offsets.back() + kernel.sizes.back()) return CUDA_ERROR_INVALID_VALUE;
-  if (y > 65535 || z > 65535 || shared > 48 * 1024) return CUDA_ERROR_INVALID_VALUE;
+  const unsigned allowed = machine.allowed.count(function) ? machine.allowed.at(function) : 48 * 1024;
+  if (y > 65535 || z > 65535 || shared > allowed) return CUDA_ERROR_INVALID_VALUE;
   if (block_x * block_y * block_z > 1024) return CUDA_ERROR_INVALID_VALUE;
   const dim3 grid{x, y, z}, block{block_x, block_y, block_z};
   return queue(stream, [=, &kernel] { return run_kernel(kernel, grid, block, shared, packed); }), CUDA_SUCCESS;
