@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from math import ceil
-from threading import Condition
+from threading import Condition, Event
 from typing import Any, TypeVar
 
 from .cgroups import processors
@@ -78,6 +78,31 @@ def in_order(
             waiting.popleft()
     finally:
         _stop(pool, [future for _, future in waiting], patience)
+
+
+def one_ahead(
+    items: Iterator[Item], stop: Event, patience: float | None = None
+) -> Generator[Item, None, None]:
+    """Yield ``items``; while the consumer works with one, a thread of its own makes the next.
+
+    When the consumer stops or is interrupted, ``stop`` is set, at which the iterator is to end soon.  It gets
+    ``patience`` seconds and is then abandoned, as by ``in_order``.
+    """
+    pool = ThreadPoolExecutor(1, thread_name_prefix="ahead")
+    futures: list[Future[Item | None]] = []
+    try:
+        futures.append(_submit(pool, _next, items))
+        while (item := _result(futures[0])) is not None:
+            futures[0] = _submit(pool, _next, items)
+            yield item
+            del item  # the consumer is done with it: it need not live until the next one is there
+    finally:
+        stop.set()
+        _stop(pool, futures, patience)
+
+
+def _next(items: Iterator[Item]) -> Item | None:
+    return next(items, None)
 
 
 def _submit(pool: ThreadPoolExecutor, work: Callable[[Item], Result], item: Item) -> Future[Result]:

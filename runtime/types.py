@@ -138,6 +138,17 @@ class DeviceSlot(NamedTuple):
     cls: FloatArray
 
 
+@dataclass(frozen=True)
+class Uploaded:
+    """A batch of ``images`` that a backend has brought to its GPU, as ``value``; for that backend alone."""
+
+    images: int
+    value: Any
+
+    def __len__(self) -> int:
+        return self.images
+
+
 class FeatureStore(Protocol):
     """The features of a lot, in host memory, in a file or on a GPU.
 
@@ -206,7 +217,14 @@ class FeatureBackend(Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
 
-    def extract_into(self, images: FloatArray, slot: Slot | DeviceSlot) -> None:
+    def upload(self, images: FloatArray) -> FloatArray | Uploaded:
+        """Bring ``images`` (B,3,H,W) to where ``extract_into`` reads them, if they must be elsewhere.
+
+        Another thread may call it while ``extract_into`` runs.
+        """
+        ...
+
+    def extract_into(self, images: FloatArray | Uploaded, slot: Slot | DeviceSlot) -> None:
         """Write the tokens and CLS embeddings of ``images`` (B,3,H,W) into ``slot``."""
         ...
 

@@ -1,21 +1,20 @@
-"""Run the ViT over a lot: images are decoded ahead of it, and its tokens fill a store."""
+"""Run the ViT over a lot: batches are made ahead of it (batches.py), and its tokens fill a store."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import DeviceError
-from ..images.reading import ImageError
 from ..images.survey import Survey, decode_ahead
 from ..settings import ANYTHING
-from ..store.checkpoint import Batch, Checkpoint
+from ..store.checkpoint import Batch as KeptBatch
+from ..store.checkpoint import Checkpoint
 from ..store.features import FileStore, HostStore
 from ..store.tables import FileRows
 from ..timing import UNTIMED, StageTimer
@@ -33,13 +32,11 @@ from ..types import (
     Slot,
     no_progress,
 )
+from .batches import Stream, batches_ahead
 
 _SLOW = 1.0  # seconds
 
-Pictures = Callable[
-    [Survey, PreprocessSpec, int, int, int, StageTimer, int | None],
-    Generator[tuple[LotImage, FloatArray | ImageError], None, None],
-]
+Pictures = Callable[[Survey, PreprocessSpec, int, int, int, StageTimer, int | None], Stream]
 """Yields the graph's input for each image of a lot, as ``decode_ahead`` does for whole images."""
 
 
@@ -102,26 +99,24 @@ def extract(
     # A batch is so many files, readable or not: the next one begins at a multiple of its size.
     total, first = len(survey.images), len(batches) * batch
     progress("extract", min(first, total), total, "images")
-    with closing(pictures(survey, spec, threads, 2 * batch, first, timer, room)) as stream:
+    stream = pictures(survey, spec, threads, 2 * batch, first, timer, room)
+    with closing(batches_ahead(stream, batch, backend, timer)) as ahead:
         for done in range(first, total, batch):
             with timer.stage("wait for images"):
-                chunk = list(islice(stream, batch))
-            good = [(image, pixels) for image, pixels in chunk if not isinstance(pixels, ImageError)]
-            bad = [(image, error) for image, error in chunk if isinstance(error, ImageError)]
-            unread = [SkippedImage(image.name, error.status, str(error)) for image, error in bad]
+                chunk = next(ahead)
             # Rows follow on from those before: images that cannot be read leave no gaps in the store.
-            rows = len(read), len(read) + len(good)
-            if good:
+            rows = len(read), len(read) + len(chunk.read)
+            if chunk.pixels is not None:
                 with timer.stage("extract"):
-                    slot = store.slot(*rows)
-                    backend.extract_into(np.stack([pixels for _, pixels in good]), slot)
-                    _require_finite(store.finite(*rows), [image for image, _ in good])
+                    backend.extract_into(chunk.pixels, store.slot(*rows))
+                    _require_finite(store.finite(*rows), chunk.read)
                     store.put(*rows)
             if kept:
-                kept.keep_batch(done // batch, store, rows, Batch([image.name for image, _ in good], unread))
-            read += [image for image, _ in good]
-            failed += unread
-            progress("extract", done + len(chunk), total, "images")
+                names = [image.name for image in chunk.read]
+                kept.keep_batch(done // batch, store, rows, KeptBatch(names, list(chunk.failed)))
+            read += chunk.read
+            failed += chunk.failed
+            progress("extract", done + chunk.files, total, "images")
     return tuple(read), tuple(failed)
 
 
@@ -131,10 +126,11 @@ def running_bytes(bundle: Bundle, batch: int) -> int:
     pixels = 3 * m.preprocess.size[0] * m.preprocess.size[1]
     tokens = m.patches * m.token_width
     heads = max(1, m.token_width // 64)
+    # Of pixels: two batches that are decoded ahead, one that is stacked, the next one, and the one that runs.
     # About a dozen arrays of the tokens' size at once, and attention's weights before and after the softmax,
     # for heads of width 64.
     activations = 12 * tokens + 2 * heads * m.patches**2
-    return 4 * batch * (4 * pixels + activations + len(m.layers) * tokens)
+    return 4 * batch * (5 * pixels + activations + len(m.layers) * tokens)
 
 
 def empty_slot(bundle: Bundle, images: int) -> Slot:
@@ -149,8 +145,9 @@ def warm_up(backend: FeatureBackend, bundle: Bundle, batch: int) -> float:
     """Run a batch of zeros, after which the backend holds all memory it needs; returns the seconds."""
     pixels = np.zeros((batch, 3, *bundle.manifest.preprocess.size), np.float32)
     slot = empty_slot(bundle, batch)
+    first, _next = backend.upload(pixels), backend.upload(pixels)  # as one runs, the next is there already
     start = time.perf_counter()
-    backend.extract_into(pixels, slot)
+    backend.extract_into(first, slot)
     return time.perf_counter() - start
 
 

@@ -19,7 +19,7 @@ from ...kernels.driver import find_gpu
 from ...kernels.gpu import DeviceArray
 from ..errors import BundleError, DeviceError, device_errors
 from ..limits import limit_reached, too_few_threads, too_little_memory
-from ..types import Array, Bundle, DeviceSlot, FloatArray, Slot, TensorSpec
+from ..types import Array, Bundle, DeviceSlot, FloatArray, Slot, TensorSpec, Uploaded
 from .graphs import choose_graph, graph_path, graphs_of
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -107,7 +107,20 @@ class OnnxBackend:
     ) -> None:
         self._session = None
 
-    def extract_into(self, images: FloatArray, slot: Slot | DeviceSlot) -> None:
+    def upload(self, images: FloatArray) -> FloatArray | Uploaded:
+        """Copy ``images`` (B,3,H,W) to the GPU, also while another batch runs; on the CPU they stay."""
+        if self.name == "cpu":
+            return images
+        values = np.ascontiguousarray(images)
+        try:
+            value = import_onnxruntime().OrtValue.ortvalue_from_numpy(values, self.name, 0)
+        except Exception as error:
+            raise DeviceError(
+                f"ONNX Runtime could not copy {counted(len(images), 'image')} to the GPU: {error}"
+            ) from error
+        return Uploaded(len(images), value)
+
+    def extract_into(self, images: FloatArray | Uploaded, slot: Slot | DeviceSlot) -> None:
         """Write the tokens (S,B,P,C) and CLS embeddings (B,D) of ``images`` (B,3,H,W) into ``slot``.
 
         Raises
@@ -117,7 +130,10 @@ class OnnxBackend:
         """
         manifest = self._bundle.manifest
         binding = self._session.io_binding()
-        binding.bind_cpu_input(manifest.input.name, np.ascontiguousarray(images))
+        if isinstance(images, Uploaded):
+            binding.bind_ortvalue_input(manifest.input.name, images.value)
+        else:
+            binding.bind_cpu_input(manifest.input.name, np.ascontiguousarray(images))
         for spec, target in (*zip(manifest.tokens, slot.tokens, strict=True), (manifest.cls, slot.cls)):
             _bind(binding, spec, target)
         try:

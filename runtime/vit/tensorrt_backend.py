@@ -22,7 +22,7 @@ from ...kernels.gpu import DeviceArray, Gpu, Stream
 from ...kernels.pycuda_gpu import PycudaGpu
 from ...kernels.thread import GpuThread
 from ..errors import BundleError, DeviceError, device_errors
-from ..types import Array, Bundle, DeviceSlot, FloatArray, Slot
+from ..types import Array, Bundle, DeviceSlot, FloatArray, Slot, Uploaded
 from .engines import Engine, find_engine, read_plan, rebuild_command, require_proof
 from .tensorrt_api import ICudaEngine, IExecutionContext, IRuntime
 from .tensorrt_library import Library, installed_flavors, load_library, make_log, reasons
@@ -115,7 +115,11 @@ class TensorRtBackend:
         with device_errors():
             self._stack.__exit__(kind, error, trace)
 
-    def extract_into(self, images: FloatArray, slot: Slot | DeviceSlot) -> None:
+    def upload(self, images: FloatArray) -> FloatArray:
+        """Return ``images`` as they are: the one thread of the GPU uploads them when it runs them."""
+        return images
+
+    def extract_into(self, images: FloatArray | Uploaded, slot: Slot | DeviceSlot) -> None:
         """Write the tokens (S,B,P,C) and CLS embeddings (B,D) of ``images`` (B,3,H,W) into ``slot``.
 
         Raises
@@ -123,6 +127,7 @@ class TensorRtBackend:
         DeviceError
             If the run fails, or there are more images than the engine was opened for.
         """
+        assert not isinstance(images, Uploaded)  # by another backend
         if len(images) > self._room:
             raise DeviceError(f"{len(images)} images at once, the engine was opened for {self._room}.")
         with device_errors():

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from musc_edge.runtime.settings import Resources, ScoreSettings
-from musc_edge.runtime.types import DeviceSlot, FloatArray, Slot
+from musc_edge.runtime.types import DeviceSlot, FloatArray, Slot, Uploaded
 from musc_edge.runtime.vit.onnx_backend import OnnxBackend
 from musc_edge.tools.bench import lot
 from musc_edge.tools.bench.compare_reports import compare
@@ -37,7 +37,7 @@ PLANTED = 0.2
 _extract = OnnxBackend.extract_into
 
 
-def slow_extract(self: OnnxBackend, images: FloatArray, slot: Slot | DeviceSlot) -> None:
+def slow_extract(self: OnnxBackend, images: FloatArray | Uploaded, slot: Slot | DeviceSlot) -> None:
     """The ViT, PLANTED slower."""
     start = time.perf_counter()
     _extract(self, images, slot)

@@ -25,9 +25,18 @@ class FakeOnnxRuntime:
         self.fallback = True
         self.preloaded = False
         self.bound: list[tuple[str, str]] = []
+        self.uploaded: list[tuple[str, int]] = []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(onnxruntime, name)
+
+    @property
+    def OrtValue(self) -> Any:  # noqa: N802
+        def from_numpy(values: Any, kind: str, number: int) -> Any:
+            self.uploaded.append((kind, number))
+            return onnxruntime.OrtValue.ortvalue_from_numpy(values.copy())
+
+        return SimpleNamespace(ortvalue_from_numpy=from_numpy)
 
     def preload_dlls(self) -> None:
         self.preloaded = True

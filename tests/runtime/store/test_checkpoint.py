@@ -26,7 +26,7 @@ from musc_edge.runtime.scoring.plan import HostNeeds
 from musc_edge.runtime.store import journal, kept_folder
 from musc_edge.runtime.store.checkpoint import Checkpoint
 from musc_edge.runtime.store.kept_folder import kept_beside, remove_kept
-from musc_edge.runtime.types import DeviceSlot, FloatArray, LotImage, Slot
+from musc_edge.runtime.types import DeviceSlot, FloatArray, LotImage, Slot, Uploaded
 from musc_edge.runtime.vit.extract import allocate, extract
 from support.lots import MANIFEST, SPEC, tree, write_png
 
@@ -54,8 +54,12 @@ class FakeViT:
     ) -> None:
         pass
 
-    def extract_into(self, images: FloatArray, slot: Slot | DeviceSlot) -> None:
+    def upload(self, images: FloatArray) -> FloatArray:
+        return images
+
+    def extract_into(self, images: FloatArray | Uploaded, slot: Slot | DeviceSlot) -> None:
         assert isinstance(slot, Slot)
+        assert isinstance(images, np.ndarray)
         self.images += len(images)
         for k, image in enumerate(images):
             generator = np.random.default_rng(zlib.crc32(image.tobytes()))

@@ -6,6 +6,7 @@ import shutil
 import sys
 from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from musc_edge.export.engine import choose_target, make_engine
 from musc_edge.export.verify import verify
 from musc_edge.kernels import driver
 from musc_edge.runtime.errors import BundleError, DeviceError
-from musc_edge.runtime.types import Bundle
+from musc_edge.runtime.types import Bundle, Uploaded
 from musc_edge.runtime.vit import onnx_backend
 from musc_edge.runtime.vit.bundle import open_bundle
 from musc_edge.runtime.vit.choose import enter_backend, import_libraries
@@ -97,6 +98,48 @@ def test_cuda_runs_in_full_precision_without_fallback(
     assert not runtime.fallback
     assert runtime.preloaded
     assert verify(str(bundle.root), "cuda").images == 12
+
+
+def test_a_batch_on_the_gpu_gives_what_one_on_the_host_gives(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(monkeypatch)
+    runtime = FakeOnnxRuntime()
+    install_onnxruntime(monkeypatch, runtime)
+    expected, found = empty_slot(bundle, 3), empty_slot(bundle, 3)
+    with OnnxBackend(bundle, name="cuda") as backend:
+        images = pixels(3, SIZE)
+        there, other = backend.upload(images), backend.upload(pixels(2, SIZE))
+        assert isinstance(there, Uploaded)
+        assert (len(there), len(other)) == (3, 2)
+        backend.extract_into(images, expected)
+        images[:] = 0  # what is there stays
+        backend.extract_into(there, found)
+    np.testing.assert_array_equal(found.tokens, expected.tokens)
+    np.testing.assert_array_equal(found.cls, expected.cls)
+    assert runtime.uploaded == [("cuda", 0)] * 2
+
+
+def test_a_batch_that_does_not_fit_on_the_gpu_is_an_error(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise RuntimeError("Failed to allocate memory")
+
+    install(monkeypatch)
+    runtime = FakeOnnxRuntime()
+    monkeypatch.setattr(FakeOnnxRuntime, "OrtValue", SimpleNamespace(ortvalue_from_numpy=full))
+    install_onnxruntime(monkeypatch, runtime)
+    with (
+        OnnxBackend(bundle, name="cuda") as backend,
+        pytest.raises(DeviceError, match=r"could not copy 3 images to the GPU: Failed to allocate"),
+    ):
+        backend.upload(pixels(3, SIZE))
+
+
+def test_on_the_cpu_a_batch_stays_where_it_is(bundle: Bundle) -> None:
+    images = pixels(1, SIZE)
+    assert OnnxBackend(bundle).upload(images) is images
 
 
 @pytest.mark.parametrize(

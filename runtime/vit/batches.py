@@ -1,0 +1,82 @@
+"""The batches of a lot: each is stacked, and brought to the GPU, while the ViT describes the last one."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from inspect import GEN_RUNNING, getgeneratorstate
+from itertools import islice, takewhile
+from threading import Event
+
+import numpy as np
+
+from ..images.reading import ImageError
+from ..images.survey import PATIENCE
+from ..parallel import one_ahead
+from ..timing import StageTimer
+from ..types import FeatureBackend, FloatArray, LotImage, SkippedImage, Uploaded
+
+Stream = Generator[tuple[LotImage, FloatArray | ImageError], None, None]
+"""Images in the lot's order, each with its input for the graph (3,H,W) or why it could not be read."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The next images of a lot: those that were read, with their ``pixels`` (B,3,H,W), and those that failed.
+
+    ``pixels`` are where the backend reads them; None if no image could be read.
+    """
+
+    read: tuple[LotImage, ...]
+    failed: tuple[SkippedImage, ...]
+    pixels: FloatArray | Uploaded | None
+
+    @property
+    def files(self) -> int:
+        """How many files it is, readable or not."""
+        return len(self.read) + len(self.failed)
+
+
+def batches_ahead(
+    stream: Stream, size: int, backend: FeatureBackend, timer: StageTimer
+) -> Generator[Batch, None, None]:
+    """Yield the images of ``stream``, ``size`` at a time; the next batch is made in a thread meanwhile.
+
+    At most one batch is ready beside the one that was yielded, which bounds memory.  Closing it closes the
+    stream, unless a decoder is stuck: then both are abandoned (``parallel.has_abandoned``).
+    """
+    stop = Event()
+    wanted = takewhile(lambda _: not stop.is_set(), stream)
+    try:
+        with closing(one_ahead(_batches(wanted, size, backend, timer), stop, PATIENCE)) as batches:
+            yield from batches
+    finally:
+        if getgeneratorstate(stream) != GEN_RUNNING:
+            stream.close()
+
+
+def _batches(
+    stream: Iterator[tuple[LotImage, FloatArray | ImageError]],
+    size: int,
+    backend: FeatureBackend,
+    timer: StageTimer,
+) -> Iterator[Batch]:
+    while chunk := list(islice(stream, size)):
+        batch = _batch(chunk, backend, timer)
+        chunk.clear()  # of each image's pixels, which are in the batch now
+        yield batch
+        del batch
+
+
+def _batch(
+    chunk: list[tuple[LotImage, FloatArray | ImageError]], backend: FeatureBackend, timer: StageTimer
+) -> Batch:
+    good = [(image, pixels) for image, pixels in chunk if not isinstance(pixels, ImageError)]
+    bad = [(image, error) for image, error in chunk if isinstance(error, ImageError)]
+    failed = tuple(SkippedImage(image.name, error.status, str(error)) for image, error in bad)
+    read = tuple(image for image, _ in good)
+    if not good:
+        return Batch(read, failed, None)
+    with timer.work("stack"):
+        return Batch(read, failed, backend.upload(np.stack([pixels for _, pixels in good])))
