@@ -1,7 +1,7 @@
 """Tests and measures the kernels on this machine's GPU, in eight minutes at most.
 
     python tests/gpu/gpu_check.py [--pycuda WHEEL|SDIST|FOLDER] [--wheels FOLDER] [--bundle BUNDLE]
-                                  [--variants FOLDER] [-o FOLDER] [--quick]
+                                  [--variants FOLDER] [--only PART,PART] [-o FOLDER] [--quick]
 
 Needs this checkout, a CUDA toolkit (nvcc), numpy, and torch for what is compared with it; nothing is
 installed outside of .work/gpu.  pycuda is taken from where --pycuda says (an sdist is built, in two minutes
@@ -54,6 +54,7 @@ PARTS = {
 }
 """Parts, in order, and the most seconds that each may take."""
 TOOLS = {"memcheck": 90, "racecheck": 90}
+ORDER = ("device", "kernels", "scorer", "limits", "times", "whole", *TOOLS, "onnx_cuda", "tensorrt")
 VARIANTS = {"kernels": 90, "times": 90}
 """The parts that are run for each variant of the kernels, and the most seconds of each."""
 ROUNDS = 2
@@ -190,6 +191,14 @@ def driver_version() -> str:
     return subprocess.run(command, check=False, capture_output=True, text=True).stdout.strip()
 
 
+def _some_of(text: str) -> tuple[str, ...]:
+    """The parts that are named, in the order in which all run."""
+    named = set(text.split(","))
+    if unknown := sorted(named - set(ORDER)):
+        raise argparse.ArgumentTypeError(f"{', '.join(unknown)}: expected some of {', '.join(ORDER)}")
+    return tuple(name for name in ORDER if name in named)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -206,6 +215,9 @@ def main() -> int:
     )
     parser.add_argument("--minutes", type=float, default=8.0, help="end after this time (default 8)")
     parser.add_argument("--quick", action="store_true", help="small sizes, whose times mean nothing")
+    parser.add_argument(
+        "--only", type=_some_of, default=ORDER, metavar="PART,PART", help=f"of {', '.join(ORDER)}"
+    )
     options = parser.parse_args()
     if options.variants:
         try:
@@ -216,11 +228,11 @@ def main() -> int:
     check.build()
     if options.variants:
         check.variants(options.variants)
-    for name, most in PARTS.items():
-        check.part(name, most)
-        if name == "whole":
-            for tool, seconds in TOOLS.items():
-                check.tool(tool, seconds)
+    for name in options.only:
+        if name in TOOLS:
+            check.tool(name, TOOLS[name])
+        else:
+            check.part(name, PARTS[name])
     end = f"\nin {check.folder}\n{outcome(check.found)}"
     room = PRINTED - len(end) - (LINE + 60) * len(check.found)  # a line has been printed for each part
     print(f"\n{check.report()[:room]}{end}")

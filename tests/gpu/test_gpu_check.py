@@ -9,7 +9,7 @@ import os
 import random
 import shutil
 import sys
-from argparse import Namespace
+from argparse import ArgumentTypeError, Namespace
 from pathlib import Path
 from typing import Any
 
@@ -246,3 +246,10 @@ def test_failures_are_told_last() -> None:
 
 def test_every_part_has_its_time() -> None:
     assert gpu_check.PARTS.keys() == parts.PARTS.keys() - {"small"}
+
+
+def test_some_parts_alone() -> None:
+    assert gpu_check._some_of("times,device") == ("device", "times")
+    with pytest.raises(ArgumentTypeError, match="speed: expected some of device, kernels"):
+        gpu_check._some_of("times,speed")
+    assert {*gpu_check.PARTS, *gpu_check.TOOLS} == {*gpu_check.ORDER}
