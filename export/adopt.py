@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from ..runtime.images.reading import preprocess, read_image
 from ..runtime.types import Array, FloatArray, PreprocessSpec
-from ..runtime.vit.bundle import sha256
+from ..runtime.vit.hashes import sha256
 from .branches import inline_branches
 from .copies import merge_copies
 from .graph import at_size, cut, input_size, make_graph, patch_size

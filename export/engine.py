@@ -17,8 +17,8 @@ from ..kernels.errors import KernelError
 from ..kernels.pycuda_gpu import import_driver
 from ..runtime.errors import DeviceError, ParityError, device_errors
 from ..runtime.types import Bundle, Progress, no_progress
-from ..runtime.vit.bundle import sha256
 from ..runtime.vit.engines import FORMAT, Engine, EngineInfo, graph_files
+from ..runtime.vit.hashes import sha256
 from ..runtime.vit.tensorrt_backend import TensorRtBackend
 from ..runtime.vit.tensorrt_library import Library, load_library
 from .engine_builder import AS_EXPORTED, FLOAT32, UNFUSED, BuildOptions, build_plan

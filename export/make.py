@@ -27,11 +27,11 @@ from ..runtime.vit.bundle import (
     PROBE,
     SCHEMA_VERSION,
     open_bundle,
-    sha256,
     write_manifest,
 )
 from ..runtime.vit.engines import FOLDER as ENGINES
 from ..runtime.vit.graphs import NODES, PIECES, can_run_nodes, graphs_of
+from ..runtime.vit.hashes import sha256
 from ..runtime.vit.onnx_backend import OnnxBackend, import_onnxruntime
 from .attention import AttentionGraph, with_attention_nodes
 from .half import to_half

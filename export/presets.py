@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..runtime.errors import BundleError
 from ..runtime.types import PreprocessSpec
-from ..runtime.vit.bundle import sha256
+from ..runtime.vit.hashes import sha256
 from .adopt import OnnxSource
 
 DINOV2_SMALL_SHA256 = "198644e37de36674974f453a9aebfc0120b168b9414cce18d4dceb576fbdf355"

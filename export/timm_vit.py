@@ -16,7 +16,7 @@ import torch
 
 from ..runtime.errors import BundleError
 from ..runtime.types import PreprocessSpec
-from ..runtime.vit.bundle import sha256
+from ..runtime.vit.hashes import sha256
 from .messages import Say
 from .position import AUTHORS, AUTHORS_DINO, UPSTREAM, Resampling, resample
 from .source import Description, check_layers, check_size, default_size

@@ -71,10 +71,10 @@ def in_order(
             # An item leaves the queue after its result came, not before: if the wait for it is interrupted,
             # ``finally`` still finds it.
             if len(waiting) > ahead:
-                yield waiting[0][0], _result(waiting[0][1])
+                yield waiting[0][0], result_of(waiting[0][1])
                 waiting.popleft()
         while waiting:
-            yield waiting[0][0], _result(waiting[0][1])
+            yield waiting[0][0], result_of(waiting[0][1])
             waiting.popleft()
     finally:
         _stop(pool, [future for _, future in waiting], patience)
@@ -92,7 +92,7 @@ def one_ahead(
     futures: list[Future[Item | None]] = []
     try:
         futures.append(_submit(pool, _next, items))
-        while (item := _result(futures[0])) is not None:
+        while (item := result_of(futures[0])) is not None:
             futures[0] = _submit(pool, _next, items)
             yield item
             del item  # the consumer is done with it: it need not live until the next one is there
@@ -113,7 +113,7 @@ def _submit(pool: ThreadPoolExecutor, work: Callable[[Item], Result], item: Item
         raise too_few_threads(error) from error
 
 
-def _result(future: Future[Result]) -> Result:
+def result_of(future: Future[Result]) -> Result:
     """Wait for a result in short turns: a signal just before one long wait would go unheard."""
     while not future.done():
         wait([future], _TURN)

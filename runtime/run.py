@@ -26,7 +26,7 @@ import numpy as np
 
 from .._numbers import too_few
 from .._version import __version__
-from .errors import LotError, TooFewImagesError
+from .errors import BundleError, DeviceError, LotError, TooFewImagesError
 from .forecast import Forecast
 from .images.inside import Inside, patches_inside
 from .images.listing import list_lot
@@ -70,7 +70,7 @@ from .types import (
     SkippedImage,
     no_progress,
 )
-from .vit.bundle import open_bundle
+from .vit.bundle import open_beside, open_bundle
 from .vit.choose import enter_backend
 from .vit.extract import Pictures, allocate, extract, running_bytes, seconds_per_image, store_shape
 
@@ -206,10 +206,11 @@ class Run:
         timer = self.watch.timer
         with ExitStack() as stack:
             with timer.stage("load ViT"):
-                backend, self._passed_over = enter_backend(
-                    stack, self.resources.backend, self.bundle, self.resources.workers, self.resources.batch
-                )
-                self._vit, self._vit_names = backend, (backend.name, backend.version)
+                backend = self._load(stack)
+            if self.bundle.pending:
+                with timer.stage("wait for hashes"):
+                    self.bundle.require_checked()
+            self._vit, self._vit_names = backend, (backend.name, backend.version)
             try:
                 yield backend
             finally:
@@ -218,6 +219,17 @@ class Run:
                     del backend
                     stack.close()
                     release_memory()
+
+    def _load(self, stack: ExitStack) -> FeatureBackend:
+        resources = self.resources
+        try:
+            backend, self._passed_over = enter_backend(
+                stack, resources.backend, self.bundle, resources.workers, resources.batch
+            )
+        except (BundleError, DeviceError):
+            self.bundle.require_checked()  # weights that were changed are the reason, if they were
+            raise
+        return backend
 
     @contextmanager
     def part(self, shares: Mapping[str, tuple[float, float]]) -> Iterator[None]:
@@ -602,10 +614,13 @@ class Run:
 def opened(
     bundle: str | os.PathLike[str] | Bundle, settings: ScoreSettings | str, watch: Watch
 ) -> tuple[Bundle, ScoreSettings]:
-    """Open a bundle, unless it is, and resolve the settings for it, if they are given as a preset's name."""
+    """Open a bundle, unless it is, and resolve the settings for it, if they are given as a preset's name.
+
+    Its weights are still being checked: ``Run.vit`` waits for that.
+    """
     with watch.timer.stage("open"):
         if not isinstance(bundle, Bundle):
-            bundle = open_bundle(bundle)
+            bundle = open_beside(bundle, watch.timer)
         if isinstance(settings, str):
             settings = settings_for(bundle.manifest, settings)
         return bundle, settings

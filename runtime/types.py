@@ -7,7 +7,7 @@ H, W pixels.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Protocol
@@ -98,11 +98,19 @@ class Bundle:
         What manifest.json says: backbone, preprocessing, grid (Gh, Gw), layers, widths, parity, and so on.
     digest : str
         Hex sha256 of manifest.json, which is the bundle's identity.
+    pending : callable, optional
+        Waits for hashes that are still being computed; None, as from ``open_bundle``, if there are none.
     """
 
     root: Path
     manifest: Manifest
     digest: str
+    pending: Callable[[], None] | None = field(default=None, repr=False, compare=False)
+
+    def require_checked(self) -> None:
+        """Wait until all is checked; BundleError if a file was changed."""
+        if self.pending:
+            self.pending()
 
     @property
     def model_path(self) -> Path:

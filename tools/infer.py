@@ -126,7 +126,7 @@ def _infer(args: argparse.Namespace) -> int:
     from ..runtime.results.write import LOT, NAMES
     from ..runtime.scorers import import_scorer, require_meaning
     from ..runtime.store.kept_folder import kept_beside, remove_kept
-    from ..runtime.vit.bundle import find_bundle, open_bundle
+    from ..runtime.vit.bundle import find_bundle, open_beside
     from ..runtime.vit.choose import import_libraries
     from .summary import summary_json, summary_text
 
@@ -140,7 +140,7 @@ def _infer(args: argparse.Namespace) -> int:
     require_apart(out, root)
     names = _read_list(args) if args.list else None
     images = list_lot(root, out, include=args.include, exclude=args.exclude, names=names)
-    bundle = open_bundle(find_bundle(args.bundle))
+    bundle = open_beside(find_bundle(args.bundle))
     settings = _settings(args, bundle, rule)
     require_meaning(settings.by, cli.resources(args))
     _require_alike(rule, bundle, settings, args)

@@ -34,7 +34,7 @@ from ..scoring.row import Bank, PatchBank, WholeBank
 from ..settings import ANYTHING, Resources
 from ..store.npy import read_data, read_header
 from ..types import Array, Bundle, FloatArray
-from ..vit.bundle import sha256
+from ..vit.hashes import sha256
 from .manifest import (
     AGAIN,
     CALIBRATION,

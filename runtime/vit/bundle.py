@@ -2,7 +2,8 @@
 
 A bundle is immutable.  Opening it checks the schema, that every file which it or its graph names lies inside
 the folder, and the hashes of the files that will be read.  It may be a stranger's, so nothing is used before
-it is checked.
+it is checked.  Weights are an exception (``open_beside``): they are numbers, with which a ViT may be loaded
+while their hash is being computed, but nothing that it says is used before.
 """
 
 from __future__ import annotations
@@ -11,16 +12,19 @@ import dataclasses
 import hashlib
 import json
 import os
+from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 
-from ..._files import make_folders, open_regular, read_regular, write_whole
+from ..._files import make_folders, read_regular, write_whole
 from ..._json import from_json, parse_json, shortly
 from ...kernels.cubin_files import CubinFolder
 from ...kernels.cubins import bundle_cubins
 from ...kernels.errors import KernelError
 from ..errors import BundleError, OutputError
+from ..timing import UNTIMED, StageTimer
 from ..types import Bundle, Manifest
 from .external_data import external_files
+from .hashes import check_beside, check_hash
 
 SCHEMA_VERSION = 1
 DTYPES = ("float32", "float16")
@@ -28,6 +32,7 @@ MANIFEST = "manifest.json"
 MODEL = "model.onnx"
 ATTENTION_MODEL = "model.attention.onnx"
 PROBE = "probe.npz"
+_GRAPHS = (MODEL, ATTENTION_MODEL)
 
 _SMALL_FILE = 1_000_000
 """Bytes: limit of a manifest, which usually has 3,000, and of the file that names the default bundle."""
@@ -64,7 +69,31 @@ def open_bundle(root: str | os.PathLike[str], whole: bool = False) -> Bundle:
         If the folder, the manifest or a file is missing, malformed, changed, made by a newer
         schema, or outside of the folder, or the graph takes values from a file that has no hash.
     """
-    folder = Path(root)
+    bundle = _listed(Path(root))
+    _check_graphs(bundle)
+    _check_files(bundle, set(bundle.manifest.files) - {*_GRAPHS, *(() if whole else (PROBE,))})
+    return bundle
+
+
+def open_beside(root: str | os.PathLike[str], timer: StageTimer = UNTIMED) -> Bundle:
+    """Open a bundle as ``open_bundle`` does, but go on checking its weights in a thread.
+
+    Graphs, and all that is more than numbers, are checked on return; what comes of the weights may be used
+    once ``Bundle.require_checked`` has returned.
+    """
+    bundle = _listed(Path(root))
+    weights = _check_graphs(bundle)
+    files = bundle.manifest.files
+    _check_files(bundle, set(files) - {*_GRAPHS, *weights, PROBE})
+    if not weights:
+        return bundle
+    return dataclasses.replace(
+        bundle, pending=check_beside({bundle.root / name: files[name] for name in sorted(weights)}, timer)
+    )
+
+
+def _listed(folder: Path) -> Bundle:
+    """Return the bundle in a folder, whose files are there and lie in it; none of them is checked."""
     text = _read_manifest_text(folder)
     manifest = _parse_manifest(text, folder)
     for name in (MODEL, PROBE):
@@ -76,13 +105,22 @@ def open_bundle(root: str | os.PathLike[str], whole: bool = False) -> Bundle:
             raise BundleError(
                 f"the bundle {folder} lacks {name}, which its manifest lists. Copy the bundle again."
             )
-    for name, expected in manifest.files.items():
-        if whole or name != PROBE:
-            check_hash(folder / name, expected)
-    for name in (MODEL, ATTENTION_MODEL):
-        if name in manifest.files:
-            _check_graph(folder / name, manifest)
     return Bundle(folder, manifest, hashlib.sha256(text).hexdigest())
+
+
+def _check_graphs(bundle: Bundle) -> set[str]:
+    """Check the hashes of a bundle's graphs, and return which files they take weights from."""
+    graphs = [name for name in _GRAPHS if name in bundle.manifest.files]
+    _check_files(bundle, graphs)
+    weights = {name for graph in graphs for name in _weights_of(bundle.root / graph, bundle.manifest)}
+    return weights - set(graphs)
+
+
+def _check_files(bundle: Bundle, names: Collection[str]) -> None:
+    """Check the hashes of some of a bundle's files, in the manifest's order."""
+    for name, expected in bundle.manifest.files.items():
+        if name in names:
+            check_hash(bundle.root / name, expected)
 
 
 def open_kernels(bundle: Bundle) -> CubinFolder | None:
@@ -101,25 +139,6 @@ def open_kernels(bundle: Bundle) -> CubinFolder | None:
     except KernelError as error:
         raise BundleError(str(error)) from error
     return cubins
-
-
-def check_hash(path: Path, expected: str) -> None:
-    """Raise BundleError unless the file's sha256 is ``expected``."""
-    found = sha256(path)
-    if found != expected:
-        raise BundleError(
-            f"{path} was changed since it was written: its sha256 is {found[:16]}..., "
-            f"expected {expected[:16]}.... Copy or export the bundle again."
-        )
-
-
-def sha256(path: Path) -> str:
-    """Return the hex sha256 of a file."""
-    digest = hashlib.sha256()
-    with open_regular(path) as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -274,8 +293,9 @@ def _check_sizes(m: Manifest) -> None:
         )
 
 
-def _check_graph(model: Path, manifest: Manifest) -> None:
-    """Raise BundleError if the graph takes weights from a file that the manifest has no hash of."""
+def _weights_of(model: Path, manifest: Manifest) -> set[str]:
+    """Return the files that a graph takes weights from; BundleError if the manifest has no hash of one."""
+    names = set()
     try:
         for name in external_files(model):
             if name not in manifest.files:
@@ -283,12 +303,14 @@ def _check_graph(model: Path, manifest: Manifest) -> None:
                     f"{model} takes weights from {shortly(name, _LONG)}, which the manifest does not list: "
                     "no hash says what is in it. Do not use this bundle, or export it again."
                 )
+            names.add(name)
     except ValueError as error:
         raise BundleError(
             f"cannot load {model}: it is not an ONNX graph ({error}). Copy or export the bundle again."
         ) from error
     except OSError as error:
         raise BundleError(f"{model} cannot be read: {error.strerror}. Copy the bundle again.") from error
+    return names
 
 
 def is_inside(folder: Path, name: str) -> bool:

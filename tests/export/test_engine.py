@@ -18,8 +18,9 @@ from musc_edge.export.verify import verify
 from musc_edge.kernels.driver import find_gpu
 from musc_edge.runtime.errors import BundleError, DeviceError, OutputError, ParityError
 from musc_edge.runtime.types import Bundle
-from musc_edge.runtime.vit.bundle import open_bundle, sha256
+from musc_edge.runtime.vit.bundle import open_bundle
 from musc_edge.runtime.vit.engines import engine_folders, find_engine, find_proof
+from musc_edge.runtime.vit.hashes import sha256
 from support.gpu_machine import install, interrupt_main_thread, listening
 from support.sources import edit_manifest, quiet
 

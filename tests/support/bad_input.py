@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from musc_edge.runtime.vit.bundle import sha256
+from musc_edge.runtime.vit.hashes import sha256
 from support.hostile_files import (
     chunk,
     eps,

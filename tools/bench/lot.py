@@ -33,7 +33,7 @@ from .limits import Limits, least_gpu_work, least_work
 from .peak import Peaks
 from .stages import Timeline, calls, timeline
 
-COLD_STEPS = ("start of Python", "imports", "bundle", "ViT", "first image")
+COLD_STEPS = ("start of Python", "bundle", "imports", "ViT", "first image")
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import numpy as np
 
 from ...runtime.types import Array
 
-WAITS = ("wait for images", "score")
+WAITS = ("wait for hashes", "wait for images", "score")
 """Stages in which the lot's thread waits for work that others do, which is timed there."""
 
 

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from musc_edge.runtime.errors import BundleError, OutputError
-from musc_edge.runtime.vit.bundle import check_hash, default_pointer, find_bundle, open_bundle, set_default
+from musc_edge.runtime.vit.bundle import default_pointer, find_bundle, open_bundle, set_default
+from musc_edge.runtime.vit.hashes import check_hash
 from support.lots import CONTENT, MANIFEST, edit_manifest, make_bundle, sha256
 
 NEXT_STEP = re.compile(r"Make one with|Copy|[Ee]xport the bundle|Upgrade|Do not use|use -b")

@@ -1,0 +1,66 @@
+"""The hashes of a bundle's files: checked before anything else, or for weights beside what comes next."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from pathlib import Path
+from threading import Thread
+
+from ..._files import open_regular
+from ..errors import BundleError
+from ..limits import too_few_threads
+from ..parallel import result_of
+from ..timing import StageTimer
+
+
+def check_hash(path: Path, expected: str) -> None:
+    """Raise BundleError unless the file's sha256 is ``expected``."""
+    found = sha256(path)
+    if found != expected:
+        raise BundleError(
+            f"{path} was changed since it was written: its sha256 is {found[:16]}..., "
+            f"expected {expected[:16]}.... Copy or export the bundle again."
+        )
+
+
+def sha256(path: Path) -> str:
+    """Return the hex sha256 of a file."""
+    digest = hashlib.sha256()
+    with open_regular(path) as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def check_beside(files: Mapping[Path, str], timer: StageTimer) -> Callable[[], None]:
+    """Begin to check the hashes of files, in a thread, and return what waits for it.
+
+    That raises what ``check_hash`` raises.  The thread does not keep Python from ending.
+
+    Raises
+    ------
+    DeviceError
+        If no thread can be started.
+    """
+    done: Future[None] = Future()
+
+    def check() -> None:
+        try:
+            with timer.work("hash"):
+                for path, expected in files.items():
+                    check_hash(path, expected)
+        except BaseException as error:
+            done.set_exception(error)
+        else:
+            done.set_result(None)
+
+    def require() -> None:
+        result_of(done)
+
+    try:
+        Thread(target=check, name="hashes", daemon=True).start()
+    except RuntimeError as error:
+        raise too_few_threads(error) from error
+    return require

@@ -1,0 +1,180 @@
+"""Weights are checked beside the loading of the ViT: nothing is made of them before they are found good."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Callable
+from copy import deepcopy
+from pathlib import Path
+
+import pytest
+
+from musc_edge.runtime.errors import BundleError, DeviceError
+from musc_edge.runtime.pipeline import score_lot
+from musc_edge.runtime.run import Run, Watch
+from musc_edge.runtime.settings import Resources
+from musc_edge.runtime.timing import StageTimer
+from musc_edge.runtime.vit import hashes
+from musc_edge.runtime.vit.bundle import ATTENTION_MODEL, MODEL, PROBE, open_beside, open_bundle
+from support.bad_input import Place
+from support.command_line import run_here
+from support.lots import write_png
+
+DATA = "model.onnx.data"
+SOON = 30  # seconds, for what takes none
+CPU = Resources(batch=2, threads=1, backend="cpu", scorer="numpy")
+
+
+@pytest.fixture
+def bundle(tiny_bundle: Path, tmp_path: Path) -> Path:
+    """A bundle that may be damaged."""
+    return Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
+
+
+@pytest.fixture
+def lot(tmp_path: Path) -> Path:
+    (tmp_path / "lot").mkdir()
+    for k in range(6):
+        write_png(tmp_path / "lot" / f"{k}.png", (16, 24), seed=k)
+    return tmp_path / "lot"
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-8])
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def said_by(opening: Callable[[], object]) -> str:
+    with pytest.raises(BundleError) as caught:
+        opening()
+    return str(caught.value)
+
+
+def test_a_good_bundle_is_what_it_is_when_all_is_checked_first(bundle: Path) -> None:
+    timer = StageTimer()
+    opened = open_beside(bundle, timer)
+    opened.require_checked()
+    opened.require_checked()
+    assert opened == open_bundle(bundle)
+    assert len(timer.spans()["hash"]) == 1
+    assert timer.seconds == {}  # it runs beside the stages
+    deepcopy(opened).require_checked()
+
+
+def test_a_bundle_in_one_file_is_checked_before_it_is_parsed(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("musc_edge.runtime.vit.bundle.external_files", lambda model: iter(()))
+    opened = open_beside(bundle)
+    assert opened.pending is None
+    opened.require_checked()
+
+
+@pytest.mark.parametrize("damage", [flip, cut, empty])
+def test_changed_weights_are_told_as_ever_before_anything_is_made_of_them(
+    bundle: Path, lot: Path, damage: Callable[[Path], None]
+) -> None:
+    damage(bundle / DATA)
+    expected = said_by(lambda: open_bundle(bundle))
+    assert f"{bundle / DATA} was changed" in expected
+    opened = open_beside(bundle)
+    assert said_by(opened.require_checked) == expected
+    told: list[object] = []
+    watch = Watch(lambda stage, *_: told.append(stage), told.append)
+    assert said_by(lambda: score_lot(lot, bundle, resources=CPU, watch=watch)) == expected
+    assert set(told) == {"survey"}  # no forecast, no image of the ViT
+
+
+@pytest.mark.parametrize("name", [MODEL, ATTENTION_MODEL])
+def test_a_changed_graph_is_found_before_it_is_parsed(
+    bundle: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def parsed(model: Path) -> None:
+        pytest.fail(f"{model} was parsed")
+
+    flip(bundle / name)
+    monkeypatch.setattr("musc_edge.runtime.vit.bundle.external_files", parsed)
+    assert f"{bundle / name} was changed" in said_by(lambda: open_beside(bundle))
+
+
+def test_a_probe_is_checked_only_on_request(bundle: Path) -> None:
+    flip(bundle / PROBE)
+    open_beside(bundle).require_checked()
+    assert PROBE in said_by(lambda: open_bundle(bundle, whole=True))
+
+
+def test_the_vit_is_loaded_meanwhile_and_used_afterwards(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded, release = threading.Event(), threading.Event()
+    check, load = hashes.check_hash, Run._load
+
+    def slow(path: Path, expected: str) -> None:
+        assert release.wait(SOON)
+        check(path, expected)
+
+    def noted(self: Run, *arguments: object) -> object:
+        backend = load(self, *arguments)  # type: ignore[arg-type]
+        loaded.set()
+        return backend
+
+    monkeypatch.setattr(hashes, "check_hash", slow)
+    monkeypatch.setattr(Run, "_load", noted)
+    used = threading.Event()
+
+    def run() -> None:
+        with Run(open_beside(bundle), resources=CPU) as run, run.vit():
+            used.set()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        assert loaded.wait(SOON)
+        assert not used.wait(0.2)
+    finally:
+        release.set()
+    thread.join(SOON)
+    assert used.is_set()
+
+
+def test_a_file_that_vanishes_meanwhile_is_an_error(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sha256 = hashes.sha256
+
+    def gone(path: Path) -> str:
+        if path.name == DATA:
+            path.unlink()
+        return sha256(path)
+
+    monkeypatch.setattr(hashes, "sha256", gone)
+    with pytest.raises(FileNotFoundError):
+        open_beside(bundle).require_checked()
+
+
+def test_no_thread_for_the_hashes(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with pytest.raises(DeviceError, match="threads"):
+        open_beside(bundle)
+
+
+@pytest.mark.slow
+def test_the_command_line_leaves_nothing_of_a_damaged_bundle(place: Place, commands: Path) -> None:
+    bundle = place.own_bundle()
+    flip(bundle / DATA)
+    options = ["-b", str(bundle), "-o", "out", "--resume"]
+    run = run_here([str(commands / "musc-edge"), "infer", str(place.lot), *options], cwd=place.root)
+    assert run.returncode == 4
+    assert f"{bundle / DATA} was changed since it was written" in run.stderr
+    assert sorted(path.name for path in place.root.iterdir()) == ["bundle", "lot"]
