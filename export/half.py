@@ -4,12 +4,14 @@ Every runtime that follows a graph's types (TensorRT 10 and 11, TensorRT-RTX, ON
 same.  Three rules decide the type of a node:
 
     products     MatMul, Gemm, Conv, Attention  float16, with their weights
-    sensitive    LayerNorm, softmax, sums and the residual stream (an Add of two computed tensors)
+    the stream   what is added to the residual stream (an Add of two computed tensors), and whole norms
+                                                float32, or float16 where that was measured to do
+    sensitive    softmax, and what norms are made of: means, powers, roots
                                                 float32
     all others   follow their inputs: float32 if any of them is, else float16
 
-Input and CLS stay float32, tokens leave as float16.  An Attention takes and gives float16; whoever runs it
-computes its softmax in float32 inside.
+Input and CLS stay float32, tokens leave as float16.  An Attention and a LayerNormalization may take and give
+float16; whoever runs them computes a softmax, means and variances in float32 inside.
 """
 
 from __future__ import annotations
@@ -26,15 +28,17 @@ HALF, FLOAT = ir.DataType.FLOAT16, ir.DataType.FLOAT
 PRODUCTS = frozenset({"MatMul", "Gemm", "Conv", "Einsum", "Attention"})
 SENSITIVE = frozenset(
     {
-        *("LayerNormalization", "Softmax", "LogSoftmax", "Pow", "Sqrt", "Reciprocal", "Exp"),
+        *("Softmax", "LogSoftmax", "Pow", "Sqrt", "Reciprocal", "Exp"),
         *("ReduceMean", "ReduceSum", "ReduceL2", "ReduceSumSquare", "InstanceNormalization"),
     }
 )
 _LARGEST = float(np.finfo(np.float16).max)
 
 
-def to_half(model: ir.Model, half_outputs: tuple[str, ...]) -> None:
+def to_half(model: ir.Model, half_outputs: tuple[str, ...], stream: ir.DataType = ir.DataType.FLOAT) -> None:
     """Turn a float32 graph into half precision, in place; ``half_outputs`` become float16.
+
+    ``stream`` is the type of the residual stream and of whole norms.
 
     Raises
     ------
@@ -45,7 +49,7 @@ def to_half(model: ir.Model, half_outputs: tuple[str, ...]) -> None:
     for value in model.graph.initializers.values():
         if value.const_value is not None:  # those that were nodes have no type yet
             value.type = ir.TensorType(value.const_value.dtype)
-    converter = _Converter(model.graph)
+    converter = _Converter(model.graph, stream)
     for node in list(model.graph):
         converter.convert(node)
     for index, output in enumerate(model.graph.outputs):
@@ -60,15 +64,16 @@ def to_half(model: ir.Model, half_outputs: tuple[str, ...]) -> None:
 class _Converter:
     """Converts nodes, and makes at most one twin of each value in the other type."""
 
-    def __init__(self, graph: ir.Graph) -> None:
+    def __init__(self, graph: ir.Graph, stream: ir.DataType) -> None:
         self._graph = graph
+        self._stream = stream
         self._twins: dict[tuple[int, ir.DataType], ir.Value] = {}
 
     def convert(self, node: ir.Node) -> None:
         """Give the node's float inputs and outputs the type that the rules demand."""
         if node.op_type == "Cast":
             return
-        wanted = _wanted(node)
+        wanted = _wanted(node, self._stream)
         for index, value in enumerate(node.inputs):
             if value is not None and value.dtype in (HALF, FLOAT) and value.dtype != wanted:
                 node.replace_input_with(index, self._twin(value, wanted, node))
@@ -112,22 +117,25 @@ class _Converter:
         return twin
 
 
-def _wanted(node: ir.Node) -> ir.DataType:
+def _wanted(node: ir.Node, stream: ir.DataType) -> ir.DataType:
     """Return the type in which a node computes."""
-    # Weights do not count: they are stored in float32 and get a twin of whatever type is needed.
     if node.op_type in PRODUCTS:
         return HALF
-    computed = [
-        v for v in node.inputs if v is not None and not v.is_initializer() and v.dtype in (HALF, FLOAT)
-    ]
-    if node.op_type in SENSITIVE or _is_residual(node, computed):
+    if node.op_type in SENSITIVE:
         return FLOAT
-    return FLOAT if any(value.dtype == FLOAT for value in computed) else HALF
+    if node.op_type == "LayerNormalization" or is_residual(node):
+        return stream
+    return FLOAT if any(value.dtype == FLOAT for value in _computed(node)) else HALF
 
 
-def _is_residual(node: ir.Node, computed: list[ir.Value]) -> bool:
+def is_residual(node: ir.Node) -> bool:
     """Return whether a node adds a branch to the residual stream, whose sum grows over all blocks."""
-    return node.op_type == "Add" and len(computed) == 2
+    return node.op_type == "Add" and len(_computed(node)) == 2
+
+
+def _computed(node: ir.Node) -> list[ir.Value]:
+    """Return a node's floating inputs but weights, which get a twin of whatever type is needed."""
+    return [v for v in node.inputs if v is not None and not v.is_initializer() and v.dtype in (HALF, FLOAT)]
 
 
 def _cast(value: ir.Value, dtype: ir.DataType, name: str) -> ir.Node:

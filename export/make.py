@@ -17,9 +17,10 @@ import PIL
 from .._version import __version__
 from ..kernels.cubins import FOLDER as KERNELS
 from ..runtime.errors import BundleError, ParityError
+from ..runtime.images.reading import normalise
 from ..runtime.results.output import new_folder
 from ..runtime.scoring.aggregate import centre
-from ..runtime.types import FloatArray, Manifest, TensorSpec
+from ..runtime.types import Array, FloatArray, Manifest, TensorSpec
 from ..runtime.vit.bundle import (
     ATTENTION_MODEL,
     MANIFEST,
@@ -30,7 +31,7 @@ from ..runtime.vit.bundle import (
     write_manifest,
 )
 from ..runtime.vit.engines import FOLDER as ENGINES
-from ..runtime.vit.graphs import NODES, PIECES, can_run_nodes, graphs_of
+from ..runtime.vit.graphs import NODES, PIECES, can_run_nodes
 from ..runtime.vit.hashes import sha256
 from ..runtime.vit.onnx_backend import OnnxBackend, import_onnxruntime
 from .attention import AttentionGraph, with_attention_nodes
@@ -49,7 +50,10 @@ from .probe import (
     save_probe,
 )
 from .source import CLS, INPUT, Description, Features, Source, SourceGraph, token_name
+from .stream_type import NodesFile, with_room, write_nodes
 
+_FEW = 2
+"""Probe images by which the range of the residual stream is measured."""
 BUNDLE_FILES = frozenset({MANIFEST, MODEL, ATTENTION_MODEL, f"{MODEL}.data", PROBE, KERNELS, ENGINES})
 
 
@@ -60,6 +64,7 @@ class _Written:
     manifest: Manifest
     numbers: Numbers
     pixels: FloatArray | None
+    nodes: list[NodesFile]
 
 
 def make_bundle(
@@ -106,7 +111,7 @@ def _write(source: Source, folder: Path, precision: str, say: Say) -> _Written:
         say(f"running the source on {len(files)} probe images")
         features = model.features(files, say)
     numbers = _numbers(features, manifest)
-    written = _save_graphs(graph.model, manifest, folder, say)
+    written, nodes = _save_graphs(graph.model, manifest, folder, say)
     # From here on only the files are used: the weights go before the bundle is run, so that they are in
     # memory once and not twice.
     model.release()
@@ -119,21 +124,29 @@ def _write(source: Source, folder: Path, precision: str, say: Say) -> _Written:
         manifest, files={name: sha256(folder / name) for name in (*written, PROBE)}
     )
     write_manifest(folder, manifest)
-    return _Written(manifest, numbers, features.pixels)
+    return _Written(manifest, numbers, features.pixels, nodes)
 
 
-def _save_graphs(model: ir.Model, manifest: Manifest, folder: Path, say: Say) -> list[str]:
-    """Write the graph with attention in pieces, and the one with it as nodes; returns the files' names."""
+def _save_graphs(
+    model: ir.Model, manifest: Manifest, folder: Path, say: Say
+) -> tuple[list[str], list[NodesFile]]:
+    """Write the graph with attention in pieces, and those with it as nodes.
+
+    Returns the names of the files of the first, and those of the others, of which the bundle gets one.
+    """
     tokens = tuple(spec.name for spec in manifest.tokens)
     nodes = _attention_graph(model, say)
-    graphs = [model, nodes.model] if nodes else [model]
-    if manifest.precision == "fp16":
-        for graph in graphs:
-            to_half(graph, tokens)
+    half = manifest.precision == "fp16"
+    if half:
+        to_half(model, tokens)
     written = save_graph(model, folder / MODEL, nodes is not None)
-    if nodes:
-        written += save_sharing(nodes.model, folder / ATTENTION_MODEL, folder / MODEL)
-    return written
+    if nodes is None:
+        return written, []
+    if half:
+        return written, write_nodes(nodes.model, tokens, folder, say)
+    path = folder / f"{ATTENTION_MODEL}.float32"
+    save_sharing(nodes.model, path, folder / MODEL)
+    return written, [NodesFile(path)]
 
 
 def _attention_graph(model: ir.Model, say: Say) -> AttentionGraph | None:
@@ -153,28 +166,65 @@ def _attention_graph(model: ir.Model, say: Say) -> AttentionGraph | None:
 def _prove(folder: Path, written: _Written, say: Say) -> tuple[Parity, Manifest]:
     """Run the bundle as the device will, beginning with the image files, and compare every number.
 
-    A graph with attention as nodes that does not pass is taken out of the bundle again.
+    Of the graphs with attention as nodes, the bundle gets the first that passes.
     """
-    bundle = open_bundle(folder)
-    images = probe_images(bundle.manifest.preprocess)
-    pixels = Pixels.between(written.pixels, images, bundle.manifest.preprocess)
-    found = {}
-    for graph in graphs_of(bundle):
-        with OnnxBackend(bundle, graph=graph) as backend:
-            candidate = measure(backend, images, bundle.manifest, say=say)
-        found[graph] = compare(written.numbers, candidate, bundle.manifest.layers, pixels)
-    tolerance = TOLERANCES[bundle.manifest.precision]
-    require(found[PIECES], tolerance, "the exported graph")
-    try:
-        if NODES in found:
-            require(found[NODES], tolerance, f"the graph with {NODES}")
-    except ParityError as error:
-        say(f"  {ATTENTION_MODEL} is left out: {error}")
-        del found[NODES]
-        (folder / ATTENTION_MODEL).unlink()
-    files = {name: digest for name, digest in written.manifest.files.items() if (folder / name).exists()}
+    manifest = written.manifest
+    images = probe_images(manifest.preprocess)
+    proof = _Proof(folder, written, images, say)
+    found = {PIECES: proof.of(PIECES)}
+    proof.require(found[PIECES], "the exported graph")
+    for file in with_room(written.nodes, normalise(images[:_FEW], manifest.preprocess), say):
+        parity = _prove_nodes(proof, file, written.manifest, say)
+        if parity:
+            found[NODES] = parity
+            manifest = _with_file(manifest, folder / ATTENTION_MODEL)
+            break
+    for file in written.nodes:
+        file.path.unlink(missing_ok=True)
     parity = with_nodes(found)
-    return parity, dataclasses.replace(written.manifest, files=files, parity=parity.as_dict())
+    return parity, dataclasses.replace(manifest, parity=parity.as_dict())
+
+
+def _prove_nodes(proof: _Proof, file: NodesFile, manifest: Manifest, say: Say) -> Parity | None:
+    """Make a file the bundle's graph with attention as nodes; None, and it is none, if it does not pass."""
+    folder = file.path.parent
+    path = file.path.replace(folder / ATTENTION_MODEL)
+    write_manifest(folder, _with_file(manifest, path))
+    parity = proof.of(NODES)
+    with_stream = f" with its residual stream in {file.stream}" if file.stream else ""
+    try:
+        proof.require(parity, f"the graph with {NODES}")
+    except ParityError as error:
+        say(f"  {path.name}{with_stream} is left out: {error}")
+        path.unlink()
+        return None
+    if file.stream:
+        say(f"  {path.name}{with_stream}")
+    return parity
+
+
+def _with_file(manifest: Manifest, path: Path) -> Manifest:
+    return dataclasses.replace(manifest, files={**manifest.files, path.name: sha256(path)})
+
+
+class _Proof:
+    """Compares the graphs of a bundle with its source."""
+
+    def __init__(self, folder: Path, written: _Written, images: Array, say: Say) -> None:
+        self._folder, self._numbers, self._images, self._say = folder, written.numbers, images, say
+        self._pixels = Pixels.between(written.pixels, images, written.manifest.preprocess)
+        self._tolerance = TOLERANCES[written.manifest.precision]
+
+    def of(self, graph: str) -> Parity:
+        """Run one of the graphs and compare its numbers."""
+        bundle = open_bundle(self._folder)
+        with OnnxBackend(bundle, graph=graph) as backend:
+            candidate = measure(backend, self._images, bundle.manifest, say=self._say)
+        return compare(self._numbers, candidate, bundle.manifest.layers, self._pixels)
+
+    def require(self, parity: Parity, what: str) -> None:
+        """Raise ParityError if it is beyond the tolerance of the bundle's precision."""
+        require(parity, self._tolerance, what)
 
 
 def _numbers(features: Features, manifest: Manifest) -> Numbers:

@@ -114,6 +114,15 @@ def run_model(model: onnx.ModelProto, batches: Iterable[Array]) -> list[list[Arr
     BundleError
         If the graph does not accept a batch.
     """
+    # Through a file, since a session takes from memory only what fits into a protobuf message, 2 GB.
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "graph.onnx"
+        save_model(model, path)
+        return run_file(path, batches)
+
+
+def run_file(path: Path, batches: Iterable[Array]) -> list[list[Array]]:
+    """Run the graph in a file as ``run_model`` does."""
     ort = import_onnxruntime()
     options = ort.SessionOptions()
     options.log_severity_level = 4
@@ -121,21 +130,17 @@ def run_model(model: onnx.ModelProto, batches: Iterable[Array]) -> list[list[Arr
     # Threads that wait would spin, which takes longer than most of the graphs that are run here.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     shape: tuple[int, ...] = ()
-    # Through a file, since a session takes from memory only what fits into a protobuf message, 2 GB.
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "graph.onnx"
-        save_model(model, path)
-        try:
-            session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-            results = []
-            for pixels in batches:
-                shape = pixels.shape
-                results.append(session.run(None, {model.graph.input[0].name: pixels}))
-        except Exception as error:  # ONNX Runtime has no common base for its errors
-            raise BundleError(
-                f"the graph does not run on images of shape {shape}: {error}. "
-                "The source must accept this image size and any batch."
-            ) from error
+    try:
+        session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        results = []
+        for pixels in batches:
+            shape = pixels.shape
+            results.append(session.run(None, {session.get_inputs()[0].name: pixels}))
+    except Exception as error:  # ONNX Runtime has no common base for its errors
+        raise BundleError(
+            f"the graph does not run on images of shape {shape}: {error}. "
+            "The source must accept this image size and any batch."
+        ) from error
     return results
 
 

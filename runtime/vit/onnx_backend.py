@@ -20,10 +20,15 @@ from ...kernels.gpu import DeviceArray
 from ..errors import BundleError, DeviceError, device_errors
 from ..limits import limit_reached, too_few_threads, too_little_memory
 from ..types import Array, Bundle, DeviceSlot, FloatArray, Slot, TensorSpec, Uploaded
-from .graphs import choose_graph, graph_path, graphs_of
+from .graphs import NODES, choose_graph, graph_path, graphs_of
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _OPTIONS = {"cpu": {}, "cuda": {"use_tf32": "0"}}  # the graph says how precise it is
+FAULTY_ON_CPU = ["NchwcTransformer"]
+"""Optimizers of ONNX Runtime that end the process where a norm takes float16 on a CPU (seen with 1.32).
+
+It lays out convolutions otherwise, which a ViT has one of.
+"""
 _PACKAGES = {"onnxruntime", "onnxruntime-gpu"}
 _INSTALL_GPU = f"pip uninstall -y onnxruntime onnxruntime-gpu; {install('gpu')}"
 
@@ -86,7 +91,11 @@ class OnnxBackend:
         path = graph_path(self._bundle, self.graph)
         try:
             session = ort.InferenceSession(
-                str(path), options, providers=[provider], provider_options=[_OPTIONS[self.name]]
+                str(path),
+                options,
+                providers=[provider],
+                provider_options=[_OPTIONS[self.name]],
+                disabled_optimizers=FAULTY_ON_CPU if self.name == "cpu" and self.graph == NODES else None,
             )
         except Exception as error:  # ONNX Runtime has no common base for its errors
             if found := _limit(error):

@@ -386,6 +386,10 @@ def test_half_precision(
     monkeypatch.setattr(onnx_file, "EXTERNAL_DATA_BYTES", 1000)
     parity = make_bundle(tiny_clip(checkpoint=checkpoint), tmp_path / "bundle", "fp16", say=quiet)
     assert all(layer.min_cosine > 0.9999 for layer in parity.layers)
+    assert parity.attention_as_nodes is not None
+    assert all(layer.min_cosine > 0.9999 for layer in parity.attention_as_nodes.layers)
+    nodes = onnx.load(tmp_path / "bundle" / "model.attention.onnx").graph.node
+    assert sum(node.op_type == "Cast" for node in nodes) < 10  # the residual stream is in half
     manifest = open_bundle(tmp_path / "bundle", whole=True).manifest
     assert (manifest.precision, manifest.input.dtype, manifest.cls.dtype) == ("fp16", "float32", "float32")
     assert {tokens.dtype for tokens in manifest.tokens} == {"float16"}

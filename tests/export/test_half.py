@@ -27,9 +27,9 @@ TOKENS = ("tokens_0", "tokens_2")
 HALF, FLOAT = TensorProto.FLOAT16, TensorProto.FLOAT
 
 
-def halved(model: onnx.ModelProto, outputs: tuple[str, ...] = TOKENS) -> onnx.ModelProto:
+def halved(model: onnx.ModelProto, outputs: tuple[str, ...] = TOKENS, stream: int = FLOAT) -> onnx.ModelProto:
     graph = ir.serde.deserialize_model(model)
-    to_half(graph, outputs)
+    to_half(graph, outputs, ir.DataType(stream))
     return ir.serde.serialize_model(graph)
 
 
@@ -53,8 +53,9 @@ def models(request: pytest.FixtureRequest) -> tuple[onnx.ModelProto, onnx.ModelP
     return model, halved(model)
 
 
-def test_types_of_nodes(models: tuple[onnx.ModelProto, onnx.ModelProto]) -> None:
-    model = models[1]
+@pytest.mark.parametrize("stream", [FLOAT, HALF], ids=["float stream", "half stream"])
+def test_types_of_nodes(models: tuple[onnx.ModelProto, onnx.ModelProto], stream: int) -> None:
+    model = models[1] if stream == FLOAT else halved(models[0], stream=HALF)
     onnx.checker.check_model(model, full_check=True)
     types = types_of(model)
     computed = {name for node in model.graph.node for name in node.output}
@@ -64,9 +65,12 @@ def test_types_of_nodes(models: tuple[onnx.ModelProto, onnx.ModelProto]) -> None
         residual = node.op_type == "Add" and len(computed.intersection(node.input)) == 2
         if node.op_type in ("MatMul", "Conv", "Gemm"):
             assert kinds == {HALF}, node.name
-        elif residual or node.op_type in ("LayerNormalization", "Softmax", "ReduceMean", "Pow", "Sqrt"):
-            assert kinds == {FLOAT}, node.name
+        elif residual or node.op_type == "LayerNormalization":
+            assert kinds == {stream}, node.name
             seen.add("residual" if residual else node.op_type)
+        elif node.op_type in ("Softmax", "ReduceMean", "Pow", "Sqrt"):
+            assert kinds == {FLOAT}, node.name
+            seen.add(node.op_type)
     assert {"Softmax", "ReduceMean", "residual"} <= seen
 
 

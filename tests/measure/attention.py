@@ -23,8 +23,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-import onnx_ir as ir
-from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -34,29 +32,11 @@ from musc_edge.export.half import to_half
 from musc_edge.export.onnx_file import save_graph
 from musc_edge.runtime.types import PreprocessSpec
 from musc_edge.runtime.vit.onnx_backend import import_onnxruntime
+from support.graph_variants import with_gelu_nodes
 from support.random_vit import SHAPES, random_vit
 from support.sources import MEAN, STD, quiet
 
 Array = npt.NDArray[Any]
-
-
-def with_gelu_nodes(model: ir.Model) -> int:
-    """Put ONNX's Gelu in the place of x/2 * (1 + erf(x/sqrt(2))); returns how often."""
-    found = 0
-    for erf in [node for node in model.graph if node.op_type == "Erf"]:
-        scaled = erf.inputs[0].producer() if erf.inputs[0] else None
-        last = erf
-        for _ in range(3):
-            last = next(iter(last.outputs[0].uses())).node
-        if scaled is None or [last.op_type, scaled.op_type] != ["Mul", "Div"]:
-            continue
-        gelu = ir.Node("", "Gelu", [scaled.inputs[0]], num_outputs=1, name=f"{erf.name}.gelu")
-        gelu.outputs[0].name, gelu.outputs[0].type = f"{erf.name}.gelu", last.outputs[0].type
-        model.graph.insert_before(last, gelu)
-        last.outputs[0].replace_all_uses_with(gelu.outputs[0])
-        found += 1
-    RemoveUnusedNodesPass()(model)
-    return found
 
 
 def graphs(vit: str, size: tuple[int, int], precision: str, folder: Path) -> dict[str, Path]:

@@ -9,6 +9,7 @@ import onnxruntime
 import pytest
 
 from musc_edge.runtime.vit import onnx_backend
+from musc_edge.runtime.vit.onnx_backend import FAULTY_ON_CPU
 
 CUDA = "CUDAExecutionProvider"
 
@@ -44,9 +45,19 @@ class FakeOnnxRuntime:
     def get_available_providers(self) -> list[str]:
         return [CUDA, "CPUExecutionProvider"] if self._listed else ["CPUExecutionProvider"]
 
-    def InferenceSession(self, path: str, options: Any, providers: Any, provider_options: Any) -> Any:  # noqa: N802
+    def InferenceSession(  # noqa: N802
+        self,
+        path: str,
+        options: Any,
+        providers: Any,
+        provider_options: Any,
+        disabled_optimizers: list[str] | None,
+    ) -> Any:
         self.asked.append((providers, provider_options))
-        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        # It is a CPU that computes here, whatever was asked for.
+        session = onnxruntime.InferenceSession(
+            path, options, providers=["CPUExecutionProvider"], disabled_optimizers=FAULTY_ON_CPU
+        )
         first = [CUDA] if providers == [CUDA] and self._loads else []
 
         def disable_fallback() -> None:
