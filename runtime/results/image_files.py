@@ -146,7 +146,7 @@ def write_image_files(
         result.heat,
         map_scale(result.maps),
     )
-    threads, room, problems = _room(result, options)
+    threads, room, problems = writing_room(result, options)
 
     def write(row: int) -> list[Missing]:
         image = result.images[row]
@@ -255,7 +255,7 @@ def writing_bytes(header: Header, options: OutputOptions) -> int:
     return max(header.decode_bytes, drawing)
 
 
-def _room(result: LotScores, options: OutputOptions) -> tuple[int, Room, tuple[str, ...]]:
+def writing_room(result: LotScores, options: OutputOptions) -> tuple[int, Room, tuple[str, ...]]:
     """Return threads and memory for writing, and a warning if the budget is too small for one image."""
     sizes = [writing_bytes(header, options) for header in result.survey.headers.values()]
     budget, largest = result.run.plan.budget, max(sizes, default=0)

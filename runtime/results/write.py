@@ -35,6 +35,7 @@ from .image_files import (
     map_scale,
     optional,
     write_image_files,
+    writing_room,
 )
 from .lettering import font_note
 from .lot_scores import LotScores, Unscored
@@ -80,7 +81,8 @@ def write_results(
         written = write_image_files(result, folder, options, progress)
         failed: list[Missing] = []
         with optional("contact sheet", folder / CONTACT_SHEET, failed) as target:
-            draw_contact_sheet(result, target, options.top)
+            threads, room, _ = writing_room(result, options)
+            draw_contact_sheet(result, target, options.top, threads, room)
     result = dataclasses.replace(
         result, run=dataclasses.replace(result.run, timings={**result.run.timings, **timer.seconds})
     )

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from musc_edge.runtime.images.survey import ReadOptions, survey_lot
+from musc_edge.runtime.parallel import Room
 from musc_edge.runtime.results.contact_sheet import draw_contact_sheet, drawn_rows
 from musc_edge.runtime.results.heatmap import Scale, colours, legend, legend_height, lot_scale, overlay
 from musc_edge.runtime.results.image_files import draw_overlay
@@ -256,6 +257,15 @@ def test_sheet_with_a_file_that_vanished_and_one_that_changed(tmp_path: Path) ->
     before, after = opened(tmp_path / "before.png"), opened(tmp_path / "after.png")
     assert before.shape == after.shape
     assert np.any(before != after)
+
+
+@pytest.mark.parametrize(("threads", "room"), [(4, None), (4, 1), (3, 10**6), (20, 10**5)])
+def test_sheet_is_the_same_by_any_threads(tmp_path: Path, threads: int, room: int | None) -> None:
+    result = lot_result(tmp_path / "lot", [f"{k}.png" for k in range(15)], size=(90, 120))
+    result.images[3].path.unlink()
+    draw_contact_sheet(result, tmp_path / "one.png")
+    draw_contact_sheet(result, tmp_path / "more.png", threads=threads, room=Room(room))
+    assert (tmp_path / "one.png").read_bytes() == (tmp_path / "more.png").read_bytes()
 
 
 def test_sheet_of_images_without_any_difference(tmp_path: Path) -> None:
