@@ -18,6 +18,7 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 from ..runtime.types import FloatArray
 from ..runtime.vit.bundle import ATTENTION_MODEL, MODEL
 from .half import FLOAT, HALF, is_residual, to_half
+from .heads import with_heads_last
 from .messages import Say
 from .norms import norms_in_pieces, with_whole_norms
 from .onnx_file import run_file, save_sharing
@@ -45,6 +46,8 @@ def write_nodes(model: ir.Model, half_outputs: tuple[str, ...], folder: Path, sa
     They take the weights that they have in common with the bundle's first graph from where that keeps them.
     """
     with_whole_norms(model)
+    if count := with_heads_last(model):
+        say(f"  {count} attentions read Q, K and V as their products leave them")
     streams = [HALF, FLOAT]
     if norms_in_pieces(model):
         say("  its residual stream is in float32: norms are in pieces that were not understood")

@@ -35,12 +35,13 @@ import onnx_ir as ir
 from musc_edge.export.attention import with_attention_nodes
 from musc_edge.export.graph import cut, make_graph
 from musc_edge.export.half import FLOAT, HALF, to_half
+from musc_edge.export.heads import with_heads_last
 from musc_edge.export.norms import with_whole_norms
 from musc_edge.export.onnx_file import save_graph
 from musc_edge.export.source import default_layers
 from musc_edge.export.taps import find_taps
 from musc_edge.runtime.vit.onnx_backend import FAULTY_ON_CPU, import_onnxruntime
-from support.graph_variants import with_gelu_nodes, with_heads_last, with_scales_in_products
+from support.graph_variants import with_gelu_nodes, with_products_apart, with_scales_in_products
 from support.random_vit import SHAPES, random_vit
 
 Array = npt.NDArray[Any]
@@ -159,23 +160,18 @@ def forms() -> dict[str, Form]:
         "float32, in pieces": lambda model: model.clone(),
         "nodes, stream in float32": lambda model: half(nodes(model), FLOAT),
         "nodes, stream in half": lambda model: half(nodes(model), HALF),
-        "  Q, K, V by three products": lambda model: half(nodes(model, [apart]), HALF),
-        "  that, and Gelu": lambda model: half(nodes(model, [apart, with_gelu_nodes]), HALF),
+        "  heads last (as bundles have it)": lambda model: half(nodes(model, [with_heads_last]), HALF),
+        "  that, and Gelu": lambda model: half(nodes(model, [with_heads_last, with_gelu_nodes]), HALF),
         "  that, LayerScale in weights": lambda model: half(
-            nodes(model, [apart, with_gelu_nodes, with_scales_in_products]), HALF
+            nodes(model, [with_heads_last, with_gelu_nodes, with_scales_in_products]), HALF
         ),
-        "  Q, K, V by one, split": lambda model: half(nodes(model, [split]), HALF),
+        "  that, three products for QKV": lambda model: half(
+            nodes(model, [with_heads_last, with_products_apart, with_gelu_nodes, with_scales_in_products]),
+            HALF,
+        ),
         "in pieces, stream in half": lambda model: half(model.clone(), HALF),
         "in pieces, stream in float32": lambda model: half(model.clone(), FLOAT),
     }
-
-
-def split(model: ir.Model) -> int:
-    return with_heads_last(model, products=False)
-
-
-def apart(model: ir.Model) -> int:
-    return with_heads_last(model, products=True)
 
 
 def nodes(model: ir.Model, changes: list[Callable[[ir.Model], int]] | None = None) -> ir.Model:

@@ -43,55 +43,26 @@ def with_scales_in_products(model: ir.Model) -> int:
     return found
 
 
-def with_heads_last(model: ir.Model, products: bool) -> int:
-    """Give each Attention (B,T,C) instead of (B,heads,T,C/heads), so that nothing is transposed.
-
-    Of Q, K and V from one product, with ``products`` each gets its own; else the result is split.
-    """
-    found = 0
-    for node in [node for node in model.graph if node.op_type == "Attention"]:
-        heads = _shape(_in(node))[1]
-        parts = _parts(model.graph, node, products)
-        merge = next(iter(next(iter(node.outputs[0].uses())).node.outputs[0].uses())).node
-        assert merge.op_type == "Reshape"
-        for k, part in enumerate(parts):
-            node.replace_input_with(k, part)
-        node.attributes.add(ir.AttrInt64("q_num_heads", heads))
-        node.attributes.add(ir.AttrInt64("kv_num_heads", heads))
-        node.outputs[0].shape = merge.outputs[0].shape
-        merge.outputs[0].replace_all_uses_with(node.outputs[0])
-        found += 1
+def with_products_apart(model: ir.Model) -> int:
+    """Give each part of a product that is split a product of its own; returns how many were split."""
+    splits = [node for node in model.graph if node.op_type == "Split"]
+    for split in splits:
+        add = _from(_in(split))
+        product = _from(_in(add))
+        weight, bias = _values(product.inputs[1]), _values(add.inputs[1])
+        assert weight is not None
+        assert bias is not None
+        parts = zip(split.outputs, np.split(weight, 3, 1), np.split(bias, 3), strict=True)
+        for part, columns, shift in parts:
+            inner = _after(
+                model.graph, add, "MatMul", [_in(product), _weight(model.graph, f"{part.name}.w", columns)]
+            )
+            whole = _after(
+                model.graph, _from(inner), "Add", [inner, _weight(model.graph, f"{part.name}.b", shift)]
+            )
+            part.replace_all_uses_with(whole)
     RemoveUnusedNodesPass()(model)
-    return found
-
-
-def _parts(graph: ir.Graph, attention: ir.Node, products: bool) -> list[ir.Value]:
-    """Q, K and V, each (B,T,C), before they were cut into heads."""
-    first = _in(attention).producer()
-    assert first is not None
-    if first.op_type == "Transpose":
-        return [_in(_from(_in(_from(value)))) for value in attention.inputs if value is not None]
-    packed = _in(_from(_in(_from(_in(first)))))
-    add = _from(packed)
-    product, bias = _from(_in(add)), _values(add.inputs[1])
-    weight = _values(product.inputs[1])
-    assert weight is not None
-    assert bias is not None
-    if not products:
-        split = ir.Node(
-            "", "Split", [packed], [ir.AttrInt64("axis", -1), ir.AttrInt64("num_outputs", 3)], num_outputs=3
-        )
-        graph.insert_after(add, split)
-        for k, part in enumerate(split.outputs):
-            part.name, part.type = f"{packed.name}.part{k}", packed.type
-        return list(split.outputs)
-    found = []
-    for k, (columns, shift) in enumerate(zip(np.split(weight, 3, 1), np.split(bias, 3), strict=True)):
-        inner = _after(graph, add, "MatMul", [_in(product), _weight(graph, f"{packed.name}.w{k}", columns)])
-        node = inner.producer()
-        assert node is not None
-        found.append(_after(graph, node, "Add", [inner, _weight(graph, f"{packed.name}.b{k}", shift)]))
-    return found
+    return len(splits)
 
 
 def _after(graph: ir.Graph, node: ir.Node, operator: str, inputs: list[ir.Value]) -> ir.Value:
@@ -121,11 +92,6 @@ def _from(value: ir.Value) -> ir.Node:
     node = value.producer()
     assert node is not None
     return node
-
-
-def _shape(value: ir.Value) -> list[int]:
-    assert value.shape is not None
-    return [length if isinstance(length, int) else -1 for length in value.shape]
 
 
 def _values(value: ir.Value | None) -> npt.NDArray[np.float32] | None:
