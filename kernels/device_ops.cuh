@@ -23,6 +23,7 @@ extern __shared__ __align__(128) unsigned char dynamic_shared[];  // as much as 
 #define KERNEL extern "C" __global__ void
 
 typedef unsigned short half_bits;  // an IEEE half, as bits
+typedef signed char int8;
 
 constexpr unsigned INFINITY_BITS = 0x7f800000u;
 
@@ -49,6 +50,16 @@ DEVICE half_bits to_half(float f) {  // to nearest, ties to even
   return h;
 #endif
 }
+
+// ---- products of rows ------------------------------------------------------------------------
+
+// ``product`` of two rows of integers times the rows' scales, rounded after each step.  In an expression of the
+// caller a compiler would contract it with what follows, here in one way and there in another.
+DEVICE float scaled(int product, float scale, float other) {
+  return __fmul_rn(__fmul_rn(scale, other), (float)product);
+}
+
+DEVICE float scaled(float product, float, float) { return product; }  // rows of halves have no scales
 
 // ---- asynchronous copies to shared memory -----------------------------------------------------
 // A copy is in flight until its group has been waited for, and visible to the other threads of the CTA
@@ -86,7 +97,7 @@ DEVICE void copy_async_wait() {
 }
 
 // ---- tensor cores -----------------------------------------------------------------------------
-// Letters as in the PTX manual: g = lane / 4, t = lane % 4; a register holds two halves.
+// Letters as in the PTX manual: g = lane / 4, t = lane % 4; a register holds two halves, or four bytes.
 
 // Loads four 8x8 matrices of halves, a row of 16 bytes from each lane's address: lanes 8i..8i+7 give the
 // rows of matrix i, and every lane receives in r[i] the elements (g, 2t) and (g, 2t+1) of matrix i.
@@ -121,5 +132,26 @@ DEVICE void multiply_add(float (&c)[4], const unsigned (&a)[4], const unsigned (
                  "{%0,%1,%2,%3};"
                  : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
                  : "r"(a[2 * i]), "r"(a[2 * i + 1]), "r"(b[i]));
+#endif
+}
+
+// The same for int8 and int sums, over twice the depth: a (16,32), b (32,8).  Bytes lie over lanes as those of
+// halves do, so load_matrices serves both:
+//   a[i]  row g + 8 (i % 2), columns 4t + 16 (i / 2) and the next three
+//   b[i]  rows 4t + 16 i and the next three, column g
+DEVICE void multiply_add(int (&c)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
+#if defined(MUSC_CPU)
+  emulated::multiply_add(c, a, b);
+#elif defined(HAS_ASYNC_COPY)
+  asm volatile("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+               "{%0,%1,%2,%3};"
+               : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+#else  // Turing: products of 8 rows over half the depth
+  UNROLL
+  for (int i = 0; i < 4; i++)
+    asm volatile("mma.sync.aligned.m8n8k16.row.col.s32.s8.s8.s32 {%0,%1}, {%2}, {%3}, {%0,%1};"
+                 : "+r"(c[i % 2 * 2]), "+r"(c[i % 2 * 2 + 1])
+                 : "r"(a[i]), "r"(b[i / 2]));
 #endif
 }

@@ -1,6 +1,7 @@
 """Launch each kernel with the geometry that its source expects (kernels/*.cuh).
 
-Letters: n images, P = Gh*Gw patches, C token width, K judges; pitch is C, filled up to a multiple of 64.
+Letters: n images, P = Gh*Gw patches, C token width, K judges; pitch is C, filled up to a multiple of 64,
+or of 128 for rows in int8.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from .gpu import FREE_SHARED, DeviceArray, Gpu, Launch, Stream
 
 INFINITY_BITS = 0x7F800000  # of a float32
 PITCH = 64  # gram_min walks rows in steps of 32 or 64 halves
+INT8_PITCH = 128  # as many bytes
 _WIDE_STEP = {"sm_90", "sm_100", "sm_103", "sm_110"}  # as in gram.cuh
 _TILE = 128
 _PEAK_THREADS, _PEAK_CHAINS = 256, 8
@@ -28,6 +30,11 @@ def pitch_of(width: int) -> int:
     if width > _WIDEST:
         raise KernelError(f"tokens of width {width}: the kernels take at most {_WIDEST}. Use --scorer numpy.")
     return ceil_div(width, PITCH) * PITCH
+
+
+def int8_pitch_of(width: int) -> int:
+    """Return the values from one row in int8 to the next; KernelError for tokens that are too wide."""
+    return ceil_div(pitch_of(width), INT8_PITCH) * INT8_PITCH
 
 
 def centre(gpu: Gpu, tokens: DeviceArray, centres: DeviceArray, stream: Stream) -> None:
@@ -50,13 +57,39 @@ def pool(
     stream: Stream,
 ) -> None:
     """Compute rows in half precision: ``features`` (n,P,pitch), ``squares`` (n,P) from ``tokens`` (n,P,C)."""
-    images, patches, width = tokens.shape
-    launch = Launch(f"pool_{_kind(tokens)}", (patches, images, 1), (128, 1, 1), (width + 4) * 4)
+    inputs, rows = (tokens, centres, shift), (features, squares)
+    _pool(gpu, f"pool_{_kind(tokens)}", inputs, rows, grid, degree, stream)
+
+
+def pool_int8(
+    gpu: Gpu,
+    tokens: DeviceArray,
+    centres: DeviceArray,
+    shift: DeviceArray,
+    rows: tuple[DeviceArray, DeviceArray, DeviceArray],
+    grid: tuple[int, int],
+    degree: int,
+    stream: Stream,
+) -> None:
+    """Compute rows in int8 from ``tokens`` (n,P,C): features (n,P,pitch), squares (n,P) and scales (n,P)."""
+    inputs = tokens, centres, shift
+    _pool(gpu, f"pool_{_kind(tokens)}_int8", inputs, rows, grid, degree, stream)
+
+
+def _pool(
+    gpu: Gpu,
+    kernel: str,
+    inputs: tuple[DeviceArray, ...],
+    rows: tuple[DeviceArray, ...],
+    grid: tuple[int, int],
+    degree: int,
+    stream: Stream,
+) -> None:
+    images, patches, width = inputs[0].shape
+    launch = Launch(kernel, (patches, images, 1), (128, 1, 1), (width + 4) * 4)
     reach = min(degree // 2, max(grid))  # a wider window would hold no more patches
-    sizes = *grid, width, features.shape[2], reach
-    gpu.launch(
-        launch, (tokens, centres, shift, features, squares, *(np.int32(size) for size in sizes)), stream
-    )
+    sizes = *grid, width, rows[0].shape[2], reach
+    gpu.launch(launch, (*inputs, *rows, *(np.int32(size) for size in sizes)), stream)
 
 
 def column_mean(gpu: Gpu, features: DeviceArray, shift: DeviceArray, stream: Stream) -> None:
@@ -81,11 +114,33 @@ def gram_min(
     stream: Stream,
 ) -> None:
     """Compare ``pairs`` (count,4): squared distances to the nearest patch, into ``distances`` (rows,P)."""
-    _, patches, pitch = features.shape
+    _compare(gpu, "gram_min", (features, squares), pairs, distances, stream)
+
+
+def gram_min_int8(
+    gpu: Gpu,
+    rows: tuple[DeviceArray, DeviceArray, DeviceArray],
+    pairs: DeviceArray,
+    distances: DeviceArray,
+    stream: Stream,
+) -> None:
+    """Compare as ``gram_min``, of rows that ``pool_int8`` made."""
+    _compare(gpu, "gram_min_int8", rows, pairs, distances, stream)
+
+
+def _compare(
+    gpu: Gpu,
+    kernel: str,
+    rows: tuple[DeviceArray, ...],
+    pairs: DeviceArray,
+    distances: DeviceArray,
+    stream: Stream,
+) -> None:
+    _, patches, pitch = rows[0].shape
     # One axis for pairs and tiles together: the other two axes of a grid end at 65,535.
     blocks = pairs.shape[0] * _tiles(patches)
-    launch = Launch("gram_min", (blocks, 1, 1), (256, 1, 1), _gram_shared(gpu.arch))
-    gpu.launch(launch, (features, squares, pairs, distances, np.int32(patches), np.int32(pitch)), stream)
+    launch = Launch(kernel, (blocks, 1, 1), (256, 1, 1), _gram_shared(gpu.arch))
+    gpu.launch(launch, (*rows, pairs, distances, np.int32(patches), np.int32(pitch)), stream)
 
 
 def interval_mean(

@@ -6,9 +6,13 @@
 //   gram_min       squared distances to the nearest patch, pair by pair     gram.cuh
 //   interval_mean  mutual scores of a layer and degree                      interval.cuh
 //   burn_out_mean  the same, with intervals that may begin later            interval.cuh
+// or, with --precision int8, in place of pool_* and gram_min,
+//   pool_*_int8    tokens -> rows in int8, with a scale for each            pool_int8.cuh
+//   gram_min_int8  squared distances from these, by products of integers    gram.cuh
 // and, apart from these,
 //   peak_*         what the GPU gives at most                               peak.cuh
 #include "gram.cuh"
 #include "interval.cuh"
 #include "peak.cuh"
 #include "pool.cuh"
+#include "pool_int8.cuh"

@@ -99,28 +99,34 @@ DEVICE float sum_over_cta(float value, float* room) {
   return room[0] + room[1] + room[2] + room[3];
 }
 
+// The sums of a patch's neighborhood, into ``row``, where each thread reads its own alone; their inverse length.
 template <class Token>
-DEVICE void pool(const Token* tokens, const float4* centres, const float* shift, half_bits* features,
-                 float* squares, int height, int across, int width, int pitch, int reach) {
-  float* room = (float*)dynamic_shared;
-  float* row = room + POOL_THREADS / 32;
-  const int patches = height * across, patch = blockIdx.x, image = blockIdx.y;
+DEVICE float pool_window(const Token* tokens, float4 centre, float* row, float* room, int height, int across,
+                         int width, int reach) {
+  const int patch = blockIdx.x;
   const int top = max(patch / across - reach, 0), bottom = min(patch / across + reach, height - 1);
   const int left = max(patch % across - reach, 0), right = min(patch % across + reach, across - 1);
-  const float4 centre = centres[image];
-  tokens += (size_t)image * patches * width;
-
   float length = 0;
   for (int c = threadIdx.x; c < width; c += POOL_THREADS) {
     float sum = 0;
     for (int h = top; h <= bottom; h++)
       for (int w = left; w <= right; w++)
         sum += (to_float(tokens[(size_t)(h * across + w) * width + c]) - centre.x - centre.y) * centre.z;
-    row[c] = sum;  // read again by this thread alone
+    row[c] = sum;
     length += sum * sum;
   }
   length = sqrtf(sum_over_cta(length, room));
-  const float inverse = length == 0 ? 0.f : 1.f / length;
+  return length == 0 ? 0.f : 1.f / length;
+}
+
+template <class Token>
+DEVICE void pool(const Token* tokens, const float4* centres, const float* shift, half_bits* features,
+                 float* squares, int height, int across, int width, int pitch, int reach) {
+  float* room = (float*)dynamic_shared;
+  float* row = room + POOL_THREADS / 32;
+  const int patches = height * across, patch = blockIdx.x, image = blockIdx.y;
+  tokens += (size_t)image * patches * width;
+  const float inverse = pool_window(tokens, centres[image], row, room, height, across, width, reach);
 
   float square = 0;
   half_bits* feature = features + ((size_t)image * patches + patch) * pitch;

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ..kernels.cubins import find_cubin
+from ..kernels.precisions import HALF
 from ..kernels.pycuda_gpu import PycudaGpu, import_driver
 from ..kernels.thread import GpuThread
 from .errors import DeviceError, device_errors
@@ -57,7 +58,8 @@ def open_scorer(
         else:
             _require_cpu(resources, notes)
         if device:
-            yield CudaScorer(method, device, resources.device_memory, notes)
+            precision = resources.precision or HALF
+            yield CudaScorer(method, device, resources.device_memory, notes, precision)
         else:
             kind, note = best_filter(name)
             yield CpuScorer(method, kind, resources.scratch, notes + ([note] if note else []))
@@ -69,6 +71,15 @@ def require_meaning(by: str, resources: Resources) -> None:
     for what, value in given.items():
         if by == RESIDUAL and value not in (AUTO, None):
             raise DeviceError(meaningless(f"{what} {value}"))
+
+
+def require_half(resources: Resources) -> None:
+    """Raise DeviceError if ``resources`` ask for a precision in which single images are not compared."""
+    if resources.precision not in (None, HALF):
+        raise DeviceError(
+            f"precision {resources.precision} is for lots: with a reference, images are compared in half "
+            "precision on a GPU. Leave the precision out."
+        )
 
 
 def _require_cpu(resources: Resources, notes: list[str]) -> None:

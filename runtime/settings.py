@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ..kernels.precisions import PRECISIONS
 from .errors import LotError
 from .memory import default_budget
 from .parallel import cores
@@ -58,6 +59,14 @@ def meaningless(given: str) -> str:
     return (
         f"{given} has no meaning by {RESIDUAL}, where no images are compared: leave it out, or score by "
         f"{PAIRS}."
+    )
+
+
+def not_of_cuda(precision: str, scorer: str) -> str:
+    """Say that a precision has no meaning for a scorer, and what to do."""
+    return (
+        f"--precision {precision} is for --scorer cuda, which compares on a GPU, and the scorer is {scorer}: "
+        "give both, or leave it out."
     )
 
 
@@ -172,6 +181,9 @@ class Resources:
     memory_budget : int, optional
         Bytes for the whole process, by default what it holds already and half of what
         is free.
+    precision : {"half", "int8"}, optional
+        In what the scorer "cuda" compares patches, "half" by default.  "int8" is twice as fast on the GPUs
+        that it is for, and costs some digits (docs/gpu.md).
     device_memory : int, optional
         Bytes that the scorer may use of a GPU; by default nine tenths of what is free.
     scratch : path, optional
@@ -180,7 +192,7 @@ class Resources:
     Raises
     ------
     LotError
-        If ``batch`` or ``threads`` is below 1.
+        If ``batch`` or ``threads`` is below 1, or a ``precision`` is unknown or given for another scorer.
     """
 
     batch: int = 8
@@ -190,10 +202,15 @@ class Resources:
     memory_budget: int | None = None
     device_memory: int | None = None
     scratch: Path | None = None
+    precision: str | None = None
 
     def __post_init__(self) -> None:
         if self.batch < 1 or (self.threads is not None and self.threads < 1):
             raise LotError(f"batch {self.batch} and threads {self.threads}: expected 1 or more.")
+        if self.precision not in (None, *PRECISIONS):
+            raise LotError(f"precision {self.precision!r}: expected {' or '.join(PRECISIONS)}.")
+        if self.precision is not None and self.scorer != "cuda":
+            raise LotError(not_of_cuda(self.precision, self.scorer))
 
     @property
     def workers(self) -> int:

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..kernels.gpu import DeviceArray
+from ..kernels.precisions import HALF
 
 Array = npt.NDArray[Any]
 FloatArray = npt.NDArray[np.float32]
@@ -246,8 +247,9 @@ class DevicePlan:
 
     Sizes are in bytes.  Tokens of all layers are on the GPU from the start (``holds_tokens``), or they are
     copied ``block`` images at a time into a ring of ``ring`` buffers.  Distances are there for ``panel``
-    images at once; half-precision features for all images, or only for those of the panel and of one more
-    block (``streamed``).  ``comparisons`` is how often a pair is compared, on average.
+    images at once; features, in half precision or in int8 (``precision``), for all images, or only for those
+    of the panel and of one more block (``streamed``).  ``comparisons`` is how often a pair is compared, on
+    average.
     """
 
     budget: int
@@ -261,6 +263,7 @@ class DevicePlan:
     feature_bytes: int
     distance_bytes: int
     other_bytes: int
+    precision: str = HALF
 
     @property
     def memory_bytes(self) -> int:

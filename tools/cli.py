@@ -14,10 +14,21 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from .._version import __version__
+from ..kernels.precisions import PRECISIONS
 from ..runtime.errors import MuscEdgeError
 from ..runtime.limits import limit_reached, require_files, require_threads, too_little_memory
 from ..runtime.parallel import cores, has_abandoned
-from ..runtime.settings import ANYTHING, AUTO, DEFAULT, METHODS, PAIRS, RESIDUAL, Resources, ScoreSettings
+from ..runtime.settings import (
+    ANYTHING,
+    AUTO,
+    DEFAULT,
+    METHODS,
+    PAIRS,
+    RESIDUAL,
+    Resources,
+    ScoreSettings,
+    not_of_cuda,
+)
 from ..runtime.tiling import Tiles
 from . import arguments
 from .usage import Parser, UsageError
@@ -169,6 +180,14 @@ def add_resources(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     return group
 
 
+def add_precision(group: argparse._ArgumentGroup) -> None:
+    """Add the option for what a GPU compares patches in, to the group of ``add_resources``."""
+    # Other commands have a --precision of files, and some of them resources too.
+    group.add_argument("--precision", choices=PRECISIONS, dest="scorer_precision",
+        help="what the scorer cuda compares patches in: int8 is faster on most GPUs and costs some digits "
+        "(docs/gpu.md) (default: half)")  # fmt: skip
+
+
 def add_alpha(parser: argparse.ArgumentParser) -> None:
     """Add the option for the false-alarm rate of single images."""
     parser.add_argument("--alpha", type=arguments.share, default=0.05, metavar="RATE",
@@ -192,10 +211,14 @@ def score_settings(args: argparse.Namespace, manifest: Manifest) -> ScoreSetting
 
 
 def resources(args: argparse.Namespace) -> Resources:
-    """Make resources from the options of ``add_resources``."""
+    """Make resources from the options of ``add_resources``, and of ``add_precision`` where it was called."""
+    precision = getattr(args, "scorer_precision", None)
+    if precision and args.scorer != "cuda":
+        raise UsageError(not_of_cuda(precision, args.scorer))
     return Resources(
-        args.batch, args.threads, args.backend, args.scorer, args.memory_budget, args.device_memory
-    )
+        args.batch, args.threads, args.backend, args.scorer, args.memory_budget, args.device_memory,
+        precision=precision,
+    )  # fmt: skip
 
 
 def run(prog: str, parser: Parser, argv: Sequence[str] | None) -> int:

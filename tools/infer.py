@@ -113,7 +113,9 @@ def add_parser(commands: Any) -> None:
     add("--top", type=arguments.top, metavar="N",
         help="images in the list on the terminal and on the contact sheet (default: 10 and 8)")  # fmt: skip
     add_verdicts(parser)
-    cli.add_resources(parser).add_argument("--resume", action="store_true",
+    resources = cli.add_resources(parser)
+    cli.add_precision(resources)
+    resources.add_argument("--resume", action="store_true",
         help="keep finished work beside the results until they are complete; after an interruption of any "
         "kind the same command goes on from there")  # fmt: skip
     cli.add_common(parser, 3, 4, 5, 6, 7, FLAGGED_EXIT)

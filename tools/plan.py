@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..kernels.precisions import HALF
 from ..runtime.settings import RESIDUAL
 from . import arguments, cli
 from .find import add_find, defect_pixels, find_json, find_text, ways_to_find
@@ -35,7 +36,7 @@ def add_parser(commands: Any) -> None:
     add("--resume", action="store_true", help="as for infer: work is kept in files")
     cli.add_tiles(cli.add_scoring(parser))
     add_find(parser)
-    cli.add_resources(parser)
+    cli.add_precision(cli.add_resources(parser))
     cli.add_common(parser, 4, 5, 6)
     parser.set_defaults(run=_plan, usage_error=parser.error)
 
@@ -121,10 +122,11 @@ def _show_device_plans(args: argparse.Namespace, bundle: Bundle, settings: Score
     itemsize = np.dtype(bundle.manifest.tokens[0].dtype).itemsize
     method = Method.of(bundle.manifest.grid, settings)
     size = method.lot_size(store_shape(args.images, bundle), itemsize)
+    precision = cli.resources(args).precision or HALF
     plans: dict[str, dict[str, Any]] = {}
     for memory in args.devices:
         try:
-            plan = make_device_plan(size, memory)
+            plan = make_device_plan(size, memory, precision)
             plans[str(memory)] = {**asdict(plan), "memory_bytes": plan.memory_bytes}
             text = device_plan_text(plan, size.images)
         except LotError as error:

@@ -13,6 +13,7 @@ from typing import Any
 
 from .._numbers import ceil_div, counted
 from ..kernels.cubin_files import CubinFolder
+from ..kernels.precisions import HALF
 from ..runtime.forecast import Forecast
 from ..runtime.memory import size_text
 from ..runtime.results.lot_result import LotResult
@@ -181,7 +182,7 @@ def device_plan_text(plan: DevicePlan, images: int) -> str:
     """Format the device's part of a plan as text: the arrays on the GPU and how often pairs are compared."""
     sizes = (
         (plan.token_bytes, "tokens"),
-        (plan.feature_bytes, "features"),
+        (plan.feature_bytes, "features" if plan.precision == HALF else f"features in {plan.precision}"),
         (plan.distance_bytes, "distances"),
         (plan.other_bytes, "other"),
     )

@@ -16,6 +16,7 @@ import numpy as np
 
 from ...kernels import launches
 from ...kernels.gpu import DeviceArray, Gpu, Stream
+from ...kernels.precisions import HALF
 from ..scoring.method import Window
 from ..scoring.plan import LotSize
 from ..timing import StageTimer
@@ -23,6 +24,7 @@ from ..types import Array, DevicePlan
 from .average import average
 from .excluded import exclude
 from .plan import SAMPLES, pairs_per_launch
+from .rows import Rows
 from .timing import DeviceTimer
 
 Use = tuple[int, int]
@@ -81,16 +83,14 @@ class DeviceLot:
         token = np.float16 if size.itemsize == 2 else np.float32
         of_sample = 0 if plan.holds_tokens else samples
         self._ring = self._empty((plan.ring, plan.block, size.patches, size.width), token)
-        self.features = self._empty((held, size.patches, pitch), np.uint16)
-        self.squares = self._empty((held, size.patches), np.float32)
+        self.rows = self._rows(held, plan.precision)
         self.distances = self._empty((plan.panel * size.judge_count, size.patches), np.uint32)
         self.results = self._empty((size.results, size.images, size.patches), np.float32)
         self.centres = self._empty((size.images, 4), np.float32)
         self.pairs = self._empty((pairs_per_launch(size), 4), np.int32)
         self.shift = self._empty((pitch,), np.float32)
         self._sample_tokens = self._empty((of_sample, size.patches, size.width), token)
-        self._sample_features = self._empty((samples, size.patches, pitch), np.uint16)
-        self._sample_squares = self._empty((samples, size.patches), np.float32)
+        self._sample_rows = self._rows(samples, HALF)
         self._sample_centres = self._empty((samples, 4), np.float32)
         self.compute, self._copies = gpu.stream(), gpu.stream()
         # UploadStore queued its copies in the default stream, and streams do not wait for each other.
@@ -109,6 +109,9 @@ class DeviceLot:
         array = self.gpu.empty(shape, dtype)
         self._allocated.append(array)
         return array
+
+    def _rows(self, images: int, precision: str) -> Rows:
+        return Rows.allocate(self._empty, images, self.size.patches, self.size.width, precision)
 
     def _free(self) -> None:
         while self._allocated:
@@ -138,10 +141,11 @@ class DeviceLot:
             # The sample is pooled unshifted, with the shift still 0, to find the mean that becomes the shift.
             # Any common vector cancels in a distance, so a few images are enough (kernels/pool.cuh).
             self.gpu.fill(self.shift, 0, self.compute)
+            # In half precision whatever the rows are in: of these only the mean is wanted.
             for row, tokens in enumerate(self._samples):
-                arrays = (self._sample_centres, self._sample_features, self._sample_squares)
-                self._pool(tokens, degree, *(array.rows(row, row + 1) for array in arrays))
-            launches.column_mean(self.gpu, self._sample_features, self.shift, self.compute)
+                centres = self._sample_centres.rows(row, row + 1)
+                self._pool(tokens, degree, centres, self._sample_rows.part(row, row + 1))
+            launches.column_mean(self.gpu, self._sample_rows.features, self.shift, self.compute)
 
     def pool_block(self, number: int, degree: int, row: int) -> None:
         """Compute the features of block ``number`` of ``uses``, into the rows from ``row`` on."""
@@ -163,28 +167,18 @@ class DeviceLot:
                 centres = self.centres.rows(start, start + count)
                 if block not in self._centred:
                     launches.centre(self.gpu, tokens, centres, self.compute)
-                arrays = (self.features, self.squares)
-                features, squares = (array.rows(row, row + count) for array in arrays)
-                self._pool(tokens, degree, centres, features, squares)
+                rows = self.rows.part(row, row + count)
+                self._pool(tokens, degree, centres, rows)
                 if self._inside is not None:
-                    exclude(self.gpu, squares, self._inside[start : start + count], self.compute)
+                    exclude(self.gpu, rows.squares, self._inside[start : start + count], self.compute)
                 start, row = start + count, row + count
         self._centred.add(block)
         if not self.plan.holds_tokens:
             self.gpu.record(self._used[buffer], self.compute)
             self.copy_ahead()
 
-    def _pool(
-        self,
-        tokens: DeviceArray,
-        degree: int,
-        centres: DeviceArray,
-        features: DeviceArray,
-        squares: DeviceArray,
-    ) -> None:
-        launches.pool(
-            self.gpu, tokens, centres, self.shift, features, squares, self._grid, degree, self.compute
-        )
+    def _pool(self, tokens: DeviceArray, degree: int, centres: DeviceArray, rows: Rows) -> None:
+        rows.pool(self.gpu, tokens, centres, self.shift, self._grid, degree, self.compute)
 
     def open_panel(self, images: int) -> None:
         """Set the distances of the first ``images`` images of a panel to infinity."""
@@ -196,7 +190,7 @@ class DeviceLot:
         on_device = self.pairs.rows(0, len(pairs))
         self.gpu.upload(on_device, pairs, self.compute)
         with self._timed.work("compare", self.compute):
-            launches.gram_min(self.gpu, self.features, self.squares, on_device, self.distances, self.compute)
+            self.rows.compare(self.gpu, on_device, self.distances, self.compute)
 
     def average(self, panel: int, start: int, stop: int, window: Window) -> None:
         """Average the distances of places ``start`` to ``stop``, of a panel that begins at ``panel``."""

@@ -3,7 +3,8 @@
 A lot needs there, in bytes, one layer and degree at a time:
     tokens     S*N * P*C * itemsize              as the ViT gave them, of all layers
     or         ring * block * P*C * itemsize     a ring of buffers for a block each, two at least
-    features   N * P*pitch * 2                   pooled rows in half precision, and their squares
+    features   N * P*pitch * 2                   pooled rows in half precision, and their squares; or
+               N * P*pitch                       in int8, with their scales
     distances  panel * K*P * 4                   of the images of a panel to all their judges
     other      pairs, scores, and eight images from which the rows' common part is taken
 
@@ -21,10 +22,12 @@ from dataclasses import dataclass
 
 from ..._numbers import ceil_div
 from ...kernels.launches import MOST_IMAGES, most_pairs, pitch_of
+from ...kernels.precisions import HALF
 from ..errors import LotError
 from ..memory import available_memory, size_text
 from ..scoring.plan import HostNeeds, LotSize
 from ..types import DevicePlan, Plan
+from .rows import row_bytes
 
 BLOCK_BYTES = 32_000_000
 """Bytes of tokens in a block, which are copied at once: enough to be fast, little enough to wait for."""
@@ -37,18 +40,22 @@ LAUNCH_FLOP = 2e13
 """Work of one launch: about a second on the smallest boards, after which ctrl-C is noticed."""
 
 
-def make_device_plan(size: LotSize, budget: int, *, holds_tokens: bool | None = None) -> DevicePlan:
+def make_device_plan(
+    size: LotSize, budget: int, precision: str = HALF, *, holds_tokens: bool | None = None
+) -> DevicePlan:
     """Return the fastest plan within ``budget`` bytes of device memory.
 
     ``holds_tokens`` is True if the tokens of all layers are on the device already, False if they cannot be
-    put there, None if they can.
+    put there, None if they can.  ``precision`` is what patches are compared in.
 
     Raises
     ------
     LotError
         If the smallest plan needs more.
     """
-    plans = [plan for plan in _candidates(size, budget) if holds_tokens in (None, plan.holds_tokens)]
+    plans = [
+        plan for plan in _candidates(size, budget, precision) if holds_tokens in (None, plan.holds_tokens)
+    ]
     if fitting := [plan for plan in plans if plan.memory_bytes <= budget]:
         return min(fitting, key=_cost)
     least = min(plan.memory_bytes for plan in plans)
@@ -119,12 +126,12 @@ def pairs_per_launch(size: LotSize) -> int:
     return max(1, min(int(LAUNCH_FLOP / flop), size.images * size.judge_count, most_pairs(size.patches)))
 
 
-def _candidates(size: LotSize, budget: int) -> Iterator[DevicePlan]:
+def _candidates(size: LotSize, budget: int, precision: str = HALF) -> Iterator[DevicePlan]:
     """Yield the plans to choose from: each can be the fastest for some amount of memory."""
     # Smaller blocks make the ring and the block behind a panel smaller, at the price of smaller copies.
     block = _block(size)
     for smaller in dict.fromkeys((block, ceil_div(block, 4), ceil_div(block, 16))):
-        cut = _Cut(size, budget, smaller)
+        cut = _Cut(size, budget, smaller, precision)
         blocks = ceil_div(size.images, smaller)
         # One panel, so that no pair is compared twice.  With a ring of 2 a block is copied while another is
         # pooled, and all blocks again for each degree.  One of ``blocks`` keeps a layer for all of its
@@ -151,6 +158,7 @@ class _Cut:
     size: LotSize
     budget: int
     block: int
+    precision: str
 
     def plan(self, ring: int, panel_blocks: int, streamed: bool) -> DevicePlan:
         """Make the plan with ``ring`` buffers, or ALL_TOKENS, and panels of ``panel_blocks`` blocks."""
@@ -162,7 +170,7 @@ class _Cut:
         held = min(panel + block, size.images) if streamed else size.images
         holds_tokens = ring == ALL_TOKENS
         ring = 0 if holds_tokens else min(ring, size.layers * ceil_div(size.images, block))
-        row = size.patches * pitch_of(size.width) * 2 + size.patches * 4
+        row, of_sample = (size.patches * row_bytes(size.width, each) for each in (self.precision, HALF))
         tokens = size.patches * size.width * size.itemsize
         return DevicePlan(
             budget=self.budget,
@@ -177,10 +185,11 @@ class _Cut:
             feature_bytes=held * row,
             distance_bytes=panel * size.judge_count * size.patches * 4,
             # the samples' features, squares, centres and tokens; scores and centres; pairs; the shift
-            other_bytes=min(SAMPLES, size.images) * (row + 16 + (0 if holds_tokens else tokens))
+            other_bytes=min(SAMPLES, size.images) * (of_sample + 16 + (0 if holds_tokens else tokens))
             + size.images * (size.patches * 4 * size.results + 16)
             + pairs_per_launch(size) * PAIR_BYTES
             + pitch_of(size.width) * 4,
+            precision=self.precision,
         )
 
 

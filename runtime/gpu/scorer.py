@@ -1,7 +1,8 @@
 """MSM, mutual scoring (paper, section 3.3), on a GPU: the twin of the CPU's scorer (scoring/mutual.py).
 
 For each layer and degree the tokens of all images become rows in half precision (kernels/pool.cuh), the
-pairs of images are compared (gram.cuh), and each patch's distances are averaged (interval.cuh).  The plan
+pairs of images are compared (gram.cuh), and each patch's distances are averaged (interval.cuh).  Or the rows
+are in int8, if that is asked for (pool_int8.cuh, gram_int8.cuh).  The plan
 decides how much is on the device at once (plan.py), and the lot's arrays bring it there (arrays.py).
 
 Half precision costs up to 2e-5 in a distance of a real lot.  The result is the same, bit for bit, from run to
@@ -15,12 +16,13 @@ from dataclasses import dataclass, field, replace
 import numpy.typing as npt
 
 from ...kernels.errors import DeviceMemoryError
+from ...kernels.precisions import HALF
 from ...kernels.thread import GpuThread
 from ..errors import device_errors
 from ..memory import size_text
 from ..scoring.judges import Judges, by_image
 from ..scoring.method import Method
-from ..scoring.plan import UNLIMITED, HostNeeds
+from ..scoring.plan import UNLIMITED, HostNeeds, LotSize
 from ..scoring.protocols import Groups, KeptCells
 from ..store.features import DeviceStore
 from ..timing import UNTIMED, StageTimer
@@ -37,20 +39,22 @@ class CudaScorer:
     """Mutual scores by ``method`` on the GPU of ``device``, which must be entered.
 
     ``memory`` is the device memory that may be used, in bytes; None for nine tenths of what is free.
-    ``notes`` receives remarks for the user.
+    ``notes`` receives remarks for the user; ``precision`` is what patches are compared in.
     """
 
     method: Method
     device: GpuThread
     memory: int | None = None
     notes: list[str] = field(default_factory=list)
+    precision: str = HALF
 
     kind = "cuda"
 
     @property
     def version(self) -> str:
-        """The compiled kernels and the kind of GPU, which the last bits of the scores depend on."""
-        return self.device.run(lambda gpu: f"cuda {gpu.arch} {gpu.module}")
+        """The compiled kernels, the kind of GPU and the precision, which bits of the scores depend on."""
+        version = self.device.run(lambda gpu: f"cuda {gpu.arch} {gpu.module}")
+        return version if self.precision == HALF else f"{version} {self.precision}"
 
     def judges(self, images: int) -> Judges:
         """Choose who judges whom among ``images``, as every scorer does."""
@@ -67,10 +71,13 @@ class CudaScorer:
         for tokens_on_device in (False,) if needs.keep else (True, False):
             host = host_plan(size, needs, tokens_on_device=tokens_on_device)
             room = device_budget(host, free, self.memory, integrated=integrated)
-            plan = make_device_plan(size, room, holds_tokens=None if tokens_on_device else False)
+            plan = self._plan(size, room, None if tokens_on_device else False)
             if plan.holds_tokens == tokens_on_device:
                 break
         return replace(host, device=plan)
+
+    def _plan(self, size: LotSize, budget: int, holds_tokens: bool | None) -> DevicePlan:
+        return make_device_plan(size, budget, self.precision, holds_tokens=holds_tokens)
 
     def device_store(
         self, shape: tuple[int, int, int, int], dtype: npt.DTypeLike, cls: FloatArray, plan: Plan
@@ -106,7 +113,7 @@ class CudaScorer:
         device = _of_device(plan)
         # The store may differ from the plan: there was no room for it, or some images could not be read.
         if device.holds_tokens != on_device or device.panel > size.images:
-            device = make_device_plan(size, device.budget, holds_tokens=on_device)
+            device = self._plan(size, device.budget, on_device)
         while True:
             work = DeviceWork(
                 self.method,
@@ -124,7 +131,7 @@ class CudaScorer:
                 by_place = self.device.run(work.scores)
                 break
             except DeviceMemoryError as error:  # another program has taken memory since the plan was made
-                device = make_device_plan(size, int(_SMALLER * device.memory_bytes), holds_tokens=on_device)
+                device = self._plan(size, int(_SMALLER * device.memory_bytes), on_device)
                 self.notes.append(f"{error} A plan of {size_text(device.memory_bytes)} was taken instead.")
         return by_image(by_place, judges, later)
 
@@ -134,7 +141,7 @@ class CudaScorer:
         pairs = self.judges(shape[1]).pairs
         some = min(pairs, max(1, pairs_per_launch(size) // 8))
         all_pairs = shape[0] * len(self.method.degrees) * pairs * _of_device(plan).comparisons
-        return self.device.run(lambda gpu: seconds_of(gpu, size, some)) * all_pairs / some
+        return self.device.run(lambda gpu: seconds_of(gpu, size, some, self.precision)) * all_pairs / some
 
 
 def _of_device(plan: Plan) -> DevicePlan:

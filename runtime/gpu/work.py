@@ -11,6 +11,7 @@ import numpy as np
 
 from ...kernels import launches
 from ...kernels.gpu import DeviceArray, Gpu
+from ...kernels.precisions import HALF
 from ..scoring.judges import Judges, require_finite
 from ..scoring.method import Method
 from ..scoring.plan import LotSize
@@ -20,6 +21,7 @@ from ..timing import StageTimer
 from ..types import Array, DevicePlan, FeatureStore, Progress
 from .arrays import DeviceLot
 from .plan import pairs_per_launch
+from .rows import Rows
 from .schedule import Average, Compare, Open, Pool, Schedule
 
 _COPIES = 4
@@ -180,29 +182,31 @@ class _Launcher:
         self._work.progress("score", min(round(self._done), self._total), self._total, "pairs")
 
 
-def seconds_of(gpu: Gpu, size: LotSize, pairs: int) -> float:
+def seconds_of(gpu: Gpu, size: LotSize, pairs: int, precision: str = HALF) -> float:
     """Return the seconds that comparing ``pairs`` pairs takes, of two images of random rows."""
-    pitch = launches.pitch_of(size.width)
-    rows = np.random.default_rng(0).standard_normal((2, size.patches, pitch)).astype(np.float16)
-    stream, event = gpu.stream(), gpu.event()
-    arrays = [
-        gpu.empty(rows.shape, np.uint16),
-        gpu.empty((2, size.patches), np.float32),
-        gpu.empty((pairs, 4), np.int32),
-        gpu.empty((2, size.patches), np.uint32),
-    ]
-    features, squares, order, distances = arrays
-    gpu.upload(features, rows.view(np.uint16), stream)
-    gpu.upload(squares, np.ones((2, size.patches), np.float32), stream)
+    stream, event, allocated = gpu.stream(), gpu.event(), []
+
+    def empty(shape: tuple[int, ...], dtype: type) -> DeviceArray:
+        allocated.append(gpu.empty(shape, dtype))
+        return allocated[-1]
+
+    rows = Rows.allocate(empty, 2, size.patches, size.width, precision)
+    order, distances = empty((pairs, 4), np.int32), empty((2, size.patches), np.uint32)
+    values = np.random.default_rng(0).standard_normal(rows.features.shape).astype(np.float16)
+    gpu.upload(
+        rows.features, (32 * values).astype(np.int8) if rows.scales else values.view(np.uint16), stream
+    )
+    for array in filter(None, rows[1:]):
+        gpu.upload(array, np.ones((2, size.patches), np.float32), stream)
     gpu.upload(order, np.tile(np.array([0, 1, 0, 1], np.int32), (pairs, 1)), stream)
     gpu.fill(distances, launches.INFINITY_BITS, stream)
     gpu.record(event, stream)
     gpu.finish(event)
     start = time.perf_counter()
-    launches.gram_min(gpu, features, squares, order, distances, stream)
+    rows.compare(gpu, order, distances, stream)
     gpu.record(event, stream)
     gpu.finish(event)
     seconds = time.perf_counter() - start
-    for array in arrays:
+    for array in allocated:
         gpu.free(array)
     return seconds

@@ -30,12 +30,13 @@ def open_image_scorer(
     Raises
     ------
     DeviceError
-        If the GPU was asked for and cannot be used.
+        If the GPU was asked for and cannot be used, or a precision that is for lots.
     LotError
         If the bank is larger than the memory budget.
     ReferenceFolderError
         If the reference is damaged.
     """
+    scorers.require_half(resources)
     notes: list[str] = []
     if resources.scorer == "cuda" and not reference.manifest.whole:
         raise DeviceError(

@@ -26,6 +26,7 @@ from ..images.survey import DEFAULT_READING, ReadOptions, Survey
 from ..results.heatmap import lot_scale
 from ..results.output import new_folder
 from ..run import Run, Watch, opened, require_enough, survey_files
+from ..scorers import require_half
 from ..scoring.anomaly_map import raw_scores
 from ..scoring.blas import one_thread_per_product
 from ..scoring.position import LEAST_IMAGES, position_level, settled
@@ -156,6 +157,7 @@ def make_reference(
     OutputError : ``out`` cannot be written.
     """
     watch = watch or Watch()
+    require_half(resources)
     bundle, settings = opened(bundle, settings, watch)
     _require_pairs(settings)
     if settings.tiles:

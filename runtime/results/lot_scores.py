@@ -43,6 +43,11 @@ class RunFacts:
     computed_by: tuple[str, ...] = ()
     time: str = ""
 
+    @property
+    def compared_in(self) -> str:
+        """The precision of what was compared: "float32", or on a GPU "half" or "int8"."""
+        return self.plan.device.precision if self.plan.device else "float32"
+
 
 @dataclass(frozen=True, repr=False, eq=False)
 class LotScores:

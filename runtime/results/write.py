@@ -195,6 +195,7 @@ def describe(result: LotScores, root: Path, options: OutputOptions) -> dict[str,
         "heatmap_scale": asdict(result.heat),
         "backend": result.run.backend,
         "scorer": result.run.scorer,
+        "compared_in": result.run.compared_in,
         "judges_per_image": result.run.judges,
         "bundle": {
             "path": str(result.run.bundle.root.resolve()),

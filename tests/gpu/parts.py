@@ -26,6 +26,7 @@ from gpu.timing import time_kernels
 from gpu.whole import measure_whole
 from musc_edge.kernels import cubins
 from musc_edge.kernels.cuda_source import source_digest
+from musc_edge.kernels.precisions import INT8
 from musc_edge.kernels.pycuda_gpu import PycudaGpu
 from musc_edge.kernels.thread import GpuThread
 from musc_edge.tools.demo import read_scores
@@ -113,6 +114,7 @@ def scorer(options: Options) -> dict[str, Any]:
             store = scorer_checks.make_lot(layers, images, grid, width)
             name = f"S={layers} N={images} P={grid[0] * grid[1]} C={width}"
             errors[name] = scorer_checks.check_scorer(gpu_thread, store, grid)
+            errors[f"{name} int8"] = scorer_checks.check_scorer(gpu_thread, store, grid, INT8)
         errors |= scorer_checks.check_golden(gpu_thread, golden_folder())
     return {"errors": errors}
 
@@ -122,7 +124,8 @@ def small(options: Options) -> dict[str, Any]:
     with open_device(options) as gpu_thread:
         gpu_thread.run(lambda gpu: kernel_checks.check_kernels(gpu, large=False))
         store = scorer_checks.make_lot(2, 6, (3, 4), 24)
-        return {"scorer": scorer_checks.check_scorer(gpu_thread, store, (3, 4))}
+        found = {"int8": scorer_checks.check_scorer(gpu_thread, store, (3, 4), INT8)}
+        return {"scorer": scorer_checks.check_scorer(gpu_thread, store, (3, 4)), **found}
 
 
 def limits(options: Options) -> dict[str, Any]:

@@ -55,11 +55,19 @@ def _parts(parts: Found) -> list[str]:
     lines = ["| part | | seconds | largest error, or why not |", "|---|---|---|---|"]
     for name, part in parts.items():
         errors = part.get("result", {}).get("errors", {})
-        worst = max(errors.items(), key=lambda item: float(item[1]), default=None)
-        said = f"{worst[1]:.1e} ({worst[0]}), of {len(errors)}" if worst else part.get("why", "")
+        said = _worst(errors) if errors else part.get("why", "")
         said = said.strip().splitlines()[-1] if said.strip() else ""
         lines.append(f"| {name} | {part['status']} | {part['seconds']} | {said.replace('|', '/')} |")
     return [*lines, ""]
+
+
+def _worst(errors: dict[str, float]) -> str:
+    """The largest error in half precision and that in int8, which is larger by nature."""
+    cases: dict[bool, list[str]] = {}
+    for name in errors:
+        cases.setdefault(name.endswith("int8"), []).append(name)
+    worst = [max(names, key=lambda name: errors[name]) for names in cases.values()]
+    return "; ".join(f"{errors[name]:.1e} ({name})" for name in worst) + f", of {len(errors)}"
 
 
 def _kernels(rows: list[Found], limits: Found | None) -> list[str]:
@@ -135,6 +143,9 @@ def _whole(found: Found, limits: Found | None) -> list[str]:
     if found["resident"]:
         times = ", ".join(f"{s:.4g}" for s in found["resident"])
         lines += ["", f"Ours with the tokens on the device already: {times} s."]
+    if found.get("int8"):
+        times = ", ".join(f"{s:.4g}" for s in found["int8"])
+        lines += [f"In int8: {times} s, scores within {found['int8_difference']:.1e} of these."]
     best = min((s for r in found["references"].values() for s in r.get("ours", [])), default=None)
     if best:
         share = f", {found['flop'] / best / limits['flops']:.0%} of the peak" if limits else ""

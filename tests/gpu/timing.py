@@ -119,6 +119,16 @@ def _pooling(b: Bench, s: Sizes) -> Iterator[Case]:
             0,
             read + written,
         )
+    in_int8 = b.empty((s.images, patches, launches.int8_pitch_of(s.width)), np.int8)
+    scales = b.empty((s.images, patches), np.float32)
+    yield (
+        f"pool_half_int8, r=3, {s.images} images",
+        lambda: launches.pool_int8(
+            b.gpu, tokens, centres, shift, (in_int8, squares, scales), grid, 3, b.stream
+        ),
+        0,
+        read + in_int8.nbytes + squares.nbytes + scales.nbytes,
+    )
     few = rows.rows(0, min(8, s.images))
     yield "column_mean, 8 images", lambda: launches.column_mean(b.gpu, few, shift, b.stream), 0, few.nbytes
 
@@ -139,6 +149,14 @@ def _comparing(b: Bench, s: Sizes) -> Iterator[Case]:
         lambda: launches.gram_min(b.gpu, rows, squares, pairs, distances, b.stream),
         flop,
         rows.nbytes + distances.nbytes,
+    )
+    in_int8 = _random(b, (s.images, patches, launches.int8_pitch_of(s.width)), np.int8, 20)
+    scales = b.put(np.full((s.images, patches), 0.001, np.float32))
+    yield (
+        f"gram_min_int8, {s.pairs} pairs",
+        lambda: launches.gram_min_int8(b.gpu, (in_int8, squares, scales), pairs, distances, b.stream),
+        flop,
+        in_int8.nbytes + distances.nbytes,
     )
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from gpu.reference import Reference, choose_portion, random_tokens, synchronize
+from musc_edge.kernels.precisions import INT8
 from musc_edge.kernels.thread import GpuThread
 from musc_edge.runtime.gpu.scorer import CudaScorer
 from musc_edge.runtime.scoring.method import Method
@@ -38,7 +40,7 @@ def measure_whole(device: GpuThread, torch_device: str, seconds: float, *, quick
             facts["difference"][name] = difference(device, store, reference)
         except (RuntimeError, MemoryError) as error:  # torch's own, such as too little memory
             facts["references"][name] = {"error": str(error)[:500]}
-    facts["resident"] = resident_seconds(ours, store)
+    facts |= resident(ours, store)
     pairs = images * (images - 1) / 2 * layers * len(DEGREES)
     return facts | {"flop": pairs * 2.0 * patches**2 * width, "notes": ours.notes}
 
@@ -78,11 +80,20 @@ def seconds_an_image(reference: Reference, images: int) -> float:
     return each + max(one - each, 0.0) / images
 
 
-def resident_seconds(ours: CudaScorer, store: HostStore) -> list[float]:
-    """Seconds of ours with the tokens on the device already; none if there is no room for them."""
-    plan = ours.plan(store.shape, 2)
+def resident(ours: CudaScorer, store: HostStore) -> dict[str, Any]:
+    """Seconds of ours with the tokens on the device already, and in int8; none without room for them."""
+    in_int8 = replace(ours, precision=INT8)
+    plan, of_int8 = (scorer.plan(store.shape, 2) for scorer in (ours, in_int8))
     there = put_on_device(ours, store, plan)
-    return [seconds_of(lambda: ours.score(there, plan)) for _ in range(3)] if there else []
+    if there is None:
+        return {"resident": [], "int8": []}
+    cases: dict[str, Callable[[], object]] = {
+        "resident": lambda: ours.score(there, plan),
+        "int8": lambda: in_int8.score(there, of_int8),
+    }
+    seconds = {s.name: s.seconds for s in alternate(cases, rounds=3, warm_up=1)}
+    change = np.abs(in_int8.score(there, of_int8) - ours.score(there, plan)).max()
+    return {**seconds, "int8_difference": float(change)}
 
 
 def difference(device: GpuThread, store: HostStore, reference: Reference) -> float:

@@ -27,9 +27,18 @@ from musc_edge.kernels.nvrtc import Nvrtc, installed_nvrtc
 pytestmark = pytest.mark.slow
 
 KERNELS = {
-    *("centre_half", "centre_float", "pool_half", "pool_float"),
-    *("column_mean", "gram_min", "interval_mean", "burn_out_mean", "peak_products", "peak_copy"),
+    *("centre_half", "centre_float", "pool_half", "pool_float", "pool_half_int8", "pool_float_int8"),
+    *(
+        "column_mean",
+        "gram_min",
+        "gram_min_int8",
+        "interval_mean",
+        "burn_out_mean",
+        "peak_products",
+        "peak_copy",
+    ),
 }
+COMPARING = "gram_min", "gram_min_int8"
 ABI = {12: 7, 13: 8}
 """Byte 8 of a cubin, by the major version of CUDA."""
 
@@ -44,7 +53,7 @@ def made() -> dict[str, Compiled]:
 
 def too_much(arch: str, kernels: dict[str, Resources]) -> list[str]:
     """What is beyond the limits that the kernels were written for."""
-    limits = dict.fromkeys(KERNELS, 64) | {"gram_min": 128 if arch != "sm_75" else 255}
+    limits = dict.fromkeys(KERNELS, 64) | dict.fromkeys(COMPARING, 128 if arch != "sm_75" else 255)
     return [
         f"{name}: {kernel}"
         for name, kernel in kernels.items()
@@ -96,8 +105,9 @@ def test_instructions(made: dict[str, Compiled], arch: str, tmp_path: Path) -> N
         for name, body in zip(parts[::2], parts[1::2], strict=True)
     }
     assert set(by_kernel) == KERNELS
-    wanted = {"HMMA", "LDSM"} | ({"LDGSTS"} if arch != "sm_75" else set())
-    assert wanted <= by_kernel["gram_min"]
+    wanted = {"LDSM"} | ({"LDGSTS"} if arch != "sm_75" else set())
+    assert wanted | {"HMMA"} <= by_kernel["gram_min"]
+    assert wanted | {"IMMA"} <= by_kernel["gram_min_int8"]
     assert not set.union(*by_kernel.values()) & {"LDL", "STL"}
 
 
@@ -106,7 +116,7 @@ def test_the_limits_can_be_exceeded() -> None:
     files = source_files()
     files["gram.cuh"] = files["gram.cuh"].replace(b"GRAM_CTAS = 2;", b"GRAM_CTAS = 4;")
     kernels = compile_kernels("sm_87", compiler_for("sm_87", portable=True), files).kernels
-    assert [text.split(":")[0] for text in too_much("sm_87", kernels)] == ["gram_min"]
+    assert [text.split(":")[0] for text in too_much("sm_87", kernels)] == [*COMPARING]
 
 
 @pytest.mark.slow

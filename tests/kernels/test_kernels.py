@@ -116,6 +116,35 @@ def test_pool_does_not_depend_on_the_size_of_tokens(run: Run, scale: float) -> N
     np.testing.assert_allclose(features[0, :, :24], expected, rtol=1.01 * HALF_ROUNDING, atol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize(
+    ("grid", "width", "degree"), [((1, 1), 1, 1), ((3, 7), 31, 5), ((7, 2), 130, 3), ((5, 3), 257, 1)]
+)
+def test_pool_int8(run: Run, grid: Grid, width: int, degree: int, dtype: str) -> None:
+    """The rows of half precision, in steps of 1/127 of their largest value; squares are of integers."""
+    tokens = random_tokens(2, grid[0] * grid[1], width, dtype, seed=width)
+    shift = np.random.default_rng(1).uniform(-0.2, 0.2, width).astype(np.float32)
+    features, squares, scales = run(lambda device: device.pool_int8(tokens, grid, degree, shift))
+    for image in range(2):
+        normed = oracle.layer_norm(tokens[image].astype(np.float64))
+        rows = oracle.normalise(oracle.aggregate(normed, grid, degree)) - shift
+        np.testing.assert_allclose(scales[image], np.abs(rows).max(axis=1) / 127, rtol=1e-5)
+        steps = rows / scales[image][:, None].astype(np.float64)
+        np.testing.assert_allclose(features[image, :, :width], steps, rtol=0, atol=0.502)
+        assert np.abs(features[image]).max(axis=1).tolist() == [127] * len(rows)
+        assert not features[image, :, width:].any()
+        exact = (features[image].astype(np.int32) ** 2).sum(axis=1).astype(np.float32)
+        np.testing.assert_array_equal(squares[image], scales[image] * scales[image] * exact)
+
+
+def test_pool_int8_leaves_nothing_of_rows_that_are_the_shift(run: Run) -> None:
+    tokens = np.full((1, 4, 40), 7.25, np.float32)  # constant: all is gone with the mean
+    features, squares, scales = run(lambda device: device.pool_int8(tokens, (2, 2), 3))
+    assert not features.any()
+    assert not squares.any()
+    assert not scales.any()
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_centres_tell_what_is_not_finite(run: Run, value: float) -> None:
     tokens = random_tokens(3, 4, 9, "float16")
@@ -200,6 +229,53 @@ def test_equal_patches_are_at_distance_zero(compared: Run) -> None:
     (distances,) = compared(lambda device: (device.gram_min(features, squares, pairs, 2),))
     assert distances.max() < 1e-5
     assert distances.min() >= 0
+
+
+def int8_rows_of(images: int, patches: int, width: int, seed: int) -> tuple[Array, Array, Array]:
+    """Rows of integers with zeros behind the width, their squares as ``pool_int8`` makes them, scales."""
+    rng = np.random.default_rng(seed)
+    features = np.zeros((images, patches, launches.int8_pitch_of(width)), np.int8)
+    features[:, :, :width] = rng.integers(-127, 128, (images, patches, width))
+    scales = rng.uniform(0.001, 0.002, (images, patches)).astype(np.float32)
+    exact = (features.astype(np.int32) ** 2).sum(axis=2).astype(np.float32)
+    return features, scales * scales * exact, scales
+
+
+def nearest_int8(rows: tuple[Array, Array, Array], a: int, b: int) -> Array:
+    """Squared distances (P,) of image a's patches to the nearest of image b's, in the kernel's own steps."""
+    features, squares, scales = rows
+    products = features[a].astype(np.int32) @ features[b].astype(np.int32).T
+    scaled = (scales[a][:, None] * scales[b]) * products.astype(np.float32)
+    found: Array = np.maximum((squares[b] - 2 * scaled).min(axis=1) + squares[a], 0)
+    return found
+
+
+@pytest.mark.parametrize(("patches", "width"), [(1, 1), (9, 97), (64, 320), (127, 20), (129, 129), (5, 1500)])
+def test_gram_min_int8(compared: Run, patches: int, width: int) -> None:
+    """To the last bit: products of integers have no rounding, and what follows has but one order."""
+    rows = int8_rows_of(3, patches, width, seed=patches)
+    listed = list(combinations_with_replacement(range(3), 2))
+    pairs = np.array([(a, b, 2 * i, 2 * i + 1) for i, (a, b) in enumerate(listed)], np.int32)
+    (distances,) = compared(lambda device: (device.gram_min_int8(rows, pairs, 12),))
+    for i, (a, b) in enumerate(listed):
+        np.testing.assert_array_equal(distances[2 * i], nearest_int8(rows, a, b))
+        np.testing.assert_array_equal(distances[2 * i + 1], nearest_int8(rows, b, a))
+
+
+def test_gram_min_int8_is_the_same_from_both_sides(run: Run) -> None:
+    """Pairs across panels are compared twice: as (a, b), and as (b, a)."""
+    rows = int8_rows_of(2, 140, 70, seed=1)
+    pairs = np.array([(0, 1, 0, 1), (1, 0, 3, 2)], np.int32)
+    (distances,) = run(lambda device: (device.gram_min_int8(rows, pairs, 4),))
+    np.testing.assert_array_equal(distances[:2], distances[2:])
+
+
+def test_equal_patches_in_int8_are_at_distance_zero(compared: Run) -> None:
+    features, squares, scales = int8_rows_of(2, 140, 384, seed=5)
+    features[1], squares[1], scales[1] = features[0][::-1], squares[0][::-1], scales[0][::-1]
+    pairs = np.array([(0, 1, 0, 1)], np.int32)
+    (distances,) = compared(lambda device: (device.gram_min_int8((features, squares, scales), pairs, 2),))
+    assert not distances.any()
 
 
 # ---- interval_mean ---------------------------------------------------------------------------
@@ -309,8 +385,9 @@ def test_burn_out_mean_ends_where_no_distance_is_finite(run: Run) -> None:
 
 def test_tokens_wider_than_a_cta_holds_are_refused() -> None:
     assert launches.pitch_of(12284) == 12288
-    with pytest.raises(KernelError, match="tokens of width 12285: the kernels take at most 12284"):
-        launches.pitch_of(12285)
+    for pitch_of in (launches.pitch_of, launches.int8_pitch_of):
+        with pytest.raises(KernelError, match="tokens of width 12285: the kernels take at most 12284"):
+            pitch_of(12285)
 
 
 def test_one_launch_takes_as_many_pairs_as_a_grid_has_blocks() -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from musc_edge.kernels.precisions import HALF, INT8
 from musc_edge.kernels.thread import GpuThread
 from musc_edge.runtime.errors import LotError
 from musc_edge.runtime.gpu.scorer import CudaScorer
@@ -31,11 +32,16 @@ CUTS: tuple[dict[str, Any], ...] = (
 )
 
 
-def check(library: Path, tokens: oracle.Numbers, expected: oracle.Floats, seed: int) -> None:
+ERRORS = {HALF: 3e-4, INT8: 3e-3}
+
+
+def check(
+    library: Path, tokens: oracle.Numbers, expected: oracle.Floats, seed: int, precision: str = HALF
+) -> None:
     """Score by a plan that the seed picks, on a GPU of that seed, which must hold no more than before."""
     store = HostStore(tokens, np.empty((IMAGES, 0), np.float32))
     with GpuThread(lambda: EmulatedGpu(library, seed)) as device:
-        scorer = CudaScorer(Method(GRID, DEGREES, INTERVAL), device)
+        scorer = CudaScorer(Method(GRID, DEGREES, INTERVAL), device, precision=precision)
         plan = scorer.plan(store.shape, 4)
         assert plan.device
         cut = {"holds_tokens": False, "streamed": False, **CUTS[seed // 3 % len(CUTS)]}
@@ -46,7 +52,7 @@ def check(library: Path, tokens: oracle.Numbers, expected: oracle.Floats, seed: 
         before = device.run(lambda gpu: gpu.free_memory())
         scores = scorer.score(resident or store, plan)
         assert device.run(lambda gpu: gpu.free_memory()) == before
-    np.testing.assert_allclose(scores, expected, rtol=0, atol=3e-4)
+    np.testing.assert_allclose(scores, expected, rtol=0, atol=ERRORS[precision])
 
 
 def main(library: Path) -> None:
@@ -57,6 +63,8 @@ def main(library: Path) -> None:
     expected = oracle.mutual_scores(tokens, GRID, DEGREES, INTERVAL)
     for seed in range(3 * len(CUTS)):
         check(library, tokens, expected, seed)
+    for seed in range(0, 3 * len(CUTS), 3):
+        check(library, tokens, expected, seed, INT8)
     tokens[1, 5, 2, 3] = np.nan
     with pytest.raises(LotError, match=r"layer 1 .* images 5 "):
         check(library, tokens, expected, 3)

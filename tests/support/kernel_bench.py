@@ -55,6 +55,20 @@ class Bench:
         )  # fmt: skip
         return self.get(features).view(np.float16), self.get(squares)
 
+    def pool_int8(
+        self, tokens: Array, grid: Grid, degree: int, shift: Array | None = None
+    ) -> tuple[Array, Array, Array]:
+        """Features (n,P,pitch) in int8, squares and scales (n,P) of tokens (n,P,C), centred."""
+        images, patches, width = tokens.shape
+        on_device, centres = self.put(tokens), self.gpu.empty((images, 4), np.float32)
+        common = self.put(np.zeros(width, np.float32) if shift is None else shift)
+        launches.centre(self.gpu, on_device, centres, self.stream)
+        made = self.gpu.empty((images, patches, launches.int8_pitch_of(width)), np.int8)
+        squares, scales = (self.gpu.empty((images, patches), np.float32) for _ in range(2))
+        rows = made, squares, scales
+        launches.pool_int8(self.gpu, on_device, centres, common, rows, grid, degree, self.stream)
+        return self.get(made), self.get(squares), self.get(scales)
+
     def column_mean(self, features: Array) -> Array:
         shift = self.gpu.empty(features.shape[2:], np.float32)
         launches.column_mean(self.gpu, self.put(features.view(np.uint16)), shift, self.stream)
@@ -66,6 +80,15 @@ class Bench:
         self.gpu.fill(distances, launches.INFINITY_BITS, self.stream)
         on_device = self.put(features.view(np.uint16)), self.put(squares), self.put(pairs)
         launches.gram_min(self.gpu, *on_device, distances, self.stream)
+        return self.get(distances).view(np.float32)
+
+    def gram_min_int8(self, rows: tuple[Array, Array, Array], pairs: Array, count: int) -> Array:
+        """Squared distances (count,P) of features, squares and scales, infinite where no pair has any."""
+        distances = self.gpu.empty((count, rows[0].shape[1]), np.uint32)
+        self.gpu.fill(distances, launches.INFINITY_BITS, self.stream)
+        features, squares, scales = map(self.put, rows)
+        on_device = features, squares, scales
+        launches.gram_min_int8(self.gpu, on_device, self.put(pairs), distances, self.stream)
         return self.get(distances).view(np.float32)
 
     def interval_mean(self, squared: Array, start: int, stop: int) -> Array:

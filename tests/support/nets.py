@@ -19,7 +19,7 @@ from support.places import ROOT
 
 CUDA = Path(__file__).parent / "cuda"
 KERNELS = ROOT / "kernels"
-BATTERIES = "pool", "gram", "interval"
+BATTERIES = "pool", "gram", "interval", "pool_int8"
 SEEDS = "0", "1", "6", "7"
 """Late and early copies, each with the warps in order and in a random one."""
 SECONDS = 30
@@ -33,7 +33,7 @@ _ENV = {
     "TSAN_OPTIONS": "halt_on_error=1:report_bugs=1",
     "ASAN_OPTIONS": "detect_stack_use_after_return=0:detect_leaks=0",  # the stacks are fibers'
 }
-_INCLUDED_BEFORE = "#pragma once", '#include "device_ops.cuh"'
+_INCLUDED_BEFORE = "#pragma once", "#include "
 _CHOICE = """
 extern "C" int run_{kernel}(const unsigned* grid, const unsigned* block, unsigned shared, uint64_t seed,
                             void** arguments) {{
@@ -88,7 +88,7 @@ def _program(name: str, versions: Sequence[Mutant | None]) -> str:
     runs = (CUDA / f"{name}_cpu.cpp").read_text(encoding="ascii")
     kernels = re.findall(r"^RUN\((\w+)\)$", runs, re.MULTILINE)
     shipped = (KERNELS / f"{name}.cuh").read_text(encoding="ascii")
-    parts = ['#include "device_ops.cuh"', '#include "run_kernel.h"']
+    parts = [*re.findall(r"^#include .*$", shipped, re.MULTILINE), '#include "run_kernel.h"']
     for number, mutant in enumerate(versions):
         code = mutant.apply(shipped) if mutant else shipped
         names = [f"{prefix}{kernel}" for kernel in kernels for prefix in ("", "run_")]

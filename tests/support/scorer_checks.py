@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from musc_edge.kernels.precisions import HALF, INT8
 from musc_edge.kernels.thread import GpuThread
 from musc_edge.runtime.errors import LotError
 from musc_edge.runtime.gpu.plan import make_device_plan
@@ -18,6 +19,9 @@ from musc_edge.runtime.scoring.plan import HostNeeds, LotSize
 from musc_edge.runtime.store.features import DeviceStore, HostStore
 from musc_edge.runtime.types import Array, DevicePlan, FloatArray, Plan, Slot
 from musc_edge.tools.selftest.kernel_checks import HALF_STEP
+
+ERRORS = {HALF: 1e-4, INT8: 2e-3}
+"""What a precision may cost in a score of random tokens."""
 
 
 def make_lot(
@@ -33,7 +37,7 @@ def make_lot(
 
 def scores_on(device: GpuThread, store: HostStore, grid: tuple[int, int], plan: DevicePlan) -> FloatArray:
     """Mutual scores by a plan."""
-    scorer = CudaScorer(Method(grid), device)
+    scorer = CudaScorer(Method(grid), device, precision=plan.precision)
     whole = scorer.plan(store.shape, store.tokens.itemsize)
     return scorer.score(store, replace(whole, device=plan))
 
@@ -51,9 +55,11 @@ def size_of(store: HostStore, degrees: int = 3) -> LotSize:
     return LotSize(layers, images, patches, width, store.tokens.itemsize, degrees, images - 1)
 
 
-def scores_of_resident(device: GpuThread, store: HostStore, grid: tuple[int, int]) -> FloatArray:
+def scores_of_resident(
+    device: GpuThread, store: HostStore, grid: tuple[int, int], precision: str = HALF
+) -> FloatArray:
     """Mutual scores with the tokens of all layers on the device."""
-    scorer = CudaScorer(Method(grid), device)
+    scorer = CudaScorer(Method(grid), device, precision=precision)
     plan = scorer.plan(store.shape, store.tokens.itemsize)
     there = put_on_device(scorer, store, plan)
     assert there is not None, "the device has no room for the tokens"
@@ -80,30 +86,31 @@ def fill(store: DeviceStore, tokens: Array, batch: int) -> None:
         uploading.put(i, stop)
 
 
-def some_plans(store: HostStore) -> list[DevicePlan]:
+def some_plans(store: HostStore, precision: str = HALF) -> list[DevicePlan]:
     """The largest plan for tokens in the host's memory, the smallest, and two between."""
     size = size_of(store)
-    plans = [make_device_plan(size, 10**13, holds_tokens=False)]
+    plans = [make_device_plan(size, 10**13, precision, holds_tokens=False)]
     while True:
         try:
-            plans.append(make_device_plan(size, plans[-1].memory_bytes - 1, holds_tokens=False))
+            plans.append(make_device_plan(size, plans[-1].memory_bytes - 1, precision, holds_tokens=False))
         except LotError:
             break
     chosen = np.linspace(0, len(plans) - 1, 4).astype(int)
     return [plans[i] for i in dict.fromkeys(chosen)]
 
 
-def check_scorer(device: GpuThread, store: HostStore, grid: tuple[int, int]) -> float:
-    """The CPU's scores within half precision's errors, and the same bits from run to run and by all plans."""
-    plans = some_plans(store)
+def check_scorer(device: GpuThread, store: HostStore, grid: tuple[int, int], precision: str = HALF) -> float:
+    """The CPU's scores within the precision's errors, and the same bits from run to run and by all plans."""
+    plans = some_plans(store, precision)
     found = [scores_on(device, store, grid, plan) for plan in (plans[0], *plans)]
     for plan, scores in zip((plans[0], *plans), found, strict=True):
         assert np.array_equal(scores, found[0]), f"other bits by {plan}"
-    assert np.array_equal(scores_of_resident(device, store, grid), found[0]), "other bits of resident tokens"
+    resident = scores_of_resident(device, store, grid, precision)
+    assert np.array_equal(resident, found[0]), "other bits of resident tokens"
     cpu = CpuScorer(Method(grid), "numpy")
     expected = cpu.score(store, cpu.plan(store.shape, store.tokens.itemsize, HostNeeds(threads=cores())))
     error = float(np.abs(found[0] - expected).max())
-    assert error < 1e-4, f"a score is {error:.2e} from the CPU's"
+    assert error < ERRORS[precision], f"a score is {error:.2e} from the CPU's"
     return error
 
 

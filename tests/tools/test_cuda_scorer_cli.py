@@ -51,6 +51,59 @@ def test_scores_of_the_gpu_are_those_of_the_cpu(infer: Callable[..., tuple[int, 
 
 @pytest.mark.usefixtures("emulated_gpu")
 @pytest.mark.slow
+def test_int8_is_compared_where_it_is_asked_for(infer: Callable[..., tuple[int, Path, str]]) -> None:
+    """Its scores are near those of half precision, not the same; lot.json says by which they came about."""
+    outs = {}
+    for name in ("half", "int8"):
+        code, outs[name], printed = infer(name, "--scorer", "cuda", "--precision", name)
+        assert code == 0, printed
+        assert ("features in int8" in printed) == (name == "int8")
+        about = json.loads((outs[name] / "lot.json").read_text())
+        assert about["compared_in"] == about["plan"]["device"]["precision"] == name
+        assert about["versions"]["computed_by"][1].endswith(" int8") == (name == "int8")
+    half, int8 = (read_scores(out / "scores.csv", "raw_score") for out in outs.values())
+    assert int8 == pytest.approx(half, abs=3e-3)
+    assert int8 != half
+    plain = infer("plain", "--scorer", "cuda")[1]
+    assert (plain / "scores.csv").read_bytes() == (outs["half"] / "scores.csv").read_bytes()
+
+
+@pytest.mark.parametrize("scorer", ["auto", "numpy", "numba"])
+@pytest.mark.parametrize("precision", ["half", "int8"])
+def test_a_precision_is_refused_for_other_scorers(
+    infer: Callable[..., tuple[int, Path, str]], scorer: str, precision: str
+) -> None:
+    code, out, printed = infer("other", "--scorer", scorer, "--precision", precision)
+    assert code == 2
+    assert f"--precision {precision} is for --scorer cuda" in printed
+    assert f"the scorer is {scorer}" in printed
+    assert not out.exists()
+
+
+@pytest.mark.usefixtures("emulated_gpu")
+@pytest.mark.slow
+def test_kept_work_of_one_precision_is_not_gone_on_with_in_another(
+    infer: Callable[..., tuple[int, Path, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An interrupted run in half precision leaves layers behind; int8 scores them anew."""
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise OSError("interrupted before results are written")
+
+    fresh = infer("fresh", "--scorer", "cuda", "--precision", "int8")[1]
+    with monkeypatch.context() as patch:
+        patch.setattr("musc_edge.tools.infer.write_results", interrupted, raising=False)
+        patch.setattr("musc_edge.runtime.results.write.write_results", interrupted)
+        code, out, printed = infer("kept", "--scorer", "cuda", "--resume")
+    assert code != 0
+    assert "is kept in" in printed
+    code, out, printed = infer("kept", "--scorer", "cuda", "--precision", "int8", "--resume")
+    assert code == 0, printed
+    assert (out / "scores.csv").read_bytes() == (fresh / "scores.csv").read_bytes()
+
+
+@pytest.mark.usefixtures("emulated_gpu")
+@pytest.mark.slow
 def test_where_the_features_lie_changes_no_byte(infer: Callable[..., tuple[int, Path, str]]) -> None:
     """On the device from the ViT on; or in a file, from which an interrupted run could go on."""
     resident, copied = (infer(name, "--scorer", "cuda", *more)[1] for name, more in OUTPUTS.items())
@@ -91,12 +144,10 @@ def test_where_the_kernels_came_from_is_said(
     given: list[bytes] = []
 
     class Orin(EmulatedGpu):
-        arch = "sm_87"
-
         def load(self, cubin: bytes) -> None:
             given.append(cubin)
 
-    monkeypatch.setattr(scorers, "PycudaGpu", lambda: Orin(kernel_library))
+    monkeypatch.setattr(scorers, "PycudaGpu", lambda: Orin(kernel_library, arch="sm_87"))
     monkeypatch.setattr(scorers, "import_driver", lambda: None)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     for name, place in (("first", "compiler"), ("second", "cache")):
@@ -153,3 +204,10 @@ def test_plans_for_devices_need_none(place: Place, capsys: pytest.CaptureFixture
     plans = json.loads(capsys.readouterr().out)
     assert plans["8000000000"]["comparisons"] == 1
     assert plans["110000000"]["memory_bytes"] <= 110 * 10**6
+    int8 = ["--scorer", "cuda", "--precision", "int8"]
+    assert main([*command, "--json", *int8]) == 0
+    halved = json.loads(capsys.readouterr().out)["8000000000"]
+    assert halved["precision"] == "int8"
+    assert halved["feature_bytes"] < plans["8000000000"]["feature_bytes"]
+    assert main([*command, *int8[2:]]) == 2
+    assert "--precision int8 is for --scorer cuda" in capsys.readouterr().err

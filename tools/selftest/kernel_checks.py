@@ -151,6 +151,62 @@ def check_gram_min(gpu: Gpu, images: int, patches: int, pitch: int, seed: int) -
     return error
 
 
+def check_pool_int8(
+    gpu: Gpu, images: int, grid: tuple[int, int], width: int, degree: int, dtype: type, seed: int
+) -> float:
+    """pool_*_int8: rows within half a step of those in double precision; squares of the rounded rows."""
+    rng = np.random.default_rng(seed)
+    patches = grid[0] * grid[1]
+    tokens: Array = (rng.standard_normal((images, patches, width)) * 3 + 5).astype(dtype)
+    shift = (rng.standard_normal(width) / width**0.5 / 2).astype(np.float32)
+    with bench(gpu) as b:
+        on_device, centres = b.put(tokens), b.empty((images, 4), np.float32)
+        rows = b.empty((images, patches, launches.int8_pitch_of(width)), np.int8)
+        squares, scales = b.empty((images, patches), np.float32), b.empty((images, patches), np.float32)
+        launches.centre(gpu, on_device, centres, b.stream)
+        made = rows, squares, scales
+        launches.pool_int8(gpu, on_device, centres, b.put(shift), made, grid, degree, b.stream)
+        found, norms, steps = b.get(rows).astype(np.int64), b.get(squares), b.get(scales)
+    expected = pooled(tokens.astype(np.float64), grid, degree) - shift
+    largest = np.abs(expected).max(-1)
+    require(np.allclose(127 * steps, largest, rtol=1e-4, atol=0), "a scale is not of the largest value")
+    require((found[..., width:] == 0).all(), "columns behind the width are not zero")
+    error = float(np.abs(found[..., :width] * steps[..., None].astype(np.float64) - expected).max())
+    require(error <= 0.51 / 127 * largest.max(), f"a row is off by {error:.2e}")
+    exact = (found**2).sum(-1)
+    require(np.array_equal(norms, steps * steps * exact.astype(np.float32)), "a square is not its row's")
+    return error
+
+
+def check_gram_min_int8(gpu: Gpu, images: int, patches: int, width: int, seed: int) -> float:
+    """gram_min_int8 over all pairs, to the last bit; a duplicate is at distance zero."""
+    rng = np.random.default_rng(seed)
+    features = rng.integers(-127, 128, (images, patches, launches.int8_pitch_of(width))).astype(np.int8)
+    scales = rng.uniform(0.001, 0.002, (images, patches)).astype(np.float32)
+    features[-1, 0], scales[-1, 0] = features[0, -1], scales[0, -1]
+    squares = scales * scales * (features.astype(np.int64) ** 2).sum(-1).astype(np.float32)
+    pairs = [(a, b) for a in range(images) for b in range(a + 1, images)]
+    table = np.array([(a, b, 2 * k, 2 * k + 1) for k, (a, b) in enumerate(pairs)], np.int32)
+    with bench(gpu) as b:
+        distances = b.empty((2 * len(pairs), patches), np.uint32)
+        gpu.fill(distances, launches.INFINITY_BITS, b.stream)
+        rows = b.put(features), b.put(squares), b.put(scales)
+        launches.gram_min_int8(gpu, rows, b.put(table), distances, b.stream)
+        found = b.get(distances).view(np.float32)
+    for k, (i, j) in enumerate(pairs):
+        # Whole numbers below 2^53 are exact in doubles, whose product is by far the faster one.
+        products = features[i].astype(np.float64) @ features[j].astype(np.float64).T
+        twice = 2 * (scales[i][:, None] * scales[j]) * products.astype(np.float32)
+        of_i, of_j = (
+            (squares[j] - twice).min(1) + squares[i],
+            (squares[i][:, None] - twice).min(0) + squares[j],
+        )
+        require(np.array_equal(found[2 * k], np.maximum(of_i, 0)), f"distances of pair {k} are not exact")
+        require(np.array_equal(found[2 * k + 1], np.maximum(of_j, 0)), f"distances of pair {k} are not exact")
+    require(found[2 * pairs.index((0, images - 1)), -1] == 0, "a duplicate is not at distance zero")
+    return 0.0
+
+
 def check_interval_mean(
     gpu: Gpu, images: int, judges: int, patches: int, start: int, stop: int, seed: int
 ) -> float:
@@ -178,6 +234,7 @@ def check_kernels(gpu: Gpu, *, large: bool, seed: int = 0) -> dict[str, float]:
             for dtype in (np.float16, np.float32):
                 name = f"pool_{np.dtype(dtype).name} {grid[0]}x{grid[1]} C={width} r={degree}"
                 errors[name] = check_pool(gpu, 2, grid, width, degree, dtype, seed)
+                errors[f"{name} int8"] = check_pool_int8(gpu, 2, grid, width, degree, dtype, seed)
     for rows, pitch in [(1, 32), (100, 96)] + [(8 * 1369, 1024)] * large:
         errors[f"column_mean {rows}x{pitch}"] = check_column_mean(gpu, rows, pitch, seed)
     sizes = [(3, 1, 32), (2, 127, 64), (2, 128, 32), (3, 129, 96)]
@@ -185,6 +242,8 @@ def check_kernels(gpu: Gpu, *, large: bool, seed: int = 0) -> dict[str, float]:
         errors[f"gram_min N={images} P={patches} C={pitch}"] = check_gram_min(
             gpu, images, patches, pitch, seed
         )
+        name = f"gram_min N={images} P={patches} C={pitch} int8"
+        errors[name] = check_gram_min_int8(gpu, images, patches, pitch, seed)
     for judges, start, stop in [(1, 0, 1), (9, 0, 3), (10, 2, 7), (7, 6, 7)] + [
         (199, 0, 59),
         (199, 20, 150),

@@ -20,12 +20,14 @@ import pytest
 
 from musc_edge.kernels.errors import KernelError
 from musc_edge.kernels.gpu import DeviceArray, Gpu, Launch, Stream
+from musc_edge.kernels.precisions import HALF, INT8
 from musc_edge.kernels.thread import GpuThread
 from musc_edge.runtime.errors import DeviceError, LotError
 from musc_edge.runtime.gpu import plan as device_plan
 from musc_edge.runtime.gpu.scorer import CudaScorer
 from musc_edge.runtime.scoring.judges import choose
 from musc_edge.runtime.scoring.method import Method
+from musc_edge.runtime.scoring.mutual import CpuScorer
 from musc_edge.runtime.scoring.plan import HostNeeds, LotSize
 from musc_edge.runtime.store.checkpoint import Batch, Checkpoint
 from musc_edge.runtime.store.features import HostStore, UploadStore
@@ -43,6 +45,8 @@ Shape = tuple[int, int, int, int]
 GOLDEN = sorted(golden_folder().glob("mutual_*.npz"))
 FINE = 3e-4
 """What half precision may cost in a score of random and narrow tokens; test_precision.py is stricter."""
+COARSE = 2e-3
+"""And what int8 may."""
 
 
 class Place:
@@ -130,6 +134,35 @@ def test_scores_are_the_oracle_s(
     np.testing.assert_allclose(scores, expected, rtol=0, atol=FINE)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_scores_in_int8_are_nearly_the_oracle_s(device: GpuThread, dtype: str) -> None:
+    store, grid = store_of((2, 7, 12, 200), dtype), (3, 4)
+    scores = score(CudaScorer(Method(grid), device, precision=INT8), store)
+    expected = oracle.mutual_scores(store.tokens, grid, (1, 3, 5), (0.0, 0.3))
+    np.testing.assert_allclose(scores, expected, rtol=0, atol=COARSE)
+    error = np.abs(scores - expected).max()
+    assert error > FINE / 10, "as exact as half precision: was it int8?"
+
+
+def test_copies_in_int8_are_at_distance_zero(device: GpuThread) -> None:
+    """Exactly, as images and whatever their rows' scales are."""
+    store = store_of((1, 6, 12, 70))
+    store.tokens[0, 1::2] = store.tokens[0, ::2]
+    scores = score(CudaScorer(Method((3, 4), (1, 3), (0.0, 0.2)), device, precision=INT8), store)
+    assert not scores.any()
+
+
+def test_excluded_patches_are_nobody_s_neighbor_in_int8(device: GpuThread) -> None:
+    store, inside = store_of((1, 7, 12, 200)), np.ones((7, 12), bool)
+    store.tokens[0, 3, 9:] = store.tokens[0, 5, :3]  # equal, and no neighbors
+    inside[:, 9:] = False
+    method = Method((3, 4), (1,))
+    by_gpu, by_cpu = CudaScorer(method, device, precision=INT8), CpuScorer(method, "numpy")
+    found = by_gpu.score(store, by_gpu.plan(store.shape, 4, HostNeeds(keep=True)), inside=inside)
+    expected = by_cpu.score(store, by_cpu.plan(store.shape, 4), inside=inside)
+    np.testing.assert_allclose(found[inside], expected[inside], rtol=0, atol=COARSE)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 @pytest.mark.parametrize("shape", [(2, 7, 6, 64), (3, 7, 2, 65)])
@@ -186,16 +219,17 @@ def test_scores_of_a_layer_are_the_authors(device: GpuThread, path: Path) -> Non
 # ---- plans -----------------------------------------------------------------------------------
 
 
-def plans_of(size: LotSize) -> list[DevicePlan]:
+def plans_of(size: LotSize, precision: str) -> list[DevicePlan]:
     """All plans that differ in what is on the device at once."""
-    found = {(p.block, p.ring, p.panel, p.streamed): p for p in device_plan._candidates(size, 1 << 30)}
+    plans = device_plan._candidates(size, 1 << 30, precision)
+    found = {(p.block, p.ring, p.panel, p.streamed): p for p in plans}
     return list(found.values())
 
 
-@pytest.mark.parametrize("group", [None, 5])
+@pytest.mark.parametrize(("group", "precision"), [(None, HALF), (5, HALF), (None, INT8)])
 @pytest.mark.slow
 def test_no_plan_and_no_order_of_work_changes_a_byte(
-    place: Place, group: int | None, monkeypatch: pytest.MonkeyPatch
+    place: Place, group: int | None, precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shape, grid = (2, 8, 4, 5), (2, 2)
     monkeypatch.setattr(device_plan, "BLOCK_BYTES", 3 * 4 * 5 * 4)
@@ -203,15 +237,14 @@ def test_no_plan_and_no_order_of_work_changes_a_byte(
     store = store_of(shape, seed=3)
     size = LotSize(*shape, 4, 2, choose(8, group).count)
     assert device_plan.pairs_per_launch(size) == 7
-    plans = plans_of(size)[group or 0 :: 4]
+    plans = plans_of(size, precision)[group or 0 :: 4 if precision == HALF else 9]
     assert {plan.streamed for plan in plans} == {False, True}
     assert {plan.ring for plan in plans} >= {0, 2}
     results = set()
     for seed, plan in enumerate(plans):
         with place.device(seed, 1 << 20) as device:
-            results.add(
-                score(CudaScorer(Method(grid, (1, 3), (0.2, 0.6), group), device), store, plan).tobytes()
-            )
+            scorer = CudaScorer(Method(grid, (1, 3), (0.2, 0.6), group), device, precision=precision)
+            results.add(score(scorer, store, plan).tobytes())
             assert left(device) == (0, 0)
     assert len(results) == 1
     for gpu, plan in zip(place.gpus, plans, strict=True):
@@ -249,12 +282,13 @@ def test_plans_are_made_from_what_is_free_or_was_given(place: Place) -> None:
     assert (free.device.budget, given.device.budget) == (900_000, 200_000)
 
 
-def test_seconds_are_measured_and_leave_nothing(device: GpuThread) -> None:
+@pytest.mark.parametrize("precision", [HALF, INT8])
+def test_seconds_are_measured_and_leave_nothing(device: GpuThread, precision: str) -> None:
     shape = (2, 9, 6, 8)
-    scorer = CudaScorer(Method((2, 3), (1, 3)), device)
+    scorer = CudaScorer(Method((2, 3), (1, 3)), device, precision=precision)
     plan = scorer.plan(shape, 4)
     assert scorer.seconds(shape, plan) > 0
-    assert scorer.version.startswith("cuda sm_00 ")
+    assert scorer.version == "cuda sm_00 emulated" + (" int8" if precision == INT8 else "")
 
 
 # ---- time, progress, and what was kept -------------------------------------------------------------

@@ -44,6 +44,7 @@ struct Array {
 using Run = int(const unsigned* grid, const unsigned* block, unsigned shared, uint64_t seed, void** values);
 extern "C" Run run_centre_half, run_centre_float, run_pool_half, run_pool_float, run_column_mean;
 extern "C" Run run_gram_min, run_interval_mean, run_burn_out_mean;
+extern "C" Run run_pool_half_int8, run_pool_float_int8, run_gram_min_int8;
 
 // Runs a kernel with the battery's seed.
 template <class... Arguments>

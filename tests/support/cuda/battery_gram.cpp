@@ -1,24 +1,38 @@
-// gram_min over a few odd sizes, against plain loops, exactly; see battery.h.
+// gram_min and gram_min_int8 over a few odd sizes, against plain loops, exactly; see battery.h.
 #include "battery.h"
 
 constexpr unsigned GRAM_SHARED = 3 * 2 * 128 * 64;
 
+constexpr int LARGER = 16;  // numbers of int8 than those of halves
+
+void set(int8_t& to, double value) { to = int8_t(LARGER * value); }
+double value_of(int8_t value) { return value; }
+
 // Numbers whose products and sums are exact in float, so that the result is as well.  The squares are not
-// those of the features: some distances would be negative, and are zero.
+// those of the features: some distances would be negative, and are zero.  The scales of int8 are powers of two.
+template <class Value>
 void check_gram(int patches, int pitch, int images = 3) {
   const std::vector<int4> list = {{0, 1, 0, 3}, {2, 1, -1, 1}, {2, 2, 2, -1}, {1, 0, 5, 6}};
   const unsigned tiles = (patches + 127) / 128, count = images == 3 ? 4 : 1;
   const size_t length = (size_t)patches * pitch;
-  Array<uint16_t> features(images * length);
-  Array<float> squares((size_t)images * patches);
+  const bool scaled = sizeof(Value) == 1;
+  Array<Value> features(images * length);
+  Array<float> squares((size_t)images * patches), scales((size_t)images * patches);
   Array<int4> pairs(count);
   Array<unsigned> distances(7 * (size_t)patches);
   for (size_t i = 0; i < features.count; i++) set(features[i], (int)battery.number(17) / 4. - 2);
+  for (size_t i = 0; i < scales.count; i++) scales[i] = scaled ? 1.f / (1 << battery.number(3)) : 1;
   for (size_t i = 0; i < squares.count; i++) squares[i] = pitch * (int)battery.number(64) / 64.f;
+  for (size_t i = 0; i < squares.count && scaled; i++) squares[i] *= LARGER * LARGER;
   for (unsigned i = 0; i < count; i++) pairs[i] = list[i];
   for (size_t i = 0; i < distances.count; i++) distances[i] = INFINITY_BITS;
-  run(run_gram_min, {count * tiles * tiles}, {256}, GRAM_SHARED, features.data, squares.data, pairs.data,
-      distances.data, patches, pitch);
+  const dim3 grid = {count * tiles * tiles};
+  if (scaled)
+    run(run_gram_min_int8, grid, {256}, GRAM_SHARED, features.data, squares.data, scales.data, pairs.data,
+        distances.data, patches, pitch);
+  else
+    run(run_gram_min, grid, {256}, GRAM_SHARED, features.data, squares.data, pairs.data, distances.data, patches,
+        pitch);
 
   std::vector<float> wanted(distances.count, INFINITY), exact(features.count);
   for (size_t i = 0; i < exact.size(); i++) exact[i] = value_of(features[i]);
@@ -30,7 +44,9 @@ void check_gram(int patches, int pitch, int images = 3) {
         const float* b = &exact[p.y * length + (size_t)n * pitch];
         float product = 0;
         for (int c = 0; c < pitch; c++) product += a[c] * b[c];
-        const float square = fmaxf(squares[p.x * patches + m] + squares[p.y * patches + n] - 2 * product, 0);
+        const int of_a = p.x * patches + m, of_b = p.y * patches + n;
+        product *= scales[of_a] * scales[of_b];
+        const float square = fmaxf(squares[of_a] + squares[of_b] - 2 * product, 0);
         if (p.z >= 0) wanted[p.z * patches + m] = fminf(wanted[p.z * patches + m], square);
         if (p.w >= 0) wanted[p.w * patches + n] = fminf(wanted[p.w * patches + n], square);
       }
@@ -64,8 +80,10 @@ void check_far_gram() {
 
 int main(int count, char** arguments) {
   return battery_main(count, arguments,
-                      {[] { check_gram(1, 32); }, [] { check_gram(20, 128); }, [] { check_gram(130, 96); }},
+                      {[] { check_gram<uint16_t>(1, 32); }, [] { check_gram<uint16_t>(20, 128); },
+                       [] { check_gram<uint16_t>(130, 96); }, [] { check_gram<int8_t>(130, 128); }},
                       // What takes long comes last: most mutants are caught before.
-                      {check_far_gram, [] { check_gram(128, 64); }, [] { check_gram(1030, 32, 2); },
-                       [] { check_gram(270, 160); }});
+                      {[] { check_gram<int8_t>(3, 320); }, check_far_gram,
+                       [] { check_gram<uint16_t>(128, 64); }, [] { check_gram<uint16_t>(1030, 32, 2); },
+                       [] { check_gram<uint16_t>(270, 160); }});
 }

@@ -76,7 +76,8 @@ Kernel describe(const char* name, void (*)(Arguments...), decltype(Kernel::run) 
 #define DESCRIBE(kernel) describe(#kernel, kernel, run_##kernel)
 const std::vector<Kernel> kernels = {DESCRIBE(centre_half), DESCRIBE(centre_float), DESCRIBE(pool_half),
                                      DESCRIBE(pool_float),  DESCRIBE(column_mean),  DESCRIBE(gram_min),
-                                     DESCRIBE(interval_mean), DESCRIBE(burn_out_mean),
+                                     DESCRIBE(pool_half_int8), DESCRIBE(pool_float_int8),
+                                     DESCRIBE(gram_min_int8), DESCRIBE(interval_mean), DESCRIBE(burn_out_mean),
                                      DESCRIBE(peak_products), DESCRIBE(peak_copy)};
 
 // ---- memory -----------------------------------------------------------------------------------

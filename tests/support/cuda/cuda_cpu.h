@@ -177,6 +177,7 @@ void copy_commit();
 void copy_wait(int newest);
 void load_matrices(unsigned (&r)[4], const void* row);
 void multiply_add(float (&c)[4], const unsigned (&a)[4], const unsigned (&b)[2]);
+void multiply_add(int (&c)[4], const unsigned (&a)[4], const unsigned (&b)[2]);
 
 // ---- running a grid ------------------------------------------------------------------------------
 
@@ -235,6 +236,17 @@ inline float __uint_as_float(unsigned bits) {
   float value;
   memcpy(&value, &bits, 4);
   return value;
+}
+
+inline float __fmul_rn(float a, float b) {
+  volatile float product = a * b;  // of its own, as the device's
+  return product;
+}
+
+inline int __float2int_rn(float value) {  // to nearest, ties to even; what is beyond an int ends at its ends
+  if (std::isnan(value)) return 0;
+  if (fabsf(value) >= 2147483648.f) return value < 0 ? INT32_MIN : INT32_MAX;
+  return (int)nearbyintf(value);
 }
 
 using std::max;

@@ -136,6 +136,32 @@ void multiply_add(float (&c)[4], const unsigned (&a)[4], const unsigned (&b)[2])
   });
 }
 
+void multiply_add(int (&c)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
+  struct Lane {
+    int* c;
+    const unsigned *a, *b;
+  } lane{c, a, b};
+  meet(4, &lane, [](void** lanes) {
+    int A[16][32], B[32][8];
+    for (int l = 0; l < LANES; l++) {
+      Lane* mine = (Lane*)lanes[l];
+      const int g = l / 4, t = l % 4;
+      for (int e = 0; e < 4; e++) {
+        for (int i = 0; i < 4; i++)
+          A[g + 8 * (i % 2)][4 * t + e + 16 * (i / 2)] = int8_t(mine->a[i] >> (8 * e));
+        for (int i = 0; i < 2; i++) B[4 * t + e + 16 * i][g] = int8_t(mine->b[i] >> (8 * e));
+      }
+    }
+    int C[16][8] = {};
+    for (int i = 0; i < 16; i++)
+      for (int k = 0; k < 32; k++)
+        for (int j = 0; j < 8; j++) C[i][j] += A[i][k] * B[k][j];
+    for (int l = 0; l < LANES; l++)
+      for (int e = 0; e < 2; e++)
+        for (int i = 0; i < 2; i++) ((Lane*)lanes[l])->c[2 * i + e] += C[l / 4 + 8 * i][2 * (l % 4) + e];
+  });
+}
+
 // ---- running a grid ------------------------------------------------------------------------------
 
 void to_fiber(Fiber* fiber) {

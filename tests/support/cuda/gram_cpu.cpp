@@ -2,3 +2,4 @@
 
 #include "run_kernel.h"
 RUN(gram_min)
+RUN(gram_min_int8)

@@ -6,3 +6,4 @@
 #include "interval_cpu.cpp"
 #include "peak_cpu.cpp"
 #include "pool_cpu.cpp"
+#include "pool_int8_cpu.cpp"
