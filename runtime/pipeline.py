@@ -74,12 +74,13 @@ def score_lot(
         same_shots = run.find_copies(features, survey)
         apart = run.apart(features, same_shots)
         maps, later = walk.score(features, apart)  # 3 and 4
+        threads = run.resources.workers
         with watch.timer.stage("map"):  # 5
             settings = settled(settings, maps)
             level = position_level(maps, settings.position_median)
-            peaks = raw_scores(maps, size := map_size(maps.shape, run.bundle.manifest))
+            peaks = raw_scores(maps, size := map_size(maps.shape, run.bundle.manifest), threads)
             above = maps if level is None else maps - level
-            raw = peaks if level is None else raw_scores(above, size)
+            raw = peaks if level is None else raw_scores(above, size, threads)
         with watch.timer.stage("rescore"):  # 6
             lot_scores = rescore(raw, features.cls, settings.neighbors)
             scores = rescored(settings.rescore, raw, lot_scores, features.store, above)

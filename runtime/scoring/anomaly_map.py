@@ -6,15 +6,18 @@ raw score of an image is the maximum of its pixel map, not of the grid.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache, partial
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from ..errors import LotError
 from ..types import Array, FloatArray, Manifest
 
 _ROWS = 256
+_AT_ONCE = 64_000_000  # bytes
 HALF = 0.5
 """Share of a pixel's weights that belongs to patches with a score, from which on it has a value."""
 
@@ -49,12 +52,18 @@ def upsample(maps: Array, size: tuple[int, int]) -> FloatArray:
     outside = np.isnan(maps)
     if outside.any():
         return _upsample_inside(maps, ~outside, size)
+    pixels = np.empty((len(maps), *size), np.float32)
+    for top, strips in _strips(maps, size):
+        pixels[:, top : top + _ROWS] = strips
+    return pixels
+
+
+def _strips(maps: Array, size: tuple[int, int]) -> Iterator[tuple[int, Array]]:
+    """Yield the maps in pixels strip by strip, so that no whole one exists in float64: top, (N,rows,W)."""
     rows, columns = (interpolation(cells, pixels) for cells, pixels in zip(maps.shape[1:], size, strict=True))
     half = rows @ maps.astype(np.float64)  # (N,H,Gw)
-    pixels = np.empty((len(maps), *size), np.float32)
-    for top in range(0, size[0], _ROWS):  # in strips, so that a large map never exists in float64
-        pixels[:, top : top + _ROWS] = half[:, top : top + _ROWS] @ columns.T
-    return pixels
+    for top in range(0, size[0], _ROWS):
+        yield top, half[:, top : top + _ROWS] @ columns.T
 
 
 def map_size(shape: Sequence[int], manifest: Manifest) -> tuple[int, int]:
@@ -69,12 +78,25 @@ def map_size(shape: Sequence[int], manifest: Manifest) -> tuple[int, int]:
     return height, width
 
 
-def raw_scores(maps: Array, size: tuple[int, int]) -> Array:
-    """Return the maximum of each pixel map, (N,) float64; only one map in pixels exists at a time.
+def raw_scores(maps: Array, size: tuple[int, int], threads: int = 1) -> Array:
+    """Return the maximum of each pixel map, (N,) float64, by at most so many ``threads``.
 
     Pixels outside of a region, NaN, are left out; a map of nothing else has no maximum: NaN.
     """
-    return np.array([np.fmax.reduce(upsample(one[None], size), axis=None) for one in maps], np.float64)
+    if len(maps) == 1:
+        return np.array([_peak(maps[0], size)])
+    each = 8 * size[1] * (_ROWS + size[0])  # bytes of a strip, and of the columns that it is made of
+    threads = max(1, min(threads, _AT_ONCE // each))
+    # The products are small: threads of BLAS would take twenty times as long to share one.
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(threads) as pool:
+        return np.array(list(pool.map(partial(_peak, size=size), maps)), np.float64)
+
+
+def _peak(grid: Array, size: tuple[int, int]) -> float:
+    """Return the maximum of a map in pixels, as float32, without making the map if no patch is outside."""
+    if np.isnan(grid).any():
+        return float(np.fmax.reduce(upsample(grid[None], size), axis=None))
+    return float(np.float32(max(strip.max() for _, strip in _strips(grid[None], size))))
 
 
 def _upsample_inside(maps: Array, inside: Array, size: tuple[int, int]) -> FloatArray:
