@@ -203,11 +203,12 @@ def user_here(folder: Path) -> int:
         return os.fstat(file.fileno()).st_uid
 
 
-def strangers_way_in(path: Path) -> str | None:
+def strangers_way_in(path: Path, sticky: bool = False) -> str | None:
     """Return the reason why others than this user and root could have written ``path``, or None.
 
     Looks at the file or folder itself: its owner, and who else may write.  The owner's private group, which
-    users of Debian and Ubuntu have, counts as the owner.
+    users of Debian and Ubuntu have, counts as the owner.  With ``sticky`` a folder passes in which others may
+    make files, but not rename or remove those of their owners, as in /tmp.
 
     Raises
     ------
@@ -219,6 +220,8 @@ def strangers_way_in(path: Path) -> str | None:
         return f"{path} is a link"
     if found.st_uid not in (os.geteuid(), _ROOT):
         return f"{path} belongs to user {found.st_uid}"
+    if sticky and stat.S_ISDIR(found.st_mode) and found.st_mode & stat.S_ISVTX:
+        return None
     if found.st_mode & stat.S_IWOTH:
         return f"everybody may write {path}"
     if found.st_mode & stat.S_IWGRP and not _is_own_group(found.st_gid, found.st_uid):
@@ -226,11 +229,25 @@ def strangers_way_in(path: Path) -> str | None:
     return None
 
 
-def first_way_in(*paths: Path) -> str | None:
+def way_to(path: Path) -> str | None:
+    """Return the reason why others could put something else where ``path`` leads to, or None.
+
+    Looks at what it leads to, links followed, and at every folder above that.
+
+    Raises
+    ------
+    OSError, RuntimeError
+        If it leads nowhere, or in a circle.
+    """
+    end = path.resolve(strict=True)
+    return first_way_in(*end.parents, sticky=True) or first_way_in(end)
+
+
+def first_way_in(*paths: Path, sticky: bool = False) -> str | None:
     """Return the first reason why others could have written one of ``paths``, or None; missing ones pass."""
     for path in paths:
         try:
-            reason = strangers_way_in(path)
+            reason = strangers_way_in(path, sticky)
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:

@@ -1,6 +1,7 @@
 """Store engines and proofs so that nothing half-written is ever taken for one.
 
 Other users cannot write them, whatever the umask: the runtime refuses files that others could have written.
+Sidecars and proofs are signed as they are written, where this device has a key.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from .._files import first_way_in, make_folders, write_whole
+from .._files import first_way_in, make_folders
+from .._signatures import ENGINE, PROOF, write_signed
 from ..kernels.driver import GpuModel
-from ..runtime.errors import OutputError
+from ..runtime.errors import OutputError, signature_errors
 from ..runtime.types import Bundle
 from ..runtime.vit.engines import (
     Engine,
@@ -81,7 +83,7 @@ def store_engine(engine: Engine) -> Path:
     with _writing(path.parent):
         sidecar_of(path).unlink(missing_ok=True)
         engine.path.replace(path)
-        _write_json(sidecar_of(path), dataclasses.asdict(info))
+        _write_json(sidecar_of(path), dataclasses.asdict(info), ENGINE)
     return path
 
 
@@ -90,11 +92,12 @@ def save_proof(bundle: Bundle, info: EngineInfo, gpu: GpuModel, parity: Mapping[
     proof = Proof(info.plan_sha256, gpu, f"{NAMES[info.flavor]} {info.version}", dict(parity))
     folder = writable_folder(bundle)
     with _writing(folder):
-        _write_json(folder / proof_name(info, gpu), dataclasses.asdict(proof))
+        _write_json(folder / proof_name(info, gpu), dataclasses.asdict(proof), PROOF)
 
 
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    write_whole(path, (json.dumps(content, indent=2) + "\n").encode(), 0o644)
+def _write_json(path: Path, content: Mapping[str, Any], kind: str) -> None:
+    with signature_errors():
+        write_signed(path, (json.dumps(content, indent=2) + "\n").encode(), kind, 0o644)
 
 
 @contextmanager

@@ -7,19 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from .._signatures import SUFFIX as SIGNED
 from ..kernels.compiler import Compiled, compile_kernels, compiler_for
 from ..kernels.cubin_files import INDEX, SUFFIX, CubinFolder, write_cubins
 from ..kernels.cubins import FOLDER
 from ..runtime.errors import BundleError, device_errors
 from ..runtime.results.output import new_folder
-from ..runtime.vit.bundle import open_bundle, open_kernels
+from ..runtime.vit.bundle import open_kernels, open_unsigned
 from .messages import Say
 
 
 def add_kernels(root: str, arches: Sequence[str], say: Say = print) -> CubinFolder:
     """Compile the kernels for ``arches`` into the bundle ``root``, replacing those that it has.
 
-    They load on every machine with such a GPU and a driver of CUDA 12 (from sm_100 on: 13) or later.
+    They load on every machine with such a GPU and a driver of CUDA 12 (from sm_100 on: 13) or later, and are
+    signed if this device has a key.
 
     Raises
     ------
@@ -30,9 +32,9 @@ def add_kernels(root: str, arches: Sequence[str], say: Say = print) -> CubinFold
     OutputError
         If the bundle cannot be written; what was there stays as it was.
     """
-    bundle = open_bundle(root)
+    bundle = open_unsigned(root)
     folder = bundle.root / FOLDER
-    ours = frozenset({INDEX, *(path.name for path in folder.glob(f"*{SUFFIX}"))})
+    ours = frozenset({INDEX, f"{INDEX}{SIGNED}", *(path.name for path in folder.glob(f"*{SUFFIX}"))})
     with device_errors():
         chosen = [(arch, compiler_for(arch, portable=True)) for arch in arches]
         with new_folder(folder, True, INDEX, ours, "Copy the bundle to where it can be written.") as partial:

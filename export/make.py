@@ -14,6 +14,7 @@ import onnx
 import onnx_ir as ir
 import PIL
 
+from .._signatures import SUFFIX as SIGNED
 from .._version import __version__
 from ..kernels.cubins import FOLDER as KERNELS
 from ..runtime.errors import BundleError, ParityError
@@ -27,7 +28,7 @@ from ..runtime.vit.bundle import (
     MODEL,
     PROBE,
     SCHEMA_VERSION,
-    open_bundle,
+    open_unsigned,
     write_manifest,
 )
 from ..runtime.vit.engines import FOLDER as ENGINES
@@ -54,7 +55,9 @@ from .stream_type import NodesFile, with_room, write_nodes
 
 _FEW = 2
 """Probe images by which the range of the residual stream is measured."""
-BUNDLE_FILES = frozenset({MANIFEST, MODEL, ATTENTION_MODEL, f"{MODEL}.data", PROBE, KERNELS, ENGINES})
+BUNDLE_FILES = frozenset(
+    {MANIFEST, f"{MANIFEST}{SIGNED}", MODEL, ATTENTION_MODEL, f"{MODEL}.data", PROBE, KERNELS, ENGINES}
+)
 
 
 @dataclass(frozen=True)
@@ -217,7 +220,7 @@ class _Proof:
 
     def of(self, graph: str) -> Parity:
         """Run one of the graphs and compare its numbers."""
-        bundle = open_bundle(self._folder)
+        bundle = open_unsigned(self._folder)
         with OnnxBackend(bundle, graph=graph) as backend:
             candidate = measure(backend, self._images, bundle.manifest, say=self._say)
         return compare(self._numbers, candidate, bundle.manifest.layers, self._pixels)

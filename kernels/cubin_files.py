@@ -18,10 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from .._files import read_regular, write_whole
-from .._json import from_json, read_json, shortly
+from .._json import from_json, parse_json, shortly
+from .._signatures import KERNELS, Demands, require_signed, write_signed
+from .._signing_keys import SignatureError
 from .compiler import Compiled
 from .cuda_source import arch_number, source_digest
-from .errors import KernelError
+from .errors import KernelError, UnsignedKernelsError
 
 INDEX = "kernels.json"
 SUFFIX = ".cubin.z"
@@ -99,17 +101,21 @@ class CubinFolder:
         return code
 
 
-def open_cubins(folder: Path, remake: str) -> CubinFolder | None:
+def open_cubins(folder: Path, remake: str, wanted: Demands = ()) -> CubinFolder | None:
     """Open the cubins in ``folder``, None if there are none; reads only kernels.json.
 
     Raises
     ------
+    UnsignedKernelsError
+        If kernels.json is not signed as ``wanted``.
     KernelError
         If kernels.json was changed since it was written, or is of a newer schema.
     """
     path = folder / INDEX
     try:
-        content = read_json(path, _LARGEST_INDEX)
+        text = read_regular(path, _LARGEST_INDEX)
+        require_signed(path, text, KERNELS, wanted)
+        content = parse_json(text)
         version = content.get("schema_version") if isinstance(content, dict) else None
         if isinstance(version, int) and version > _SCHEMA_VERSION:
             raise KernelError(
@@ -122,6 +128,8 @@ def open_cubins(folder: Path, remake: str) -> CubinFolder | None:
             raise ValueError(f"its sha256 is not {shortly(index.sha256)}")
         cubins = {f"sm_{arch_number(arch)}": entry for arch, entry in index.cubins.items()}
         return CubinFolder(folder, index.source, cubins, remake)
+    except SignatureError as error:
+        raise UnsignedKernelsError(str(error)) from error
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
@@ -133,7 +141,14 @@ def open_cubins(folder: Path, remake: str) -> CubinFolder | None:
 def write_cubins(folder: Path, compiled: Sequence[Compiled]) -> None:
     """Write cubins of this source and their kernels.json into an empty ``folder``, through to the disk.
 
-    Other users cannot write the files, whatever the umask.
+    Other users cannot write the files, whatever the umask.  They are signed if this device has a key.
+
+    Raises
+    ------
+    UnsignedKernelsError
+        If that key cannot be used.
+    OSError
+        If they cannot be written.
     """
     cubins = {}
     for each in sorted(compiled, key=lambda each: arch_number(each.arch)):
@@ -147,7 +162,10 @@ def write_cubins(folder: Path, compiled: Sequence[Compiled]) -> None:
         "cubins": {arch: asdict(entry) for arch, entry in cubins.items()},
     }
     content["sha256"] = _digest(content)
-    write_whole(folder / INDEX, (json.dumps(content, indent=2) + "\n").encode(), 0o644)
+    try:
+        write_signed(folder / INDEX, (json.dumps(content, indent=2) + "\n").encode(), KERNELS, 0o644)
+    except SignatureError as error:
+        raise UnsignedKernelsError(f"the kernels in {folder} cannot be signed: {error}") from error
 
 
 def _digest(content: dict[str, Any]) -> str:

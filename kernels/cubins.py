@@ -2,7 +2,7 @@
 
 Cubins of another source than this one are never used, and a damaged cubin is an error, not a reason to look
 further.  A cubin is code, and no hash covers the cache: nothing is taken from it that other users could have
-written.
+written, nor what is not signed where a signature is required.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .._files import first_way_in, make_folders
+from .._signatures import DEVICE_KEY, Demands, demands, device_key
+from .._signing_keys import SignatureError
 from .compiler import Compiled, Compiler, compile_kernels, compiler_for
 from .cubin_files import INDEX, CubinFolder, open_cubins, write_cubins
 from .cuda_source import arch_number, source_digest
-from .errors import KernelError
+from .errors import KernelError, UnsignedKernelsError
 
 FOLDER = "kernels"
 """The folder of kernels in a bundle and in the cache."""
@@ -44,21 +46,32 @@ class FoundCubin:
         return f"{self.arch} by {self.compiler}, from the {self.origin}"
 
 
-def find_cubin(arch: str, bundle_root: Path | None = None) -> FoundCubin:
+def find_cubin(arch: str, bundle_root: Path | None = None, wanted: Demands | None = None) -> FoundCubin:
     """Find the kernels for a device of ``arch``, such as "sm_87".
 
     Parameters
     ----------
     bundle_root : folder of a bundle, which is searched first.
+    wanted : who must have signed them; None for what is required on this machine.
 
     Raises
     ------
     KernelError
-        If there are none for this device and no compiler, or what is there was damaged.
+        If there are none for this device and no compiler, or what is there was damaged, or those of the
+        bundle are not signed as ``wanted``.
     """
     notes: list[str] = []
-    found = _from_bundle(arch, bundle_root, notes) if bundle_root else None
-    return replace(found or _from_cache(arch, bundle_root, notes), notes=tuple(notes))
+    wanted = _demands() if wanted is None else wanted
+    found = _from_bundle(arch, bundle_root, wanted, notes) if bundle_root else None
+    return replace(found or _from_cache(arch, bundle_root, wanted, notes), notes=tuple(notes))
+
+
+def _demands() -> Demands:
+    """Return what is required on this machine; UnsignedKernelsError if a key cannot be used."""
+    try:
+        return demands()
+    except SignatureError as error:
+        raise UnsignedKernelsError(str(error)) from error
 
 
 def best_match(arch: str, available: Iterable[str]) -> str | None:
@@ -79,9 +92,15 @@ def best_match(arch: str, available: Iterable[str]) -> str | None:
     return numbers[max(earlier)] if earlier else None
 
 
-def bundle_cubins(root: Path) -> CubinFolder | None:
-    """Open the kernels in the bundle ``root``, None without any; KernelError if kernels.json is damaged."""
-    return open_cubins(root / FOLDER, f"musc-export kernels {root}")
+def bundle_cubins(root: Path, wanted: Demands = ()) -> CubinFolder | None:
+    """Open the kernels in the bundle ``root``, None without any.
+
+    Raises
+    ------
+    KernelError
+        If kernels.json is damaged, or not signed as ``wanted``.
+    """
+    return open_cubins(root / FOLDER, f"musc-export kernels {root}", wanted)
 
 
 def user_cache() -> Path:
@@ -97,25 +116,34 @@ def cache_folder() -> Path:
         raise KernelError("this user has no home folder to keep kernels in: set $XDG_CACHE_HOME.") from error
 
 
-def cached_cubins(arch: str = "sm_*", notes: list[str] | None = None) -> list[CubinFolder]:
+def cached_cubins(
+    arch: str = "sm_*", notes: list[str] | None = None, wanted: Demands | None = None
+) -> list[CubinFolder]:
     """List the usable cubins in the cache for ``arch``, or for all, including those of other sources.
 
-    Adds to ``notes`` why the rest cannot be used.
+    Adds to ``notes`` why the rest cannot be used; ``wanted`` as for ``find_cubin``.
     """
     opened = []
+    wanted = _demands() if wanted is None else wanted
     for path in sorted(path for path in cache_folder().glob(f"{arch}-*") if path.is_dir()):
         try:
-            opened.append(_open_cached(path))
+            opened.append(_open_cached(path, wanted))
         except KernelError as error:
             if notes is not None:
                 notes.append(str(error))
     return [each for each in opened if each]
 
 
-def _open_cached(folder: Path) -> CubinFolder | None:
-    """Open one folder of the cache; KernelError if it is damaged, or other users could have written it."""
+def _open_cached(folder: Path, wanted: Demands) -> CubinFolder | None:
+    """Open one folder of the cache; KernelError if it is damaged or unsigned, or others could write it."""
     _require_own(folder)
-    return open_cubins(folder, f"rm -r {folder}")
+    try:
+        return open_cubins(folder, f"rm -r {folder}", wanted)
+    except UnsignedKernelsError as error:
+        raise UnsignedKernelsError(
+            f"kernels in {folder} are not used: {error} Or remove them, to have them compiled again: "
+            f"rm -r {folder}"
+        ) from error
 
 
 def _require_own(folder: Path) -> None:
@@ -128,8 +156,8 @@ def _require_own(folder: Path) -> None:
         )
 
 
-def _from_bundle(arch: str, root: Path, notes: list[str]) -> FoundCubin | None:
-    cubins = bundle_cubins(root)
+def _from_bundle(arch: str, root: Path, wanted: Demands, notes: list[str]) -> FoundCubin | None:
+    cubins = bundle_cubins(root, wanted)
     if cubins is None:
         return None
     if not cubins.current:
@@ -145,12 +173,12 @@ def _from_bundle(arch: str, root: Path, notes: list[str]) -> FoundCubin | None:
     return FoundCubin(cubins.read(match), match, cubins.cubins[match].compiler, "bundle")
 
 
-def _from_cache(arch: str, root: Path | None, notes: list[str]) -> FoundCubin:
+def _from_cache(arch: str, root: Path | None, wanted: Demands, notes: list[str]) -> FoundCubin:
     """Take the cubin from the cache, or compile it into the cache; without a compiler, take any in there."""
     try:
         compiler = compiler_for(arch, portable=False)
     except KernelError as error:
-        for cubins in cached_cubins(arch, notes):
+        for cubins in cached_cubins(arch, notes, wanted):
             if cubins.current:
                 return FoundCubin(cubins.read(arch), arch, cubins.cubins[arch].compiler, "cache")
         passed = "".join(f"\n{note}" for note in notes)
@@ -163,14 +191,24 @@ def _from_cache(arch: str, root: Path | None, notes: list[str]) -> FoundCubin:
     try:
         _require_own(folder)
     except KernelError as error:
-        notes.append(f"{error}. They were compiled for this run alone.")
-        return FoundCubin(compile_kernels(arch, compiler).code, arch, compiler.name, "compiler")
-    kept = open_cubins(folder, f"rm -r {folder}")
+        return _compiled_alone(arch, compiler, f"{error}.", notes)
+    try:
+        kept = _open_cached(folder, wanted)
+        if not kept and wanted and not device_key():
+            raise UnsignedKernelsError(f"what is kept has to be signed, and ${DEVICE_KEY} names no key.")
+    except (SignatureError, UnsignedKernelsError) as error:
+        return _compiled_alone(arch, compiler, str(error), notes)
     if kept:
         return FoundCubin(kept.read(arch), arch, compiler.name, "cache")
     compiled = compile_kernels(arch, compiler)
     _keep(folder, compiled, notes)
     return FoundCubin(compiled.code, arch, compiler.name, "compiler")
+
+
+def _compiled_alone(arch: str, compiler: Compiler, why: str, notes: list[str]) -> FoundCubin:
+    """Compile kernels that are not kept."""
+    notes.append(f"{why} They were compiled for this run alone.")
+    return FoundCubin(compile_kernels(arch, compiler).code, arch, compiler.name, "compiler")
 
 
 def _key(arch: str, compiler: Compiler) -> str:
@@ -187,6 +225,8 @@ def _keep(folder: Path, compiled: Compiled, notes: list[str]) -> None:
             partial.rename(folder)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
+    except UnsignedKernelsError as error:
+        notes.append(f"the kernels were compiled, and not kept: {error}")
     except OSError as error:
         if not (folder / INDEX).is_file():  # else another process was faster and wrote the same
             notes.append(f"the kernels were compiled, but {folder} cannot be written: {error.strerror}.")

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, ClassVar
 
+from .._signing_keys import NoCryptographyError, SignatureError
 from ..kernels.errors import KernelError
 
 if TYPE_CHECKING:
@@ -69,6 +70,17 @@ class ParityError(MuscEdgeError):
     """An exported model's numbers differ from those of its source by more than the tolerance."""
 
     exit_code = 8
+
+
+@contextmanager
+def signature_errors() -> Iterator[None]:
+    """Within the block a SignatureError becomes a BundleError, or a DeviceError if a library is missing."""
+    try:
+        yield
+    except NoCryptographyError as error:
+        raise DeviceError(str(error)) from error
+    except SignatureError as error:
+        raise BundleError(str(error)) from error
 
 
 @contextmanager

@@ -186,7 +186,7 @@ class Run:
         with self.watch.timer.stage("open"), ExitStack() as stack:
             self.bundle = self._given if isinstance(self._given, Bundle) else open_bundle(self._given)
             self.method = Method.of(self.bundle.manifest.grid, self.settings)
-            self.scorer = stack.enter_context(open_scorer(self.method, self.resources, self.bundle.root))
+            self.scorer = stack.enter_context(open_scorer(self.method, self.resources, self.bundle))
             release_memory()  # what looking at the files took
             self._program_bytes = process_memory()
             self._stack = stack.pop_all()

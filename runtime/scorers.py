@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
-from pathlib import Path
 
 from ..kernels.cubins import find_cubin
 from ..kernels.precisions import HALF
@@ -19,6 +18,7 @@ from .scoring.mutual import CpuScorer
 from .scoring.protocols import MutualScorer
 from .scoring.residual import ResidualScorer
 from .settings import ANYTHING, AUTO, RESIDUAL, Resources, meaningless
+from .types import Bundle
 
 WINDOW_ON_GPU = "a window of patches (--window) is not made on a GPU"
 
@@ -34,11 +34,11 @@ def import_scorer(name: str) -> None:
 
 @contextmanager
 def open_scorer(
-    method: Method, resources: Resources = ANYTHING, bundle_root: Path | None = None
+    method: Method, resources: Resources = ANYTHING, bundle: Bundle | None = None
 ) -> Iterator[MutualScorer]:
     """Open the scorer that ``resources`` name, for as long as the context is open.
 
-    ``bundle_root`` is a bundle that may hold compiled kernels.
+    ``bundle`` is one that may hold compiled kernels.
 
     Raises
     ------
@@ -54,7 +54,7 @@ def open_scorer(
         notes: list[str] = []
         device = None
         if method.near is None:
-            device = open_gpu_for(name, bundle_root, stack, notes)
+            device = open_gpu_for(name, bundle, stack, notes)
         else:
             _require_cpu(resources, notes)
         if device:
@@ -95,7 +95,7 @@ def _require_cpu(resources: Resources, notes: list[str]) -> None:
         notes.append(f"the GPU does not compare the images: {WINDOW_ON_GPU}")
 
 
-def open_gpu_for(name: str, bundle_root: Path | None, stack: ExitStack, notes: list[str]) -> GpuThread | None:
+def open_gpu_for(name: str, bundle: Bundle | None, stack: ExitStack, notes: list[str]) -> GpuThread | None:
     """Open the GPU, until ``stack`` is left, if scorer ``name`` uses it.
 
     Notes why "auto" does not although pycuda is installed, and returns None.
@@ -103,7 +103,7 @@ def open_gpu_for(name: str, bundle_root: Path | None, stack: ExitStack, notes: l
     if name not in (AUTO, "cuda") or (name == AUTO and find_spec("pycuda") is None):
         return None
     try:
-        return stack.enter_context(open_gpu(bundle_root, notes))
+        return stack.enter_context(open_gpu(bundle, notes))
     except DeviceError as error:
         if name == "cuda":
             raise
@@ -112,7 +112,7 @@ def open_gpu_for(name: str, bundle_root: Path | None, stack: ExitStack, notes: l
 
 
 @contextmanager
-def open_gpu(bundle_root: Path | None, notes: list[str]) -> Iterator[GpuThread]:
+def open_gpu(bundle: Bundle | None, notes: list[str]) -> Iterator[GpuThread]:
     """Open the first GPU and load the kernels: from the bundle, from this device's cache, or compiled.
 
     Adds to ``notes`` where they came from and what was passed over.
@@ -120,11 +120,13 @@ def open_gpu(bundle_root: Path | None, notes: list[str]) -> Iterator[GpuThread]:
     Raises
     ------
     DeviceError
-        If there is no GPU, pycuda is not installed or there are no kernels for it.  Every KernelError that
-        leaves the context, or is raised on leaving it, becomes one too.
+        If there is no GPU, pycuda is not installed or there are no kernels for it, or those of the bundle are
+        not signed as it had to be.  Every KernelError that leaves the context, or is raised on leaving it,
+        becomes one too.
     """
     with device_errors(), GpuThread(PycudaGpu) as device:
-        found = find_cubin(device.run(lambda gpu: gpu.arch), bundle_root)
+        arch = device.run(lambda gpu: gpu.arch)
+        found = find_cubin(arch, bundle.root, bundle.demands) if bundle else find_cubin(arch)
         device.run(lambda gpu: gpu.load(found.code))
         notes += [f"the GPU's kernels are those for {found}.", *found.notes]
         yield device

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from .._signatures import Demands
 from ..kernels.gpu import DeviceArray
 from ..kernels.precisions import HALF
 
@@ -101,12 +102,15 @@ class Bundle:
         Hex sha256 of manifest.json, which is the bundle's identity.
     pending : callable, optional
         Waits for hashes that are still being computed; None, as from ``open_bundle``, if there are none.
+    demands : tuple
+        Who had to have signed it, and has to have signed whatever else is loaded with it (docs/signing.md).
     """
 
     root: Path
     manifest: Manifest
     digest: str
     pending: Callable[[], None] | None = field(default=None, repr=False, compare=False)
+    demands: Demands = ()
 
     def require_checked(self) -> None:
         """Wait until all is checked; BundleError if a file was changed."""

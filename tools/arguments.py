@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 from contextlib import suppress
 from pathlib import Path
@@ -180,6 +181,19 @@ def seconds(text: str) -> float:
     if not 0 < value <= _DAY:
         raise argparse.ArgumentTypeError(f"{text!r}: expected seconds above 0, and at most a day ({_DAY})")
     return value
+
+
+def public_key(text: str) -> str:
+    """The file of a public key, or a folder of them."""
+    if os.pathsep in text:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} has a {os.pathsep!r} in it: give the option once for each key, or rename the file"
+        )
+    if not Path(text or "-").exists():
+        raise argparse.ArgumentTypeError(
+            f"{text!r} does not exist: expected the file of a public key, or a folder of such files"
+        )
+    return text
 
 
 def threads(text: str) -> int:

@@ -24,7 +24,7 @@ def add_parser(commands: Any) -> None:
     add = parser.add_argument
     add("images", metavar="IMAGE", nargs="+", help="image files, or folders of them")
     add("--reference", required=True, metavar="REF", help="what musc-edge reference made")
-    add("-b", "--bundle", help="the bundle that it was made with (default: as for infer)")
+    cli.add_bundle(parser, "the bundle that it was made with (default: as for infer)")
     cli.add_alpha(parser)
     add("-o", "--out", help="folder for checks.json, regions.csv, maps and overlays (default: none)")
     add("--overwrite", action="store_true", help="replace what an earlier check wrote there")

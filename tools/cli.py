@@ -11,8 +11,9 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from .._signatures import REQUIRED
 from .._version import __version__
 from ..kernels.precisions import PRECISIONS
 from ..runtime.errors import MuscEdgeError
@@ -79,6 +80,20 @@ def add_common(
     parser.epilog = exit_codes(0, 1, 2, *codes, INTERRUPTED)
     parser.add_argument("--json", action="store_true", help=json)
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+
+
+def add_bundle(parser: argparse.ArgumentParser, text: str, **options: Any) -> None:
+    """Add the option that names a bundle, whose help is ``text``, and who must have signed it."""
+    parser.add_argument("-b", "--bundle", help=text, **options)
+    add_require_signature(parser)
+
+
+def add_require_signature(parser: argparse.ArgumentParser) -> None:
+    """Add the option for who must have signed a bundle: every command that opens one has it."""
+    parser.add_argument("--require-signature", action="append", type=arguments.public_key, metavar="KEY",
+        help="a public key, or a folder of them: use only what it has signed, of the bundle and of all that "
+        "is loaded with it; given several times, what one of them has signed (default: "
+        f"${REQUIRED})")  # fmt: skip
 
 
 def add_scoring(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
@@ -264,7 +279,8 @@ def _run(prog: str, parser: Parser, argv: Sequence[str] | None) -> int:
         command: Callable[[argparse.Namespace], int] = args.run
         require_files()
         require_threads(_threads_of(args))
-        return command(args)
+        with _signature_required(args):
+            return command(args)
     except MuscEdgeError as error:
         if args.debug:
             traceback.print_exc()
@@ -282,6 +298,24 @@ def _run(prog: str, parser: Parser, argv: Sequence[str] | None) -> int:
     except KeyboardInterrupt:
         print(f"\n{prog}: interrupted; nothing was written.", file=sys.stderr)
         return INTERRUPTED
+
+
+@contextmanager
+def _signature_required(args: argparse.Namespace) -> Iterator[None]:
+    """Require the signature that the command line asks for within the block, and in processes started there.
+
+    In one place for all commands: whoever opens a bundle looks into this variable.
+    """
+    given: list[str] | None = getattr(args, "require_signature", None)
+    before = os.environ.get(REQUIRED)
+    if given:
+        os.environ[REQUIRED] = os.pathsep.join(given)
+    try:
+        yield
+    finally:
+        if given:
+            os.environ.pop(REQUIRED)
+            os.environ.update({REQUIRED: before} if before is not None else {})
 
 
 def _threads_of(args: argparse.Namespace) -> int:

@@ -40,7 +40,8 @@ def _parser() -> Parser:
         metavar="PNG",
         help="of a reference: write a picture of the images in its bank, and of others that were accepted",
     )
-    cli.add_common(inspect, 4, 7)
+    cli.add_require_signature(inspect)
+    cli.add_common(inspect, 4, 5, 7)
     inspect.set_defaults(run=_inspect, usage_error=inspect.error)
     selftest.add_parser(commands)
     doctor = commands.add_parser(

@@ -32,6 +32,7 @@ def add_parser(commands: Any) -> None:
         help="memory of the GPU that a build may use, such as 2G")  # fmt: skip
     add("--timing-cache", type=Path, metavar="FILE",
         help="measurements of earlier builds, read and added to")  # fmt: skip
+    cli.add_require_signature(parser)
     cli.add_common(parser, 4, 5, 7, 8)
     parser.set_defaults(run=_engine)
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import arguments, cli, engine, export_torch
+from . import arguments, cli, engine, export_torch, signing
 from .usage import Parser
 
 if TYPE_CHECKING:
@@ -30,7 +30,14 @@ def _parser() -> Parser:
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     export_torch.add_commands(commands, _add_output, _make)
-    for add_command in (_add_dinov2_small, _add_onnx, _add_verify, _add_kernels, engine.add_parser):
+    for add_command in (
+        _add_dinov2_small,
+        _add_onnx,
+        _add_verify,
+        _add_kernels,
+        engine.add_parser,
+        *signing.PARSERS,
+    ):
         add_command(commands)
     return parser
 
@@ -77,6 +84,7 @@ def _add_verify(commands: argparse._SubParsersAction[Parser]) -> None:
     )
     parser.add_argument("bundle", metavar="BUNDLE")
     parser.add_argument("--backend", choices=("cpu", "cuda", "tensorrt"), default="cpu")
+    cli.add_require_signature(parser)
     cli.add_common(parser, 4, 5, 8)
     parser.set_defaults(run=_verify)
 

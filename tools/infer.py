@@ -64,7 +64,7 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser("infer", help="score every image of a folder by all the others")
     add = parser.add_argument
     add("lot", metavar="LOT_DIR", help="folder of images, searched with its subfolders")
-    add("-b", "--bundle", help="bundle folder (default: $MUSC_EDGE_BUNDLE, else your default)")
+    cli.add_bundle(parser, "bundle folder (default: $MUSC_EDGE_BUNDLE, else your default)")
     add("--group-by", choices=("folder",),
         help="score each subfolder as a lot of its own; one that cannot be scored stops none")  # fmt: skip
     choice = parser.add_argument_group("which images", _PATTERNS)

@@ -30,7 +30,7 @@ def add_parser(commands: Any) -> None:
         type=arguments.images,
         help="number of images in the lot, or a folder of them",
     )
-    add("-b", "--bundle", help="bundle folder (default: as for infer)")
+    cli.add_bundle(parser, "bundle folder (default: as for infer)")
     add("--devices", type=arguments.memories, metavar="SIZE,...",
         help="show instead the plans for GPUs with this much free memory, such as 8G,24G")  # fmt: skip
     add("--resume", action="store_true", help="as for infer: work is kept in files")

@@ -34,7 +34,7 @@ def add_parser(commands: Any) -> None:
     add = parser.add_argument
     add("lot", metavar="LOT_DIR", help="folder of images, mostly good; with --add an earlier reference")
     add("-o", "--out", help="the reference's folder (default: ./<lot>-reference)")
-    add("-b", "--bundle", help="bundle folder (default: as for infer)")
+    cli.add_bundle(parser, "bundle folder (default: as for infer)")
     add("--overwrite", action="store_true", help="replace an earlier reference")
     add("--add", metavar="LOT", help="make a new reference of the one given and the images of this folder")
     choice = parser.add_argument_group("which images", "patterns as for infer")

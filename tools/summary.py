@@ -30,6 +30,7 @@ from ..runtime.vit.engines import BrokenEngine, Engine, list_engines
 from ..runtime.vit.graphs import graphs_of
 from ..runtime.vit.tensorrt_library import NAMES
 from .progress import duration
+from .signed_by import signature_text, signed_by
 
 WORST = 10
 """The most suspicious images that the terminal lists by default."""
@@ -280,6 +281,8 @@ def bundle_text(bundle: Bundle) -> str:
     cubins = open_kernels(bundle)
     if cubins:
         rows.append(("kernels", kernels_text(cubins)))
+    for name, signatures in signed_by(bundle).items():
+        rows += [("signed", f"{name} by {signature_text(each)}") for each in signatures]
     rows += [("engine", engine_text(engine)) for engine in list_engines(bundle)]
     return "\n".join(f"{label:<11} {printable(value)}" for label, value in rows)
 
@@ -313,7 +316,7 @@ def _engine_facts(engine: Engine | BrokenEngine) -> dict[str, Any]:
 
 
 def bundle_json(bundle: Bundle) -> str:
-    """Format a bundle as JSON: the manifest with path and identity, its kernels and its engines."""
+    """Format a bundle as JSON: the manifest with path and identity, kernels, engines, and who signed it."""
     cubins = open_kernels(bundle)
     data = {
         "path": str(bundle.root),
@@ -322,6 +325,7 @@ def bundle_json(bundle: Bundle) -> str:
         "graphs": graphs_of(bundle),
         "kernels": kernels_facts(cubins) if cubins else None,
         "engines": [_engine_facts(engine) for engine in list_engines(bundle)],
+        "signed_by": signed_by(bundle),
     }
     return json.dumps(data, indent=2)
 

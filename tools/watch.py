@@ -30,7 +30,7 @@ def add_parser(commands: Any) -> None:
     add("folder", metavar="FOLDER", help="folder that the images come into, with its subfolders")
     add("--reference", required=True, metavar="REF", help="what musc-edge reference made")
     add("-o", "--out", required=True, help="folder for the results, outside of FOLDER; it is gone on with")
-    add("-b", "--bundle", help="the bundle that the reference was made with (default: as for infer)")
+    cli.add_bundle(parser, "the bundle that the reference was made with (default: as for infer)")
     cli.add_alpha(parser)
     watching = parser.add_argument_group("watching")
     add = watching.add_argument

@@ -149,7 +149,7 @@ class Checker:
         with ExitStack() as stack:
             self._vit: FeatureBackend
             self._vit, notes = (share._vit, ()) if share else self._enter(stack, resources)
-            self._row, more = open_image_scorer(stack, self.reference, resources, self.bundle.root)
+            self._row, more = open_image_scorer(stack, self.reference, resources, self.bundle)
             self.batch = 1 if self._vit.name == "cpu" else resources.batch
             self.notes = *notes, *more
             self.computed_by = self._vit.version, self._row.version

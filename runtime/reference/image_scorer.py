@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from pathlib import Path
 
 import numpy as np
 
@@ -14,13 +13,13 @@ from ..memory import size_text
 from ..scoring.blas import one_thread_per_product
 from ..scoring.row import ImageScorer, RowScorer
 from ..settings import AUTO, Resources
-from ..types import FloatArray
+from ..types import Bundle, FloatArray
 from .files import ReferenceFolder, open_bank, read_array, read_inside
 from .manifest import layer_file
 
 
 def open_image_scorer(
-    stack: ExitStack, reference: ReferenceFolder, resources: Resources, bundle_root: Path
+    stack: ExitStack, reference: ReferenceFolder, resources: Resources, bundle: Bundle
 ) -> tuple[ImageScorer, list[str]]:
     """Open the scorer that ``resources`` name for the bank of ``reference``, until ``stack`` is left.
 
@@ -49,7 +48,7 @@ def open_image_scorer(
     if resources.scorer in (AUTO, "cuda") and reference.manifest.whole and not window:
         with ExitStack() as trial:
             try:
-                row = _open_on_gpu(trial, reference, resources, bundle_root, notes)
+                row = _open_on_gpu(trial, reference, resources, bundle, notes)
             except DeviceError as error:
                 if resources.scorer == "cuda":
                     raise
@@ -65,10 +64,10 @@ def open_image_scorer(
 
 @device_errors()
 def _open_on_gpu(
-    stack: ExitStack, reference: ReferenceFolder, resources: Resources, bundle_root: Path, notes: list[str]
+    stack: ExitStack, reference: ReferenceFolder, resources: Resources, bundle: Bundle, notes: list[str]
 ) -> DeviceRow | None:
     """Bring the bank to the GPU; None if "auto" finds none."""
-    device = scorers.open_gpu_for(resources.scorer, bundle_root, stack, notes)
+    device = scorers.open_gpu_for(resources.scorer, bundle, stack, notes)
     if device is None:
         return None
     m = reference.manifest

@@ -12,19 +12,21 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path, PurePosixPath
 
 from ..._files import make_folders, read_regular, write_whole
 from ..._json import from_json, parse_json, shortly
+from ..._signatures import BUNDLE, Demands, demands, require_signed
 from ...kernels.cubin_files import CubinFolder
 from ...kernels.cubins import bundle_cubins
 from ...kernels.errors import KernelError
-from ..errors import BundleError, OutputError
+from ..errors import BundleError, OutputError, signature_errors
 from ..timing import UNTIMED, StageTimer
 from ..types import Bundle, Manifest
 from .external_data import external_files
 from .hashes import check_beside, check_hash
+from .only_ours import only_ours, require_only_ours
 
 SCHEMA_VERSION = 1
 DTYPES = ("float32", "float16")
@@ -49,7 +51,12 @@ _LONG = 1000
 _MAKE_ONE = "Make one with 'musc-export dinov2-small -o BUNDLE' (see 'musc-export --help')."
 
 
-def open_bundle(root: str | os.PathLike[str], whole: bool = False) -> Bundle:
+def open_bundle(
+    root: str | os.PathLike[str],
+    whole: bool = False,
+    *,
+    require_signature: Sequence[str | os.PathLike[str]] | None = None,
+) -> Bundle:
     """Open and check a bundle, the folder that ``musc-export`` writes.
 
     Parameters
@@ -58,6 +65,9 @@ def open_bundle(root: str | os.PathLike[str], whole: bool = False) -> Bundle:
         The bundle's folder.
     whole : bool, default False
         Also check the hash of the probe, which scoring does not read.
+    require_signature : sequence of str or path, optional
+        Files, or folders, of public keys of which one must have signed the bundle; by default those of
+        ``$MUSC_EDGE_REQUIRE_SIGNATURE``.  Those of /etc/musc-edge/trusted-keys are required in any case.
 
     Returns
     -------
@@ -67,11 +77,20 @@ def open_bundle(root: str | os.PathLike[str], whole: bool = False) -> Bundle:
     ------
     BundleError
         If the folder, the manifest or a file is missing, malformed, changed, made by a newer
-        schema, or outside of the folder, or the graph takes values from a file that has no hash.
+        schema, or outside of the folder, or the graph takes values from a file that has no hash; or a
+        signature that is required is missing or does not fit, or others could change the files meanwhile.
+    DeviceError
+        If a signature is required, and the package that checks it is not installed.
     """
-    bundle = _listed(Path(root))
-    _check_graphs(bundle)
-    _check_files(bundle, set(bundle.manifest.files) - {*_GRAPHS, *(() if whole else (PROBE,))})
+    bundle = _listed(Path(root), _demands(require_signature))
+    _check_all(bundle, whole)
+    return bundle
+
+
+def open_unsigned(root: str | os.PathLike[str], whole: bool = False) -> Bundle:
+    """Open a bundle as ``open_bundle`` does, but ask for no signature: for who makes, changes or signs it."""
+    bundle = _listed(Path(root), ())
+    _check_all(bundle, whole)
     return bundle
 
 
@@ -79,9 +98,12 @@ def open_beside(root: str | os.PathLike[str], timer: StageTimer = UNTIMED) -> Bu
     """Open a bundle as ``open_bundle`` does, but go on checking its weights in a thread.
 
     Graphs, and all that is more than numbers, are checked on return; what comes of the weights may be used
-    once ``Bundle.require_checked`` has returned.
+    once ``Bundle.require_checked`` has returned.  Where a signature is required, all is checked on return.
     """
-    bundle = _listed(Path(root))
+    bundle = _listed(Path(root), _demands(None))
+    if bundle.demands:
+        _check_all(bundle)
+        return bundle
     weights = _check_graphs(bundle)
     files = bundle.manifest.files
     _check_files(bundle, set(files) - {*_GRAPHS, *weights, PROBE})
@@ -92,9 +114,21 @@ def open_beside(root: str | os.PathLike[str], timer: StageTimer = UNTIMED) -> Bu
     )
 
 
-def _listed(folder: Path) -> Bundle:
-    """Return the bundle in a folder, whose files are there and lie in it; none of them is checked."""
+def _demands(given: Sequence[str | os.PathLike[str]] | None) -> Demands:
+    with signature_errors():
+        return demands(given)
+
+
+def _listed(folder: Path, wanted: Demands) -> Bundle:
+    """Return the bundle in a folder, signed as ``wanted``, whose files are there and lie in it.
+
+    None of them is checked but the manifest's signature.
+    """
+    if wanted:
+        folder = only_ours(folder)
     text = _read_manifest_text(folder)
+    with signature_errors():
+        require_signed(folder / MANIFEST, text, BUNDLE, wanted)
     manifest = _parse_manifest(text, folder)
     for name in (MODEL, PROBE):
         if name not in manifest.files:
@@ -105,7 +139,17 @@ def _listed(folder: Path) -> Bundle:
             raise BundleError(
                 f"the bundle {folder} lacks {name}, which its manifest lists. Copy the bundle again."
             )
-    return Bundle(folder, manifest, hashlib.sha256(text).hexdigest())
+        if wanted:
+            require_only_ours(folder, path)
+    return Bundle(folder, manifest, hashlib.sha256(text).hexdigest(), demands=wanted)
+
+
+def _check_all(bundle: Bundle, whole: bool = False) -> None:
+    """Check all hashes, that of the probe if ``whole``, and the kernels' signature if one is required."""
+    _check_graphs(bundle)
+    _check_files(bundle, set(bundle.manifest.files) - {*_GRAPHS, *(() if whole else (PROBE,))})
+    if bundle.demands:
+        open_kernels(bundle)
 
 
 def _check_graphs(bundle: Bundle) -> set[str]:
@@ -129,10 +173,10 @@ def open_kernels(bundle: Bundle) -> CubinFolder | None:
     Raises
     ------
     BundleError
-        If one of their files was changed or is missing.
+        If one of their files was changed or is missing, or not signed as the bundle had to be.
     """
     try:
-        cubins = bundle_cubins(bundle.root)
+        cubins = bundle_cubins(bundle.root, bundle.demands)
         if cubins:
             for arch in cubins.cubins:
                 cubins.read(arch)

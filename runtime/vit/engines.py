@@ -8,6 +8,8 @@ user's cache folder.  Beside each lie
     proof-<plan's sha256>-<GPU>.json     that it gave the bundle's numbers on this GPU (``Proof``)
 
 A plan is code, and no hash of the bundle covers it: one that other users could have written is not loaded.
+Where the bundle had to be signed, sidecar and proof have to be as well, each by a file with .sig behind its
+name.
 """
 
 from __future__ import annotations
@@ -19,10 +21,11 @@ from pathlib import Path
 from typing import Any
 
 from ..._files import first_way_in, read_regular
-from ..._json import from_json, read_json, shortly
+from ..._json import from_json, parse_json, shortly
+from ..._signatures import ENGINE, PROOF, Demands, require_signed
 from ...kernels.cubins import user_cache
 from ...kernels.driver import GpuModel
-from ..errors import BundleError
+from ..errors import BundleError, signature_errors
 from ..types import Bundle
 from .bundle import MODEL
 from .tensorrt_library import NAMES, Library
@@ -144,9 +147,10 @@ def _slug(gpu: GpuModel) -> str:
 
 
 def list_engines(bundle: Bundle) -> list[Engine | BrokenEngine]:
-    """List every engine of a bundle; those whose sidecar cannot be read come with the reason."""
+    """List every engine of a bundle; those whose sidecar cannot be read or believed come with the reason."""
     sidecars = [path for folder in engine_folders(bundle) for path in sorted(folder.glob("*.plan.json"))]
-    return [_open_engine(path.with_name(path.name.removesuffix(".json"))) for path in sidecars]
+    plans = [path.with_name(path.name.removesuffix(".json")) for path in sidecars]
+    return [_open_engine(plan, bundle.demands) for plan in plans]
 
 
 def find_engine(bundle: Bundle, gpu: GpuModel, flavors: tuple[str, ...]) -> Engine:
@@ -238,14 +242,38 @@ def require_proof(engine: Engine, bundle: Bundle, gpu: GpuModel) -> None:
 
 
 def find_proof(engine: Engine, bundle: Bundle, gpu: GpuModel) -> Proof | None:
-    """Find the proof of ``engine`` on such a GPU; one that other users could have written does not count."""
+    """Find the proof of ``engine`` on such a GPU; one that other users could have written does not count.
+
+    Raises
+    ------
+    BundleError
+        If one cannot be read, or is not signed as the bundle had to be.
+    """
     for path in _proof_files(engine, bundle, gpu):
         if _way_into_proof(path):
             continue
-        proof: Proof = _read(Proof, path)
+        proof: Proof = _read(Proof, path, PROOF, bundle.demands)
         if proof.plan_sha256 == engine.info.plan_sha256 and proof.gpu == gpu:
             return proof
     return None
+
+
+def list_proofs(engine: Engine, bundle: Bundle) -> list[Path]:
+    """List the proofs of ``engine`` on all kinds of GPUs, but those that other users could have written.
+
+    Raises
+    ------
+    BundleError
+        If one cannot be read.
+    """
+    digest = engine.info.plan_sha256
+    paths = [
+        path
+        for folder in engine_folders(bundle)
+        for path in sorted(folder.glob(f"proof-{digest[:16]}-*.json"))
+    ]
+    own = [path for path in paths if not _way_into_proof(path)]
+    return [path for path in own if _read(Proof, path, PROOF, ()).plan_sha256 == digest]
 
 
 def _proof_files(engine: Engine, bundle: Bundle, gpu: GpuModel) -> list[Path]:
@@ -261,10 +289,10 @@ def _runs_on(info: EngineInfo, gpu: GpuModel) -> bool:
     return info.gpu == gpu if info.gpu else gpu.compute_capability in info.compute_capabilities
 
 
-def _open_engine(plan: Path) -> Engine | BrokenEngine:
+def _open_engine(plan: Path, wanted: Demands) -> Engine | BrokenEngine:
     path = sidecar_of(plan)
     try:
-        info: EngineInfo = _read(EngineInfo, path)
+        info: EngineInfo = _read(EngineInfo, path, ENGINE, wanted)
     except BundleError as error:
         return BrokenEngine(plan, str(error))
     wrong = ""
@@ -281,8 +309,12 @@ def _open_engine(plan: Path) -> Engine | BrokenEngine:
     return Engine(plan, info)
 
 
-def _read(kind: type, path: Path) -> Any:
+def _read(kind: type, path: Path, signed_as: str, wanted: Demands) -> Any:
+    """Read a sidecar or a proof; BundleError if it cannot be read, or is not signed as ``wanted``."""
     try:
-        return from_json(kind, read_json(path, _LARGEST_TEXT), path.name)
+        text = read_regular(path, _LARGEST_TEXT)
+        with signature_errors():
+            require_signed(path, text, signed_as, wanted)
+        return from_json(kind, parse_json(text), path.name)
     except (OSError, ValueError) as error:
         raise BundleError(f"{path} cannot be read ({error}). {_REMOVE}") from error

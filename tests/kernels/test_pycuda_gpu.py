@@ -209,7 +209,7 @@ def test_what_fails_while_the_scorers_gpu_is_open_is_a_device_error(
     driver: FakeDriver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = FoundCubin(b"cubin", "sm_87", "nvcc", "cache")
-    monkeypatch.setattr(scorers, "find_cubin", lambda arch, root: found)
+    monkeypatch.setattr(scorers, "find_cubin", lambda arch: found)
 
     def use() -> None:
         with scorers.open_gpu(None, []) as device:

@@ -156,6 +156,8 @@ NOWHERE = {
     "musc-export verify": (["nowhere"], 4),
     "musc-export kernels": (["nowhere"], 4),
     "musc-export engine": (["nowhere"], 4),
+    "musc-export keygen": (["-o", "nowhere/key.pem"], 2),
+    "musc-export sign": (["bundle", "--key", "nowhere.pem"], 2),
     "musc-export onnx": (["nowhere.onnx", "--layers", "1", "-o", "out"], 4),
     "musc-export dinov2-small": (["--onnx", "nowhere.onnx", "-o", "out"], 4),
     "musc-bench backbone": (["-b", "nowhere"], 4),

@@ -60,7 +60,7 @@ def measure(
 def _device_store(stack: ExitStack, bundle: Bundle, batch: int, report: Report) -> DeviceStore | None:
     """Open the GPU and make room for a batch there; None, with the reason in the facts, if that cannot be."""
     try:
-        device = stack.enter_context(scorers.open_gpu(bundle.root, []))
+        device = stack.enter_context(scorers.open_gpu(bundle, []))
     except DeviceError as error:
         report.facts["tokens_stay"] = f"not measured: {error}"
         return None

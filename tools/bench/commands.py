@@ -46,7 +46,7 @@ def _lot_options(parser: Any) -> None:
     add = parser.add_argument
     add("lot", metavar="LOT_DIR", nargs="?", help="folder of images")
     add("--synthetic", type=arguments.positive, metavar="N", help="N made-up images instead of a folder")
-    add("-b", "--bundle", help="bundle folder (default: as for musc-edge infer)")
+    cli.add_bundle(parser, "bundle folder (default: as for musc-edge infer)")
     cli.add_scoring(parser)
     cli.add_resources(parser)
     add("--cold-rounds", type=arguments.positive, default=3, help="processes started anew (default: 3)")
@@ -88,7 +88,7 @@ def _measure_lot(args: argparse.Namespace, report: Report) -> None:
                 report.facts |= lot.lot_facts(measured)
                 of_gpu = None
                 if not measured.on_cpu:
-                    of_gpu = gpu_peak.measure_used(bundle.root, report.facts)
+                    of_gpu = gpu_peak.measure_used(bundle, report.facts)
                 report.facts["stages"] = lot.stage_facts(measured, job, bundle, peaks, of_gpu)
                 report.facts["peaks"] = peak.facts(peaks)
                 report.facts["timer"] = lot.timer_cost(measured.spans, report.facts["lot_s"])
@@ -99,7 +99,7 @@ def _measure_lot(args: argparse.Namespace, report: Report) -> None:
 
 def _backbone_options(parser: Any) -> None:
     add = parser.add_argument
-    add("-b", "--bundle", help="bundle folder (default: as for musc-edge infer)")
+    cli.add_bundle(parser, "bundle folder (default: as for musc-edge infer)")
     add("--batches", type=_batches, default=(1, 2, 4, 8, 16), metavar="B,B,...",
         help="images in a run (default: 1,2,4,8,16)")  # fmt: skip
     add("--backend", choices=("cpu", "cuda", "tensorrt"), default="cpu",
@@ -126,7 +126,7 @@ def _measure_backbone(args: argparse.Namespace, report: Report) -> None:
         peaks = peak.merged(before, peak.measure(threads))
         limit: Limits | None = peaks
         if args.backend != "cpu":
-            limit = gpu_peak.measure_used(bundle.root, report.facts)
+            limit = gpu_peak.measure_used(bundle, report.facts)
         report.facts |= backbone.facts(bundle, report.samples, limit)
         report.facts["peaks"] = peak.facts(peaks)
 
@@ -188,7 +188,7 @@ def _measure_scorer(args: argparse.Namespace, report: Report) -> None:
 def _check_options(parser: Any) -> None:
     add = parser.add_argument
     add("image", metavar="IMAGE", nargs="?", help="an image file (default: a made-up image)")
-    add("-b", "--bundle", help="bundle folder (default: as for musc-edge infer)")
+    cli.add_bundle(parser, "bundle folder (default: as for musc-edge infer)")
     add("--reference", metavar="REF", help="a reference to check against, besides --banks")
     add("--banks", type=_banks, default=None, metavar="M[xSHARE],...",
         help="random banks of M images, with a share of their patches (default: 13,25,100x0.05,100x0.1, or "

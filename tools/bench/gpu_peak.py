@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from ...kernels import launches
 from ...kernels.gpu import Event, Gpu, Stream
 from ...runtime import scorers
 from ...runtime.errors import DeviceError
+from ...runtime.types import Bundle
 from .limits import Rates
 from .peak import Rounds
 
@@ -41,7 +41,7 @@ class GpuPeaks(Rounds):
         return Rates(math.inf, max(self.rounds_upload))
 
 
-def measure(bundle_root: Path | None = None, rounds: int = 5) -> GpuPeaks:
+def measure(bundle: Bundle | None = None, rounds: int = 5) -> GpuPeaks:
     """Measure the first GPU, after a round that is not counted.
 
     Raises
@@ -49,14 +49,14 @@ def measure(bundle_root: Path | None = None, rounds: int = 5) -> GpuPeaks:
     DeviceError
         If there is no GPU that can be used, or it fails.
     """
-    with scorers.open_gpu(bundle_root, []) as device:
+    with scorers.open_gpu(bundle, []) as device:
         return device.run(lambda gpu: _measure(gpu, rounds))
 
 
-def measure_used(bundle_root: Path, report_facts: dict[str, Any]) -> GpuPeaks | None:
+def measure_used(bundle: Bundle, report_facts: dict[str, Any]) -> GpuPeaks | None:
     """Measure the GPU that a benchmark has used, into the report's facts; None, with why, if it cannot be."""
     try:
-        peaks = measure(bundle_root)
+        peaks = measure(bundle)
     except DeviceError as error:
         report_facts["gpu_peaks"] = {"not_measured": str(error)}
         return None

@@ -27,7 +27,7 @@ def add_parser(commands: Any) -> None:
         "selftest", help="check that this machine computes right, and how fast, in one file to send"
     )
     add = parser.add_argument
-    add("-b", "--bundle", help="bundle whose ViT is checked (default: as for infer, if there is one)")
+    cli.add_bundle(parser, "bundle whose ViT is checked (default: as for infer, if there is one)")
     add("-o", "--out", default="selftest.json", metavar="FILE", help="report (default: selftest.json)")
     add("--minutes", type=arguments.positive, default=MINUTES, help="end after so long (default: 5)")
     add("--small", action="store_true", help="small sizes, whose times mean nothing")

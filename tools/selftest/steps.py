@@ -160,7 +160,7 @@ def _gpu(options: Options, notes: list[str]) -> Any:
         scorers.import_scorer("cuda")
     except DeviceError as error:
         raise NotHereError(str(error)) from error
-    return scorers.open_gpu(Path(options.bundle) if options.bundle else None, notes)
+    return scorers.open_gpu(open_bundle(options.root) if options.bundle else None, notes)
 
 
 def _tokens(layers: int, images: int, grid: tuple[int, int], width: int) -> FloatArray:

@@ -38,9 +38,8 @@ def add_parser(commands: Any) -> None:
     add("--reference", action="append", required=True, metavar="[NAME=]REF",
         help="what musc-edge reference made, and what requests call it (default: the folder's name); may be "
         "given several times")  # fmt: skip
-    add("-b", "--bundle", action="append", default=[],
-        help="the bundle that the references were made with (default: as for infer); once for each "
-        "if there are several")  # fmt: skip
+    cli.add_bundle(parser, "the bundle that the references were made with (default: as for infer); once for "
+        "each if there are several", action="append", default=[])  # fmt: skip
     cli.add_alpha(parser)
     add("-o", "--out", help="folder for the log of all results (default: the last ones, in memory alone)")
     net = parser.add_argument_group("network")

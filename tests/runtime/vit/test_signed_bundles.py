@@ -1,0 +1,389 @@
+"""Bundles where a signature is required: attacks on files, folders and engines, and on the moment between."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+
+from musc_edge import _signatures
+from musc_edge._signatures import ENGINE, KERNELS, PROOF, sign, signature_path
+from musc_edge.runtime.errors import BundleError, DeviceError
+from musc_edge.runtime.types import Bundle
+from musc_edge.runtime.vit import bundle as bundle_module
+from musc_edge.runtime.vit.bundle import open_beside, open_bundle, open_unsigned
+from musc_edge.runtime.vit.engines import (
+    BrokenEngine,
+    find_engine,
+    find_proof,
+    list_engines,
+    read_plan,
+    require_proof,
+)
+from musc_edge.runtime.vit.tensorrt_library import Library
+from support.lots import CONTENT, MANIFEST, edit_manifest, make_bundle, sha256
+from support.signing import GPU, PLAN, Pair, flip, new_pair, put_engine, sign_manifest, signed_bundle
+
+pytest.importorskip("cryptography", reason="the extra [sign] is not installed")
+
+
+@pytest.fixture(autouse=True)
+def nothing_else_is_required(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MUSC_EDGE_REQUIRE_SIGNATURE", raising=False)
+    monkeypatch.delenv("MUSC_EDGE_DEVICE_KEY", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(_signatures, "TRUSTED_KEYS", tmp_path / "trusted-keys")
+
+
+@pytest.fixture
+def maker(tmp_path: Path) -> Pair:
+    return new_pair(tmp_path, "maker")
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Pair:
+    return new_pair(tmp_path, "other")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, maker: Pair) -> Path:
+    """A bundle that the maker signed."""
+    return signed_bundle(tmp_path / "bundle", maker)
+
+
+def opened(folder: Path, *pairs: Pair) -> Bundle:
+    return open_bundle(folder, whole=True, require_signature=[pair.public for pair in pairs])
+
+
+def refused(folder: Path, *pairs: Pair) -> str:
+    with pytest.raises(BundleError) as raised:
+        opened(folder, *pairs)
+    return str(raised.value)
+
+
+# ---- who must have signed --------------------------------------------------------------------
+
+
+def test_a_signed_bundle(folder: Path, maker: Pair, other: Pair) -> None:
+    bundle = opened(folder, maker)
+    assert (bundle.manifest, bundle.digest) == (MANIFEST, open_bundle(folder).digest)
+    assert [key.raw for demand in bundle.demands for key in demand.keys] == [maker.key.raw]
+    assert open_bundle(folder).demands == ()
+    assert "is signed by" in refused(folder, other)
+    assert opened(folder, other, maker).manifest == MANIFEST
+
+
+def test_an_unsigned_bundle(tmp_path: Path, maker: Pair) -> None:
+    folder = make_bundle(tmp_path / "bundle")
+    assert "is not signed" in refused(folder, maker)
+    assert open_bundle(folder).manifest == MANIFEST
+
+
+@pytest.mark.parametrize("opening", [open_bundle, open_beside])
+def test_the_variable_holds_for_all_who_open_one(
+    folder: Path, maker: Pair, other: Pair, monkeypatch: pytest.MonkeyPatch, opening: Callable[..., Bundle]
+) -> None:
+    monkeypatch.setenv("MUSC_EDGE_REQUIRE_SIGNATURE", str(maker.public))
+    bundle = opening(folder)
+    assert (bundle.manifest, bundle.pending) == (MANIFEST, None)
+    monkeypatch.setenv("MUSC_EDGE_REQUIRE_SIGNATURE", str(other.public))
+    with pytest.raises(BundleError, match="is signed by"):
+        opening(folder)
+    assert open_unsigned(folder).manifest == MANIFEST
+
+
+def test_the_device_has_the_last_word(folder: Path, tmp_path: Path, maker: Pair, other: Pair) -> None:
+    keys = tmp_path / "trusted-keys"
+    keys.mkdir()
+    shutil.copy(other.public, keys)
+    assert "trusted-keys requires a signature" in refused(folder, maker)
+    sign_manifest(folder, other)
+    assert opened(folder, maker).manifest == MANIFEST
+
+
+def test_without_cryptography(folder: Path, maker: Pair) -> None:
+    with mock.patch.dict(sys.modules, {"cryptography.hazmat.primitives": None}):
+        with pytest.raises(DeviceError, match=r"cannot be checked: .*pip install 'musc-edge\[sign\]'"):
+            opened(folder, maker)
+        assert open_bundle(folder).manifest == MANIFEST, "none is required"
+
+
+# ---- attacks on the files --------------------------------------------------------------------
+
+SIGNATURE = "manifest.json.sig"
+FILES = ("manifest.json", SIGNATURE, *CONTENT)
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("bit", [0, 5])
+def test_a_bit_of_a_file(folder: Path, maker: Pair, name: str, bit: int) -> None:
+    flip(folder / name, bit)
+    assert name.removesuffix(".sig") in refused(folder, maker)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_is_cut_emptied_removed_or_renamed(folder: Path, maker: Pair, name: str) -> None:
+    whole = (folder / name).read_bytes()
+    for content in (
+        whole[:-3],
+        b"",
+        whole + b"\n" if name not in ("manifest.json", SIGNATURE) else whole[1:],
+    ):
+        (folder / name).write_bytes(content)
+        refused(folder, maker)
+    (folder / name).rename(folder / name.upper())
+    refused(folder, maker)
+    (folder / name.upper()).unlink()
+    refused(folder, maker)
+
+
+def test_a_blank_more_in_the_manifest(folder: Path, maker: Pair) -> None:
+    with (folder / "manifest.json").open("ab") as file:
+        file.write(b"\n")
+    assert "was changed since it was signed" in refused(folder, maker)
+
+
+def test_files_swapped(folder: Path, maker: Pair) -> None:
+    one, two = (folder / name for name in CONTENT)
+    contents = one.read_bytes(), two.read_bytes()
+    two.write_bytes(contents[0])
+    one.write_bytes(contents[1])
+    refused(folder, maker)
+
+
+def test_a_graph_with_a_manifest_that_fits_it(folder: Path, maker: Pair) -> None:
+    """What hashes alone do not see."""
+    (folder / "model.onnx").write_bytes(b"\x12\x05other")
+    edit_manifest(folder, "files", MANIFEST.files | {"model.onnx": sha256(b"\x12\x05other")})
+    assert open_bundle(folder).manifest != MANIFEST
+    assert "was changed since it was signed" in refused(folder, maker)
+
+
+def test_the_signature_of_another_bundle(folder: Path, tmp_path: Path, maker: Pair) -> None:
+    another = signed_bundle(tmp_path / "another", maker, backbone="another")
+    shutil.copy(another / SIGNATURE, folder)
+    assert "was changed since it was signed" in refused(folder, maker)
+
+
+def test_manifest_and_signature_of_another_bundle(folder: Path, tmp_path: Path, maker: Pair) -> None:
+    files = MANIFEST.files | {"model.onnx": sha256(b"\x12\x05other")}
+    another = make_bundle(tmp_path / "another", files=files)
+    sign_manifest(another, maker)
+    for name in ("manifest.json", SIGNATURE):
+        shutil.copy(another / name, folder)
+    assert "model.onnx was changed" in refused(folder, maker)
+
+
+@pytest.mark.parametrize("kind", [KERNELS, ENGINE, PROOF])
+def test_a_signature_of_another_kind(tmp_path: Path, maker: Pair, kind: str) -> None:
+    folder = make_bundle(tmp_path / "bundle")
+    sign_manifest(folder, maker, kind)
+    assert "does not fit" in refused(folder, maker)
+
+
+def test_what_is_added_is_not_read(folder: Path, maker: Pair) -> None:
+    for name in ("model.onnx.data", "model.attention.onnx", "Manifest.json", "model.onnx.sig", "probe.pkl"):
+        (folder / name).write_bytes(b"evil")
+    bundle = opened(folder, maker)
+    assert bundle.attention_path is None
+
+
+def test_weights_that_no_hash_covers(folder: Path, maker: Pair) -> None:
+    """A graph that takes them is refused, signed or not."""
+    graph = bytes.fromhex("3a122a106a0e0a086c6f636174696f6e12027764")  # a tensor whose location is "wd"
+    (folder / "model.onnx").write_bytes(graph)
+    (folder / "wd").write_bytes(b"evil")
+    edit_manifest(folder, "files", MANIFEST.files | {"model.onnx": sha256(graph)})
+    sign_manifest(folder, maker)
+    assert "takes weights from 'wd'" in refused(folder, maker)
+
+
+def test_nothing_is_parsed_before_the_signature(
+    folder: Path, other: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bundle_module, "parse_json", lambda text: pytest.fail("parsed"))
+    monkeypatch.setattr(bundle_module, "external_files", lambda path: pytest.fail("parsed"))
+    (folder / "manifest.json").write_bytes(b"[" * 100)
+    assert "is signed by" in refused(folder, other)
+
+
+# ---- links and who may write -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", CONTENT)
+@pytest.mark.parametrize("inside", [True, False])
+def test_a_link_in_place_of_a_file(
+    folder: Path, tmp_path: Path, maker: Pair, name: str, inside: bool
+) -> None:
+    target = (folder / "moved") if inside else tmp_path / "moved"
+    (folder / name).rename(target)
+    (folder / name).symlink_to(target)
+    assert "link" in refused(folder, maker) or not inside
+    refused(folder, maker)
+
+
+@pytest.mark.parametrize("name", ["", "manifest.json", "model.onnx", "probe.npz"])
+def test_what_others_could_change_behind_the_check(folder: Path, maker: Pair, name: str) -> None:
+    (folder / name).chmod(0o777)
+    if name == "manifest.json":  # read once, and checked as it was read
+        assert opened(folder, maker).manifest == MANIFEST
+    else:
+        assert f"everybody may write {folder / name}" in refused(folder, maker)
+    assert open_bundle(folder).manifest == MANIFEST
+
+
+def test_a_folder_above_in_which_others_could_put_another_bundle(tmp_path: Path, maker: Pair) -> None:
+    share = tmp_path / "share"
+    folder = signed_bundle(share / "deep" / "bundle", maker)
+    share.chmod(0o777)
+    assert f"everybody may write {share}" in refused(folder, maker)
+    share.chmod(0o1777)
+    assert opened(folder, maker).manifest == MANIFEST
+
+
+def test_a_linked_folder_is_found_once(folder: Path, tmp_path: Path, maker: Pair) -> None:
+    (tmp_path / "link").symlink_to(folder)
+    assert opened(tmp_path / "link", maker).root == folder.resolve()
+    (tmp_path / "loop").symlink_to("loop")
+    for name in ("loop", "nowhere", "bundle/probe.npz/x"):
+        assert "not a bundle" in refused(tmp_path / name, maker)
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0, reason="this kernel does not allow others than root to give files away"
+)
+@pytest.mark.parametrize("name", ["", "model.onnx"])
+def test_what_belongs_to_another_user(folder: Path, maker: Pair, name: str) -> None:
+    os.chown(folder / name, 12345, 12345)
+    assert "belongs to user 12345" in refused(folder, maker)
+
+
+def test_a_manifest_that_is_replaced_between_check_and_use(
+    folder: Path, maker: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check = _signatures.require_signed
+
+    def checked_then_replaced(path: Path, *rest: Any) -> None:
+        check(path, *rest)
+        edit_manifest(folder, "backbone", "evil")
+
+    monkeypatch.setattr(bundle_module, "require_signed", checked_then_replaced)
+    assert opened(folder, maker).manifest == MANIFEST
+
+
+def test_the_root_of_a_bundle_is_where_the_signature_was_checked(
+    folder: Path, tmp_path: Path, maker: Pair
+) -> None:
+    evil, link = make_bundle(tmp_path / "evil"), tmp_path / "link"
+    link.symlink_to(folder)
+    bundle = opened(link, maker)
+    link.unlink()
+    link.symlink_to(evil)
+    assert bundle.model_path == folder.resolve() / "model.onnx"
+
+
+# ---- engines ---------------------------------------------------------------------------------
+
+LIBRARY = Library(None, "tensorrt", "10.3.0")
+
+
+def sign_as(path: Path, kind: str, pair: Pair) -> None:
+    sign(path, path.read_bytes(), kind, pair.key)
+
+
+def use(bundle: Bundle) -> bytes:
+    """Find, prove and read the engine."""
+    engine = find_engine(bundle, GPU, ("tensorrt",))
+    require_proof(engine, bundle, GPU)
+    return read_plan(engine, bundle, LIBRARY, 1)
+
+
+@pytest.fixture
+def bundle(folder: Path, maker: Pair, other: Pair) -> Bundle:
+    """A bundle of the maker's, where what the other one signs is believed too, as that of a device's key."""
+    return opened(folder, maker, other)
+
+
+@pytest.fixture
+def sidecar(bundle: Bundle, other: Pair) -> Path:
+    """An engine in the bundle, signed with its proof by the device's key."""
+    path = put_engine(bundle, bundle.root / "engines")
+    sign_as(path, ENGINE, other)
+    sign_as(proof_of(path), PROOF, other)
+    return path
+
+
+def proof_of(sidecar: Path) -> Path:
+    (proof,) = sidecar.parent.glob("proof-*.json")
+    return proof
+
+
+def test_a_signed_engine(bundle: Bundle, sidecar: Path) -> None:
+    assert use(bundle) == PLAN
+
+
+@pytest.mark.parametrize("where", ["bundle", "cache"])
+def test_an_unsigned_engine_is_not_used(bundle: Bundle, tmp_path: Path, where: str) -> None:
+    cache = tmp_path / "cache" / "musc-edge" / bundle.digest[:16] / "engines"
+    put_engine(bundle, bundle.root / "engines" if where == "bundle" else cache)
+    with pytest.raises(BundleError, match=r"no engine for Orin.*e\.plan\.json is not signed"):
+        use(bundle)
+    assert use(open_bundle(bundle.root)) == PLAN, "none is required"
+
+
+def test_an_unsigned_engine_beside_a_signed_one(bundle: Bundle, sidecar: Path) -> None:
+    for path in (sidecar, sidecar.with_name("e.plan")):
+        shutil.copy(path, path.with_name(path.name.replace("e.plan", "a.plan")))
+    assert find_engine(bundle, GPU, ("tensorrt",)).path.name == "e.plan"
+    assert isinstance(next(iter(list_engines(bundle))), BrokenEngine)
+
+
+def test_another_plan_under_a_signed_sidecar(bundle: Bundle, sidecar: Path) -> None:
+    sidecar.with_name("e.plan").write_bytes(PLAN[::-1])
+    with pytest.raises(BundleError, match="its file was changed since it was built"):
+        use(bundle)
+
+
+def test_a_changed_sidecar_and_a_changed_proof(bundle: Bundle, sidecar: Path) -> None:
+    for path in (proof_of(sidecar), sidecar):
+        flip(path)
+        with pytest.raises(BundleError, match=f"{path.name}.* was changed since it was signed"):
+            use(bundle)
+        flip(path)
+    assert use(bundle) == PLAN
+
+
+def test_an_unsigned_proof(bundle: Bundle, sidecar: Path) -> None:
+    signature_path(proof_of(sidecar)).unlink()
+    with pytest.raises(BundleError, match=r"proof-.* is not signed"):
+        find_proof(find_engine(bundle, GPU, ("tensorrt",)), bundle, GPU)
+
+
+def test_a_proof_signed_as_an_engine(bundle: Bundle, sidecar: Path, other: Pair) -> None:
+    signature_path(proof_of(sidecar)).unlink()
+    sign_as(proof_of(sidecar), ENGINE, other)
+    with pytest.raises(BundleError, match="does not fit"):
+        use(bundle)
+
+
+def test_a_signed_engine_of_another_bundle(bundle: Bundle, sidecar: Path, other: Pair) -> None:
+    put_engine(bundle, sidecar.parent, graph={"model.onnx": "0" * 64})
+    sign_as(sidecar, ENGINE, other)
+    sign_as(proof_of(sidecar), PROOF, other)
+    with pytest.raises(BundleError, match="it was built from another graph"):
+        use(bundle)
+
+
+def test_the_maker_alone(folder: Path, sidecar: Path, maker: Pair) -> None:
+    """Who does not believe the device's key does not use what it signed."""
+    with pytest.raises(BundleError, match="is signed by"):
+        use(opened(folder, maker))
+    sign_as(sidecar, ENGINE, maker)
+    sign_as(proof_of(sidecar), PROOF, maker)
+    assert use(opened(folder, maker)) == PLAN

@@ -1,0 +1,214 @@
+"""Keys, signatures and ``--require-signature`` on the command line: each step, and what a user sees."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from unittest import mock
+
+import pytest
+
+from musc_edge import _signatures
+from musc_edge.tools import edge, export
+from musc_edge.tools.bench import cli as bench
+from support.bad_input import Place
+from support.command_line import Run, run_here
+from support.lots import make_bundle
+from support.signing import flip
+
+pytest.importorskip("cryptography", reason="the extra [sign] is not installed")
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder to work in, with a bundle and nothing that is required."""
+    monkeypatch.setattr(_signatures, "TRUSTED_KEYS", tmp_path / "trusted-keys")
+    for name in ("MUSC_EDGE_REQUIRE_SIGNATURE", "MUSC_EDGE_DEVICE_KEY", "MUSC_EDGE_KEY_PASSPHRASE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    make_bundle(tmp_path / "bundle")
+    return tmp_path
+
+
+def ran(*command: str, code: int = 0, env: Mapping[str, str] | None = None) -> Run:
+    run = run_here(command, env=env)
+    assert run.returncode == code, run.stdout + run.stderr
+    return run
+
+
+def signed() -> None:
+    ran("musc-export", "keygen", "-o", "maker.pem")
+    ran("musc-export", "sign", "bundle", "--key", "maker.pem")
+
+
+# ---- step by step ----------------------------------------------------------------------------
+
+
+def test_keys_signature_and_check(folder: Path) -> None:
+    made = ran("musc-export", "keygen", "-o", "maker.pem").stdout
+    assert "public key maker.pub.pem" in made
+    told = ran("musc-export", "sign", "bundle", "--key", "maker.pem").stdout
+    assert told.startswith("signed bundle/manifest.json\n")
+    assert "--require-signature maker.pub.pem" in told
+    check = ("musc-edge", "inspect", "bundle", "--require-signature", "maker.pub.pem")
+    assert "signed" in ran(*check).stdout
+    flip(folder / "bundle/model.onnx")
+    assert "model.onnx was changed" in ran(*check, code=4).stderr
+
+
+def test_json(folder: Path) -> None:
+    made = json.loads(ran("musc-export", "keygen", "-o", "maker.pem", "--json").stdout)
+    assert {"private": "maker.pem", "public": "maker.pub.pem"}.items() <= made.items()
+    told = json.loads(ran("musc-export", "sign", "bundle", "--key", "maker.pem", "--json").stdout)
+    assert told == {
+        "bundle": "bundle",
+        "key": made["key"],
+        "signed": ["bundle/manifest.json"],
+        "left_out": [],
+    }
+    facts = json.loads(ran("musc-edge", "inspect", "bundle", "--json").stdout)
+    assert facts["signed_by"] == {"manifest.json": [{"key": made["key"], "fits": True}]}
+
+
+def test_another_key_and_none(folder: Path) -> None:
+    signed()
+    ran("musc-export", "keygen", "-o", "other.pem")
+    inspect = ("musc-edge", "inspect", "bundle")
+    assert "is signed by" in ran(*inspect, "--require-signature", "other.pub.pem", code=4).stderr
+    both = ("--require-signature", "other.pub.pem", "--require-signature", "maker.pub.pem")
+    ran(*inspect, *both)
+    (folder / "bundle/manifest.json.sig").unlink()
+    assert "is not signed" in ran(*inspect, *both, code=4).stderr
+    ran(*inspect)
+
+
+def test_the_option_is_gone_when_the_command_has_ended(folder: Path) -> None:
+    signed()
+    ran("musc-edge", "inspect", "bundle", "--require-signature", "maker.pub.pem")
+    assert "MUSC_EDGE_REQUIRE_SIGNATURE" not in os.environ
+    run = ran("musc-edge", "inspect", "bundle", code=4, env={"MUSC_EDGE_REQUIRE_SIGNATURE": "maker.pem"})
+    assert "holds a private key" in run.stderr
+
+
+@pytest.mark.parametrize("given", ["nowhere.pem", "", "maker.pub.pem:other.pub.pem"])
+def test_keys_that_are_not_there_are_2(folder: Path, given: str) -> None:
+    signed()
+    ran("musc-edge", "inspect", "bundle", "--require-signature", given, code=2)
+
+
+def test_without_cryptography_it_is_5_and_never_a_silent_pass(folder: Path) -> None:
+    signed()
+    with mock.patch.dict(sys.modules, {"cryptography.hazmat.primitives": None}):
+        run = ran("musc-edge", "inspect", "bundle", "--require-signature", "maker.pub.pem", code=5)
+        assert "pip install 'musc-edge[sign]'" in run.stderr
+        assert "[sign]" in ran("musc-export", "keygen", "-o", "new.pem", code=5).stderr
+        assert "[sign]" in ran("musc-export", "sign", "bundle", "--key", "maker.pem", code=5).stderr
+        assert "not checked: cryptography" in ran("musc-edge", "inspect", "bundle").stdout
+
+
+def test_a_device_with_trusted_keys(folder: Path) -> None:
+    """It requires a signature of every command, without an option."""
+    signed()
+    (folder / "trusted-keys").mkdir()
+    shutil.copy("maker.pub.pem", "trusted-keys")
+    ran("musc-edge", "inspect", "bundle")
+    (folder / "bundle/manifest.json.sig").unlink()
+    assert "trusted-keys requires a signature" in ran("musc-edge", "inspect", "bundle", code=4).stderr
+    ran("musc-export", "sign", "bundle", "--key", "maker.pem")
+    ran("musc-edge", "inspect", "bundle")
+
+
+# ---- secrets ---------------------------------------------------------------------------------
+
+
+def test_a_passphrase_by_the_environment(folder: Path) -> None:
+    secret = {"MUSC_EDGE_KEY_PASSPHRASE": "a word for the tests"}
+    runs = [ran("musc-export", "keygen", "-o", "maker.pem", env=secret)]
+    assert "encrypted" in runs[0].stdout
+    runs.append(ran("musc-export", "sign", "bundle", "--key", "maker.pem", env=secret))
+    wrong = {"MUSC_EDGE_KEY_PASSPHRASE": "another one"}
+    runs.append(ran("musc-export", "sign", "bundle", "--key", "maker.pem", code=4, env=wrong))
+    assert "the passphrase is wrong" in runs[-1].stderr
+    assert not any("word for" in run.stdout + run.stderr or "another" in run.stderr for run in runs)
+
+
+def test_without_a_terminal_nobody_is_asked(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: False)
+    run = ran("musc-export", "keygen", "-o", "maker.pem", "--passphrase", code=2)
+    assert "set $MUSC_EDGE_KEY_PASSPHRASE" in run.stderr
+    assert not (folder / "maker.pem").exists()
+
+
+def test_a_passphrase_that_is_asked_for(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers: Iterator[str] = iter(["one", "one", "one", "one", "two", ""])
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
+    monkeypatch.setattr(getpass, "getpass", lambda text: next(answers))
+    ran("musc-export", "keygen", "-o", "maker.pem", "--passphrase")
+    ran("musc-export", "sign", "bundle", "--key", "maker.pem")
+    for _ in range(2):  # two that differ, and none
+        run = ran("musc-export", "keygen", "-o", "other.pem", "--passphrase", code=2)
+        assert "passphrase is empty, or was not the same" in run.stderr
+
+
+def test_a_key_that_others_may_read(folder: Path) -> None:
+    signed()
+    (folder / "maker.pem").chmod(0o644)
+    run = ran("musc-export", "sign", "bundle", "--key", "maker.pem", code=4)
+    assert "chmod 600 maker.pem" in run.stderr
+
+
+def test_a_key_that_is_not_there(folder: Path) -> None:
+    run = ran("musc-export", "sign", "bundle", "--key", "maker.pem", code=2)
+    assert "musc-export keygen -o maker.pem" in run.stderr
+
+
+def test_keys_are_not_replaced_and_not_put_nowhere(folder: Path) -> None:
+    ran("musc-export", "keygen", "-o", "maker.pem")
+    assert "never replaced" in ran("musc-export", "keygen", "-o", "maker.pem", code=7).stderr
+    run = ran("musc-export", "keygen", "-o", f"{'long' * 100}.pem", code=7)
+    assert "cannot be written: File name too long" in run.stderr
+
+
+# ---- every command ---------------------------------------------------------------------------
+
+
+def commands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    """The parser of each command below ``parser``."""
+    found: dict[str, argparse.ArgumentParser] = {}
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            found |= action.choices
+    return found
+
+
+def test_every_command_that_opens_a_bundle_has_the_option() -> None:
+    signing_itself = {"kernels", "sign"}
+    found = {}
+    for module in (edge, export, bench):
+        for name, parser in commands(module._parser()).items():
+            names = {action.dest for action in parser._actions}
+            if "bundle" in names and name not in signing_itself:
+                found[name] = "require_signature" in names
+    assert found == dict.fromkeys(found, True)
+    assert {"infer", "plan", "reference", "check", "watch", "serve", "inspect", "selftest"} <= set(found)
+    assert {"verify", "engine", "lot", "backbone"} <= set(found)
+
+
+@pytest.mark.slow
+def test_a_lot_is_scored_with_a_signed_bundle_alone(place: Place, folder: Path) -> None:
+    shutil.rmtree("bundle")
+    shutil.copytree(place.bundle, "bundle")
+    signed()
+    infer = ("musc-edge", "infer", str(place.lot), "-b", "bundle", "--require-signature", "maker.pub.pem")
+    ran(*infer, "-o", "out")
+    ran("musc-edge", "infer", str(place.lot), "-b", "bundle", "-o", "plain")
+    assert (folder / "out/scores.csv").read_bytes() == (folder / "plain/scores.csv").read_bytes()
+    flip(folder / "bundle/manifest.json")
+    assert "was changed since it was signed" in ran(*infer, "-o", "none", code=4).stderr
+    assert not (folder / "none").exists()
