@@ -6,7 +6,7 @@ element in its place: where the numbers end up is the answer, whatever the nodes
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,31 +66,37 @@ class Mover:
         described = [_description(node, value) for node, value in zip(moves.nodes, taken, strict=True)]
         known = (repr(described), elements.shape)
         if known not in self._known:
-            self._known[known] = self._evaluate(moves, elements)
+            self._known[known] = evaluate(moves.nodes, moves.start, moves.end, elements, self._opset)
         return self._known[known]
 
-    def _evaluate(self, moves: Moves, elements: Array) -> Array | None:
-        constants = {
-            str(value.name): value.const_value.numpy()
-            for node in moves.nodes
-            for value in node.inputs[1:]
-            if value is not None and value.const_value is not None
-        }
-        start, end = str(moves.start.name), str(moves.end.name)
-        kind = helper.np_dtype_to_tensor_dtype(elements.dtype)
-        graph = helper.make_graph(
-            [ir.to_proto(node) for node in moves.nodes],
-            "moves",
-            [helper.make_tensor_value_info(start, kind, elements.shape)],
-            [onnx.ValueInfoProto(name=end)],
-            [numpy_helper.from_array(np.asarray(values), name) for name, values in constants.items()],
-        )
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", self._opset)])
-        try:
-            (found,) = ReferenceEvaluator(model).run([end], {start: elements})
-        except Exception:  # the reference's errors, for a shape that does not fit, have no base of their own
-            return None
-        return np.asarray(found)
+
+def evaluate(
+    nodes: Sequence[ir.Node], start: ir.Value, end: ir.Value, values: Array, opset: int
+) -> Array | None:
+    """Return the tensor ``end`` that ONNX's reference computes of ``start`` by ``nodes`` and their constants.
+
+    None if the values do not fit the nodes.
+    """
+    constants = {
+        str(value.name): value.const_value.numpy()
+        for node in nodes
+        for value in node.inputs
+        if value is not None and value.const_value is not None
+    }
+    kind = helper.np_dtype_to_tensor_dtype(values.dtype)
+    graph = helper.make_graph(
+        [ir.to_proto(node) for node in nodes],
+        "part",
+        [helper.make_tensor_value_info(str(start.name), kind, values.shape)],
+        [onnx.ValueInfoProto(name=str(end.name))],
+        [numpy_helper.from_array(np.asarray(tensor), name) for name, tensor in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
+    try:
+        (found,) = ReferenceEvaluator(model).run(None, {str(start.name): values})
+    except Exception:  # the reference's errors, for a shape that does not fit, have no base of their own
+        return None
+    return np.asarray(found)
 
 
 def only_user(value: ir.Value) -> ir.Node | None:

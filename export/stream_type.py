@@ -17,6 +17,7 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from ..runtime.types import FloatArray
 from ..runtime.vit.bundle import ATTENTION_MODEL, MODEL
+from .gelu import with_whole_gelu
 from .half import FLOAT, HALF, is_residual, to_half
 from .heads import with_heads_last
 from .messages import Say
@@ -46,6 +47,7 @@ def write_nodes(model: ir.Model, half_outputs: tuple[str, ...], folder: Path, sa
     They take the weights that they have in common with the bundle's first graph from where that keeps them.
     """
     with_whole_norms(model)
+    with_whole_gelu(model)
     if count := with_heads_last(model):
         say(f"  {count} attentions read Q, K and V as their products leave them")
     streams = [HALF, FLOAT]

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -21,25 +22,29 @@ from support.tiny_clip import quiet
 
 pytestmark = pytest.mark.slow
 
-DINO = "vit_tiny_dino_test"
+DINO, SIGLIP = "vit_tiny_dino_test", "vit_tiny_siglip_test"
 SIZE = (32, 48)
 
 
 @pytest.fixture(scope="module")
 def timm() -> Any:
-    """The module timm, to which a tiny DINO is known."""
+    """The module timm, to which a tiny DINO and a tiny SigLIP are known."""
     found = import_models("timm", quiet)
-    kind = found.models.vision_transformer.VisionTransformer
-
-    def vit_tiny_dino_test(pretrained: bool = False, **options: Any) -> Any:
-        shape = {"img_size": 32, "patch_size": 8, "embed_dim": 16, "depth": 2, "num_heads": 2}
-        known = {"num_classes": 0, "init_values": 0.1, **shape}
-        return found.models.build_model_with_cfg(kind, DINO, pretrained, **known, **_without(options, known))
-
-    vit_tiny_dino_test.__module__ = "timm.models.vision_transformer"
-    if not found.is_model(DINO):
-        found.models.register_model(vit_tiny_dino_test)
+    _register(found, DINO, init_values=0.1)
+    _register(found, SIGLIP, class_token=False, global_pool="map", act_layer="gelu_tanh")
     return found
+
+
+def _register(timm: Any, name: str, **own: Any) -> None:
+    def make(pretrained: bool = False, **options: Any) -> Any:
+        shape = {"img_size": 32, "patch_size": 8, "embed_dim": 16, "depth": 2, "num_heads": 2}
+        known = {"num_classes": 0, **shape, **own}
+        kind = timm.models.vision_transformer.VisionTransformer
+        return timm.models.build_model_with_cfg(kind, name, pretrained, **known, **_without(options, known))
+
+    make.__name__, make.__module__ = name, "timm.models.vision_transformer"
+    if not timm.is_model(name):
+        timm.models.register_model(make)
 
 
 def _without(options: dict[str, Any], known: dict[str, Any]) -> dict[str, Any]:
@@ -127,3 +132,19 @@ def test_bundle(timm: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
     assert (manifest.grid, manifest.layers, manifest.token_width) == ((4, 6), (0, 1), 16)
     assert manifest.parity["pixels"]["max_abs"] < 1e-6
     assert verify(str(tmp_path / "bundle")).layers[1].max_abs < 2e-5
+
+
+@pytest.mark.parametrize("model", [DINO, SIGLIP])
+def test_half_precision(timm: Any, tmp_path: Path, model: str) -> None:
+    """Casts are at the ends alone of what a GPU runs; attention, norms and GELU are one node each."""
+    said: list[str] = []
+    source = TimmSource(model=model, size=SIZE, pretrained=False)
+    parity = make_bundle(source, tmp_path / "bundle", "fp16", say=said.append).attention_as_nodes
+    assert parity is not None
+    assert min(layer.min_cosine for layer in parity.layers) > 0.9999
+    assert "  model.attention.onnx with its residual stream in float16" in said
+    found = [node.op_type for node in onnx.load(tmp_path / "bundle" / "model.attention.onnx").graph.node]
+    assert found.count("Cast") < 10
+    assert found.count("Attention") == found.count("Gelu") == (2 if model == DINO else 3)
+    assert not {"Pow", "Erf", "Tanh", "Softmax"}.intersection(found)
+    assert max(found.count("Transpose"), found.count("Reshape")) <= 2

@@ -28,11 +28,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from musc_edge.export.adopt import OnnxSource
 from musc_edge.export.attention import with_attention_nodes
+from musc_edge.export.gelu import with_whole_gelu
 from musc_edge.export.half import to_half
 from musc_edge.export.onnx_file import save_graph
 from musc_edge.runtime.types import PreprocessSpec
 from musc_edge.runtime.vit.onnx_backend import import_onnxruntime
-from support.graph_variants import with_gelu_nodes
 from support.random_vit import SHAPES, random_vit
 from support.sources import MEAN, STD, quiet
 
@@ -51,7 +51,7 @@ def graphs(vit: str, size: tuple[int, int], precision: str, folder: Path) -> dic
     assert nodes is not None
     assert gelu is not None
     made = {"in pieces": pieces, "as nodes": nodes.model}
-    if count := with_gelu_nodes(gelu.model):
+    if count := with_whole_gelu(gelu.model):
         made[f"as nodes, and {count} Gelu"] = gelu.model
     for number, (_, model) in enumerate(made.items()):
         if precision == "fp16":

@@ -24,6 +24,8 @@ from musc_edge.export import half, make, presets
 from musc_edge.runtime.errors import MuscEdgeError
 from musc_edge.runtime.pipeline import score_lot
 from musc_edge.runtime.results.lot_result import LotResult
+from musc_edge.runtime.vit import onnx_backend
+from musc_edge.runtime.vit.graphs import NODES, PIECES
 
 Halve = Callable[[ir.Model, tuple[str, ...]], None]
 
@@ -37,12 +39,15 @@ def by_onnxruntime(model: ir.Model, outputs: tuple[str, ...]) -> None:
     model.graph = ir.serde.deserialize_model(proto).graph
 
 
-def scored(vit: Path, lot: Path, folder: Path, halve: Halve | None) -> tuple[float, LotResult]:
-    """Lowest cosine of a token of the probe, and the scored lot."""
+def scored(vit: Path, lot: Path, folder: Path, halve: Halve | None, graph: str) -> tuple[float, LotResult]:
+    """Lowest cosine of a token of the probe, and the scored lot, by one of the bundle's graphs."""
     source = presets.dinov2_small(vit, (224, 224), presets.DINOV2_SMALL_LAYERS)
     with mock.patch.object(make, "to_half", halve):
         parity = make.make_bundle(source, folder, "fp16" if halve else "fp32", say=lambda text: None)
-    return min(layer.min_cosine for layer in parity.layers), score_lot(lot, folder)
+    found = parity if graph == PIECES else parity.attention_as_nodes
+    assert found is not None, "no graph with attention as nodes"
+    with mock.patch.object(onnx_backend, "choose_graph", return_value=graph):
+        return min(layer.min_cosine for layer in found.layers), score_lot(lot, folder)
 
 
 def auroc(scores: np.ndarray, labels: np.ndarray) -> float:
@@ -56,16 +61,17 @@ def main() -> None:
     vit, lot, table = (Path(name) for name in sys.argv[1:])
     data = json.loads(table.read_text())
     known = {Path(file).name: label for file, label in zip(data["files"], data["labels"], strict=True)}
-    ways: dict[str, Halve | None] = {
-        "fp32": None,
-        "fp16": half.to_half,
-        "by ONNX Runtime's converter": by_onnxruntime,
+    ways: dict[str, tuple[Halve | None, str]] = {
+        "fp32": (None, PIECES),
+        "fp16": (half.to_half, PIECES),
+        "fp16, attention as nodes": (half.to_half, NODES),
+        "by ONNX Runtime's converter": (by_onnxruntime, PIECES),
     }
     first: LotResult | None = None
-    for number, (name, halve) in enumerate(ways.items()):
+    for number, (name, (halve, graph)) in enumerate(ways.items()):
         with tempfile.TemporaryDirectory() as folder:
             try:
-                cosine, result = scored(vit, lot, Path(folder) / str(number), halve)
+                cosine, result = scored(vit, lot, Path(folder) / str(number), halve, graph)
             except (MuscEdgeError, RuntimeError) as error:
                 print(f"| {name} | {' '.join(str(error).split())[:200]} |")
                 continue

@@ -33,6 +33,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from musc_edge.export.attention import with_attention_nodes
+from musc_edge.export.gelu import with_whole_gelu
 from musc_edge.export.graph import cut, make_graph
 from musc_edge.export.half import FLOAT, HALF, to_half
 from musc_edge.export.heads import with_heads_last
@@ -41,7 +42,7 @@ from musc_edge.export.onnx_file import save_graph
 from musc_edge.export.source import default_layers
 from musc_edge.export.taps import find_taps
 from musc_edge.runtime.vit.onnx_backend import FAULTY_ON_CPU, import_onnxruntime
-from support.graph_variants import with_gelu_nodes, with_products_apart, with_scales_in_products
+from support.graph_variants import with_products_apart, with_scales_in_products
 from support.random_vit import SHAPES, random_vit
 
 Array = npt.NDArray[Any]
@@ -156,30 +157,30 @@ def own_weight(graph: ir.Graph, value: ir.Value, rng: np.random.Generator) -> ir
 
 def forms() -> dict[str, Form]:
     """Graphs by what they are called; first the one that the others are compared with."""
+    last = [with_whole_gelu, with_heads_last]
     return {
         "float32, in pieces": lambda model: model.clone(),
         "nodes, stream in float32": lambda model: half(nodes(model), FLOAT),
         "nodes, stream in half": lambda model: half(nodes(model), HALF),
-        "  heads last (as bundles have it)": lambda model: half(nodes(model, [with_heads_last]), HALF),
-        "  that, and Gelu": lambda model: half(nodes(model, [with_heads_last, with_gelu_nodes]), HALF),
+        "  with Gelu, heads last: a bundle": lambda model: half(nodes(model, *last), HALF),
         "  that, LayerScale in weights": lambda model: half(
-            nodes(model, [with_heads_last, with_gelu_nodes, with_scales_in_products]), HALF
+            nodes(model, *last, with_scales_in_products), HALF
         ),
         "  that, three products for QKV": lambda model: half(
-            nodes(model, [with_heads_last, with_products_apart, with_gelu_nodes, with_scales_in_products]),
-            HALF,
+            nodes(model, *last, with_scales_in_products, with_products_apart), HALF
         ),
+        "float32, nodes": lambda model: nodes(model, *last),
         "in pieces, stream in half": lambda model: half(model.clone(), HALF),
         "in pieces, stream in float32": lambda model: half(model.clone(), FLOAT),
     }
 
 
-def nodes(model: ir.Model, changes: list[Callable[[ir.Model], int]] | None = None) -> ir.Model:
+def nodes(model: ir.Model, *changes: Callable[[ir.Model], int]) -> ir.Model:
     """The graph with attention as nodes and whole norms, changed further."""
     found = with_attention_nodes(model)
     assert found is not None
     with_whole_norms(found.model)
-    for change in changes or []:
+    for change in changes:
         count = change(found.model)
         assert count, change
     return found.model

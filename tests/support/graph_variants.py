@@ -8,23 +8,6 @@ import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 
-def with_gelu_nodes(model: ir.Model) -> int:
-    """Put ONNX's Gelu in the place of x/2 * (1 + erf(x/sqrt(2))); returns how often."""
-    found = 0
-    for erf in [node for node in model.graph if node.op_type == "Erf"]:
-        scaled = erf.inputs[0].producer() if erf.inputs[0] else None
-        last = erf
-        for _ in range(3):
-            last = next(iter(last.outputs[0].uses())).node
-        if scaled is None or [last.op_type, scaled.op_type] != ["Mul", "Div"]:
-            continue
-        gelu = _after(model.graph, last, "Gelu", [_in(scaled)])
-        last.outputs[0].replace_all_uses_with(gelu)
-        found += 1
-    RemoveUnusedNodesPass()(model)
-    return found
-
-
 def with_scales_in_products(model: ir.Model) -> int:
     """Multiply the weights and the bias before each LayerScale by it, and drop it; returns how often."""
     found = 0
