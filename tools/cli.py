@@ -309,7 +309,7 @@ def _signature_required(args: argparse.Namespace) -> Iterator[None]:
     given: list[str] | None = getattr(args, "require_signature", None)
     before = os.environ.get(REQUIRED)
     if given:
-        os.environ[REQUIRED] = os.pathsep.join(given)
+        os.environ[REQUIRED] = os.pathsep.join(map(os.path.abspath, given))
     try:
         yield
     finally:

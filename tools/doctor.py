@@ -129,6 +129,13 @@ if lacking:
 names = ("inotify_simple", "uvicorn", "starlette", "paho-mqtt")
 print(", ".join(f"{name} {metadata.version(name)}" for name in names))
 """
+_SIGNATURES = """
+from importlib import metadata
+from musc_edge._signatures import demands
+version = "cryptography " + metadata.version("cryptography")
+wanted = demands()
+print(version, *(f"{each.by} requires one of: {', '.join(map(str, each.keys))}" for each in wanted), sep="; ")
+"""
 _FONTS = """
 from musc_edge.runtime.results.fonts import SAMPLES, font_with
 lacking = [name for name, letters in SAMPLES.items() if font_with(letters) is None]
@@ -220,6 +227,7 @@ CHECKS = (
         install("kernels"),
     ),
     Check("kernel cache", "starting --scorer cuda without compiling", _CACHE, "remove what is damaged"),
+    Check("signatures", "musc-export sign, and --require-signature", _SIGNATURES, install("sign")),
     Check("fonts", "file names on contact sheets and overlays, else shown as numbers", _FONTS, INSTALL),
 )
 

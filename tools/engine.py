@@ -75,6 +75,9 @@ def _as_json(built: Built) -> str:
 
 
 def _as_text(built: Built, bundle: Bundle) -> str:
+    from ..runtime.vit.engines import sidecar_of
+    from .signed_by import unsigned_text
+
     info = built.info
     lines = [
         f"engine {built.path}",
@@ -88,4 +91,6 @@ def _as_text(built: Built, bundle: Bundle) -> str:
             "  NOT YET PROVEN: no GPU here can run it, to compare its numbers with the bundle's.",
             f"Next, on such a GPU: musc-export verify {bundle.root} --backend tensorrt",
         ]
+    if unsigned := unsigned_text(bundle.root, sidecar_of(built.path)):
+        lines.append(f"  {unsigned}")
     return "\n".join(lines)

@@ -209,7 +209,9 @@ def _say_what_was_not_run(bundle: str) -> None:
 
 def _kernels(args: argparse.Namespace) -> int:
     from ..export.kernels import add_kernels
+    from ..kernels.cubin_files import INDEX
     from ..kernels.cuda_source import ARCHES
+    from .signed_by import unsigned_text
     from .summary import kernels_facts, kernels_text
 
     cli.clean_up_on_sigterm()
@@ -217,7 +219,8 @@ def _kernels(args: argparse.Namespace) -> int:
     if args.json:
         cli.show(json.dumps({"bundle": args.bundle, "kernels": kernels_facts(cubins)}, indent=2))
     else:
-        cli.show(f"{cubins.path}: {kernels_text(cubins)}")
+        unsigned = unsigned_text(Path(args.bundle), cubins.path / INDEX)
+        cli.show(f"{cubins.path}: {kernels_text(cubins)}" + (f"\n{unsigned}" if unsigned else ""))
     return 0
 
 

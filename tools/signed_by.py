@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from .._extras import install
 from .._files import read_regular
-from .._signatures import BUNDLE, KERNELS, Signature, fits, read_signatures, statement
+from .._signatures import BUNDLE, KERNELS, Signature, fits, read_signatures, signature_path, statement
 from .._signing_keys import NoCryptographyError, short_id
 from ..kernels.cubin_files import INDEX
 from ..kernels.cubins import FOLDER
@@ -44,6 +45,16 @@ def _fits(entry: Signature, signed: bytes) -> bool | None:
         return fits(entry, signed)
     except NoCryptographyError:
         return None
+
+
+def unsigned_text(root: Path, *made: Path) -> str | None:
+    """Return what to do with what was just made in a bundle; None if it is as signed as the bundle."""
+    signed = signature_path(root / MANIFEST).exists()
+    if not signed or all(signature_path(path).exists() for path in made):
+        return None
+    return (
+        f"NOT SIGNED, as the bundle is. Sign it too: musc-export sign {root} --key KEY.pem (docs/signing.md)"
+    )
 
 
 def signature_text(entry: dict[str, Any]) -> str:

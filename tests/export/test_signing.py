@@ -20,7 +20,7 @@ from musc_edge.runtime.errors import BundleError, OutputError
 from musc_edge.runtime.vit.bundle import open_bundle, open_unsigned
 from musc_edge.runtime.vit.engines import Engine, list_engines
 from support.lots import make_bundle
-from support.signing import Pair, flip, new_pair, put_engine
+from support.signing import FakeCompiler, Pair, flip, new_pair, put_engine
 
 pytest.importorskip("cryptography", reason="the extra [sign] is not installed")
 
@@ -138,19 +138,10 @@ def test_no_bundle(tmp_path: Path, maker: Pair) -> None:
 # ---- what is made after the signature --------------------------------------------------------
 
 
-class Compiler:
-    """Compiles anything at once."""
-
-    name, major, arches = "NVRTC 12.6.85", 12, frozenset({"sm_87"})
-
-    def compile(self, arch: str, options: object, files: object) -> tuple[bytes, str]:
-        return b"new code", ""
-
-
 def test_new_kernels_in_a_signed_bundle(
     folder: Path, maker: Pair, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(compiler_module, "compilers", lambda: iter([Compiler()]))
+    monkeypatch.setattr(compiler_module, "compilers", lambda: iter([FakeCompiler()]))
     sign_bundle(str(folder), maker.key)
     add_kernels(str(folder), ["sm_87"], say=lambda text: None)
     with pytest.raises(BundleError, match=r"kernels\.json is not signed"):

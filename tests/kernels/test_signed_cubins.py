@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,26 +16,17 @@ from musc_edge.kernels.compiler import Compiled, Resources
 from musc_edge.kernels.cubin_files import INDEX, write_cubins
 from musc_edge.kernels.cubins import cached_cubins, find_cubin
 from musc_edge.kernels.errors import KernelError, UnsignedKernelsError
-from support.signing import Pair, flip, new_pair
+from support.signing import FakeCompiler, Pair, flip, new_pair
 
 pytest.importorskip("cryptography", reason="the extra [sign] is not installed")
 
 ARCH, CODE = "sm_87", b"\x7fELF stands for kernels" * 50
 
 
-class Compiler:
-    """Compiles anything at once."""
-
-    name, major, arches = "NVRTC 12.6.85", 12, frozenset({ARCH})
-
-    def compile(self, arch: str, options: tuple[str, ...], files: Mapping[str, bytes]) -> tuple[bytes, str]:
-        return CODE, ""
-
-
 @pytest.fixture(autouse=True)
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A compiler, an empty cache, no key, and nothing that is required."""
-    monkeypatch.setattr(compiler_module, "compilers", lambda: iter([Compiler()]))
+    monkeypatch.setattr(compiler_module, "compilers", lambda: iter([FakeCompiler(CODE)]))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(_signatures, "TRUSTED_KEYS", tmp_path / "trusted-keys")
     for name in ("MUSC_EDGE_REQUIRE_SIGNATURE", "MUSC_EDGE_DEVICE_KEY"):

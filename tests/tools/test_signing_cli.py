@@ -7,6 +7,7 @@ import getpass
 import json
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,12 +16,14 @@ from unittest import mock
 import pytest
 
 from musc_edge import _signatures
+from musc_edge.kernels import compiler as compiler_module
 from musc_edge.tools import edge, export
 from musc_edge.tools.bench import cli as bench
 from support.bad_input import Place
 from support.command_line import Run, run_here
 from support.lots import make_bundle
-from support.signing import flip
+from support.places import ROOT
+from support.signing import FakeCompiler, flip
 
 pytest.importorskip("cryptography", reason="the extra [sign] is not installed")
 
@@ -122,6 +125,37 @@ def test_a_device_with_trusted_keys(folder: Path) -> None:
     assert "trusted-keys requires a signature" in ran("musc-edge", "inspect", "bundle", code=4).stderr
     ran("musc-export", "sign", "bundle", "--key", "maker.pem")
     ran("musc-edge", "inspect", "bundle")
+
+
+def test_the_check_by_openssl_that_the_page_shows(folder: Path) -> None:
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl, a package of Debian, is not installed")
+    signed()
+    shutil.copy("maker.pub.pem", "bundle")
+    page = (ROOT / "docs/signing.md").read_text(encoding="utf-8")
+    shown = page.split("is checked by openssl 3:\n\n```\n")[1].split("```")[0]
+    for code, edit in ((0, None), (1, "manifest.json")):
+        if edit:
+            flip(folder / "bundle" / edit)
+        run = subprocess.run(
+            ["bash", "-ec", shown], cwd="bundle", capture_output=True, text=True, check=False
+        )
+        assert (run.returncode, "Verified Successfully" in run.stdout) == (code, code == 0), run.stderr
+
+
+def test_what_is_made_in_a_signed_bundle_is_said_not_to_be_signed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compiler_module, "compilers", lambda: iter([FakeCompiler()]))
+    kernels = ("musc-export", "kernels", "bundle", "--arch", "sm_87")
+    assert "NOT SIGNED" not in ran(*kernels).stdout
+    signed()
+    assert "NOT SIGNED, as the bundle is. Sign it too: musc-export sign bundle" in ran(*kernels).stdout
+    inspect = ("musc-edge", "inspect", "bundle", "--require-signature", "maker.pub.pem")
+    assert "kernels.json is not signed" in ran(*inspect, code=4).stderr
+    device = {"MUSC_EDGE_DEVICE_KEY": "maker.pem"}
+    assert "NOT SIGNED" not in ran(*kernels, env=device).stdout
+    assert "kernels/kernels.json by" in ran(*inspect).stdout
 
 
 # ---- secrets ---------------------------------------------------------------------------------
