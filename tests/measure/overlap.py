@@ -1,7 +1,7 @@
 """What runs beside what, before and now, on a device that is not there: it takes its time and no processor.
 
     python tests/measure/overlap.py [--images 48] [--side 224] [--size 518] [--vit 13] [--copy 0.5]
-        [--load 0.9] [--weights 600] [--rounds 5]
+        [--load 0.9] [--weights 600] [--rounds 5] [--bundle BUNDLE]
 
 The device takes ``--vit`` and ``--copy`` milliseconds an image for the ViT and for what is copied to it,
 and ``--load`` seconds to be loaded; meanwhile the processor is free, as it is beside a GPU.  The lot is
@@ -10,7 +10,9 @@ made of PNG files of ``--side`` pixels that are resized to ``--size``, the weigh
 
 Each line is an arrangement, timed in turn with its twin: the batches of a lot stacked and copied between
 two runs of the ViT, and beside them; the hash of the weights before the ViT is loaded, and beside it; the
-contact sheet in one thread, and in as many as there are cores.  Results are compared before they are timed.
+contact sheet in one thread, and in as many as there are cores.  With ``--bundle`` also batches between and
+beside the runs of its ViT on the CPU, where nothing is to be gained and nothing must be lost.  Results are
+compared before they are timed.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack, closing
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -37,9 +39,19 @@ from musc_edge.runtime.parallel import cores
 from musc_edge.runtime.results.contact_sheet import draw_contact_sheet
 from musc_edge.runtime.store.features import HostStore
 from musc_edge.runtime.timing import UNTIMED
-from musc_edge.runtime.types import DeviceSlot, FloatArray, LotImage, PreprocessSpec, Slot, Uploaded
-from musc_edge.runtime.vit.extract import extract
+from musc_edge.runtime.types import (
+    DeviceSlot,
+    FeatureBackend,
+    FloatArray,
+    LotImage,
+    PreprocessSpec,
+    Slot,
+    Uploaded,
+)
+from musc_edge.runtime.vit.bundle import open_bundle
+from musc_edge.runtime.vit.extract import extract, store_shape
 from musc_edge.runtime.vit.hashes import check_beside, check_hash, sha256
+from musc_edge.runtime.vit.onnx_backend import OnnxBackend
 from musc_edge.tools.bench.harness import Samples, alternate
 from musc_edge.tools.bench.lot import synthetic_lot
 from support.lots import lot_result
@@ -77,7 +89,7 @@ class Device:
         slot.tokens[0, :, 0] = slot.cls[:] = images.value
 
 
-def between(survey: Survey, device: Device, spec: PreprocessSpec, store: HostStore) -> None:
+def between(survey: Survey, device: FeatureBackend, spec: PreprocessSpec, store: HostStore) -> None:
     """Fill the store as it was done before: a batch is stacked and copied once the ViT is done."""
     with closing(decode_ahead(survey, spec, cores(), 2 * BATCH)) as stream:
         for row in range(0, len(survey.images), BATCH):
@@ -85,27 +97,49 @@ def between(survey: Survey, device: Device, spec: PreprocessSpec, store: HostSto
             device.extract_into(device.upload(np.stack(good)), store.slot(row, row + len(good)))
 
 
-def empty_store(images: int) -> HostStore:
-    return HostStore(np.zeros((1, images, 1, WIDTH), np.float32), np.zeros((images, WIDTH), np.float32))
-
-
 def of_batches(args: argparse.Namespace, folder: Path) -> Cases:
     """Stacking and copying, between two runs of the ViT and beside them."""
-    paths = sorted(synthetic_lot(folder / "lot", args.images, args.side).iterdir())
-    survey = survey_lot([LotImage(path.name, path) for path in paths], ReadOptions(), cores())
     spec = PreprocessSpec((args.size, args.size), "squash", "bicubic", (0.5,) * 3, (0.25,) * 3)
-    device, images = Device(args.vit, args.copy), len(paths)
+    survey = surveyed(args, folder / "lot")
+    return both(survey, Device(args.vit, args.copy), spec, (1, args.images, 1, WIDTH), WIDTH, "")
+
+
+def of_cpu(args: argparse.Namespace, folder: Path, stack: ExitStack) -> Cases:
+    """The same with a real ViT on the CPU."""
+    bundle = open_bundle(args.bundle)
+    vit, m = stack.enter_context(OnnxBackend(bundle, cores())), bundle.manifest
+    survey = surveyed(args, folder / "cpu")
+    return both(survey, vit, m.preprocess, store_shape(args.images, bundle), m.cls_width, ", on the CPU")
+
+
+def surveyed(args: argparse.Namespace, folder: Path) -> Survey:
+    paths = sorted(synthetic_lot(folder, args.images, args.side).iterdir())
+    return survey_lot([LotImage(path.name, path) for path in paths], ReadOptions(), cores())
+
+
+def both(
+    survey: Survey,
+    vit: FeatureBackend,
+    spec: PreprocessSpec,
+    shape: tuple[int, int, int, int],
+    width: int,
+    where: str,
+) -> Cases:
+    """Both ways over a lot, for tokens of ``shape`` and CLS embeddings of ``width``; they give the same."""
+
+    def new() -> HostStore:
+        return HostStore(np.zeros(shape, np.float32), np.zeros((shape[1], width), np.float32))
 
     def beside(store: HostStore) -> None:
-        extract(survey, device, spec, store, BATCH, cores(), UNTIMED)
+        extract(survey, vit, spec, store, BATCH, cores(), UNTIMED)
 
-    before, now = empty_store(images), empty_store(images)
-    between(survey, device, spec, before)
+    before, now = new(), new()
+    between(survey, vit, spec, before)
     beside(now)
     assert before.tokens.tobytes() == now.tokens.tobytes()
     return {
-        "batches between the runs": lambda: between(survey, device, spec, empty_store(images)),
-        "batches beside the runs": lambda: beside(empty_store(images)),
+        f"batches between the runs{where}": lambda: between(survey, vit, spec, new()),
+        f"batches beside the runs{where}": lambda: beside(new()),
     }
 
 
@@ -143,7 +177,7 @@ def show(found: list[Samples], floor: float) -> None:
     for samples in found:
         low, high = min(samples.seconds), max(samples.seconds)
         above = f", of which {samples.median - floor:.3f} s are not the device's" if floor else ""
-        print(f"{samples.name:<26} {samples.median:.3f} s ({low:.3f} to {high:.3f}){above}", flush=True)
+        print(f"{samples.name:<38} {samples.median:.3f} s ({low:.3f} to {high:.3f}){above}", flush=True)
 
 
 def main() -> None:
@@ -157,10 +191,13 @@ def main() -> None:
     add("--load", type=float, default=0.9)
     add("--weights", type=int, default=600)
     add("--rounds", type=int, default=5)
+    add("--bundle", type=Path)
     args = parser.parse_args()
     Image.init()
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
+        if args.bundle:
+            show(alternate(of_cpu(args, folder, stack), args.rounds), 0)
         floors = args.images * args.vit / 1000, args.load, 0.0
         for cases, floor in zip((of_batches, of_hashes, of_sheets), floors, strict=True):
             show(alternate(cases(args, folder), args.rounds), floor)
