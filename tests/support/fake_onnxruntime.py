@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,6 +10,7 @@ import onnxruntime
 import pytest
 
 from musc_edge.runtime.vit import onnx_backend
+from musc_edge.runtime.vit.bundle import ATTENTION_MODEL
 from musc_edge.runtime.vit.onnx_backend import FAULTY_ON_CPU
 
 CUDA = "CUDAExecutionProvider"
@@ -55,8 +57,9 @@ class FakeOnnxRuntime:
     ) -> Any:
         self.asked.append((providers, provider_options))
         # It is a CPU that computes here, whatever was asked for.
+        faulty = FAULTY_ON_CPU if Path(path).name == ATTENTION_MODEL else None
         session = onnxruntime.InferenceSession(
-            path, options, providers=["CPUExecutionProvider"], disabled_optimizers=FAULTY_ON_CPU
+            path, options, providers=["CPUExecutionProvider"], disabled_optimizers=faulty
         )
         first = [CUDA] if providers == [CUDA] and self._loads else []
 
