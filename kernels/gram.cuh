@@ -109,7 +109,7 @@ struct Rows {
   DEVICE float square(int row) const {  // infinite where there is none, and so never the nearest
     return first + row < patches ? squares[first + row] : __uint_as_float(INFINITY_BITS);
   }
-  DEVICE float scale(int row) const { return scales && first + row < patches ? scales[first + row] : 0.f; }
+  DEVICE float scale(int row) const { return first + row < patches ? scales[first + row] : 0.f; }
 };
 
 // A square is not negative, whatever rounding has made of it.
@@ -210,8 +210,8 @@ DEVICE void compare_tiles(const Value* features, const float* squares, const flo
   __syncthreads();  // nobody reads the last step any more
   rows[threadIdx.x] = INFINITY_BITS;  // 256 threads for the 128 rows and the 128 columns behind them
   __syncthreads();
-  const Rows a = {squares + image_a, scales ? scales + image_a : nullptr, first_a, patches};
-  const Rows b = {squares + image_b, scales ? scales + image_b : nullptr, first_b, patches};
+  const Rows a = {squares + image_a, scales + image_a, first_a, patches};
+  const Rows b = {squares + image_b, scales + image_b, first_b, patches};
   take_minima(sums, a, b, warp_row, warp_column, lane, rows, columns);
   __syncthreads();
   const int side = threadIdx.x / TILE, of_tile = threadIdx.x % TILE;
@@ -222,7 +222,8 @@ DEVICE void compare_tiles(const Value* features, const float* squares, const flo
 KERNEL __launch_bounds__(GRAM_THREADS, GRAM_CTAS)
 gram_min(const half_bits* __restrict__ features, const float* __restrict__ squares,
          const int4* __restrict__ pairs, unsigned* __restrict__ distances, int patches, int pitch) {
-  compare_tiles<float>(features, squares, nullptr, pairs, distances, patches, pitch);
+  const float* scales = squares;  // there are none, and ``scaled`` does not use them
+  compare_tiles<float>(features, squares, scales, pairs, distances, patches, pitch);
 }
 
 KERNEL __launch_bounds__(GRAM_THREADS, GRAM_CTAS)
