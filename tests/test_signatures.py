@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -260,6 +261,26 @@ def test_cut_at_every_place(file: Path, maker: Pair) -> None:
     for end in range(len(whole)):
         signature_path(file).write_bytes(whole[:end])
         refused(file, by(maker))
+
+
+def test_changed_at_random(file: Path, maker: Pair) -> None:
+    """Bytes changed, put in, taken out: either an error, or the same signature in another form of JSON."""
+    draw = random.Random(0)
+    whole, genuine = signature_path(file).read_bytes(), read_signatures(file)
+    same = 0
+    for _ in range(500):
+        text = bytearray(whole)
+        for _ in range(draw.randint(1, 3)):
+            place, byte = draw.randrange(len(text)), draw.choice(b'{}[]",:\\ \n0aAeE.-\x00\xff')
+            text[place : place + draw.randint(0, 2)] = bytes([byte] * draw.randint(0, 2))
+        signature_path(file).write_bytes(text)
+        try:
+            require_signed(file, CONTENT, BUNDLE, by(maker))
+        except SignatureError:
+            continue
+        assert read_signatures(file) == genuine
+        same += 1
+    assert same < 250
 
 
 @pytest.mark.parametrize("kind", ["pipe", "folder", "device", "link", "loop", "link to itself in place"])
