@@ -15,8 +15,8 @@ import stat
 import tempfile
 from collections.abc import Iterable
 from contextlib import suppress
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 _MB = 1_000_000
 FEW_MB = 16 * _MB
@@ -31,7 +31,7 @@ _OWN = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def open_regular(path: Path, follow: bool = True) -> BinaryIO:
+def open_regular(path: Path, follow: bool = True) -> BufferedReader:
     """Open a regular file for reading.
 
     ``follow`` says whether ``path`` may be a link; those before its last part always may.

@@ -62,21 +62,27 @@ def _batches(
     backend: FeatureBackend,
     timer: StageTimer,
 ) -> Iterator[Batch]:
+    room: FloatArray | None = None
     while chunk := list(islice(stream, size)):
-        batch = _batch(chunk, backend, timer)
-        chunk.clear()  # of each image's pixels, which are in the batch now
+        good = [(image, pixels) for image, pixels in chunk if not isinstance(pixels, ImageError)]
+        bad = [(image, error) for image, error in chunk if isinstance(error, ImageError)]
+        failed = tuple(SkippedImage(image.name, error.status, str(error)) for image, error in bad)
+        ready = None
+        if good:
+            with timer.work("stack"):
+                stacked = _stack([pixels for _, pixels in good], room)
+                ready = backend.upload(stacked)
+            # Memory whose pixels are on the GPU is used again: new memory takes longer than copying into it.
+            room = None if ready is stacked else stacked
+            del stacked
+        batch = Batch(tuple(image for image, _ in good), failed, ready)
+        del chunk, good, ready  # what a batch was made of does not stay while the next one is made
         yield batch
         del batch
 
 
-def _batch(
-    chunk: list[tuple[LotImage, FloatArray | ImageError]], backend: FeatureBackend, timer: StageTimer
-) -> Batch:
-    good = [(image, pixels) for image, pixels in chunk if not isinstance(pixels, ImageError)]
-    bad = [(image, error) for image, error in chunk if isinstance(error, ImageError)]
-    failed = tuple(SkippedImage(image.name, error.status, str(error)) for image, error in bad)
-    read = tuple(image for image, _ in good)
-    if not good:
-        return Batch(read, failed, None)
-    with timer.work("stack"):
-        return Batch(read, failed, backend.upload(np.stack([pixels for _, pixels in good])))
+def _stack(pixels: list[FloatArray], room: FloatArray | None) -> FloatArray:
+    """Stack images (3,H,W), into ``room`` if they are as many as it has."""
+    if room is None or len(room) != len(pixels):
+        return np.stack(pixels)
+    return np.stack(pixels, out=room)

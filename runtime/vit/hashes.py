@@ -14,6 +14,9 @@ from ..limits import too_few_threads
 from ..parallel import result_of
 from ..timing import StageTimer
 
+_PART = 1 << 18
+"""Bytes read at once, into the same memory: new memory for each part costs nearly as much as its hash."""
+
 
 def check_hash(path: Path, expected: str) -> None:
     """Raise BundleError unless the file's sha256 is ``expected``."""
@@ -27,10 +30,10 @@ def check_hash(path: Path, expected: str) -> None:
 
 def sha256(path: Path) -> str:
     """Return the hex sha256 of a file."""
-    digest = hashlib.sha256()
+    digest, part = hashlib.sha256(), memoryview(bytearray(_PART))
     with open_regular(path) as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
+        while read := file.readinto(part):
+            digest.update(part[:read])
     return digest.hexdigest()
 
 

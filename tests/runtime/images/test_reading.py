@@ -22,6 +22,7 @@ from musc_edge.runtime.images.reading import (
     ImageError,
     deepest_value,
     file_stamp,
+    normalise,
     preprocess,
     read_header,
     read_image,
@@ -527,6 +528,23 @@ def test_preprocess_is_the_literal_pillow_code(size: tuple[int, int]) -> None:
     assert found.dtype == np.float32
     assert found.flags.c_contiguous
     np.testing.assert_allclose(found, expected, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    "shape", [(16, 16, 3), (2, 40, 1000, 3), (3, 2, 1, 5, 3), (0, 4, 4, 3), (1, 40000, 3)]
+)
+def test_normalise_is_the_formula_to_the_last_bit(shape: tuple[int, ...]) -> None:
+    values = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+    if shape == (16, 16, 3):
+        values[:] = np.arange(256, dtype=np.uint8).reshape(16, 16, 1)
+    mean, std = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+    spec = PreprocessSpec((7, 5), "squash", "bilinear", mean, std)
+    scaled = values.astype(np.float32) / np.float32(255)
+    expected = (scaled - np.asarray(mean, np.float32)) / np.asarray(std, np.float32)
+    found = normalise(values, spec)
+    assert found.dtype == np.float32
+    assert found.flags.c_contiguous
+    np.testing.assert_array_equal(found, np.moveaxis(expected, -1, -3))
 
 
 def test_interpolation_of_the_bundle_is_used() -> None:

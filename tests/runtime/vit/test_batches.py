@@ -144,6 +144,34 @@ def test_the_next_batch_is_made_while_the_vit_runs_and_no_other(tmp_path: Path) 
     assert "stack" not in timer.seconds  # it runs beside the stages
 
 
+def test_memory_is_used_again_only_where_the_pixels_are_elsewhere(tmp_path: Path) -> None:
+    given: list[int] = []
+
+    class Keeping(ViT):
+        elsewhere = True
+
+        def upload(self, images: FloatArray) -> Uploaded | FloatArray:  # type: ignore[override]
+            given.append(images.ctypes.data)
+            kept.append(images)  # so that no other array can get the same memory
+            return Uploaded(len(images), images.copy()) if self.elsewhere else images
+
+        def extract_into(self, images: FloatArray | Uploaded, slot: Slot | DeviceSlot) -> None:
+            super().extract_into(images if isinstance(images, Uploaded) else Uploaded(4, images), slot)
+
+    kept: list[FloatArray] = []
+    expected, found = empty_store(12), empty_store(12)
+    survey, vit = make_lot(tmp_path, 12), Keeping()
+    extract(survey, vit, SPEC, found, 4, 2)
+    assert len(set(given)) == 1
+    extract(survey, ViT(), SPEC, expected, 4, 2)
+    assert found.tokens.tobytes() == expected.tokens.tobytes()
+    given.clear()
+    vit.elsewhere = False
+    extract(survey, vit, SPEC, found, 4, 2)
+    assert len(set(given)) == 3
+    assert found.tokens.tobytes() == expected.tokens.tobytes()
+
+
 # ---- when something goes wrong ---------------------------------------------------------------
 
 
