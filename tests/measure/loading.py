@@ -33,9 +33,11 @@ CUDA: dict[str, dict[str, str]] = {
     "convolutions by heuristics": {"cudnn_conv_algo_search": "HEURISTIC"},
     "convolutions by default": {"cudnn_conv_algo_search": "DEFAULT"},
     "memory as requested": {"arena_extend_strategy": "kSameAsRequested"},
+    "weights without an arena": {},
 }
 """Options of the provider that each setting adds."""
-BASIC = "basic optimisations alone"
+LEVELS = {"basic optimisations alone": "ORT_ENABLE_BASIC", "no optimisations": "ORT_DISABLE_ALL"}
+NO_ARENA = "weights without an arena"
 
 
 def session(path: Path, provider: str, setting: str) -> Any:
@@ -45,8 +47,10 @@ def session(path: Path, provider: str, setting: str) -> Any:
     options.log_severity_level = 3
     options.enable_mem_pattern = False
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    if setting == BASIC:
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    if setting in LEVELS:
+        options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, LEVELS[setting])
+    if setting == NO_ARENA:
+        options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
     name = f"{provider}ExecutionProvider"
     of_provider = {"use_tf32": "0", **CUDA.get(setting, {})} if provider == "CUDA" else {}
     made = ort.InferenceSession(str(path), options, providers=[name], provider_options=[of_provider])
@@ -82,14 +86,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
     imported, ort = timed(import_onnxruntime)
-    if args.provider == "CUDA" and hasattr(ort, "preload_dlls"):
-        ort.preload_dlls()
+    preload = getattr(ort, "preload_dlls", None) if args.provider == "CUDA" else None
+    preloaded = timed(preload)[0] if preload else 0.0
     opened, bundle = timed(lambda: open_bundle(args.bundle))
     weights = [name for name in bundle.manifest.files if name.endswith(".data")]
     hashed, _ = timed(lambda: [sha256(bundle.root / name) for name in weights])
     graph = choose_graph(bundle, args.provider.lower(), ort.__version__)
     path = graph_path(bundle, graph)
-    settings = [OURS, *(CUDA if args.provider == "CUDA" else ()), BASIC]
+    settings = [OURS, *(CUDA if args.provider == "CUDA" else ()), *LEVELS]
     _, ours = steps(bundle, path, args.provider, args.batch, OURS)  # starts the device
     found: dict[str, list[list[float]]] = {name: [] for name in settings}
     off = dict.fromkeys(settings, 0.0)
@@ -100,8 +104,9 @@ def main() -> None:
             pairs = zip(outputs, ours, strict=True)
             off[name] = max(off[name], *(float(np.abs(a.astype(np.float32) - b).max()) for a, b in pairs))
     print(
-        f"ONNX Runtime {ort.__version__} imported in {imported:.0f} ms, bundle opened in {opened:.0f}, of "
-        f"which its weights' hash {hashed:.0f}; {graph}, batches of {args.batch}\n"
+        f"ONNX Runtime {ort.__version__}: imported in {imported:.0f} ms, CUDA's libraries loaded in "
+        f"{preloaded:.0f}, bundle opened in {opened:.0f}, of which its weights' hash {hashed:.0f}; {graph}, "
+        f"batches of {args.batch}\n"
     )
     print("| settings | session | first run | second | largest difference |\n|---|---|---|---|---|")
     for name, rounds in found.items():
