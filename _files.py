@@ -26,6 +26,8 @@ PARTIAL = ".partial"
 """Suffix of a file that is being written."""
 
 _ROOT = 0
+_MOST_LINKS = 40
+"""Limit of links on the way to a file, as the system has it."""
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _OWN = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -232,22 +234,41 @@ def strangers_way_in(path: Path, sticky: bool = False) -> str | None:
 def way_to(path: Path) -> str | None:
     """Return the reason why others could put something else where ``path`` leads to, or None.
 
-    Looks at what it leads to, links followed, and at every folder above that.
+    Looks at every folder and every link on the way from the root of the file system, and at what is there.
+    If the answer is None, ``path`` leads to the same place until this user or root changes that.
 
     Raises
     ------
-    OSError, RuntimeError
+    OSError
         If it leads nowhere, or in a circle.
     """
-    end = path.resolve(strict=True)
-    return first_way_in(*end.parents, sticky=True) or first_way_in(end)
+    # As the system follows a path: ``here`` is reached without links, and a link's own path comes next.
+    rest, here, links = [*reversed(path.absolute().parts)], Path("/"), 0
+    while rest:
+        part = rest.pop()
+        if part in ("/", ".."):
+            here = Path("/") if part == "/" else here.parent
+            continue
+        if reason := strangers_way_in(here, sticky=True):
+            return reason
+        step = here / part
+        found = step.lstat()
+        if not stat.S_ISLNK(found.st_mode):
+            here = step
+        elif found.st_uid not in (os.geteuid(), _ROOT):
+            return f"the link {step} belongs to user {found.st_uid}"
+        elif (links := links + 1) > _MOST_LINKS:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+        else:
+            rest += reversed(step.readlink().parts)
+    return strangers_way_in(here)
 
 
-def first_way_in(*paths: Path, sticky: bool = False) -> str | None:
+def first_way_in(*paths: Path) -> str | None:
     """Return the first reason why others could have written one of ``paths``, or None; missing ones pass."""
     for path in paths:
         try:
-            reason = strangers_way_in(path, sticky)
+            reason = strangers_way_in(path)
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:

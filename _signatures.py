@@ -62,6 +62,8 @@ class Demand:
     keys: tuple[PublicKey, ...]
 
 
+Keys = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+"""Files of public keys, or folders of them; or one."""
 Demands = tuple[Demand, ...]
 """Each of them has to be met; none requires no signature."""
 
@@ -96,11 +98,12 @@ def signature_path(path: Path) -> Path:
 # ---- what is required ------------------------------------------------------------------------
 
 
-def demands(given: Sequence[str | os.PathLike[str]] | None = None) -> Demands:
+def demands(given: Keys | None = None) -> Demands:
     """Return whose signatures are required here.
 
-    ``given`` are files, or folders, of public keys; None for those of ``$MUSC_EDGE_REQUIRE_SIGNATURE``.
-    Whatever they are, those of ``TRUSTED_KEYS`` are required as well where there is such a folder.
+    ``given`` are files, or folders, of public keys, or one such; None for those of
+    ``$MUSC_EDGE_REQUIRE_SIGNATURE``.  Whatever they are, those of ``TRUSTED_KEYS`` are required as well where
+    there is such a folder.
 
     Raises
     ------
@@ -116,7 +119,8 @@ def demands(given: Sequence[str | os.PathLike[str]] | None = None) -> Demands:
     except OSError as error:  # what cannot be looked at may be there
         raise SignatureError(f"{TRUSTED_KEYS} cannot be looked at: {error.strerror}.") from error
     if given is not None:
-        found.append(_demand("require_signature", list(map(Path, given))))
+        places = [given] if isinstance(given, str | os.PathLike) else given
+        found.append(_demand("require_signature", [Path(place) for place in places]))
     elif (named := os.environ.get(REQUIRED)) is not None:
         found.append(
             _demand(
@@ -200,7 +204,7 @@ def read_signatures(path: Path) -> tuple[Signature, ...]:
 
 
 def _parse(text: bytes) -> tuple[Signature, ...]:
-    data = json.loads(text, object_pairs_hook=_once, parse_constant=_refuse)
+    data = json.loads(text, object_pairs_hook=_once)
     version = data.get("schema_version") if isinstance(data, dict) else None
     if isinstance(version, int) and version > _SCHEMA_VERSION:
         raise ValueError(f"schema version {shortly(version)}, of a newer musc-edge than this; upgrade it")
@@ -228,10 +232,6 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(set(names)) < len(names):
         raise ValueError(f"a name twice among {shortly(names)}")
     return dict(pairs)
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no number of JSON")
 
 
 # ---- signing ---------------------------------------------------------------------------------

@@ -97,10 +97,10 @@ def read_public_keys(place: Path) -> tuple[PublicKey, ...]:
     SignatureError
         If one cannot be read, is no public key of ed25519, or could be replaced by others, or there is none.
     """
+    _require_own(place)  # before anything is looked at: from here on it stays what it is
     if not place.is_dir():
         return (_read_public_key(place),)
     try:
-        _require_own(place)
         files = sorted(place.glob("*.pem"))
     except OSError as error:
         raise SignatureError(f"{place} cannot be read: {error.strerror}.") from error
@@ -187,6 +187,7 @@ def _write_new(path: Path, content: bytes, mode: int) -> None:
 
 
 def _read_public_key(path: Path) -> PublicKey:
+    _require_own(path)
     text = _read(path, _PUBLIC)
     if b"PRIVATE KEY-----" in text:
         raise SignatureError(
@@ -195,7 +196,6 @@ def _read_public_key(path: Path) -> PublicKey:
         )
     if text.count(b"-----BEGIN") != 1 or b"-----BEGIN PUBLIC KEY-----" not in text:
         raise SignatureError(f"{path} is not one public key: expected {_PUBLIC}, and one key in each file.")
-    _require_own(path)
     library = _library()
     try:
         key = library.serialization.load_pem_public_key(text)
@@ -210,14 +210,20 @@ def _read(path: Path, expected: str) -> bytes:
     try:
         return read_regular(path, _LARGEST)
     except OSError as error:
-        raise SignatureError(
-            f"the key {path} cannot be read: {error.strerror}. Expected {expected}."
-        ) from error
+        raise _unreadable(path, error, expected) from error
+
+
+def _unreadable(path: Path, error: OSError, expected: str) -> SignatureError:
+    return SignatureError(f"the key {path} cannot be read: {error.strerror}. Expected {expected}.")
 
 
 def _require_own(path: Path) -> None:
     """Raise SignatureError if others than this user and root could put another key in a key's place."""
-    if reason := way_to(path):
+    try:
+        reason = way_to(path)
+    except OSError as error:
+        raise _unreadable(path, error, _PUBLIC) from error
+    if reason:
         raise SignatureError(
             f"the key {path} is not believed: {reason}, so that others could have put theirs in its place. "
             "Let nobody else write it (chmod go-w, chown), or copy it to where nobody else can write."

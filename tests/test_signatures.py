@@ -182,7 +182,8 @@ def test_a_link_is_replaced_not_followed(file: Path, tmp_path: Path, other: Pair
 
 # ---- malformed files -------------------------------------------------------------------------
 
-KEY, SIGNATURE = "0" * 64, "0" * 128
+KEY, SIGNATURE = "c0de" * 16, "51f7" * 32
+"""Stand for those of the maker, whose file would be good but for one thing."""
 
 
 def text(entries: object, version: object = 1, **more: object) -> bytes:
@@ -206,35 +207,35 @@ MALFORMED: dict[str, bytes] = {
     "nothing in it": b"{}",
     "no version": b'{"signatures": []}',
     "no signatures": b'{"schema_version": 1}',
-    "behind it more": text([]) + b"{}",
-    "names twice": b'{"schema_version": 1, "signatures": [], "signatures": []}',
-    "versions twice": b'{"schema_version": 2, "schema_version": 1, "signatures": []}',
-    "keys twice": f'{{"schema_version": 1, "signatures": [{{"key": "{KEY}", "key": "{KEY}"}}]}}'.encode(),
-    "NaN": b'{"schema_version": NaN, "signatures": []}',
-    "infinite": b'{"schema_version": 1, "signatures": [-Infinity]}',
+    "behind it more": text([entry()]) + b"{}",
+    "names twice": text([entry()]).replace(b'"signatures"', b'"signatures": [], "signatures"'),
+    "versions twice": text([entry()]).replace(b"{", b'{"schema_version": 2, ', 1),
+    "keys twice": text([entry()]).replace(b'"key"', b'"key": "", "key"'),
+    "NaN": text([entry()], float("nan")),
+    "infinite": text([entry(), float("-inf")]),
     "huge number": b'{"schema_version": 1' + b"0" * 5000 + b', "signatures": []}',
     "nested lists": b"[" * 30_000,
     "nested objects": b'{"a":' * 10_000,
     "nested and closed": b'{"schema_version": 1, "signatures": ' + b"[" * 900 + b"]" * 900 + b"}",
-    "unknown field": text([], comment="trust me"),
+    "unknown field": text([entry()], comment="trust me"),
     "unknown field of an entry": text([entry(algorithm="none")]),
-    "version 0": text([], 0),
-    "version 2": text([], 2),
-    "version true": text([], True),
-    "version 1.0": text([], 1.0),
-    "version as text": text([], "1"),
+    "version 0": text([entry()], 0),
+    "version 2": text([entry()], 2),
+    "version true": text([entry()], True),
+    "version 1.0": text([entry()], 1.0),
+    "version as text": text([entry()], "1"),
     "signatures null": text(None),
-    "signatures an object": text({}),
+    "signatures an object": text(entry()),
     "signatures a text": text("0"),
-    "entry null": text([None]),
-    "entry a list": text([[KEY, SIGNATURE]]),
-    "entry empty": text([{}]),
+    "entry null": text([entry(), None]),
+    "entry a list": text([entry(), [KEY, SIGNATURE]]),
+    "entry empty": text([entry(), {}]),
     "key a number": text([entry(key=0)]),
     "key null": text([entry(key=None)]),
     "key empty": text([entry(key="")]),
     "key short": text([entry(key=KEY[:-1])]),
     "key long": text([entry(key=KEY + "0")]),
-    "key in capitals": text([entry(key="A" * 64)]),
+    "key in capitals": text([entry(), entry(key="A" * 64)]),
     "key with blanks": text([entry(key=" " + KEY[:-1])]),
     "key with a new line": text([entry(key=KEY[:-1] + "\n")]),
     "key in other digits": text([entry(key="\uff11" * 64)]),
@@ -242,16 +243,27 @@ MALFORMED: dict[str, bytes] = {
     "signature a list": text([entry(signature=[0])]),
     "signature short": text([entry(signature=SIGNATURE[:-2])]),
     "signature no hex": text([entry(signature="g" * 128)]),
-    "a key twice": text([entry(), entry()]),
-    "65 signers": text([entry(key=f"{number:064x}") for number in range(65)]),
-    "100 kB": text([]) + b" " * 100_000,
+    "a key twice": text([entry(signature="0" * 128), entry()]),
+    "65 signers": text([entry(), *(entry(key=f"{number:064x}") for number in range(64))]),
+    "100 kB": text([entry()]) + b" " * 100_000,
 }
+
+
+def test_what_is_not_malformed(file: Path, maker: Pair, other: Pair) -> None:
+    """What the malformed files differ from."""
+    (good,) = read_signatures(file)
+    entries = [entry(key=good.key, signature=good.signature), entry(key=other.key.raw.hex())]
+    signature_path(file).write_bytes(b"\n " + text(entries))
+    require_signed(file, CONTENT, BUNDLE, by(maker))
 
 
 @pytest.mark.parametrize("name", MALFORMED)
 def test_malformed_signatures(file: Path, maker: Pair, name: str) -> None:
-    signature_path(file).write_bytes(MALFORMED[name])
+    (good,) = read_signatures(file)
+    content = MALFORMED[name].replace(KEY.encode(), good.key.encode())
+    signature_path(file).write_bytes(content.replace(SIGNATURE.encode(), good.signature.encode()))
     message = refused(file, by(maker))
+    assert "no file of signatures" in message or name == "100 kB"
     assert len(message) < 2000
     assert message.isprintable()
 
@@ -319,6 +331,7 @@ def test_by_the_variable(trusted: Path, maker: Pair, other: Pair, monkeypatch: p
     monkeypatch.setenv("MUSC_EDGE_REQUIRE_SIGNATURE", f"{maker.public}:{other.public}")
     assert raws(demands()) == [[maker.key.raw, other.key.raw]]
     assert raws(demands([other.public])) == [[other.key.raw]], "what is given goes before"
+    assert raws(demands(str(other.public))) == raws(demands(other.public)) == [[other.key.raw]]
 
 
 def test_by_the_folder_beside_all_else(

@@ -241,6 +241,16 @@ def test_a_private_key_that_others_may_read_or_write(tmp_path: Path, mode: int) 
         read_private_key(pair.private)
 
 
+def test_a_link_to_a_public_key_that_others_could_turn_elsewhere(tmp_path: Path) -> None:
+    pair, share = new_pair(tmp_path, "a"), tmp_path / "share"
+    share.mkdir()
+    (share / "link.pem").symlink_to(pair.public)
+    assert read_public_keys(share / "link.pem")[0].raw == pair.key.raw
+    share.chmod(0o777)
+    with pytest.raises(SignatureError, match=f"everybody may write {share}"):
+        read_public_keys(share / "link.pem")
+
+
 def test_a_public_key_that_others_could_replace(tmp_path: Path) -> None:
     folder = tmp_path / "keys"
     folder.mkdir()

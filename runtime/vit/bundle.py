@@ -12,12 +12,12 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 
 from ..._files import make_folders, read_regular, write_whole
 from ..._json import from_json, parse_json, shortly
-from ..._signatures import BUNDLE, Demands, demands, require_signed
+from ..._signatures import BUNDLE, Demands, Keys, demands, require_signed
 from ...kernels.cubin_files import CubinFolder
 from ...kernels.cubins import bundle_cubins
 from ...kernels.errors import KernelError
@@ -55,7 +55,7 @@ def open_bundle(
     root: str | os.PathLike[str],
     whole: bool = False,
     *,
-    require_signature: Sequence[str | os.PathLike[str]] | None = None,
+    require_signature: Keys | None = None,
 ) -> Bundle:
     """Open and check a bundle, the folder that ``musc-export`` writes.
 
@@ -65,7 +65,7 @@ def open_bundle(
         The bundle's folder.
     whole : bool, default False
         Also check the hash of the probe, which scoring does not read.
-    require_signature : sequence of str or path, optional
+    require_signature : str, path or sequence of them, optional
         Files, or folders, of public keys of which one must have signed the bundle; by default those of
         ``$MUSC_EDGE_REQUIRE_SIGNATURE``.  Those of /etc/musc-edge/trusted-keys are required in any case.
 
@@ -114,7 +114,7 @@ def open_beside(root: str | os.PathLike[str], timer: StageTimer = UNTIMED) -> Bu
     )
 
 
-def _demands(given: Sequence[str | os.PathLike[str]] | None) -> Demands:
+def _demands(given: Keys | None) -> Demands:
     with signature_errors():
         return demands(given)
 

@@ -17,9 +17,9 @@ def only_ours(folder: Path) -> Path:
         If there is none, or others than this user and root could put another in its place.
     """
     try:
+        reason = way_to(folder)
         end = folder.resolve(strict=True)
-        reason = way_to(end)
-    except (OSError, RuntimeError) as error:  # the latter for links without end
+    except OSError as error:
         raise BundleError(f"{folder} is not a bundle: there is no such folder.") from error
     if reason:
         raise _refused(folder, reason)

@@ -251,8 +251,26 @@ def test_a_linked_folder_is_found_once(folder: Path, tmp_path: Path, maker: Pair
     (tmp_path / "link").symlink_to(folder)
     assert opened(tmp_path / "link", maker).root == folder.resolve()
     (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "up").symlink_to("bundle/../../" + tmp_path.name + "/./link")
+    assert opened(tmp_path / "up", maker).root == folder.resolve()
     for name in ("loop", "nowhere", "bundle/probe.npz/x"):
         assert "not a bundle" in refused(tmp_path / name, maker)
+
+
+def test_a_link_that_others_could_turn_elsewhere(folder: Path, tmp_path: Path, maker: Pair) -> None:
+    share = tmp_path / "share"
+    share.mkdir()
+    (share / "link").symlink_to(folder)
+    (tmp_path / "first").symlink_to("share/link")
+    assert opened(tmp_path / "first", maker).root == folder.resolve()
+    share.chmod(0o777)
+    for name in ("share/link", "first"):
+        assert f"everybody may write {share}" in refused(tmp_path / name, maker)
+    share.chmod(0o1777)  # who made a link there keeps it
+    assert opened(tmp_path / "first", maker).root == folder.resolve()
+    if os.geteuid() == 0:
+        os.lchown(share / "link", 12345, 12345)
+        assert f"the link {share / 'link'} belongs to user 12345" in refused(tmp_path / "first", maker)
 
 
 @pytest.mark.skipif(
