@@ -169,8 +169,13 @@ def test_cuda_without_a_driver(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) 
         pass
 
 
-def test_installed_packages_are_found() -> None:
-    assert "onnxruntime" in onnx_backend.installed_packages()
+def test_installed_packages_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert onnx_backend.installed_packages() == {"onnxruntime"}
+    info = tmp_path / "onnxruntime_gpu-1.31.1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: onnxruntime-gpu\nVersion: 1.31.1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert onnx_backend.installed_packages() == {"onnxruntime", "onnxruntime-gpu"}
 
 
 # ---- libraries -------------------------------------------------------------------------------
