@@ -21,7 +21,7 @@ from musc_edge.tools import edge, export
 from musc_edge.tools.bench import cli as bench
 from support.bad_input import Place
 from support.command_line import Run, run_here
-from support.lots import make_bundle
+from support.lots import make_bundle, write_png
 from support.places import ROOT
 from support.signing import FakeCompiler, flip
 
@@ -232,6 +232,43 @@ def test_every_command_that_opens_a_bundle_has_the_option() -> None:
     assert found == dict.fromkeys(found, True)
     assert {"infer", "plan", "reference", "check", "watch", "serve", "inspect", "selftest"} <= set(found)
     assert {"verify", "engine", "lot", "backbone"} <= set(found)
+
+
+OPENING: dict[str, list[str]] = {
+    "musc-edge infer": ["lot", "-o", "out"],
+    "musc-edge plan": ["20"],
+    "musc-edge reference": ["lot", "-o", "ref"],
+    "musc-edge selftest": [],
+    "musc-export verify": ["bundle"],
+    "musc-export engine": ["bundle"],
+    "musc-bench lot": ["--synthetic", "8"],
+    "musc-bench backbone": [],
+    "musc-bench check": [],
+}
+
+
+@pytest.mark.parametrize("command", OPENING)
+def test_an_unsigned_bundle_is_refused_by_every_command(folder: Path, command: str) -> None:
+    ran("musc-export", "keygen", "-o", "maker.pem")
+    for number in range(6):
+        write_png(folder / f"lot/{number}.png", seed=number)
+    given = OPENING[command]
+    which = [] if "bundle" in given else ["-b", "bundle"]
+    run = ran(*command.split(), *given, *which, "--require-signature", "maker.pub.pem", code=4)
+    assert "manifest.json is not signed" in run.stderr
+    assert not {"out", "ref", "selftest.json"} & {path.name for path in folder.iterdir()}
+
+
+def test_only_who_makes_or_signs_a_bundle_opens_it_without_asking() -> None:
+    sources = [
+        path for part in ("export", "kernels", "runtime", "tools") for path in (ROOT / part).rglob("*.py")
+    ]
+    found = {
+        text: {path.name for path in sources if text in path.read_text()}
+        for text in ("open_unsigned", " Bundle(")
+    }
+    assert found["open_unsigned"] == {"bundle.py", "make.py", "kernels.py", "signing.py"}
+    assert found[" Bundle("] == {"bundle.py"}
 
 
 @pytest.mark.slow
