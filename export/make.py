@@ -51,10 +51,10 @@ from .probe import (
     save_probe,
 )
 from .source import CLS, INPUT, Description, Features, Source, SourceGraph, token_name
-from .stream_type import NodesFile, with_room, write_nodes
+from .stream_type import NodesFile, measured_forms, write_nodes
 
 _FEW = 2
-"""Probe images by which the range of the residual stream is measured."""
+"""Probe images by which is measured what the residual stream may be in."""
 BUNDLE_FILES = frozenset(
     {MANIFEST, f"{MANIFEST}{SIGNED}", MODEL, ATTENTION_MODEL, f"{MODEL}.data", PROBE, KERNELS, ENGINES}
 )
@@ -176,7 +176,9 @@ def _prove(folder: Path, written: _Written, say: Say) -> tuple[Parity, Manifest]
     proof = _Proof(folder, written, images, say)
     found = {PIECES: proof.of(PIECES)}
     proof.require(found[PIECES], "the exported graph")
-    for file in with_room(written.nodes, normalise(images[:_FEW], manifest.preprocess), say):
+    least = TOLERANCES[manifest.precision].token_cosine
+    few = normalise(images[:_FEW], manifest.preprocess)
+    for file in measured_forms(written.nodes, few, written.numbers.tokens[:, :_FEW], least, say):
         parity = _prove_nodes(proof, file, written.manifest, say)
         if parity:
             found[NODES] = parity

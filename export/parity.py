@@ -116,7 +116,7 @@ def compare(
 ) -> Parity:
     """Compare ``candidate`` with ``source``, both for the same images and patches."""
     per_layer = tuple(
-        LayerParity(layer, _max_abs(a, b), _min_cosine(a, b))
+        LayerParity(layer, _max_abs(a, b), min_cosine(a, b))
         for layer, a, b in zip(layers, source.tokens, candidate.tokens, strict=True)
     )
     return Parity(
@@ -124,7 +124,7 @@ def compare(
         pixels=pixels,
         layers=per_layer,
         cls_max_abs=_max_abs(source.cls, candidate.cls),
-        cls_min_cosine=_min_cosine(source.cls, candidate.cls),
+        cls_min_cosine=min_cosine(source.cls, candidate.cls),
         raw_score_max_change=_max_abs(source.raw_scores, candidate.raw_scores),
         raw_score_rank_correlation=rank_correlation(source.raw_scores, candidate.raw_scores),
     )
@@ -171,7 +171,7 @@ def _max_abs(a: Array, b: Array) -> float:
     return float(np.abs(a.astype(np.float64) - b).max())
 
 
-def _min_cosine(a: Array, b: Array) -> float:
+def min_cosine(a: Array, b: Array) -> float:
     """Return the lowest cosine between vectors along the last axis; two zero vectors agree."""
     x, y = a.astype(np.float64), b.astype(np.float64)
     dot, norms = (x * y).sum(-1), np.linalg.norm(x, axis=-1) * np.linalg.norm(y, axis=-1)

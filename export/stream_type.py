@@ -2,8 +2,9 @@
 
 Norms whose stream is in float32 are so too, with a cast before every product: on a GPU, where most of a ViT
 waits for memory, that takes longer than the products gain by half precision.  But a stream grows over all
-blocks, and float16 ends at 65504.  So it is measured how far it goes on a few images, and both forms of the
-graph are written, of which the bundle gets the first that gives its source's numbers.
+blocks, and float16 ends at 65504.  So it is measured on a few images how far it goes and what rounding at
+every node changes.  Both forms of the graph are written; the bundle gets the first that does well there and
+in the proof.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
-from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from ..runtime.types import FloatArray
 from ..runtime.vit.bundle import ATTENTION_MODEL, MODEL
@@ -23,6 +23,8 @@ from .heads import with_heads_last
 from .messages import Say
 from .norms import norms_in_pieces, with_whole_norms
 from .onnx_file import run_file, save_sharing
+from .parity import min_cosine
+from .rounding import with_roundings
 
 MARGIN = 16
 """How often the largest value that a few images have in the stream must fit into float16."""
@@ -64,43 +66,59 @@ def write_nodes(model: ir.Model, half_outputs: tuple[str, ...], folder: Path, sa
     return found
 
 
-def with_room(files: list[NodesFile], pixels: FloatArray, say: Say) -> list[NodesFile]:
-    """Return those of a bundle's graphs whose stream can hold what ``pixels`` (n,3,H,W) make of it.
+def measured_forms(
+    files: list[NodesFile], pixels: FloatArray, source: FloatArray, least: float, say: Say
+) -> list[NodesFile]:
+    """Return those of ``files`` whose stream has room and keeps the source's tokens.
+
+    Parameters
+    ----------
+    files : what ``write_nodes`` gave.
+    pixels : a few images (n,3,H,W).
+    source : their tokens (S,n,P,C) by the source model.
+    least : the lowest cosine that a token may have.
 
     Raises
     ------
     BundleError
-        If the bundle's first graph does not run.
+        If the graph does not run.
     """
     if len(files) < 2:
         return files
-    largest = largest_in_stream(files[0].path.parent, pixels)
-    room = largest * MARGIN <= _LARGEST
+    largest, tokens = run_rounded(files[0].path, pixels)
+    cosine = min_cosine(source, tokens)
+    good = largest * MARGIN <= _LARGEST and cosine >= least
     say(
-        f"  the residual stream reaches {largest:.3g} on {len(pixels)} probe images: "
-        + ("float16 holds it" if room else f"too much for float16, which ends at {_LARGEST:.0f}")
+        f"  the residual stream in float16: {largest:.3g} at most, lowest cosine of a token {cosine:.6f} on "
+        f"{len(pixels)} probe images, rounded at every node" + ("" if good else ": it stays in float32")
     )
-    return files if room else files[1:]
+    return files if good else files[1:]
 
 
-def largest_in_stream(folder: Path, pixels: FloatArray) -> float:
-    """Return the largest magnitude that the first graph of a bundle in fp16 has in its residual stream."""
-    model = ir.load(folder / MODEL)
-    sums = [node.outputs[0] for node in model.graph if is_residual(node)]
+def run_rounded(path: Path, pixels: FloatArray) -> tuple[float, FloatArray]:
+    """Run a graph in half precision as a GPU would, which rounds what every node gives.
+
+    Returns the largest magnitude in its residual stream, and the tokens (S,n,P,C).
+    """
+    half = ir.load(path)
+    sums = {node.outputs[0].name for node in half.graph if is_residual(node)}
+    model = with_roundings(half)
+    tokens = [value for value in model.graph.outputs if len(value.shape or ()) == 3]
     model.graph.outputs.clear()
-    for number, value in enumerate(sums):
-        magnitude = ir.Node("", "Abs", [value], name=f"magnitude_{number}")
-        largest = ir.Node(
-            "", "ReduceMax", magnitude.outputs, [ir.AttrInt64("keepdims", 0)], name=f"largest_{number}"
-        )
+    model.graph.outputs.extend(tokens)
+    for number, node in enumerate([node for node in model.graph if node.outputs[0].name in sums]):
+        magnitude = ir.Node("", "Abs", [node.outputs[0]], name=f"magnitude_{number}")
+        keep = ir.AttrInt64("keepdims", 0)
+        largest = ir.Node("", "ReduceMax", magnitude.outputs, [keep], name=f"largest_{number}")
         output = largest.outputs[0]
         output.name, output.type, output.shape = f"largest_{number}", ir.TensorType(FLOAT), ir.Shape(())
         model.graph.extend([magnitude, largest])
         model.graph.outputs.append(output)
-    RemoveUnusedNodesPass()(model)
-    path = folder / "stream.onnx"
-    ir.save(model, path)
+    beside = path.with_name("rounded.onnx")  # where the weights are
+    ir.save(model, beside)
     try:
-        return max((float(value) for value in run_file(path, [pixels])[0]), default=0.0)
+        (found,) = run_file(beside, [pixels])
     finally:
-        path.unlink()
+        beside.unlink()
+    values = found[: len(tokens)]
+    return float(np.max(found[len(tokens) :], initial=0)), np.stack(values).astype(np.float32)

@@ -23,7 +23,8 @@ def verify(root: str, backend: str = "cpu") -> Parity:
 
     Of a bundle with two graphs, every one is compared that ONNX Runtime can run here.  The one that
     ``backend`` does not take has to pass on a CPU in single precision and is shown alone elsewhere: a CPU's
-    Attention rounds Q.K^T to float16 in half precision, a GPU's may not keep all of float32.  An engine that
+    Attention of four axes, as the first bundles had it, rounds Q.K^T to float16 in half precision, and a
+    GPU's may not keep all of float32.  An engine that
     passes counts as proven on this GPU from then on.
 
     Raises

@@ -43,8 +43,8 @@ def choose_graph(bundle: Bundle, device: str, version: str) -> str:
 
     On a CPU these are the pieces: nodes took 1.04 times the processor's time for DINOv2-S at 224 pixels and
     0.98 for a random ViT-B/16 (``tests/measure/attention.py``, docs/export.md), which is no gain, and older
-    versions do not run them.  On CUDA the nodes were twice as fast in half precision (docs/gpu.md); in single
-    precision nobody has measured them.
+    versions do not run them.  On CUDA the nodes were three times as fast in half precision (docs/gpu.md); in
+    single precision nobody has measured them.
     """
     faster = device == "cuda" and bundle.manifest.precision == "fp16" and _parts(version) >= _LEAST_ON_CUDA
     return NODES if faster and bundle.attention_path else PIECES

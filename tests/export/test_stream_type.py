@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from musc_edge.export import make, stream_type
 from musc_edge.export.make import make_bundle
-from musc_edge.export.stream_type import MARGIN, largest_in_stream
+from musc_edge.export.stream_type import MARGIN, run_rounded
 from musc_edge.runtime.errors import ParityError
 from musc_edge.runtime.vit.bundle import open_bundle
 from musc_edge.runtime.vit.graphs import NODES, PIECES, graphs_of
@@ -74,7 +74,10 @@ def test_how_far_the_stream_goes(tmp_path: Path) -> None:
     probe.graph.output.extend(helper.make_tensor_value_info(name, FLOAT, None) for name in sums)
     largest = max(float(np.abs(values).max()) for name, values in run(probe, images).items() if name in sums)
     onnx.save(model, tmp_path / "model.onnx")
-    assert largest_in_stream(tmp_path, images) == pytest.approx(largest, rel=1e-5)
+    found, tokens = run_rounded(tmp_path / "model.onnx", images)
+    assert found == pytest.approx(largest, rel=1e-5)
+    expected = run(model, images)
+    np.testing.assert_allclose(tokens, np.stack([expected["tokens_0"], expected["tokens_2"]]), atol=1e-5)
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
 
 
@@ -82,9 +85,17 @@ def test_float_where_it_has_none(tmp_path: Path) -> None:
     said: list[str] = []
     root = bundle(tmp_path, scaled(65504 / MARGIN), said)
     assert types_of_stream(root / "model.attention.onnx") == {FLOAT}
-    assert any("probe images: too much for float16, which ends at 65504" in line for line in said)
+    assert any("on 2 probe images, rounded at every node: it stays in float32" in line for line in said)
     assert "  model.attention.onnx with its residual stream in float32" in said
     assert open_bundle(root, whole=True).manifest.parity["attention_as_nodes"]["images"] == 12
+
+
+def test_float_where_roundings_change_too_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream_type, "min_cosine", lambda source, tokens: 0.9994)
+    said: list[str] = []
+    root = bundle(tmp_path, scaled(1), said)
+    assert types_of_stream(root / "model.attention.onnx") == {FLOAT}
+    assert any("lowest cosine of a token 0.999400 on 2" in x and "stays in float32" in x for x in said)
 
 
 def test_float_where_norms_were_not_understood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,12 +42,14 @@ def by_onnxruntime(model: ir.Model, outputs: tuple[str, ...]) -> None:
 def scored(vit: Path, lot: Path, folder: Path, halve: Halve | None, graph: str) -> tuple[float, LotResult]:
     """Lowest cosine of a token of the probe, and the scored lot, by one of the bundle's graphs."""
     source = presets.dinov2_small(vit, (224, 224), presets.DINOV2_SMALL_LAYERS)
-    with mock.patch.object(make, "to_half", halve):
+    # Nodes are of this package alone.
+    nodes = mock.patch.object(make, "can_run_nodes", return_value=halve is not by_onnxruntime)
+    with mock.patch.object(make, "to_half", halve), nodes:
         parity = make.make_bundle(source, folder, "fp16" if halve else "fp32", say=lambda text: None)
     found = parity if graph == PIECES else parity.attention_as_nodes
     assert found is not None, "no graph with attention as nodes"
     with mock.patch.object(onnx_backend, "choose_graph", return_value=graph):
-        return min(layer.min_cosine for layer in found.layers), score_lot(lot, folder)
+        return min(layer.min_cosine for layer in found.layers), score_lot(lot, folder, "paper")
 
 
 def auroc(scores: np.ndarray, labels: np.ndarray) -> float:
