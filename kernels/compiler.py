@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from .._extras import install
-from .cuda_source import ARCHES, NEWEST, OPTIONS, source_files
+from .cuda_source import ARCHES, NEWEST, OPTIONS, arch_number, source_files
 from .errors import KernelError
 from .nvcc import installed_nvcc
 from .nvrtc import installed_nvrtc
@@ -34,7 +34,7 @@ class Compiler(Protocol):
     major: int
     """Major version of its CUDA."""
     arches: frozenset[str]
-    """The architectures that it can compile for."""
+    """The architectures that it can compile for; who knows sm_90 knows sm_90a, which is not listed."""
 
     def compile(self, arch: str, options: tuple[str, ...], files: Mapping[str, bytes]) -> tuple[bytes, str]:
         """Compile ``files`` into a cubin, with the report of ptxas; KernelError with the compiler's log."""
@@ -80,13 +80,13 @@ def compiler_for(arch: str, *, portable: bool) -> Compiler:
     """
     # A cubin that travels must not come from a newer CUDA than the oldest driver in use (source.py).  For
     # this machine alone any compiler will do that knows the architecture.
-    latest = ARCHES.get(arch, NEWEST)
+    latest, listed = ARCHES.get(arch, NEWEST), f"sm_{arch_number(arch)}"
     found = []
     for compiler in compilers():
-        if arch in compiler.arches and compiler.major <= latest:
+        if listed in compiler.arches and compiler.major <= latest:
             return compiler
         found.append(compiler)
-    able = [compiler for compiler in found if arch in compiler.arches]
+    able = [compiler for compiler in found if listed in compiler.arches]
     if able and not portable:
         return able[0]
     needed = f"one of CUDA {latest}" + (" or older, so that such drivers load its cubins" if able else "")

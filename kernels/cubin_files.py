@@ -126,8 +126,9 @@ def open_cubins(folder: Path, remake: str, wanted: Demands = ()) -> CubinFolder 
         del content["sha256"]
         if _digest(content) != index.sha256:
             raise ValueError(f"its sha256 is not {shortly(index.sha256)}")
-        cubins = {f"sm_{arch_number(arch)}": entry for arch, entry in index.cubins.items()}
-        return CubinFolder(folder, index.source, cubins, remake)
+        for arch in index.cubins:
+            arch_number(arch)  # part of the name of a file: nothing else may stand there
+        return CubinFolder(folder, index.source, index.cubins, remake)
     except SignatureError as error:
         raise UnsignedKernelsError(str(error)) from error
     except (FileNotFoundError, NotADirectoryError):

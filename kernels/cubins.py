@@ -20,7 +20,7 @@ from .._signatures import DEVICE_KEY, Demands, demands, device_key
 from .._signing_keys import SignatureError
 from .compiler import Compiled, Compiler, compile_kernels, compiler_for
 from .cubin_files import INDEX, CubinFolder, open_cubins, write_cubins
-from .cuda_source import arch_number, source_digest
+from .cuda_source import HOPPER, arch_number, source_digest
 from .errors import KernelError, UnsignedKernelsError
 
 FOLDER = "kernels"
@@ -77,7 +77,7 @@ def _demands() -> Demands:
 def best_match(arch: str, available: Iterable[str]) -> str | None:
     """Return the architecture whose cubin a device of ``arch`` runs best, or None.
 
-    That is its own, else the nearest earlier one of the same major version.
+    That is its own, else the nearest earlier one of the same major version, sm_90 for sm_90a among them.
     """
     available = set(available)
     if arch in available:
@@ -87,8 +87,8 @@ def best_match(arch: str, available: Iterable[str]) -> str | None:
     own = arch_number(arch)
     if own in _INTEGRATED:
         return None
-    numbers = {arch_number(each): each for each in available}
-    earlier = [n for n in numbers if n // 10 == own // 10 and n < own and n not in _INTEGRATED]
+    numbers = {arch_number(each): each for each in available if each != HOPPER}
+    earlier = [n for n in numbers if n // 10 == own // 10 and n <= own and n not in _INTEGRATED]
     return numbers[max(earlier)] if earlier else None
 
 

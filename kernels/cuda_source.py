@@ -17,12 +17,15 @@ ARCHES = {
     "sm_86": 12,  # Ampere otherwise
     "sm_87": 12,  # Jetson Orin
     "sm_89": 12,  # Ada
-    "sm_90": 12,  # Hopper
+    "sm_90": 12,  # Hopper, and what no other GPU can (HOPPER)
+    "sm_90a": 12,
     "sm_110": 13,  # Jetson Thor
     "sm_120": 13,  # Blackwell
 }
 """The architectures of a bundle's kernels, each with the latest CUDA whose cubins all its drivers load.  A
 driver loads those of its own major version and of earlier ones, and JetPack 6 comes with CUDA 12."""
+HOPPER = "sm_90a"
+"""A GPU of compute capability 9.0 with all that it can, its warpgroups' products among it (hopper.cuh)."""
 NEWEST = 13
 """The latest CUDA for every other architecture."""
 
@@ -42,8 +45,13 @@ def source_digest() -> str:
 
 
 def arch_number(arch: str) -> int:
-    """Return 87 for "sm_87"; ValueError if ``arch`` is not an architecture."""
-    prefix, _, number = arch.partition("_")
+    """Return 87 for "sm_87", 90 for HOPPER; ValueError if ``arch`` is not an architecture."""
+    prefix, _, number = arch.removesuffix("a" if arch == HOPPER else "").partition("_")
     if prefix != "sm" or not number.isdecimal() or not 10 <= int(number) <= 999:
         raise ValueError(f"{shortly(arch)}: expected an architecture such as sm_87")
     return int(number)
+
+
+def arch_of(major: int, minor: int) -> str:
+    """Return the architecture of a GPU of compute capability ``major``.``minor``."""
+    return HOPPER if (major, minor) == (9, 0) else f"sm_{major}{minor}"

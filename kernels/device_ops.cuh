@@ -15,10 +15,11 @@
 #else
 #define DEVICE __device__ __forceinline__
 #define UNROLL _Pragma("unroll")
+#define NO_UNROLL _Pragma("unroll 1")
 #if __CUDA_ARCH__ >= 800
 #define HAS_ASYNC_COPY 1  // cp.async and the larger mma begin with Ampere; Turing has stand-ins below
 #endif
-extern __shared__ __align__(128) unsigned char dynamic_shared[];  // as much as the launch says
+extern __shared__ __align__(1024) unsigned char dynamic_shared[];  // as much as the launch says
 #endif
 #define KERNEL extern "C" __global__ void
 

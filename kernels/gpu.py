@@ -67,18 +67,21 @@ class Gpu(Protocol):
     name: str
     arch: str
     """Such as "sm_87"."""
+    multiprocessors: int
     integrated: bool
     """True if it shares the processor's memory, as a Jetson's does."""
 
     module: str
     """Digest of the module whose kernels are launched."""
+    compiled_for: str
+    """The architecture that the module was compiled for."""
 
     def free_memory(self) -> int:
         """Return the bytes of device memory that can be allocated now."""
         ...
 
-    def load(self, cubin: bytes) -> None:
-        """Load the module whose kernels are launched from now on."""
+    def load(self, cubin: bytes, arch: str) -> None:
+        """Load the module whose kernels are launched from now on, compiled for ``arch``."""
         ...
 
     def empty(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> DeviceArray:

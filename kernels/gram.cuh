@@ -13,8 +13,7 @@
 // multiply integers at twice the rate of halves, and there are half as many bytes to load.
 //
 // Shapes
-//   features   (images, P, pitch) halves, pool.cuh's; pitch a multiple of 64, zeros behind the width.  Or int8,
-//              pool_int8.cuh's; pitch a multiple of 128
+//   features   in blocks (blocks.cuh): halves, pool.cuh's, or int8, pool_int8.cuh's
 //   squares    (images, P) float, the rows' squared norms;  scales  (images, P) float, with int8 alone
 //   pairs      (count) of {a, b, to_a, to_b}; a row of distances that is not wanted is -1
 //   distances  (rows, P) bits of float, holding infinity at the start.  Floats that are not negative are
@@ -30,7 +29,7 @@
 // multiplied.  Rows are stored with their 16-byte chunks permuted (see ``place_of``), so that neither the
 // copies nor load_matrices meet a bank twice.
 #pragma once
-#include "device_ops.cuh"
+#include "blocks.cuh"
 
 #if __CUDA_ARCH__ == 900 || __CUDA_ARCH__ == 1000 || __CUDA_ARCH__ == 1030 || __CUDA_ARCH__ == 1100
 #define WIDE_STEP 1
@@ -58,16 +57,19 @@ DEVICE int place_of(int row, int index) {
   return row * ROW_BYTES + (index ^ turn) * 16;
 }
 
-// One step of one side, 128 rows by 256 threads.  In the place of rows behind the last patch the first is
-// read: their squares are infinite (Rows), so they are never the nearest.
+// One step of one side, 128 rows by 256 threads.  In the place of groups behind the image's last that one is
+// read.  Whatever is found behind the last patch, its square is infinite (Rows): it is never the nearest.
 template <class Value>
-DEVICE void load_side(unsigned char* side, const Value* features, int first, int patches, int pitch, int step) {
-  const int top = threadIdx.x / CHUNKS, index = threadIdx.x % CHUNKS;
-  features += (step * CHUNKS + index) * (16 / (int)sizeof(Value));
+DEVICE void load_side(unsigned char* side, const Value* features, int image, int first, int patches, int pitch,
+                      int step) {
+  constexpr int SIZE = sizeof(Value);
+  const int top = threadIdx.x / CHUNKS, index = threadIdx.x % CHUNKS, last = groups_of(patches) - 1;
+  const int column = (step * CHUNKS + index) * (CHUNK_BYTES / SIZE);
+  const Value* from = value_at(features, image, top % GROUP_ROWS, column, patches, pitch);
   UNROLL
   for (int part = 0; part < TILE / ROWS_AT_ONCE; part++) {
-    const int row = top + part * ROWS_AT_ONCE, patch = first + row;
-    copy_async_16(side + place_of(row, index), features + (size_t)(patch < patches ? patch : 0) * pitch);
+    const int row = top + part * ROWS_AT_ONCE, group = min((first + row) / GROUP_ROWS, last);
+    copy_async_16(side + place_of(row, index), from + (size_t)group * (GROUP_BYTES / SIZE));
   }
 }
 
@@ -181,12 +183,11 @@ DEVICE void compare_tiles(const Value* features, const float* squares, const flo
   place_tile(blockIdx.x % (tiles * tiles), tiles, &tile_row, &tile_column);
   const int first_a = tile_row * TILE, first_b = tile_column * TILE;
   const size_t image_a = (size_t)pair.x * patches, image_b = (size_t)pair.y * patches;
-  const Value *features_a = features + image_a * pitch, *features_b = features + image_b * pitch;
 
   auto load = [&](int step) {
     unsigned char* stage = dynamic_shared + (step % STAGES) * STAGE_BYTES;
-    load_side(stage, features_a, first_a, patches, pitch, step);
-    load_side(stage + SIDE_BYTES, features_b, first_b, patches, pitch, step);
+    load_side(stage, features, pair.x, first_a, patches, pitch, step);
+    load_side(stage + SIDE_BYTES, features, pair.y, first_b, patches, pitch, step);
   };
   const int from_a = place_of(warp_row + (lane & 15), lane >> 4);
   const int from_b = place_of(warp_column + (lane & 7) + ((lane >> 4) << 3), (lane >> 3) & 1);

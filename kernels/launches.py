@@ -1,7 +1,7 @@
 """Launch each kernel with the geometry that its source expects (kernels/*.cuh).
 
-Letters: n images, P = Gh*Gw patches, C token width, K judges; pitch is C, filled up to a multiple of 64,
-or of 128 for rows in int8.
+Letters: n images, P = Gh*Gw patches, C token width, K judges.  Features, in halves or int8, lie in blocks
+(blocks.cuh): their arrays have the shape that ``feature_shape`` says.
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ from __future__ import annotations
 import numpy as np
 
 from .._numbers import ceil_div
+from .cuda_source import HOPPER
 from .errors import KernelError
 from .gpu import FREE_SHARED, DeviceArray, Gpu, Launch, Stream
 
 INFINITY_BITS = 0x7F800000  # of a float32
-PITCH = 64  # gram_min walks rows in steps of 32 or 64 halves
-INT8_PITCH = 128  # as many bytes
-_WIDE_STEP = {"sm_90", "sm_100", "sm_103", "sm_110"}  # as in gram.cuh
+_STEP_BYTES, _GROUP = 128, 8  # a block of features
+_WIDE_STEP = {"sm_90", HOPPER, "sm_100", "sm_103", "sm_110"}  # as in gram.cuh
+_HOPPER_ROWS, _HOPPER_COLUMNS, _HOPPER_RING = 256, (128, 192), 4  # of gram_hopper.cuh
 _TILE = 128
 _PEAK_THREADS, _PEAK_CHAINS = 256, 8
 _TWO_ONES = 0x3C003C00  # two halves of 1.0
@@ -25,16 +26,23 @@ MOST_IMAGES = 65535
 _WIDEST = FREE_SHARED // 4 - 4  # pool keeps a row of floats, and one for each of 4 warps, in shared memory
 
 
-def pitch_of(width: int) -> int:
-    """Return the halves from one row of features to the next; KernelError for tokens that are too wide."""
+def pitch_of(width: int, itemsize: int = 2) -> int:
+    """Return the values from one row of features to the next, halves or of ``itemsize`` bytes.
+
+    Raises
+    ------
+    KernelError
+        If tokens of ``width`` are too wide.
+    """
     if width > _WIDEST:
         raise KernelError(f"tokens of width {width}: the kernels take at most {_WIDEST}. Use --scorer numpy.")
-    return ceil_div(width, PITCH) * PITCH
+    return ceil_div(width * itemsize, _STEP_BYTES) * _STEP_BYTES // itemsize
 
 
-def int8_pitch_of(width: int) -> int:
-    """Return the values from one row in int8 to the next; KernelError for tokens that are too wide."""
-    return ceil_div(pitch_of(width), INT8_PITCH) * INT8_PITCH
+def feature_shape(images: int, patches: int, width: int, itemsize: int = 2) -> tuple[int, ...]:
+    """Return the shape of an array of features in blocks; ``itemsize`` and errors as for ``pitch_of``."""
+    step = _STEP_BYTES // itemsize
+    return images, pitch_of(width, itemsize) // step, ceil_div(patches, _GROUP), _GROUP, step
 
 
 def centre(gpu: Gpu, tokens: DeviceArray, centres: DeviceArray, stream: Stream) -> None:
@@ -56,7 +64,7 @@ def pool(
     degree: int,
     stream: Stream,
 ) -> None:
-    """Compute rows in half precision: ``features`` (n,P,pitch), ``squares`` (n,P) from ``tokens`` (n,P,C)."""
+    """Compute ``features`` in half precision and their ``squares`` (n,P) from ``tokens`` (n,P,C)."""
     inputs, rows = (tokens, centres, shift), (features, squares)
     _pool(gpu, f"pool_{_kind(tokens)}", inputs, rows, grid, degree, stream)
 
@@ -71,7 +79,7 @@ def pool_int8(
     degree: int,
     stream: Stream,
 ) -> None:
-    """Compute rows in int8 from ``tokens`` (n,P,C): features (n,P,pitch), squares (n,P) and scales (n,P)."""
+    """Compute rows in int8 from ``tokens`` (n,P,C): features, squares (n,P) and scales (n,P)."""
     inputs = tokens, centres, shift
     _pool(gpu, f"pool_{_kind(tokens)}_int8", inputs, rows, grid, degree, stream)
 
@@ -88,16 +96,17 @@ def _pool(
     images, patches, width = inputs[0].shape
     launch = Launch(kernel, (patches, images, 1), (128, 1, 1), (width + 4) * 4)
     reach = min(degree // 2, max(grid))  # a wider window would hold no more patches
-    sizes = *grid, width, rows[0].shape[2], reach
+    sizes = *grid, width, _pitch(rows[0]), reach
     gpu.launch(launch, (*inputs, *rows, *(np.int32(size) for size in sizes)), stream)
 
 
-def column_mean(gpu: Gpu, features: DeviceArray, shift: DeviceArray, stream: Stream) -> None:
-    """Compute ``shift`` (pitch), the mean of all rows of ``features`` (n,P,pitch)."""
-    images, patches, pitch = features.shape
+def column_mean(gpu: Gpu, features: DeviceArray, patches: int, shift: DeviceArray, stream: Stream) -> None:
+    """Compute ``shift`` (pitch), the mean of the rows of ``features``, P of each image."""
+    images, (pitch,) = features.shape[0], shift.shape
     # A CTA for 32 columns; 32 parts of the rows are summed side by side and then added in shared memory.
     launch = Launch("column_mean", (pitch // 32, 1, 1), (32, 32, 1), 32 * 32 * 4)
-    gpu.launch(launch, (features, shift, np.int32(images * patches), np.int32(pitch)), stream)
+    sizes = images, patches, pitch
+    gpu.launch(launch, (features, shift, *(np.int32(size) for size in sizes)), stream)
 
 
 def most_pairs(patches: int) -> int:
@@ -114,7 +123,13 @@ def gram_min(
     stream: Stream,
 ) -> None:
     """Compare ``pairs`` (count,4): squared distances to the nearest patch, into ``distances`` (rows,P)."""
-    _compare(gpu, "gram_min", (features, squares), pairs, distances, stream)
+    if gpu.compiled_for == HOPPER:
+        count, patches, pitch = pairs.shape[0], squares.shape[1], _pitch(features)
+        launch, sizes = _gram_min_hopper(patches, count, gpu.multiprocessors), (patches, pitch, count)
+        arrays = features, squares, pairs, distances
+        gpu.launch(launch, (*arrays, *(np.int32(size) for size in sizes)), stream)
+    else:
+        _compare(gpu, "gram_min", (features, squares), pairs, distances, stream)
 
 
 def gram_min_int8(
@@ -136,11 +151,12 @@ def _compare(
     distances: DeviceArray,
     stream: Stream,
 ) -> None:
-    _, patches, pitch = rows[0].shape
+    features, squares = rows[:2]
+    sizes = patches, _ = squares.shape[1], _pitch(features)
     # One axis for pairs and tiles together: the other two axes of a grid end at 65,535.
     blocks = pairs.shape[0] * _tiles(patches)
-    launch = Launch(kernel, (blocks, 1, 1), (256, 1, 1), _gram_shared(gpu.arch))
-    gpu.launch(launch, (*rows, pairs, distances, np.int32(patches), np.int32(pitch)), stream)
+    launch = Launch(kernel, (blocks, 1, 1), (256, 1, 1), _gram_shared(gpu.compiled_for))
+    gpu.launch(launch, (*rows, pairs, distances, *(np.int32(size) for size in sizes)), stream)
 
 
 def interval_mean(
@@ -190,6 +206,19 @@ def _gram_shared(arch: str) -> int:
     """Return the shared memory of ``gram_min``: 3 stages, 2 sides of a tile, a step of its rows."""
     step = 64 if arch in _WIDE_STEP else 32
     return 3 * 2 * _TILE * step * 2
+
+
+def _gram_min_hopper(patches: int, count: int, multiprocessors: int) -> Launch:
+    """Return the launch whose tiles cover an image of ``patches`` with the least left over."""
+    columns = min(_HOPPER_COLUMNS, key=lambda columns: ceil_div(patches, columns) * columns)
+    tiles = ceil_div(patches, _HOPPER_ROWS) * ceil_div(patches, columns) * count
+    # Stages of a step of the rows on both sides, and two barriers for each.
+    shared = _HOPPER_RING * ((_HOPPER_ROWS + columns) * _STEP_BYTES + 16)
+    return Launch(f"gram_min_{columns}", (min(tiles, multiprocessors), 1, 1), (384, 1, 1), shared)
+
+
+def _pitch(features: DeviceArray) -> int:
+    return features.shape[1] * features.shape[4]
 
 
 def _tiles(patches: int) -> int:

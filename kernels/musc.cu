@@ -4,6 +4,7 @@
 //   pool_*         tokens -> rows in half precision and their squares       pool.cuh
 //   column_mean    the rows' common part, from a few images                 pool.cuh
 //   gram_min       squared distances to the nearest patch, pair by pair     gram.cuh
+//   gram_min_*     the same on Hopper                                       gram_hopper.cuh
 //   interval_mean  mutual scores of a layer and degree                      interval.cuh
 //   burn_out_mean  the same, with intervals that may begin later            interval.cuh
 // or, with --precision int8, in place of pool_* and gram_min,
@@ -12,6 +13,7 @@
 // and, apart from these,
 //   peak_*         what the GPU gives at most                               peak.cuh
 #include "gram.cuh"
+#include "gram_hopper.cuh"
 #include "interval.cuh"
 #include "peak.cuh"
 #include "pool.cuh"

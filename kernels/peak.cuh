@@ -12,7 +12,7 @@
 // Cost
 //   peak_products  rounds * PEAK_CHAINS * 4096 FLOP a warp; peak_copy 32 bytes an item
 //
-// On Hopper and later this is the peak of mma.sync, which gram_min uses, not of their wgmma and tcgen05.
+// On Hopper and later this is the peak of mma.sync, not of their wgmma and tcgen05; Hopper's gram_min uses wgmma.
 #pragma once
 #include "device_ops.cuh"
 

@@ -18,7 +18,7 @@
 //   centres   (images) of {mean, what a float leaves of the mean, scale, largest |x - mean|}; one that is not
 //             finite tells of tokens that are not, or whose range no float holds
 //   shift     (pitch) float;  pitch: C, filled with zeros to a multiple of 64
-//   features  (images, P, pitch) halves;  squares (images, P) float: of the first image that is written
+//   features  in blocks (blocks.cuh);  squares (images, P) float: of the first image that is written
 // Geometry
 //   centre_*     grid (images), block 1024
 //   pool_*       grid (P, images), block 128, shared memory (C + 4) floats: a CTA for each patch
@@ -27,7 +27,7 @@
 //   centre_*: one read of the tokens.  pool_*: r^2 reads, nearly all from cache, and one write of the
 //   features.
 #pragma once
-#include "device_ops.cuh"
+#include "blocks.cuh"
 
 constexpr int CENTRE_THREADS = 1024, POOL_THREADS = 128, COLUMNS = 32;
 
@@ -129,10 +129,9 @@ DEVICE void pool(const Token* tokens, const float4* centres, const float* shift,
   const float inverse = pool_window(tokens, centres[image], row, room, height, across, width, reach);
 
   float square = 0;
-  half_bits* feature = features + ((size_t)image * patches + patch) * pitch;
   for (int c = threadIdx.x; c < pitch; c += POOL_THREADS) {
     const half_bits rounded = c < width ? to_half(row[c] * inverse - shift[c]) : (half_bits)0;
-    feature[c] = rounded;
+    *value_at(features, image, patch, c, patches, pitch) = rounded;
     square += to_float(rounded) * to_float(rounded);
   }
   square = sum_over_cta(square, room);
@@ -156,11 +155,13 @@ pool_float(const float* __restrict__ tokens, const float4* __restrict__ centres,
 // ---- shift -----------------------------------------------------------------------------------
 
 KERNEL __launch_bounds__(COLUMNS * 32)
-column_mean(const half_bits* __restrict__ features, float* __restrict__ shift, int rows, int pitch) {
+column_mean(const half_bits* __restrict__ features, float* __restrict__ shift, int images, int patches,
+            int pitch) {
   float* sums = (float*)dynamic_shared;  // (32 parts of the rows, 32 columns)
-  const int column = blockIdx.x * COLUMNS + threadIdx.x;
+  const int column = blockIdx.x * COLUMNS + threadIdx.x, rows = images * patches;
   float sum = 0;
-  for (int row = threadIdx.y; row < rows; row += 32) sum += to_float(features[(size_t)row * pitch + column]);
+  for (int row = threadIdx.y; row < rows; row += 32)
+    sum += to_float(*value_at(features, row / patches, row % patches, column, patches, pitch));
   sums[threadIdx.y * COLUMNS + threadIdx.x] = sum;
   __syncthreads();
   if (threadIdx.y > 0) return;

@@ -11,7 +11,7 @@
 //
 // Shapes
 //   tokens, centres, shift, grid, block and shared memory as for pool_*
-//   features  (images, P, pitch) int8; pitch: C, filled with zeros to a multiple of 64
+//   features  in blocks (blocks.cuh) of int8
 //   squares, scales  (images, P) float
 // Cost
 //   that of pool_*, with half the bytes to write.
@@ -61,10 +61,9 @@ DEVICE void pool_int8(const Token* tokens, const float4* centres, const float* s
   const float steps = largest > NOTHING ? INT8_STEPS / largest : 0.f, scale = largest / INT8_STEPS;
 
   int square = 0;
-  int8* feature = features + place * pitch;
   for (int c = threadIdx.x; c < pitch; c += POOL_THREADS) {
     const int rounded = c < width ? __float2int_rn(row[c] * steps) : 0;
-    feature[c] = (int8)rounded;
+    *value_at(features, image, blockIdx.x, c, patches, pitch) = (int8)rounded;
     square += rounded * rounded;
   }
   square = count_over_cta(square, (int*)room);

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .._extras import install
+from .cuda_source import arch_of
 from .errors import DeviceMemoryError, KernelError
 from .gpu import FREE_SHARED, Array, DeviceArray, Event, Launch, Stream
 
@@ -55,12 +56,14 @@ class PycudaGpu:
                 raise KernelError(f"there is no GPU {self._ordinal}: the driver knows {count}.")
             device = self._driver.Device(self._ordinal)
             major, minor = device.compute_capability()
-            self.name, self.arch = device.name(), f"sm_{major}{minor}"
-            self.integrated = bool(device.get_attribute(self._driver.device_attribute.INTEGRATED))
+            self.name, self.arch = device.name(), arch_of(major, minor)
+            known = self._driver.device_attribute
+            self.integrated = bool(device.get_attribute(known.INTEGRATED))
+            self.multiprocessors = int(device.get_attribute(known.MULTIPROCESSOR_COUNT))
             self._context = device.retain_primary_context()
             self._context.push()  # at last: pycuda aborts the process if a thread ends with a context pushed
         self._failed = False
-        self.module = ""
+        self.module = self.compiled_for = ""
         self._functions: dict[str, Any] = {}
         self._module: Any = None
         self._memory: dict[int, Any] = {}
@@ -133,11 +136,11 @@ class PycudaGpu:
 
     # ---- work ------------------------------------------------------------------------------------
 
-    def load(self, cubin: bytes) -> None:
+    def load(self, cubin: bytes, arch: str) -> None:
         cure = f"They must be compiled for {self.arch}, by a CUDA that is not newer than the driver."
         with self._errors(f"loading the kernels for {self.arch}", cure):
             self._module = self._driver.module_from_buffer(cubin)
-        self.module = hashlib.sha256(cubin).hexdigest()[:12]
+        self.module, self.compiled_for = hashlib.sha256(cubin).hexdigest()[:12], arch
         self._functions = {}
 
     def stream(self) -> Stream:

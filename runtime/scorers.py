@@ -127,6 +127,6 @@ def open_gpu(bundle: Bundle | None, notes: list[str]) -> Iterator[GpuThread]:
     with device_errors(), GpuThread(PycudaGpu) as device:
         arch = device.run(lambda gpu: gpu.arch)
         found = find_cubin(arch, bundle.root, bundle.demands) if bundle else find_cubin(arch)
-        device.run(lambda gpu: gpu.load(found.code))
+        device.run(lambda gpu: gpu.load(found.code, found.arch))
         notes += [f"the GPU's kernels are those for {found}.", *found.notes]
         yield device

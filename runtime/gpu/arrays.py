@@ -77,7 +77,6 @@ class DeviceLot:
 
     def _allocate(self) -> None:
         gpu, size, plan = self.gpu, self.size, self.plan
-        pitch = launches.pitch_of(size.width)
         held = min(plan.panel + plan.block, size.images) if plan.streamed else size.images
         samples = min(SAMPLES, size.images)
         token = np.float16 if size.itemsize == 2 else np.float32
@@ -88,7 +87,7 @@ class DeviceLot:
         self.results = self._empty((size.results, size.images, size.patches), np.float32)
         self.centres = self._empty((size.images, 4), np.float32)
         self.pairs = self._empty((pairs_per_launch(size), 4), np.int32)
-        self.shift = self._empty((pitch,), np.float32)
+        self.shift = self._empty((launches.pitch_of(size.width),), np.float32)
         self._sample_tokens = self._empty((of_sample, size.patches, size.width), token)
         self._sample_rows = self._rows(samples, HALF)
         self._sample_centres = self._empty((samples, 4), np.float32)
@@ -145,7 +144,9 @@ class DeviceLot:
             for row, tokens in enumerate(self._samples):
                 centres = self._sample_centres.rows(row, row + 1)
                 self._pool(tokens, degree, centres, self._sample_rows.part(row, row + 1))
-            launches.column_mean(self.gpu, self._sample_rows.features, self.shift, self.compute)
+            launches.column_mean(
+                self.gpu, self._sample_rows.features, self.size.patches, self.shift, self.compute
+            )
 
     def pool_block(self, number: int, degree: int, row: int) -> None:
         """Compute the features of block ``number`` of ``uses``, into the rows from ``row`` on."""

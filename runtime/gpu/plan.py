@@ -3,7 +3,7 @@
 A lot needs there, in bytes, one layer and degree at a time:
     tokens     S*N * P*C * itemsize              as the ViT gave them, of all layers
     or         ring * block * P*C * itemsize     a ring of buffers for a block each, two at least
-    features   N * P*pitch * 2                   pooled rows in half precision, and their squares; or
+    features   N * P*pitch * 2                   pooled rows in half precision, P in eights, and squares; or
                N * P*pitch                       in int8, with their scales
     distances  panel * K*P * 4                   of the images of a panel to all their judges
     other      pairs, scores, and eight images from which the rows' common part is taken
@@ -170,7 +170,7 @@ class _Cut:
         held = min(panel + block, size.images) if streamed else size.images
         holds_tokens = ring == ALL_TOKENS
         ring = 0 if holds_tokens else min(ring, size.layers * ceil_div(size.images, block))
-        row, of_sample = (size.patches * row_bytes(size.width, each) for each in (self.precision, HALF))
+        row, of_sample = (row_bytes(size.patches, size.width, each) for each in (self.precision, HALF))
         tokens = size.patches * size.width * size.itemsize
         return DevicePlan(
             budget=self.budget,

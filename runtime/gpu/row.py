@@ -13,6 +13,7 @@ import numpy as np
 
 from ...kernels import launches
 from ...kernels.gpu import DeviceArray, Gpu
+from ...kernels.precisions import HALF
 from ...kernels.thread import GpuThread
 from ..errors import device_errors
 from ..scoring.method import Method
@@ -22,6 +23,7 @@ from ..types import Array, FloatArray
 from .average import average
 from .excluded import exclude
 from .plan import SAMPLES
+from .rows import row_bytes as image_bytes
 from .schedule import NOT_WANTED
 
 
@@ -32,7 +34,7 @@ def row_bytes(shape: tuple[int, int, int, int], degrees: int, results: int = 1) 
     """
     layers, images, patches, width = shape
     # Of each row: features, its square, and a distance or a result.
-    rows = layers * degrees * (images + 1) * patches * (2 * launches.pitch_of(width) + 4 + 4)
+    rows = layers * degrees * (images + 1) * (image_bytes(patches, width, HALF) + 4 * patches)
     more = layers * degrees * (results - 1) * patches * 4
     return rows + more + (images + layers) * patches * width * 4
 
@@ -121,11 +123,11 @@ class DeviceRow:
         """Make the rows of the bank; called in the GPU's thread."""
         layers, images, patches, width = self._shape
         degrees = len(self._method.degrees)
-        pitch = launches.pitch_of(width)
         self._stream = gpu.stream()
-        self._features = self._empty(gpu, (layers * degrees, images + 1, patches, pitch), np.uint16)
+        shape = launches.feature_shape(images + 1, patches, width)
+        self._features = self._empty(gpu, (layers * degrees, *shape), np.uint16)
         self._squares = self._empty(gpu, (layers * degrees, images + 1, patches), np.float32)
-        self._shifts = self._empty(gpu, (layers * degrees, pitch), np.float32)
+        self._shifts = self._empty(gpu, (layers * degrees, launches.pitch_of(width)), np.float32)
         self._image = self._empty(gpu, (layers, 1, patches, width), np.float32)
         self._centres = self._empty(gpu, (images, 4), np.float32)
         self._distances = self._empty(gpu, (layers * degrees, images, patches), np.uint32)
@@ -155,7 +157,7 @@ class DeviceRow:
         gpu.fill(shift, 0, self._stream)
         rows = _Rows(tokens, self._centres, features, squares)
         self._pool(gpu, rows.part(0, some), shift, degree)
-        launches.column_mean(gpu, features.rows(0, some), shift, self._stream)
+        launches.column_mean(gpu, features.rows(0, some), self._shape[2], shift, self._stream)
         self._pool(gpu, rows.part(0, images), shift, degree)
         if self._inside is not None:
             exclude(gpu, squares.rows(0, images), self._inside, self._stream)

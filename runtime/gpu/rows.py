@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -12,19 +13,14 @@ from ...kernels.gpu import DeviceArray, Gpu, Stream
 from ...kernels.precisions import INT8
 
 
-def pitch_of(width: int, precision: str) -> int:
-    """Return the values from one row to the next; KernelError for tokens that are too wide."""
-    return launches.int8_pitch_of(width) if precision == INT8 else launches.pitch_of(width)
-
-
-def row_bytes(width: int, precision: str) -> int:
-    """Return the bytes of a patch's row with what belongs to it: its square, and in int8 its scale."""
-    values = pitch_of(width, precision)
-    return values + 4 + 4 if precision == INT8 else 2 * values + 4
+def row_bytes(patches: int, width: int, precision: str) -> int:
+    """Return the bytes of an image's rows with what belongs to them: squares, and in int8 scales."""
+    itemsize, floats = (1, 2) if precision == INT8 else (2, 1)
+    return prod(launches.feature_shape(1, patches, width, itemsize)) * itemsize + patches * 4 * floats
 
 
 class Rows(NamedTuple):
-    """Rows of some images: ``features`` (n,P,pitch), their ``squares`` (n,P), in int8 ``scales`` (n,P)."""
+    """Rows of some images: ``features`` in blocks, their ``squares`` (n,P), in int8 ``scales`` (n,P)."""
 
     features: DeviceArray
     squares: DeviceArray
@@ -41,7 +37,8 @@ class Rows(NamedTuple):
     ) -> Rows:
         """Make the arrays by ``empty(shape, dtype)``, without values."""
         of_int8 = precision == INT8
-        features = empty((images, patches, pitch_of(width, precision)), np.int8 if of_int8 else np.uint16)
+        shape = launches.feature_shape(images, patches, width, 1 if of_int8 else 2)
+        features = empty(shape, np.int8 if of_int8 else np.uint16)
         squares = empty((images, patches), np.float32)
         return cls(features, squares, empty((images, patches), np.float32) if of_int8 else None)
 

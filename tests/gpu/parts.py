@@ -22,10 +22,10 @@ from typing import Any
 from gpu.checkout import WORK
 from gpu.cpu_driver import CUBIN, CpuDriver, build_driver
 from gpu.reference import peaks
-from gpu.timing import time_kernels
+from gpu.timing import comparing, time_kernels
 from gpu.whole import measure_whole
 from musc_edge.kernels import cubins
-from musc_edge.kernels.cuda_source import source_digest
+from musc_edge.kernels.cuda_source import HOPPER, arch_number, source_digest
 from musc_edge.kernels.precisions import INT8
 from musc_edge.kernels.pycuda_gpu import PycudaGpu
 from musc_edge.kernels.thread import GpuThread
@@ -73,8 +73,17 @@ def open_device(options: Options) -> Iterator[GpuThread]:
         CpuDriver(build_driver(Path(options.sites[0]), WORK, source)).set_up(memory=4 << 30)
     with GpuThread(PycudaGpu) as device:
         emulated = options.device == "cpu-driver"
-        device.run(lambda gpu: gpu.load(CUBIN if emulated else cubins.find_cubin(gpu.arch).code))
+        if emulated:
+            device.run(lambda gpu: gpu.load(CUBIN, "sm_00"))
+        else:
+            load_for(device, device.run(lambda gpu: gpu.arch))
         yield device
+
+
+def load_for(device: GpuThread, arch: str) -> None:
+    """Load the kernels as they are compiled for ``arch``."""
+    found = cubins.find_cubin(arch)
+    device.run(lambda gpu: gpu.load(found.code, found.arch))
 
 
 REFUSED = "builds no engine for compute capability"
@@ -137,7 +146,12 @@ def limits(options: Options) -> dict[str, Any]:
 def times(options: Options) -> dict[str, Any]:
     """Each kernel's time."""
     with open_device(options) as gpu_thread:
-        return {"rows": gpu_thread.run(lambda gpu: time_kernels(gpu, quick=options.quick))}
+        rows = gpu_thread.run(lambda gpu: time_kernels(gpu, quick=options.quick))
+        if gpu_thread.run(lambda gpu: gpu.compiled_for) == HOPPER:
+            load_for(gpu_thread, f"sm_{arch_number(HOPPER)}")  # products of single warps
+            compared = gpu_thread.run(lambda gpu: time_kernels(gpu, quick=options.quick, cases=(comparing,)))
+            rows += [row | {"kernel": f"{row['kernel']}, of sm_90"} for row in compared]
+        return {"rows": rows}
 
 
 def whole(options: Options) -> dict[str, Any]:

@@ -66,7 +66,7 @@ def raised(kind: type[Exception], *words: str) -> Callable[[Callable[[], object]
 def score(prepare: Callable[[DevicePlan], object] = lambda plan: None) -> tuple[bytes, list[str]]:
     """Scores of the lot, and notes; ``prepare`` is called when the plan is made."""
     with GpuThread(PycudaGpu) as device:
-        device.run(lambda gpu: gpu.load(CUBIN))
+        device.run(lambda gpu: gpu.load(CUBIN, "sm_00"))
         scorer = CudaScorer(Method(GRID), device)
         plan = plan_from_host(scorer, LOT)
         assert plan.device is not None
@@ -87,7 +87,7 @@ def collect_elsewhere() -> None:
 def every_kernel_as_numpy(driver: CpuDriver) -> None:
     """Each kernel, launched by pycuda, gives what numpy does, at sizes with tails."""
     with GpuThread(PycudaGpu) as device:
-        device.run(lambda gpu: gpu.load(CUBIN))
+        device.run(lambda gpu: gpu.load(CUBIN, "sm_00"))
         device.run(lambda gpu: check_kernels(gpu, large=False))
     assert driver.counts() == NOTHING
 
@@ -97,7 +97,7 @@ def the_scorer_as_the_cpu(driver: CpuDriver) -> None:
     for seed in (0, 1):
         driver.set_up(seed=seed)
         with GpuThread(PycudaGpu) as device:
-            device.run(lambda gpu: gpu.load(CUBIN))
+            device.run(lambda gpu: gpu.load(CUBIN, "sm_00"))
             check_scorer(device, LOT, GRID)
         assert driver.counts() == NOTHING
 
@@ -125,7 +125,7 @@ def no_device(driver: CpuDriver) -> None:
         raised(KernelError, "opening the GPU failed", "not now")(score)
     with GpuThread(PycudaGpu) as device:
         raised(KernelError, "loading the kernels for sm_86", "must be compiled")(
-            lambda: device.run(lambda gpu: gpu.load(b"no module"))
+            lambda: device.run(lambda gpu: gpu.load(b"no module", "sm_00"))
         )
     assert driver.counts() == NOTHING
 
@@ -159,7 +159,7 @@ def an_error_of_the_callers(driver: CpuDriver) -> None:
     driver.retain()
 
     def work(gpu: Gpu) -> None:
-        gpu.load(CUBIN)
+        gpu.load(CUBIN, "sm_00")
         stream, array = gpu.stream(), gpu.empty((3, 5), np.float32)
         gpu.upload(array, np.ones((3, 5), np.float32), stream)
         gpu.record(gpu.event(), stream)
@@ -185,7 +185,7 @@ def the_driver_itself(driver: CpuDriver) -> None:
 
     raised(pycuda.Error, "invalid device context")(lambda: pycuda.mem_alloc(4))
     with GpuThread(PycudaGpu) as device:
-        device.run(lambda gpu: gpu.load(CUBIN))
+        device.run(lambda gpu: gpu.load(CUBIN, "sm_00"))
         launch = Launch("column_mean", (1, 1, 1), (32, 32, 1), 4096)
         raised(KernelError, "launching column_mean")(
             lambda: device.run(lambda gpu: gpu.launch(launch, (np.int32(1),), gpu.stream()))

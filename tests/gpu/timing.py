@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from typing import Any
@@ -72,20 +72,22 @@ def _by_clock(gpu: Gpu, stream: Stream, work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def time_kernels(gpu: Gpu, *, quick: bool) -> list[dict[str, Any]]:
+Case = tuple[str, Callable[[], object], float, float]
+Cases = Callable[[Bench, Sizes], Iterator[Case]]
+
+
+def time_kernels(gpu: Gpu, *, quick: bool, cases: Sequence[Cases] | None = None) -> list[dict[str, Any]]:
     """A row for each kernel and size: its name, seconds of each repeat, FLOP and bytes."""
-    return [row for sizes in (QUICK if quick else FULL) for row in _rows(gpu, sizes)]
+    chosen = (_pooling, comparing, _averaging) if cases is None else cases
+    return [row for sizes in (QUICK if quick else FULL) for row in _rows(gpu, sizes, chosen)]
 
 
-def _rows(gpu: Gpu, sizes: Sizes) -> Iterator[dict[str, Any]]:
-    for case in (_pooling, _comparing, _averaging):
+def _rows(gpu: Gpu, sizes: Sizes, cases: Sequence[Cases]) -> Iterator[dict[str, Any]]:
+    for case in cases:
         with bench(gpu) as b:
             for name, work, flop, moved in case(b, sizes):
                 seconds = seconds_of(gpu, b.stream, work, sizes.repeats)
                 yield {"kernel": name, "size": str(sizes), "seconds": seconds, "flop": flop, "bytes": moved}
-
-
-Case = tuple[str, Callable[[], object], float, float]
 
 
 def _random(b: Bench, shape: tuple[int, ...], dtype: type, scale: float = 1.0) -> DeviceArray:
@@ -102,7 +104,8 @@ def _pooling(b: Bench, s: Sizes) -> Iterator[Case]:
     pitch, grid, patches = launches.pitch_of(s.width), s.grid, s.patches
     tokens = _random(b, (s.images, patches, s.width), np.float16)
     centres, shift = b.empty((s.images, 4), np.float32), b.put(np.zeros(pitch, np.float32))
-    rows, squares = b.empty((s.images, patches, pitch), np.uint16), b.empty((s.images, patches), np.float32)
+    rows = b.empty(launches.feature_shape(s.images, patches, s.width), np.uint16)
+    squares = b.empty((s.images, patches), np.float32)
     read, written = tokens.nbytes, rows.nbytes + squares.nbytes
     yield (
         f"centre_half, {s.images} images",
@@ -119,7 +122,7 @@ def _pooling(b: Bench, s: Sizes) -> Iterator[Case]:
             0,
             read + written,
         )
-    in_int8 = b.empty((s.images, patches, launches.int8_pitch_of(s.width)), np.int8)
+    in_int8 = b.empty(launches.feature_shape(s.images, patches, s.width, 1), np.int8)
     scales = b.empty((s.images, patches), np.float32)
     yield (
         f"pool_half_int8, r=3, {s.images} images",
@@ -130,13 +133,18 @@ def _pooling(b: Bench, s: Sizes) -> Iterator[Case]:
         read + in_int8.nbytes + squares.nbytes + scales.nbytes,
     )
     few = rows.rows(0, min(8, s.images))
-    yield "column_mean, 8 images", lambda: launches.column_mean(b.gpu, few, shift, b.stream), 0, few.nbytes
+    yield (
+        "column_mean, 8 images",
+        lambda: launches.column_mean(b.gpu, few, patches, shift, b.stream),
+        0,
+        few.nbytes,
+    )
 
 
-def _comparing(b: Bench, s: Sizes) -> Iterator[Case]:
+def comparing(b: Bench, s: Sizes) -> Iterator[Case]:
     """A product for each pair; pairs of different images, as in a lot."""
-    pitch, patches = launches.pitch_of(s.width), s.patches
-    rows = _random(b, (s.images, patches, pitch), np.float16, s.width**-0.5)
+    patches = s.patches
+    rows = _random(b, launches.feature_shape(s.images, patches, s.width), np.float16, s.width**-0.5)
     rows = DeviceArray(rows.address, rows.shape, np.dtype(np.uint16))
     squares = b.put(np.ones((s.images, patches), np.float32))
     both = cycle([(i, j) for i in range(s.images) for j in range(i + 1, s.images)])
@@ -150,7 +158,7 @@ def _comparing(b: Bench, s: Sizes) -> Iterator[Case]:
         flop,
         rows.nbytes + distances.nbytes,
     )
-    in_int8 = _random(b, (s.images, patches, launches.int8_pitch_of(s.width)), np.int8, 20)
+    in_int8 = _random(b, launches.feature_shape(s.images, patches, s.width, 1), np.int8, 20)
     scales = b.put(np.full((s.images, patches), 0.001, np.float32))
     yield (
         f"gram_min_int8, {s.pairs} pairs",

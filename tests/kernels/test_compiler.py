@@ -19,7 +19,7 @@ from musc_edge.kernels.compiler import (
     compilers,
     read_report,
 )
-from musc_edge.kernels.cuda_source import ARCHES, MAIN, source_digest, source_files
+from musc_edge.kernels.cuda_source import ARCHES, HOPPER, MAIN, OPTIONS, source_digest, source_files
 from musc_edge.kernels.errors import KernelError
 from musc_edge.kernels.nvcc import Nvcc, installed_nvcc
 from musc_edge.kernels.nvrtc import Nvrtc, installed_nvrtc
@@ -39,6 +39,7 @@ KERNELS = {
     ),
 }
 COMPARING = "gram_min", "gram_min_int8"
+BY_WARPGROUPS = "gram_min_128", "gram_min_192"
 ABI = {12: 7, 13: 8}
 """Byte 8 of a cubin, by the major version of CUDA."""
 
@@ -54,11 +55,17 @@ def made() -> dict[str, Compiled]:
 def too_much(arch: str, kernels: dict[str, Resources]) -> list[str]:
     """What is beyond the limits that the kernels were written for."""
     limits = dict.fromkeys(KERNELS, 64) | dict.fromkeys(COMPARING, 128 if arch != "sm_75" else 255)
+    limits |= dict.fromkeys(BY_WARPGROUPS, 168)  # at the start; warpgroups then hand registers to each other
     return [
         f"{name}: {kernel}"
         for name, kernel in kernels.items()
         if kernel.registers > limits[name] or kernel.spill_bytes or kernel.stack_bytes
     ]
+
+
+def kernels_for(arch: str) -> set[str]:
+    """What a cubin holds: the kernels, and for Hopper those that only it can run."""
+    return KERNELS.union(BY_WARPGROUPS if arch == HOPPER else ())
 
 
 def nvidia_tool(name: str, cubin: Path, *options: str) -> str:
@@ -74,7 +81,7 @@ def nvidia_tool(name: str, cubin: Path, *options: str) -> str:
 @pytest.mark.parametrize("arch", ARCHES)
 @pytest.mark.slow
 def test_no_kernel_spills_or_takes_too_many_registers(made: dict[str, Compiled], arch: str) -> None:
-    assert set(made[arch].kernels) == KERNELS
+    assert set(made[arch].kernels) == kernels_for(arch)
     assert too_much(arch, made[arch].kernels) == []
 
 
@@ -104,11 +111,14 @@ def test_instructions(made: dict[str, Compiled], arch: str, tmp_path: Path) -> N
         name: set(re.findall(r"^\s*/\*[0-9a-f]{4,}\*/\s+(?:@!?\w+\s+)?([A-Z0-9]+)", body, re.MULTILINE))
         for name, body in zip(parts[::2], parts[1::2], strict=True)
     }
-    assert set(by_kernel) == KERNELS
+    assert set(by_kernel) == kernels_for(arch)
     wanted = {"LDSM"} | ({"LDGSTS"} if arch != "sm_75" else set())
     assert wanted | {"HMMA"} <= by_kernel["gram_min"]
     assert wanted | {"IMMA"} <= by_kernel["gram_min_int8"]
     assert not set.union(*by_kernel.values()) & {"LDL", "STL"}
+    for name in kernels_for(arch) - KERNELS:
+        assert {"HGMMA", "UBLKCP", "USETMAXREG", "REDG"} <= by_kernel[name]
+        assert not by_kernel[name] & {"HMMA", "LDSM"}
 
 
 def test_the_limits_can_be_exceeded() -> None:
@@ -130,6 +140,16 @@ def test_every_compiler_of_this_machine() -> None:
         assert set(made.kernels) == KERNELS
         assert too_much("sm_90", made.kernels) == []
         assert made.code[8] == ABI[compiler.major]
+
+
+def test_no_compiler_lets_a_warpgroup_wait_after_each_product() -> None:
+    """Which ptxas does, and says, where it does not see that nothing else touches the sums meanwhile."""
+    for compiler in compilers():
+        _, report = compiler.compile(HOPPER, OPTIONS, source_files())
+        made = read_report(report)
+        assert set(made) == kernels_for(HOPPER)
+        assert too_much(HOPPER, made) == []
+        assert "wgmma" not in report
 
 
 def test_a_compilation_can_be_repeated(made: dict[str, Compiled]) -> None:

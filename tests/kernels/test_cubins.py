@@ -94,6 +94,10 @@ def tree(folder: Path) -> list[str]:
         ("sm_121", "sm_90 sm_120", "sm_120"),
         ("sm_80", "sm_75 sm_86", None),  # neither a later minor revision nor another major one
         ("sm_90", "", None),
+        ("sm_90a", "sm_89 sm_90 sm_90a", "sm_90a"),
+        ("sm_90a", "sm_89 sm_90 sm_100", "sm_90"),
+        ("sm_90", "sm_90a", None),  # what only Hopper can, a GPU that is treated as any other cannot
+        ("sm_91", "sm_90a", None),
     ],
 )
 def test_best_match(arch: str, available: str, best: str | None) -> None:

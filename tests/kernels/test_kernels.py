@@ -9,13 +9,16 @@ from collections.abc import Callable
 from functools import partial
 from itertools import combinations_with_replacement
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
 
 from musc_edge.kernels import launches
+from musc_edge.kernels.blocks import from_blocks, to_blocks
+from musc_edge.kernels.cuda_source import HOPPER
 from musc_edge.kernels.errors import KernelError
-from musc_edge.kernels.gpu import DeviceArray
+from musc_edge.kernels.gpu import DeviceArray, Gpu, Launch
 from musc_edge.runtime.scoring.burn_out import burn_out_mean, first_gap
 from support import oracle
 from support.emulated_gpu import build_library
@@ -153,7 +156,7 @@ def test_centres_tell_what_is_not_finite(run: Run, value: float) -> None:
     assert np.isfinite(centres).all(axis=1).tolist() == [True, False, True]
 
 
-@pytest.mark.parametrize(("rows", "pitch"), [(1, 32), (31, 64), (33, 32), (100, 96)])
+@pytest.mark.parametrize(("rows", "pitch"), [(1, 64), (31, 128), (33, 64), (100, 192)])
 def test_column_mean(run: Run, rows: int, pitch: int) -> None:
     features = np.random.default_rng(rows).uniform(-1, 1, (1, rows, pitch)).astype(np.float16)
     (shift,) = run(lambda device: (device.column_mean(features),))
@@ -234,7 +237,7 @@ def test_equal_patches_are_at_distance_zero(compared: Run) -> None:
 def int8_rows_of(images: int, patches: int, width: int, seed: int) -> tuple[Array, Array, Array]:
     """Rows of integers with zeros behind the width, their squares as ``pool_int8`` makes them, scales."""
     rng = np.random.default_rng(seed)
-    features = np.zeros((images, patches, launches.int8_pitch_of(width)), np.int8)
+    features = np.zeros((images, patches, launches.pitch_of(width, 1)), np.int8)
     features[:, :, :width] = rng.integers(-127, 128, (images, patches, width))
     scales = rng.uniform(0.001, 0.002, (images, patches)).astype(np.float32)
     exact = (features.astype(np.int32) ** 2).sum(axis=2).astype(np.float32)
@@ -380,14 +383,62 @@ def test_burn_out_mean_ends_where_no_distance_is_finite(run: Run) -> None:
     assert not later[0, [0, 2]].any()
 
 
+# ---- blocks ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("patches", "dtype"), [(1, "int8"), (8, "float16"), (19, "float16"), (130, "int8")])
+def test_rows_in_blocks(patches: int, dtype: str) -> None:
+    """Every value where blocks.cuh says it lies, and back again."""
+    rows = np.random.default_rng(0).integers(1, 100, (2, patches, 256)).astype(dtype)
+    blocks = to_blocks(rows)
+    step, chunk = 128 // rows.itemsize, 16 // rows.itemsize
+    assert blocks.shape == launches.feature_shape(2, patches, 256, rows.itemsize)
+    for image, row, column in np.random.default_rng(1).integers(0, rows.shape, (300, 3)).tolist():
+        place = column % step // chunk ^ row % 8
+        found = blocks[image, column // step, row // 8, row % 8, place * chunk + column % chunk]
+        assert found == rows[image, row, column]
+    assert np.count_nonzero(blocks) == rows.size
+    np.testing.assert_array_equal(from_blocks(blocks, patches), rows)
+
+
 # ---- launches --------------------------------------------------------------------------------
+
+
+class Listening:
+    """A Hopper GPU with 132 multiprocessors, as far as it notes what it is asked to launch."""
+
+    compiled_for, multiprocessors = HOPPER, 132
+
+    def launch(self, launch: Launch, arguments: tuple[DeviceArray | np.int32, ...], stream: int) -> None:
+        self.launched, self.sizes = launch, [int(a) for a in arguments if isinstance(a, np.int32)]
+
+
+@pytest.mark.parametrize(
+    ("patches", "pairs", "kernel", "ctas"),
+    [
+        (1369, 1000, "gram_min_128", 132),  # 11 * 128 columns, and 8 * 192 would be more
+        (256, 1, "gram_min_128", 2),
+        (576, 4, "gram_min_192", 36),  # 3 tiles of 256 rows, 3 of 192 columns
+        (1, 3, "gram_min_128", 3),
+    ],
+)
+def test_tiles_of_hopper(patches: int, pairs: int, kernel: str, ctas: int) -> None:
+    """A CTA for each multiprocessor or tile, whose ring fits into 227 KB of shared memory."""
+    gpu = Listening()
+    halves, floats, ints = (np.dtype(name) for name in ("uint16", "float32", "int32"))
+    features = DeviceArray(0, launches.feature_shape(2, patches, 100), halves)
+    squares, distances = DeviceArray(0, (2, patches), floats), DeviceArray(0, (2 * pairs, patches), ints)
+    launches.gram_min(cast(Gpu, gpu), features, squares, DeviceArray(0, (pairs, 4), ints), distances, 0)
+    assert (gpu.launched.kernel, gpu.launched.grid) == (kernel, (ctas, 1, 1))
+    assert gpu.launched.shared == 4 * ((256 + int(kernel[-3:])) * 128 + 16) <= 227 * 1024
+    assert gpu.sizes == [patches, 128, pairs]
 
 
 def test_tokens_wider_than_a_cta_holds_are_refused() -> None:
     assert launches.pitch_of(12284) == 12288
-    for pitch_of in (launches.pitch_of, launches.int8_pitch_of):
+    for itemsize in (1, 2):
         with pytest.raises(KernelError, match="tokens of width 12285: the kernels take at most 12284"):
-            pitch_of(12285)
+            launches.feature_shape(1, 1, 12285, itemsize)
 
 
 def test_one_launch_takes_as_many_pairs_as_a_grid_has_blocks() -> None:

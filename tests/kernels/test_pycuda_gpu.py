@@ -36,7 +36,7 @@ def driver(monkeypatch: pytest.MonkeyPatch) -> FakeDriver:
 
 def everything(gpu: Gpu) -> Array:
     """Use all that a GPU can do, and leave its memory to be freed."""
-    gpu.load(b"cubin")
+    gpu.load(b"cubin", "sm_87")
     a, b = gpu.stream(), gpu.stream()
     event = gpu.event()
     array = gpu.empty((2, 3), np.float32)

@@ -55,6 +55,7 @@ class EmulatedGpu:
 
     name = "emulated GPU"
     module = "emulated"
+    multiprocessors = 1
 
     def __init__(
         self,
@@ -65,7 +66,7 @@ class EmulatedGpu:
         integrated: bool = False,
         arch: str = "sm_00",
     ) -> None:
-        self.arch = arch
+        self.arch = self.compiled_for = arch
         self._library = ctypes.CDLL(str(library))
         self._seed = seed
         self._random = random.Random(seed)
@@ -95,7 +96,7 @@ class EmulatedGpu:
     def free_memory(self) -> int:
         return self._total - self._used
 
-    def load(self, cubin: bytes) -> None:
+    def load(self, cubin: bytes, arch: str) -> None:
         """Nothing to do: the library is the module."""
 
     def empty(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> DeviceArray:

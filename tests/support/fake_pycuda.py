@@ -31,7 +31,7 @@ class FakeDriver:
 
     Error, MemoryError = Error, OutOfMemoryError
     event_flags = SimpleNamespace(BLOCKING_SYNC=1, DISABLE_TIMING=2)
-    device_attribute = SimpleNamespace(INTEGRATED=18)
+    device_attribute = SimpleNamespace(INTEGRATED=18, MULTIPROCESSOR_COUNT=16)
 
     def __init__(self, devices: int = 1) -> None:
         self.devices = devices

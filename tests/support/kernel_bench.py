@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from musc_edge.kernels import launches
+from musc_edge.kernels.blocks import from_blocks, to_blocks
 from musc_edge.kernels.gpu import DeviceArray
 from support.emulated_gpu import EmulatedGpu
 
@@ -42,10 +43,10 @@ class Bench:
         return self.get(centres)
 
     def pool(self, tokens: Array, grid: Grid, degree: int, shift: Array | None = None) -> tuple[Array, Array]:
-        """Features (n,P,pitch) in half precision and squares (n,P) of tokens (n,P,C), centred."""
+        """Rows (n,P,pitch) in half precision and squares (n,P) of tokens (n,P,C), centred."""
         images, patches, width = tokens.shape
         pitch = launches.pitch_of(width)
-        features = self.gpu.empty((images, patches, pitch), np.uint16)
+        features = self.gpu.empty(launches.feature_shape(images, patches, width), np.uint16)
         squares = self.gpu.empty((images, patches), np.float32)
         on_device, centres = self.put(tokens), self.gpu.empty((images, 4), np.float32)
         common = self.put(np.zeros(pitch, np.float32) if shift is None else shift)
@@ -53,7 +54,7 @@ class Bench:
         launches.pool(
             self.gpu, on_device, centres, common, features, squares, grid, degree, self.stream
         )  # fmt: skip
-        return self.get(features).view(np.float16), self.get(squares)
+        return from_blocks(self.get(features).view(np.float16), patches), self.get(squares)
 
     def pool_int8(
         self, tokens: Array, grid: Grid, degree: int, shift: Array | None = None
@@ -63,22 +64,24 @@ class Bench:
         on_device, centres = self.put(tokens), self.gpu.empty((images, 4), np.float32)
         common = self.put(np.zeros(width, np.float32) if shift is None else shift)
         launches.centre(self.gpu, on_device, centres, self.stream)
-        made = self.gpu.empty((images, patches, launches.int8_pitch_of(width)), np.int8)
+        made = self.gpu.empty(launches.feature_shape(images, patches, width, 1), np.int8)
         squares, scales = (self.gpu.empty((images, patches), np.float32) for _ in range(2))
         rows = made, squares, scales
         launches.pool_int8(self.gpu, on_device, centres, common, rows, grid, degree, self.stream)
-        return self.get(made), self.get(squares), self.get(scales)
+        return from_blocks(self.get(made), patches), self.get(squares), self.get(scales)
 
     def column_mean(self, features: Array) -> Array:
         shift = self.gpu.empty(features.shape[2:], np.float32)
-        launches.column_mean(self.gpu, self.put(features.view(np.uint16)), shift, self.stream)
+        on_device = self.put(to_blocks(features).view(np.uint16))
+        launches.column_mean(self.gpu, on_device, features.shape[1], shift, self.stream)
         return self.get(shift)
 
     def gram_min(self, features: Array, squares: Array, pairs: Array, rows: int) -> Array:
         """Squared distances (rows,P), infinite where no pair has any."""
         distances = self.gpu.empty((rows, features.shape[1]), np.uint32)
         self.gpu.fill(distances, launches.INFINITY_BITS, self.stream)
-        on_device = self.put(features.view(np.uint16)), self.put(squares), self.put(pairs)
+        blocks = self.put(to_blocks(features).view(np.uint16))
+        on_device = blocks, self.put(squares), self.put(pairs)
         launches.gram_min(self.gpu, *on_device, distances, self.stream)
         return self.get(distances).view(np.float32)
 
@@ -86,8 +89,7 @@ class Bench:
         """Squared distances (count,P) of features, squares and scales, infinite where no pair has any."""
         distances = self.gpu.empty((count, rows[0].shape[1]), np.uint32)
         self.gpu.fill(distances, launches.INFINITY_BITS, self.stream)
-        features, squares, scales = map(self.put, rows)
-        on_device = features, squares, scales
+        on_device = self.put(to_blocks(rows[0])), self.put(rows[1]), self.put(rows[2])
         launches.gram_min_int8(self.gpu, on_device, self.put(pairs), distances, self.stream)
         return self.get(distances).view(np.float32)
 

@@ -144,7 +144,7 @@ def test_where_the_kernels_came_from_is_said(
     given: list[bytes] = []
 
     class Orin(EmulatedGpu):
-        def load(self, cubin: bytes) -> None:
+        def load(self, cubin: bytes, arch: str) -> None:
             given.append(cubin)
 
     monkeypatch.setattr(scorers, "PycudaGpu", lambda: Orin(kernel_library, arch="sm_87"))

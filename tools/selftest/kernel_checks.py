@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...kernels import launches
+from ...kernels.blocks import from_blocks, to_blocks
 from ...kernels.gpu import Array, DeviceArray, Gpu, Stream
 
 Doubles = npt.NDArray[np.float64]
@@ -77,10 +78,12 @@ def check_pool(
     shift[:width] = rng.standard_normal(width) / width**0.5 / 2
     with bench(gpu) as b:
         on_device, centres = b.put(tokens), b.empty((images, 4), np.float32)
-        rows, squares = b.empty((images, patches, pitch), np.uint16), b.empty((images, patches), np.float32)
+        rows = b.empty(launches.feature_shape(images, patches, width), np.uint16)
+        squares = b.empty((images, patches), np.float32)
         launches.centre(gpu, on_device, centres, b.stream)
         launches.pool(gpu, on_device, centres, b.put(shift), rows, squares, grid, degree, b.stream)
-        found, norms = b.get(rows).view(np.float16).astype(np.float64), b.get(squares)
+        found = from_blocks(b.get(rows).view(np.float16), patches).astype(np.float64)
+        norms = b.get(squares)
     expected = pooled(tokens.astype(np.float64), grid, degree) - shift[:width]
     require((found[..., width:] == 0).all(), "columns behind the width are not zero")
     error = float(np.abs(found[..., :width] - expected).max())
@@ -111,7 +114,8 @@ def check_column_mean(gpu: Gpu, rows: int, pitch: int, seed: int) -> float:
     features = np.random.default_rng(seed).standard_normal((1, rows, pitch)).astype(np.float16)
     with bench(gpu) as b:
         shift = b.empty((pitch,), np.float32)
-        launches.column_mean(gpu, b.put(features.view(np.uint16)), shift, b.stream)
+        on_device = b.put(to_blocks(features).view(np.uint16))
+        launches.column_mean(gpu, on_device, rows, shift, b.stream)
         found = b.get(shift)
     error = float(np.abs(found - features[0].astype(np.float64).mean(0)).max())
     require(error < 1e-5, f"a mean is off by {error:.2e}")
@@ -133,7 +137,7 @@ def check_gram_min(gpu: Gpu, images: int, patches: int, pitch: int, seed: int) -
         gpu.fill(distances, launches.INFINITY_BITS, b.stream)
         launches.gram_min(
             gpu,
-            b.put(features.view(np.uint16)),
+            b.put(to_blocks(features).view(np.uint16)),
             b.put(squares.astype(np.float32)),
             b.put(table),
             distances,
@@ -161,12 +165,13 @@ def check_pool_int8(
     shift = (rng.standard_normal(width) / width**0.5 / 2).astype(np.float32)
     with bench(gpu) as b:
         on_device, centres = b.put(tokens), b.empty((images, 4), np.float32)
-        rows = b.empty((images, patches, launches.int8_pitch_of(width)), np.int8)
+        rows = b.empty(launches.feature_shape(images, patches, width, 1), np.int8)
         squares, scales = b.empty((images, patches), np.float32), b.empty((images, patches), np.float32)
         launches.centre(gpu, on_device, centres, b.stream)
         made = rows, squares, scales
         launches.pool_int8(gpu, on_device, centres, b.put(shift), made, grid, degree, b.stream)
-        found, norms, steps = b.get(rows).astype(np.int64), b.get(squares), b.get(scales)
+        found, norms = from_blocks(b.get(rows), patches).astype(np.int64), b.get(squares)
+        steps = b.get(scales)
     expected = pooled(tokens.astype(np.float64), grid, degree) - shift
     largest = np.abs(expected).max(-1)
     require(np.allclose(127 * steps, largest, rtol=1e-4, atol=0), "a scale is not of the largest value")
@@ -181,7 +186,7 @@ def check_pool_int8(
 def check_gram_min_int8(gpu: Gpu, images: int, patches: int, width: int, seed: int) -> float:
     """gram_min_int8 over all pairs, to the last bit; a duplicate is at distance zero."""
     rng = np.random.default_rng(seed)
-    features = rng.integers(-127, 128, (images, patches, launches.int8_pitch_of(width))).astype(np.int8)
+    features = rng.integers(-127, 128, (images, patches, launches.pitch_of(width, 1))).astype(np.int8)
     scales = rng.uniform(0.001, 0.002, (images, patches)).astype(np.float32)
     features[-1, 0], scales[-1, 0] = features[0, -1], scales[0, -1]
     squares = scales * scales * (features.astype(np.int64) ** 2).sum(-1).astype(np.float32)
@@ -190,7 +195,7 @@ def check_gram_min_int8(gpu: Gpu, images: int, patches: int, width: int, seed: i
     with bench(gpu) as b:
         distances = b.empty((2 * len(pairs), patches), np.uint32)
         gpu.fill(distances, launches.INFINITY_BITS, b.stream)
-        rows = b.put(features), b.put(squares), b.put(scales)
+        rows = b.put(to_blocks(features)), b.put(squares), b.put(scales)
         launches.gram_min_int8(gpu, rows, b.put(table), distances, b.stream)
         found = b.get(distances).view(np.float32)
     for k, (i, j) in enumerate(pairs):
@@ -235,10 +240,10 @@ def check_kernels(gpu: Gpu, *, large: bool, seed: int = 0) -> dict[str, float]:
                 name = f"pool_{np.dtype(dtype).name} {grid[0]}x{grid[1]} C={width} r={degree}"
                 errors[name] = check_pool(gpu, 2, grid, width, degree, dtype, seed)
                 errors[f"{name} int8"] = check_pool_int8(gpu, 2, grid, width, degree, dtype, seed)
-    for rows, pitch in [(1, 32), (100, 96)] + [(8 * 1369, 1024)] * large:
+    for rows, pitch in [(1, 64), (100, 192)] + [(8 * 1369, 1024)] * large:
         errors[f"column_mean {rows}x{pitch}"] = check_column_mean(gpu, rows, pitch, seed)
-    sizes = [(3, 1, 32), (2, 127, 64), (2, 128, 32), (3, 129, 96)]
-    for images, patches, pitch in sizes + [(5, 1369, 1024), (9, 256, 384), (3, 1025, 416)] * large:
+    sizes = [(3, 1, 64), (2, 7, 64), (2, 8, 192), (2, 127, 64), (2, 128, 128), (3, 129, 192), (2, 385, 320)]
+    for images, patches, pitch in sizes + [(5, 1369, 1024), (9, 256, 384), (3, 1025, 448)] * large:
         errors[f"gram_min N={images} P={patches} C={pitch}"] = check_gram_min(
             gpu, images, patches, pitch, seed
         )

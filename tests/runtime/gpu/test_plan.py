@@ -47,11 +47,13 @@ def test_bytes_when_everything_fits() -> None:
     assert (plan.holds_tokens, plan.panel, plan.streamed, plan.comparisons) == (True, 200, False, 1)
     assert plan.block == 32_000_000 // (1369 * 1024 * 2) == 11
     assert plan.token_bytes == 4 * 200 * 1369 * 1024 * 2 == 2_242_969_600
-    assert plan.feature_bytes == 200 * 1369 * (1024 * 2 + 4) == 561_837_600
+    assert plan.feature_bytes == 200 * (1376 * 1024 * 2 + 1369 * 4) == 564_704_800
     assert plan.distance_bytes == 200 * 199 * 1369 * 4 == 217_944_800
     pairs = int(2e13 / (2 * 1369**2 * 1024))
     assert pairs == pairs_per_launch(VIT_L) == 5210
-    eight = 8 * (1369 * (1024 * 2 + 4) + 16)  # features, squares and centres from which the shift is taken
+    eight = 8 * (
+        1376 * 1024 * 2 + 1369 * 4 + 16
+    )  # features, squares and centres from which the shift is taken
     assert plan.other_bytes == eight + 200 * (1369 * 4 + 16) + pairs * 16 + 1024 * 4
     assert plan.memory_bytes == sum(
         (plan.token_bytes, plan.feature_bytes, plan.distance_bytes, plan.other_bytes)
@@ -82,9 +84,9 @@ def test_tokens_that_are_there_stay_and_others_are_not_asked_for() -> None:
         make_device_plan(VIT_L, 2 * 10**9, holds_tokens=True)
 
 
-def test_features_are_wider_than_tokens_by_what_fills_up_to_32() -> None:
+def test_features_are_filled_up_to_64_columns_and_8_rows() -> None:
     plan = make_device_plan(LotSize(1, 6, 10, 33, 2, 1, 5), 10**9)
-    assert plan.feature_bytes == 6 * 10 * (64 * 2 + 4)
+    assert plan.feature_bytes == 6 * (16 * 64 * 2 + 10 * 4)
     assert plan.token_bytes == 6 * 10 * 33 * 2
     assert make_device_plan(LotSize(1, 6, 10, 33, 2, 1, 5), 10**9, holds_tokens=False).ring == 1
 

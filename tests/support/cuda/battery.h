@@ -73,6 +73,19 @@ inline int battery_main(int count, char** arguments, std::vector<Case> cases,
   return 0;
 }
 
+// Features in blocks, as blocks.cuh describes them, written down anew: how many values there are of ``images``,
+// and the index of one of them.
+inline size_t count_in_blocks(int images, int patches, int pitch) {
+  return (size_t)images * ((patches + 7) / 8) * 8 * pitch;
+}
+template <class Value>
+size_t index_in_blocks(int image, int row, int column, int patches, int pitch) {
+  const int step = 128 / sizeof(Value), chunk = 16 / sizeof(Value), groups = (patches + 7) / 8;
+  const size_t block = ((size_t)image * (pitch / step) + column / step) * groups + row / 8;
+  const int place = (column % step / chunk) ^ (row % 8);
+  return (block * 8 + row % 8) * step + place * chunk + column % chunk;
+}
+
 inline void set(float& to, double value) { to = (float)value; }
 inline void set(uint16_t& to, double value) { to = emulated::float_to_half((float)value); }
 inline double value_of(float value) { return value; }

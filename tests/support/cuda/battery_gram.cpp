@@ -16,7 +16,7 @@ void check_gram(int patches, int pitch, int images = 3) {
   const unsigned tiles = (patches + 127) / 128, count = images == 3 ? 4 : 1;
   const size_t length = (size_t)patches * pitch;
   const bool scaled = sizeof(Value) == 1;
-  Array<Value> features(images * length);
+  Array<Value> features(count_in_blocks(images, patches, pitch));
   Array<float> squares((size_t)images * patches), scales((size_t)images * patches);
   Array<int4> pairs(count);
   Array<unsigned> distances(7 * (size_t)patches);
@@ -34,8 +34,11 @@ void check_gram(int patches, int pitch, int images = 3) {
     run(run_gram_min, grid, {256}, GRAM_SHARED, features.data, squares.data, pairs.data, distances.data, patches,
         pitch);
 
-  std::vector<float> wanted(distances.count, INFINITY), exact(features.count);
-  for (size_t i = 0; i < exact.size(); i++) exact[i] = value_of(features[i]);
+  std::vector<float> wanted(distances.count, INFINITY), exact(images * length);
+  for (size_t i = 0; i < exact.size(); i++) {
+    const int image = i / length, row = i % length / pitch, column = i % pitch;
+    exact[i] = value_of(features[index_in_blocks<Value>(image, row, column, patches, pitch)]);
+  }
   for (unsigned i = 0; i < count; i++) {
     const int4 p = pairs[i];
     for (int m = 0; m < patches; m++)
@@ -57,7 +60,7 @@ void check_gram(int patches, int pitch, int images = 3) {
 
 // Places that no 32 bits can number, in memory that is only promised.
 void check_far_gram() {
-  const int patches = 8, pitch = 32, far = 9'000'000, far_row = 300'000'000;
+  const int patches = 8, pitch = 64, far = 9'000'000, far_row = 300'000'000;
   const size_t bytes = 16ull << 30;
   char* promised = (char*)mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
                                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -74,16 +77,16 @@ void check_far_gram() {
       pitch);
   for (int i = 0; i < 2 * patches; i++)
     expect("far distance", i, __uint_as_float(distances[(size_t)far_row * patches + i]),
-           i < patches ? 0 : 32, 0);
+           i < patches ? 0 : pitch, 0);
   munmap(promised, bytes);
 }
 
 int main(int count, char** arguments) {
   return battery_main(count, arguments,
-                      {[] { check_gram<uint16_t>(1, 32); }, [] { check_gram<uint16_t>(20, 128); },
-                       [] { check_gram<uint16_t>(130, 96); }, [] { check_gram<int8_t>(130, 128); }},
+                      {[] { check_gram<uint16_t>(1, 64); }, [] { check_gram<uint16_t>(20, 128); },
+                       [] { check_gram<uint16_t>(130, 192); }, [] { check_gram<int8_t>(130, 128); }},
                       // What takes long comes last: most mutants are caught before.
-                      {[] { check_gram<int8_t>(3, 320); }, check_far_gram,
-                       [] { check_gram<uint16_t>(128, 64); }, [] { check_gram<uint16_t>(1030, 32, 2); },
-                       [] { check_gram<uint16_t>(270, 160); }});
+                      {[] { check_gram<int8_t>(3, 384); }, check_far_gram,
+                       [] { check_gram<uint16_t>(128, 64); }, [] { check_gram<uint16_t>(1030, 64, 2); },
+                       [] { check_gram<uint16_t>(270, 192); }});
 }

@@ -7,12 +7,12 @@ constexpr unsigned IMAGES = 3;
 // Tokens of three images: skewed, constant, and nothing but the shift.
 template <class Token>
 void check_pool(Run kernel, int height, int across, int width, int reach) {
-  const int patches = height * across, pitch = (width + 63) / 64 * 64;
+  const int patches = height * across, pitch = (width + 127) / 128 * 128;
   const size_t count = (size_t)patches * width, rows = (size_t)IMAGES * patches;
   Array<Token> tokens(IMAGES * count);
   Array<float4> centres(IMAGES);
   Array<float> shift(width), squares(rows), scales(rows);
-  Array<int8_t> features(rows * pitch);
+  Array<int8_t> features(count_in_blocks(IMAGES, patches, pitch));
   for (size_t i = 0; i < tokens.count; i++) set(tokens[i], i < count ? battery.number(1000) / 300. : 1.5);
   for (size_t i = 2 * count; i < 3 * count; i++) set(tokens[i], i % width == 0 ? 2.5 : 1.5);
   for (unsigned i = 0; i < IMAGES; i++) centres[i] = {1.5f, 0, 0.25f, 0};
@@ -44,7 +44,7 @@ void check_pool(Run kernel, int height, int across, int width, int reach) {
     expect("scale", place, scales[place], scale, 2e-6 * scale + (largest < 1e-6 ? 1e-9 : 0));
     int square = 0;
     for (int c = 0; c < pitch; c++) {
-      const int got = features[place * pitch + c];
+      const int got = features[index_in_blocks<int8_t>(image, patch, c, patches, pitch)];
       const double wanted = c < width && largest > 1e-30 ? row[c] / scale : 0;
       expect("feature", place * pitch + c, got, wanted, c < width ? 0.5 + 1e-3 : 0);
       square += got * got;
