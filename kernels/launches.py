@@ -188,6 +188,17 @@ def burn_out_mean(
     gpu.launch(launch, (distances, scores, later, *(np.int32(number) for number in numbers)), stream)
 
 
+def gather_rows(
+    gpu: Gpu, tokens: DeviceArray, places: DeviceArray, rows: DeviceArray, stream: Stream
+) -> None:
+    """Copy tokens (n,P,C) of the patches ``places`` (K,) int32 alone, into ``rows`` (n,K,C)."""
+    images, patches, width = tokens.shape
+    (count,) = places.shape
+    launch = Launch("gather_rows", (count, images, 1), (128, 1, 1))
+    halves = width * tokens.dtype.itemsize // 2
+    gpu.launch(launch, (tokens, places, rows, *map(np.int32, (patches, count, halves))), stream)
+
+
 def peak_products(gpu: Gpu, sums: DeviceArray, rounds: int, stream: Stream) -> int:
     """Multiply ones in registers, a thread for each of ``sums`` (a multiple of 256); returns the FLOP."""
     launch = Launch("peak_products", (sums.shape[0] // _PEAK_THREADS, 1, 1), (_PEAK_THREADS, 1, 1))

@@ -11,7 +11,9 @@
 //   pool_*_int8    tokens -> rows in int8, with a scale for each            pool_int8.cuh
 //   gram_min_int8  squared distances from these, by products of integers    gram.cuh
 // and, apart from these,
+//   gather_rows    tokens of some patches, for the host                     gather.cuh
 //   peak_*         what the GPU gives at most                               peak.cuh
+#include "gather.cuh"
 #include "gram.cuh"
 #include "gram_hopper.cuh"
 #include "interval.cuh"

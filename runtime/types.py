@@ -199,6 +199,10 @@ class FeatureStore(Protocol):
         """Return tokens (i1-i0,P,C) of one layer, for a scorer; several threads may call this at once."""
         ...
 
+    def some(self, layer: int, i0: int, i1: int, places: Array) -> Array:
+        """Return the tokens (i1-i0,K,C) of the patches ``places`` (K,) alone."""
+        ...
+
     def first(self, images: int) -> FeatureStore:
         """Return a view of this store with its first ``images`` images only."""
         ...

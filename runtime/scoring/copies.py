@@ -90,7 +90,7 @@ def sketch(store: FeatureStore) -> FloatArray:
     at_once = max(1, _READ // (patches * width * store.dtype.itemsize))
     for i0 in range(0, count, at_once):
         i1 = min(i0 + at_once, count)
-        tokens = store.block(0, i0, i1)[:, places].astype(np.float32)
+        tokens = store.some(0, i0, i1, places).astype(np.float32)
         lengths = np.linalg.norm(tokens, axis=2, keepdims=True)
         units = np.divide(tokens, lengths, out=np.zeros_like(tokens), where=lengths > 0)
         sketches[i0:i1] = (units @ projection).reshape(i1 - i0, -1)

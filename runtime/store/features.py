@@ -56,6 +56,10 @@ class HostStore:
         block: Array = self.tokens[layer, i0:i1]
         return block
 
+    def some(self, layer: int, i0: int, i1: int, places: Array) -> Array:
+        """Return the tokens (i1-i0,K,C) of the patches ``places`` (K,) alone."""
+        return self.block(layer, i0, i1)[:, places]
+
     def first(self, images: int) -> HostStore:
         """Return a view of this store with its first ``images`` images only."""
         return HostStore(self.tokens[:, :images], self.cls[:images])
@@ -119,6 +123,10 @@ class FileStore(OneBatch):
         items = self.rows.read(layer * self._room + i0, 0, (i1 - i0) * patches * width)
         return items.reshape(i1 - i0, patches, width)
 
+    def some(self, layer: int, i0: int, i1: int, places: Array) -> Array:
+        """Return the tokens (i1-i0,K,C) of the patches ``places`` (K,) alone."""
+        return self.block(layer, i0, i1)[:, places]
+
     def first(self, images: int) -> FileStore:
         """Return a view of this store with its first ``images`` images only."""
         layers, _, patches, width = self.shape
@@ -177,6 +185,24 @@ class DeviceStore:
         """Copy tokens (i1-i0,P,C) of one layer from the device."""
         tokens = self.on_device(layer, i0, i1)
         return self.device.run(lambda gpu: gpu.download(tokens, gpu.default_stream()))
+
+    def some(self, layer: int, i0: int, i1: int, places: Array) -> Array:
+        """Copy the tokens (i1-i0,K,C) of the patches ``places`` (K,) alone from the device."""
+        tokens = self.on_device(layer, i0, i1)
+
+        def gathered(gpu: Gpu) -> Array:
+            stream = gpu.default_stream()
+            taken = gpu.empty((len(places),), np.int32)
+            rows = gpu.empty((i1 - i0, len(places), self.shape[3]), self.dtype)
+            try:
+                gpu.upload(taken, places.astype(np.int32), stream)
+                launches.gather_rows(gpu, tokens, taken, rows, stream)
+                return gpu.download(rows, stream)
+            finally:
+                gpu.free(rows)
+                gpu.free(taken)
+
+        return self.device.run(gathered)
 
     def on_device(self, layer: int, i0: int, i1: int) -> DeviceArray:
         """Return tokens (i1-i0,P,C) of one layer, where they are on the device."""

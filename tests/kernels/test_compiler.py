@@ -36,6 +36,7 @@ KERNELS = {
         "burn_out_mean",
         "peak_products",
         "peak_copy",
+        "gather_rows",
     ),
 }
 COMPARING = "gram_min", "gram_min_int8"

@@ -453,6 +453,18 @@ def test_rows_of_an_array_share_its_memory() -> None:
         array.rows(3, 6)
 
 
+# ---- gather_rows -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize(("patches", "width"), [(1, 1), (9, 33), (35, 300)])
+def test_gather_rows(run: Run, patches: int, width: int, dtype: str) -> None:
+    tokens = random_tokens(3, patches, width, dtype)
+    places = np.array([patches - 1, 0, patches // 2], np.int32)
+    (rows,) = run(lambda device: (device.gather_rows(tokens, places),))
+    np.testing.assert_array_equal(rows, tokens[:, places])
+
+
 # ---- peaks -----------------------------------------------------------------------------------
 
 

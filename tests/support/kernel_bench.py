@@ -106,6 +106,11 @@ class Bench:
         launches.burn_out_mean(self.gpu, distances, scores, later, window, self.stream)
         return self.get(scores), self.get(later)
 
+    def gather_rows(self, tokens: Array, places: Array) -> Array:
+        rows = self.gpu.empty((len(tokens), len(places), tokens.shape[2]), tokens.dtype)
+        launches.gather_rows(self.gpu, self.put(tokens), self.put(places), rows, self.stream)
+        return self.get(rows)
+
     def peak_products(self, threads: int, rounds: int) -> tuple[Array, Array]:
         """Sums of each thread, and the FLOP."""
         sums = self.gpu.empty((threads,), np.float32)

@@ -7,8 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from musc_edge.runtime.store.features import FileStore, HostStore
+from musc_edge.kernels.thread import GpuThread
+from musc_edge.runtime.store.features import DeviceStore, FileStore, HostStore
 from musc_edge.runtime.store.tables import FileRows
+from support import scorer_checks
+from support.emulated_gpu import EmulatedGpu
 
 SHAPE = (2, 7, 6, 5)  # S, N, P, C
 
@@ -95,3 +98,16 @@ def test_first_images_are_the_same_store(tmp_path: Path) -> None:
             np.testing.assert_array_equal(cut.block(layer, 0, 4), store.block(layer, 0, 4))
     assert np.shares_memory(memory.first(4).tokens, memory.tokens)
     file.rows.close()
+
+
+def test_some_patches_alone(kernel_library: Path) -> None:
+    """In memory and on a GPU, from which only they are copied."""
+    tokens = np.random.default_rng(0).standard_normal((2, 5, 12, 7)).astype(np.float16)
+    host, places = HostStore(tokens, np.zeros((5, 3), np.float32)), np.array([11, 0, 4])
+    with GpuThread(lambda: EmulatedGpu(kernel_library)) as device:
+        on_device = DeviceStore(
+            device, device.run(lambda gpu: gpu.empty(tokens.shape, tokens.dtype)), host.cls, 5
+        )
+        scorer_checks.fill(on_device, tokens, batch=2)
+        for store in (host, on_device):
+            np.testing.assert_array_equal(store.some(1, 1, 4, places), tokens[1, 1:4][:, places])

@@ -4,6 +4,7 @@
 #include "emulation.cpp"
 #include "gram_cpu.cpp"
 #include "interval_cpu.cpp"
+#include "gather_cpu.cpp"
 #include "peak_cpu.cpp"
 #include "pool_cpu.cpp"
 #include "pool_int8_cpu.cpp"

@@ -1,0 +1,4 @@
+#include "gather.cuh"
+
+#include "run_kernel.h"
+RUN(gather_rows)
