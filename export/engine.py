@@ -12,10 +12,11 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from .._signatures import device_key
 from ..kernels.driver import GpuModel, find_gpu
 from ..kernels.errors import KernelError
 from ..kernels.pycuda_gpu import import_driver
-from ..runtime.errors import DeviceError, ParityError, device_errors
+from ..runtime.errors import DeviceError, ParityError, device_errors, signature_errors
 from ..runtime.types import Bundle, Progress, no_progress
 from ..runtime.vit.engines import FORMAT, Engine, EngineInfo, graph_files
 from ..runtime.vit.hashes import sha256
@@ -95,13 +96,15 @@ def make_engine(
     Raises
     ------
     BundleError, DeviceError
-        If TensorRT cannot parse the graph, or build or run the engine.
+        If TensorRT cannot parse the graph, or build or run the engine, or this device's key cannot be used.
     ParityError
         If the engine does not give the bundle's numbers in any variant.
     OutputError
         If it cannot be written.
     """
     probe, folder = open_probe(bundle), writable_folder(bundle)
+    with signature_errors():
+        device_key()  # one that cannot be used is said before minutes are spent on building
     # TensorRT builds for the GPU that is there, and cannot be asked for another.
     named = target.compute_capabilities if target.library.flavor == "rtx" else ()
     options = BuildOptions((1, max_batch, max_batch), named, workspace, timing_cache)

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .._signatures import SUFFIX as SIGNED
+from .._signatures import device_key
 from ..kernels.compiler import Compiled, compile_kernels, compiler_for
 from ..kernels.cubin_files import INDEX, SUFFIX, CubinFolder, write_cubins
 from ..kernels.cubins import FOLDER
-from ..runtime.errors import BundleError, device_errors
+from ..runtime.errors import BundleError, device_errors, signature_errors
 from ..runtime.results.output import new_folder
 from ..runtime.vit.bundle import open_kernels, open_unsigned
 from .messages import Say
@@ -26,13 +27,15 @@ def add_kernels(root: str, arches: Sequence[str], say: Say = print) -> CubinFold
     Raises
     ------
     BundleError
-        If ``root`` is no bundle.
+        If ``root`` is no bundle, or this device's key cannot be used.
     DeviceError
         If this machine has no compiler for one of ``arches``; nothing is written then.
     OutputError
         If the bundle cannot be written; what was there stays as it was.
     """
     bundle = open_unsigned(root)
+    with signature_errors():
+        device_key()  # one that cannot be used is said before kernels are compiled
     folder = bundle.root / FOLDER
     ours = frozenset({INDEX, f"{INDEX}{SIGNED}", *(path.name for path in folder.glob(f"*{SUFFIX}"))})
     with device_errors():

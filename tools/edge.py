@@ -60,6 +60,8 @@ def _inspect(args: argparse.Namespace) -> int:
     from .summary import bundle_json, bundle_text
 
     if args.bundle and is_reference(args.bundle):
+        if args.require_signature:
+            args.usage_error("--require-signature is for bundles: nobody signs a reference")
         reference = open_reference(args.bundle)
         check_all(reference)
         if args.sheet:

@@ -80,9 +80,10 @@ def test_signed_as_they_are_made(
 def test_a_device_key_that_cannot_be_used(
     bundle: Path, device: Pair, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    install(monkeypatch)
+    machine = install(monkeypatch)
     device.private.chmod(0o644)
     monkeypatch.setenv("MUSC_EDGE_DEVICE_KEY", str(device.private))
     assert export.main(["engine", str(bundle), "--max-batch", "4"]) == 4
     assert "chmod 600" in capsys.readouterr().err
-    assert not list((bundle / "engines").glob("*.json"))
+    assert not list((bundle / "engines").iterdir())
+    assert machine.tensorrt.built == [], "it is said before anything is built"

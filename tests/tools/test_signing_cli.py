@@ -17,6 +17,7 @@ import pytest
 
 from musc_edge import _signatures
 from musc_edge.kernels import compiler as compiler_module
+from musc_edge.runtime.reference.manifest import FORMAT
 from musc_edge.tools import edge, export
 from musc_edge.tools.bench import cli as bench
 from support.bad_input import Place
@@ -99,6 +100,14 @@ def test_the_option_is_gone_when_the_command_has_ended(folder: Path) -> None:
     assert "holds a private key" in run.stderr
 
 
+def test_a_reference_has_no_signature(folder: Path) -> None:
+    signed()
+    (folder / "ref").mkdir()
+    (folder / "ref/manifest.json").write_text(json.dumps({"format": FORMAT}))
+    run = ran("musc-edge", "inspect", "ref", "--require-signature", "maker.pub.pem", code=2)
+    assert "nobody signs a reference" in run.stderr
+
+
 @pytest.mark.parametrize("given", ["nowhere.pem", "", "maker.pub.pem:other.pub.pem"])
 def test_keys_that_are_not_there_are_2(folder: Path, given: str) -> None:
     signed()
@@ -153,6 +162,9 @@ def test_what_is_made_in_a_signed_bundle_is_said_not_to_be_signed(
     assert "NOT SIGNED, as the bundle is. Sign it too: musc-export sign bundle" in ran(*kernels).stdout
     inspect = ("musc-edge", "inspect", "bundle", "--require-signature", "maker.pub.pem")
     assert "kernels.json is not signed" in ran(*inspect, code=4).stderr
+    assert (
+        "holds no private key" in ran(*kernels, code=4, env={"MUSC_EDGE_DEVICE_KEY": "maker.pub.pem"}).stderr
+    )
     device = {"MUSC_EDGE_DEVICE_KEY": "maker.pem"}
     assert "NOT SIGNED" not in ran(*kernels, env=device).stdout
     assert "kernels/kernels.json by" in ran(*inspect).stdout

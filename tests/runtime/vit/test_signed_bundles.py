@@ -14,6 +14,8 @@ import pytest
 
 from musc_edge import _signatures
 from musc_edge._signatures import ENGINE, KERNELS, PROOF, sign, signature_path
+from musc_edge.kernels.compiler import Compiled
+from musc_edge.kernels.cubin_files import write_cubins
 from musc_edge.runtime.errors import BundleError, DeviceError
 from musc_edge.runtime.types import Bundle
 from musc_edge.runtime.vit import bundle as bundle_module
@@ -194,12 +196,47 @@ def test_what_is_added_is_not_read(folder: Path, maker: Pair) -> None:
     assert bundle.attention_path is None
 
 
+WEIGHTED = bytes.fromhex("3a122a106a0e0a086c6f636174696f6e12027764")
+"""A graph with a tensor whose location is the file "wd"."""
+
+
+def test_all_is_checked_before_anything_is_loaded(
+    tmp_path: Path, maker: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No weights are hashed beside what comes next, as they are where no signature is required."""
+    files = MANIFEST.files | {"model.onnx": sha256(WEIGHTED), "wd": sha256(b"weights")}
+    folder = make_bundle(tmp_path / "bundle", files=files)
+    (folder / "model.onnx").write_bytes(WEIGHTED)
+    (folder / "wd").write_bytes(b"weights")
+    sign_manifest(folder, maker)
+    pending = open_beside(folder)
+    assert pending.pending
+    pending.require_checked()
+    monkeypatch.setenv("MUSC_EDGE_REQUIRE_SIGNATURE", str(maker.public))
+    assert open_beside(folder).pending is None
+    flip(folder / "wd")
+    with pytest.raises(BundleError, match="wd was changed"):
+        open_beside(folder)
+
+
+@pytest.mark.parametrize("opening", [open_bundle, open_beside])
+def test_unsigned_kernels_in_a_signed_bundle(
+    folder: Path, maker: Pair, monkeypatch: pytest.MonkeyPatch, opening: Callable[..., Bundle]
+) -> None:
+    (folder / "kernels").mkdir()
+    write_cubins(folder / "kernels", [Compiled("sm_87", b"evil", "nvcc", {})])
+    monkeypatch.setenv("MUSC_EDGE_REQUIRE_SIGNATURE", str(maker.public))
+    with pytest.raises(BundleError, match=r"kernels\.json is not signed"):
+        opening(folder)
+    sign_as(folder / "kernels/kernels.json", KERNELS, maker)
+    assert opening(folder).demands
+
+
 def test_weights_that_no_hash_covers(folder: Path, maker: Pair) -> None:
     """A graph that takes them is refused, signed or not."""
-    graph = bytes.fromhex("3a122a106a0e0a086c6f636174696f6e12027764")  # a tensor whose location is "wd"
-    (folder / "model.onnx").write_bytes(graph)
+    (folder / "model.onnx").write_bytes(WEIGHTED)
     (folder / "wd").write_bytes(b"evil")
-    edit_manifest(folder, "files", MANIFEST.files | {"model.onnx": sha256(graph)})
+    edit_manifest(folder, "files", MANIFEST.files | {"model.onnx": sha256(WEIGHTED)})
     sign_manifest(folder, maker)
     assert "takes weights from 'wd'" in refused(folder, maker)
 
