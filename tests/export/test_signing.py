@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -119,6 +120,17 @@ def test_a_second_signer(folder: Path, maker: Pair, tmp_path: Path) -> None:
         sign_bundle(str(folder), pair.key)
     for pair in (maker, other):
         assert open_bundle(folder, require_signature=[pair.public]).demands
+
+
+def test_a_bundle_is_opened_while_another_signs_it(folder: Path, maker: Pair, tmp_path: Path) -> None:
+    other = new_pair(tmp_path, "other")
+    sign_bundle(str(folder), maker.key)
+    with ThreadPoolExecutor(1) as pool:
+        signing = pool.submit(lambda: [sign_bundle(str(folder), other.key) for _ in range(5)])
+        while not signing.done():
+            assert open_bundle(folder, require_signature=maker.public).demands
+        signing.result()
+    assert open_bundle(folder, require_signature=other.public).demands
 
 
 def test_a_folder_that_cannot_be_written(folder: Path, maker: Pair, monkeypatch: pytest.MonkeyPatch) -> None:

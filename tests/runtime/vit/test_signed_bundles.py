@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -16,6 +18,7 @@ from musc_edge import _signatures
 from musc_edge._signatures import ENGINE, KERNELS, PROOF, sign, signature_path
 from musc_edge.kernels.compiler import Compiled
 from musc_edge.kernels.cubin_files import write_cubins
+from musc_edge.runtime import scorers
 from musc_edge.runtime.errors import BundleError, DeviceError
 from musc_edge.runtime.types import Bundle
 from musc_edge.runtime.vit import bundle as bundle_module
@@ -196,6 +199,30 @@ def test_what_is_added_is_not_read(folder: Path, maker: Pair) -> None:
     assert bundle.attention_path is None
 
 
+def test_kernels_that_are_replaced_between_check_and_use(
+    folder: Path, maker: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The GPU is given what was signed, whoever required it, or nothing."""
+    loaded: list[bytes] = []
+
+    @contextmanager
+    def gpu() -> Iterator[Any]:
+        yield SimpleNamespace(arch="sm_87", load=lambda code, arch: loaded.append(code))
+
+    monkeypatch.setattr(scorers, "PycudaGpu", gpu)
+    kernels = folder / "kernels"
+    kernels.mkdir()
+    write_cubins(kernels, [Compiled("sm_87", b"code", "nvcc", {})])
+    sign_as(kernels / "kernels.json", KERNELS, maker)
+    bundle = opened(folder, maker)
+    with scorers.open_gpu(bundle, []):
+        assert loaded == [b"code"]
+    write_cubins(kernels, [Compiled("sm_87", b"evil", "nvcc", {})])
+    with pytest.raises(DeviceError, match="is not signed"), scorers.open_gpu(bundle, []):
+        pass
+    assert loaded == [b"code"]
+
+
 WEIGHTED = bytes.fromhex("3a122a106a0e0a086c6f636174696f6e12027764")
 """A graph with a tensor whose location is the file "wd"."""
 
@@ -273,6 +300,18 @@ def test_what_others_could_change_behind_the_check(folder: Path, maker: Pair, na
     else:
         assert f"everybody may write {folder / name}" in refused(folder, maker)
     assert open_bundle(folder).manifest == MANIFEST
+
+
+def test_a_folder_within_in_which_others_could_put_another_file(tmp_path: Path, maker: Pair) -> None:
+    folder = make_bundle(tmp_path / "bundle", files=MANIFEST.files | {"a/b/more": sha256(b"more")})
+    (folder / "a/b").mkdir(parents=True)
+    (folder / "a/b/more").write_bytes(b"more")
+    sign_manifest(folder, maker)
+    assert opened(folder, maker).demands
+    for within in ("a", "a/b"):
+        (folder / within).chmod(0o777)
+        assert f"everybody may write {folder / within}," in refused(folder, maker)
+        (folder / within).chmod(0o755)
 
 
 def test_a_folder_above_in_which_others_could_put_another_bundle(tmp_path: Path, maker: Pair) -> None:
