@@ -163,7 +163,8 @@ class Tiled:
         if features.kept is None:
             return self._scored(lot, features, apart, None)
         name, parts = f"tile {lot.part + 1}", 1 if self._free else len(self._layout.positions)
-        finished = features.kept.scores(lot.part)
+        shape = 2 if self._run.method.burn_out else 1, len(lot.rows), *self._run.method.grid
+        finished = features.kept.scores(lot.part, shape, np.float32)
         if finished is not None:
             features.kept.notes.append(f"{name} of {parts} comes from an earlier, interrupted run")
             return finished

@@ -49,14 +49,15 @@ class DeviceWork:
 
     def scores(self, gpu: Gpu) -> Array:
         """Return what is measured of each patch (1 or 2,N,P), by place; called in the GPU's thread."""
-        finished = [self.kept.scores(i) if self.kept else None for i in range(self.size.layers)]
+        shape = self.size.results, self.size.images, self.size.patches
+        finished = [self.kept.scores(i, shape) if self.kept else None for i in range(self.size.layers)]
         left = [i for i, scores in enumerate(finished) if scores is None]
         schedule = Schedule.of(self.judges, self.plan)
         degrees = self.method.degrees
         # Every block of tokens that will be asked for, in order, so that they can be copied ahead across
         # degrees and layers.
         uses = [(layer, block) for layer in left for _ in degrees for block in schedule.blocks]
-        total = np.zeros((self.size.results, self.size.images, self.size.patches))
+        total = np.zeros(shape)
         with DeviceLot(
             gpu,
             self.size,

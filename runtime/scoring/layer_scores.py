@@ -73,13 +73,18 @@ class Layer:
         """The sides r of the method's neighborhoods."""
         return self.method.degrees
 
+    @property
+    def _shape(self) -> tuple[int, int, int]:
+        """Shape of what ``scores`` returns."""
+        return self.method.results, self.judges.images, self.store.shape[2]
+
     def kept_pairs(self) -> int:
         """Count the pairs that an earlier run has kept; some turn out damaged when they are verified."""
         return sum(map(self._count, self.kept.cells(self.layer))) if self.kept else 0
 
     def finished(self) -> Array | None:
         """Return what ``scores`` returned to an earlier run that has kept it, or None."""
-        return self.kept.scores(self.layer) if self.kept else None
+        return self.kept.scores(self.layer, self._shape) if self.kept else None
 
     def scores(self, inverse: FloatArray) -> Array:
         """Return what the method measures of each patch (1 or 2,N,P), by place, averaged over degrees.
@@ -206,7 +211,7 @@ class Layer:
             average: Array = by_degree.reshape(-1, degree_count, patches).mean(axis=1, dtype=np.float64)
             return average
 
-        scores = np.empty((self.method.results, self.judges.images, patches), np.float64)
+        scores = np.empty(self._shape, np.float64)
         for place, values in self.in_parallel(range(self.judges.images), average):
             scores[:, place] = values
         return scores

@@ -155,8 +155,8 @@ class KeptCells(Protocol):
         """
         ...
 
-    def scores(self, layer: int) -> Array | None:
-        """Return what was kept of a finished layer, or None."""
+    def scores(self, layer: int, shape: tuple[int, ...]) -> Array | None:
+        """Return what was kept of a finished layer, an array of ``shape``, or None."""
         ...
 
     def keep_scores(self, layer: int, scores: Array) -> None:

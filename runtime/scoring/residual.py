@@ -118,7 +118,7 @@ class ResidualScorer:
         with one_thread_per_product(plan.threads):
             # Layers are added in their order, kept or new, so that a resumed run gives the same sum.
             for layer in range(layers):
-                scores = kept.scores(layer) if kept else None
+                scores = kept.scores(layer, total.shape) if kept else None
                 if scores is None:
                     work = replace(self._layer(store, layer, plan, judges, tick, timer), inside=inside)
                     scores = work.scores()

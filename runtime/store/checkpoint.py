@@ -22,32 +22,28 @@ import json
 import os
 import weakref
 import zlib
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ..._files import make_folders, read_regular, write_whole
+from ..._json import parse_json
 from ..._numbers import counted
 from ..errors import OutputError
-from ..types import Array, Cell, FeatureStore, Progress, SkippedImage
+from ..types import Array, Cell, FeatureStore, Progress
 from .journal import Journal
+from .kept_entries import Batch, BatchEntry, batch_entries, cell_checksums, score_checksums
 from .kept_folder import ABOUT, BATCHES, CELLS, ELSEWHERE, MARK, NAMES, PATTERNS, lock, remove, require_ours
+from .npy import read_npy
 from .tables import COSINES, TOKENS, FileRows, checksum, writing
 
 _OF_SCORING = (COSINES, CELLS, "layer_*.npy")
 _LARGEST = 1 << 30  # bytes of about.json, which names every image, and of a layer's scores
-
-
-class Batch(NamedTuple):
-    """A finished batch of images: the names by row, and the files that could not be read."""
-
-    read: list[str]
-    failed: list[SkippedImage]
 
 
 class Checkpoint:
@@ -120,15 +116,18 @@ class Checkpoint:
         self._batches.describe(rows)
         return rows
 
-    def batches(self, store: FeatureStore, progress: Progress) -> list[Batch]:
-        """Return the finished batches up to the first that is missing or damaged; fills ``store.cls``."""
-        latest = self._latest_batches()
+    def batches(self, store: FeatureStore, progress: Progress, images: Container[str]) -> list[Batch]:
+        """Return the finished batches up to the first that is missing or damaged; fills ``store.cls``.
+
+        A batch that names others than the lot's ``images`` is none.
+        """
+        latest = batch_entries(self._batches.entries)
         found: list[Batch] = []
         row = 0
         # A batch begins at the row where the one before ends, so nothing after a gap can be used.
         while entry := latest.get(len(found)):
             batch, stop = _read_batch(entry, store, row)
-            if batch is None:
+            if batch is None or any(name not in images for name in batch.read):
                 self.notes.append(
                     f"kept features of images {row} to {stop} were damaged: made again from there on"
                 )
@@ -137,23 +136,16 @@ class Checkpoint:
             row = stop
             progress("check", len(found), len(latest), "batches")
         if found:
-            images = sum(len(batch.read) for batch in found)
-            self.notes.append(f"features of {counted(images, 'image')} come from an earlier, interrupted run")
+            count = sum(len(batch.read) for batch in found)
+            self.notes.append(f"features of {counted(count, 'image')} come from an earlier, interrupted run")
         return found
-
-    def _latest_batches(self) -> dict[int, dict[str, Any]]:
-        """Return the last entry of each batch, by number."""
-        # A batch that was damaged and made again has an entry from each run; the last one wins.
-        return {
-            entry["batch"]: entry for entry in self._batches.entries if isinstance(entry.get("batch"), int)
-        }
 
     def keep_batch(self, number: int, store: FeatureStore, rows: tuple[int, int], batch: Batch) -> None:
         """Note that a batch of images has been written to ``store``."""
         self._batches.add(
             {
                 "batch": number,
-                "rows": rows,
+                "rows": list(rows),
                 "read": batch.read,
                 "failed": [asdict(skipped) for skipped in batch.failed],
                 "cls": base64.b64encode(store.cls[slice(*rows)].tobytes()).decode("ascii"),
@@ -171,8 +163,8 @@ class Checkpoint:
         """
         # First the features: no entry about scores may be on the disk without the features they are made of.
         self._batches.commit()
-        batches = self._latest_batches().values()
-        content: list[Any] = [(e.get("read"), e.get("checksum")) for e in batches]
+        batches = batch_entries(self._batches.entries).values()
+        content: list[Any] = [(batch.read, batch.checksum) for batch in batches]
         made_of = {"made_of": _digest([*content, *map(list, copies)])}
         # The first entry names the features.  Features that were damaged and made again differ in checksum if
         # their bytes differ, and then all that was made of the earlier ones is void.
@@ -188,22 +180,22 @@ class Checkpoint:
 
     def cells(self, layer: int) -> dict[Cell, int]:
         """Return the finished cells of a layer, each with the checksum of its cosines."""
-        mine = (entry for entry in self._cells.entries if entry.get("layer") == layer and "cell" in entry)
-        return {(entry["cell"][0], entry["cell"][1]): entry["checksum"] for entry in mine}
+        return cell_checksums(self._cells.entries, layer)
 
     def keep_cell(self, layer: int, cell: Cell, checksum: int) -> None:
         """Note a cell whose cosines have been written."""
-        self._cells.add({"layer": layer, "cell": cell, "checksum": checksum})
+        self._cells.add({"layer": layer, "cell": list(cell), "checksum": checksum})
 
-    def scores(self, layer: int) -> Array | None:
-        """Return the mutual scores, float64, of a finished layer, or None."""
-        path = self._scores_path(layer)
-        expected = {e["scores"] for e in self._cells.entries if e.get("layer") == layer and "scores" in e}
-        try:
-            content = read_regular(path, _LARGEST, follow=False) if expected else b""
-        except OSError:
+    def scores(self, layer: int, shape: tuple[int, ...], dtype: npt.DTypeLike = np.float64) -> Array | None:
+        """Return the scores of a finished layer, of ``shape`` and ``dtype``, or None."""
+        expected = score_checksums(self._cells.entries, layer)
+        if not expected:
             return None
-        return np.load(io.BytesIO(content)) if zlib.crc32(content) in expected else None
+        try:
+            content = read_regular(self._scores_path(layer), _LARGEST, follow=False)
+            return read_npy(content, dtype, shape) if zlib.crc32(content) in expected else None
+        except (OSError, ValueError):
+            return None
 
     def keep_scores(self, layer: int, scores: Array) -> None:
         """Keep the mutual scores of a layer."""
@@ -228,19 +220,18 @@ class Checkpoint:
         self._unlock()
 
 
-def _read_batch(entry: dict[str, Any], store: FeatureStore, row: int) -> tuple[Batch | None, int]:
+def _read_batch(entry: BatchEntry, store: FeatureStore, row: int) -> tuple[Batch | None, int]:
     """Return the batch of an entry, None if it is damaged, and the row where it ends; fills ``store.cls``."""
-    try:
-        start, stop = entry["rows"]
-        if start != row or not start <= stop <= len(store.cls) or len(entry["read"]) != stop - start:
-            return None, row
-        if _checksum(store, start, stop) != entry["checksum"]:
-            return None, stop
-        cls = np.frombuffer(base64.b64decode(entry["cls"]), np.float32)
-        store.cls[start:stop] = cls.reshape(stop - start, store.cls.shape[1])
-        return Batch(entry["read"], [SkippedImage(**skipped) for skipped in entry["failed"]]), stop
-    except (KeyError, TypeError, ValueError):
+    start, stop = entry.rows
+    if start != row or not start <= stop <= len(store.cls) or len(entry.read) != stop - start:
         return None, row
+    if _checksum(store, start, stop) != entry.checksum:
+        return None, stop
+    try:
+        store.cls[start:stop] = entry.embeddings(store.cls.shape[1])
+    except ValueError:
+        return None, row
+    return Batch(list(entry.read), list(entry.failed)), stop
 
 
 def _checksum(store: FeatureStore, start: int, stop: int) -> int:
@@ -254,8 +245,8 @@ def _checksum(store: FeatureStore, start: int, stop: int) -> int:
 def _read_about(path: Path) -> dict[str, dict[str, Any]] | None:
     """Read what kept work depends on; None if the file is missing or damaged."""
     try:
-        about = json.loads(read_regular(path, _LARGEST, follow=False))
-    except (OSError, ValueError, RecursionError):
+        about = parse_json(read_regular(path, _LARGEST, follow=False))
+    except (OSError, ValueError):
         return None
     whole = isinstance(about, dict) and all(isinstance(about.get(p), dict) for p in ("features", "scoring"))
     return about if whole else None
@@ -269,11 +260,23 @@ def _changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
 
 def _values(before: Any, now: Any) -> str:
     """Format two values, ' (2, now 1)', or the first files that differ; empty if that is too long."""
-    if all(isinstance(value, list) and value and isinstance(value[0], list) for value in (before, now)):
+    if _are_files(before) and _are_files(now):
         names = sorted({str(entry[0]) for entry in set(map(tuple, before)) ^ set(map(tuple, now))})
         return f" ({len(names)} came, went or changed: {', '.join(names[:3])}{', ...' if names[3:] else ''})"
     text = f" ({before}, now {now})"
     return text if len(text) < 120 else ""
+
+
+def _are_files(value: Any) -> bool:
+    """Return whether a value lists files: of each its name, and what tells whether it was changed."""
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(
+            isinstance(each, list) and each and not any(isinstance(part, list | dict) for part in each)
+            for each in value
+        )
+    )
 
 
 def _digest(content: object) -> str:

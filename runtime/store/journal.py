@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..._files import open_own
+from ..._json import parse_json
 from .tables import FileRows, writing
 
 COMMIT_S = 2.0
@@ -90,8 +91,8 @@ def _entry(line: bytes) -> dict[str, Any] | None:
     if line != _line(text):
         return None
     try:
-        entry = json.loads(text)
-    except (ValueError, RecursionError):
+        entry = parse_json(text)
+    except ValueError:
         return None
     return entry if isinstance(entry, dict) else None
 

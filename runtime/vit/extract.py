@@ -13,9 +13,9 @@ import numpy.typing as npt
 from ..errors import DeviceError
 from ..images.survey import Survey, decode_ahead
 from ..settings import ANYTHING
-from ..store.checkpoint import Batch as KeptBatch
 from ..store.checkpoint import Checkpoint
 from ..store.features import FileStore, HostStore
+from ..store.kept_entries import Batch as KeptBatch
 from ..store.tables import FileRows
 from ..timing import UNTIMED, StageTimer
 from ..types import (
@@ -93,7 +93,7 @@ def extract(
     """
     by_name = {image.name: image for image in survey.images}
     with timer.stage("check"):
-        batches = kept.batches(store, progress) if kept else []
+        batches = kept.batches(store, progress, by_name) if kept else []
     read = [by_name[name] for part in batches for name in part.read]
     failed = [skipped for part in batches for skipped in part.failed]
     # A batch is so many files, readable or not: the next one begins at a multiple of its size.

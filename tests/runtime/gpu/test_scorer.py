@@ -29,8 +29,9 @@ from musc_edge.runtime.scoring.judges import choose
 from musc_edge.runtime.scoring.method import Method
 from musc_edge.runtime.scoring.mutual import CpuScorer
 from musc_edge.runtime.scoring.plan import HostNeeds, LotSize
-from musc_edge.runtime.store.checkpoint import Batch, Checkpoint
+from musc_edge.runtime.store.checkpoint import Checkpoint
 from musc_edge.runtime.store.features import HostStore, UploadStore
+from musc_edge.runtime.store.kept_entries import Batch
 from musc_edge.runtime.timing import StageTimer
 from musc_edge.runtime.types import DevicePlan, DeviceSlot
 from support import oracle

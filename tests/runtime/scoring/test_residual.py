@@ -25,8 +25,9 @@ from musc_edge.runtime.scoring.plan import HostNeeds
 from musc_edge.runtime.scoring.residual import SHARE, ResidualScorer
 from musc_edge.runtime.scoring.subspace import count_outside
 from musc_edge.runtime.settings import RESIDUAL, Resources, ScoreSettings
-from musc_edge.runtime.store.checkpoint import Batch, Checkpoint
+from musc_edge.runtime.store.checkpoint import Checkpoint
 from musc_edge.runtime.store.features import FileStore, HostStore
+from musc_edge.runtime.store.kept_entries import Batch
 from musc_edge.runtime.store.tables import FileRows
 from musc_edge.runtime.timing import StageTimer
 from musc_edge.runtime.types import Copies, FeatureStore

@@ -355,6 +355,83 @@ def test_files_that_are_gone_or_cut(
     assert second.extracted == (0 if name in ("cosines.bin", "cells.journal") else N)
 
 
+# ---- other content, with right checksums -----------------------------------------------------
+
+
+NO_CELLS: list[object] = [[], 5, {}, [0], [-3, -1], [1, 0], [9, 9]]
+
+
+def with_checksums(*lines: object) -> bytes:
+    texts = [line if isinstance(line, bytes) else json.dumps(line).encode() for line in lines]
+    return b"".join(b"%s %08x\n" % (text, zlib.crc32(text)) for text in texts)
+
+
+def scores_of(shape: tuple[int, ...], dtype: str = "<f8", data: int = 0) -> bytes:
+    """A file of scores whose header claims a shape, with some bytes behind it."""
+    header = repr({"descr": dtype, "fortran_order": False, "shape": shape}).replace("}", ", }")
+    return b"\x93NUMPY\x01\0v\0" + header.ljust(117).encode() + b"\n" + bytes(data)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        scores_of((1 << 47,)),  # a PiB
+        scores_of((1, N, 6)),
+        scores_of((1,), data=8),  # fits every shape that it is added to
+        scores_of((1, N, 6), "<f4", data=4 * N * 6),
+        scores_of((1, N, 6), "|O", data=8),
+        b"",
+    ],
+)
+def test_scores_that_are_none_are_made_again(survey: Survey, plain: Run, kept: Path, content: bytes) -> None:
+    (kept / "layer_0.npy").write_bytes(content)
+    lines = (kept / "cells.journal").read_bytes()
+    (kept / "cells.journal").write_bytes(lines + with_checksums({"layer": 0, "scores": zlib.crc32(content)}))
+    second = run(survey, kept)
+    assert second.results == plain.results
+    assert second.new_comparisons() == LAYER
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *({"layer": 0, "cell": cell, "checksum": 0} for cell in NO_CELLS),
+        {"layer": 0, "cell": [0, 1]},
+        {"layer": 0, "scores": []},
+        b'{"layer":0,"cell":' + b"[" * 900 + b"]" * 900 + b"}",
+        b"1" * 5000,
+    ],
+)
+def test_cells_that_are_none_are_passed_over(survey: Survey, plain: Run, halfway: Path, line: object) -> None:
+    path = halfway / "cells.journal"
+    path.write_bytes(path.read_bytes() + with_checksums(line))
+    second = run(survey, halfway)
+    assert second.results == plain.results
+    assert second.compared()[0] == plain.compared()[5]  # what four cells are
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"read": ["other.png"] * BATCH},
+        {"read": "12345678"},
+        {"failed": [{"name": 5, "status": "unreadable", "reason": ""}]},
+        {"rows": [0.0, 8.0]},
+        {"checksum": "0"},
+        {"cls": "AAAA"},
+    ],
+)
+def test_batches_that_are_none_are_made_again(
+    survey: Survey, plain: Run, kept: Path, change: dict[str, object]
+) -> None:
+    path = kept / "batches.journal"
+    batch = {**json.loads(path.read_bytes().splitlines()[0][:-9]), **change}
+    path.write_bytes(with_checksums(batch))
+    second = run(survey, kept)
+    assert second.results == plain.results
+    assert second.extracted == N
+
+
 # ---- other work ------------------------------------------------------------------------------
 
 
