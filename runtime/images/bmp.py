@@ -131,6 +131,8 @@ def _info(file: BinaryIO, kind: str) -> _Info:
         fields = masks if with_alpha else (*masks, 0)
         if bits not in (16, 24, 32):
             raise ImageError("unreadable", f"a BMP of fields of {bits} bits")
+        if bits == 16 and max(masks) >> bits:
+            raise ImageError("unreadable", f"a BMP whose colours are not all within its {bits} bits")
     behind = 0 if size > 40 or packing not in _FIELDS else 4 * (4 if packing == 6 else 3)
     pixels = unpack_at(file, 10, "<L")[0] if base else size + behind
     return _Info(width, height, upwards, bits, packing, fields, pixels)

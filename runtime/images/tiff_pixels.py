@@ -193,7 +193,10 @@ def _lerc(file: BinaryIO, page: TiffPage, content: bytes, shape: tuple[int, int,
     parameters, most = page.directory.array(file, _LERC_PARAMETERS).tolist(), 4 * math.prod(shape) + 4096
     packing = parameters[1] if len(parameters) > 1 else 0
     if packing == 1:
-        return zlib.decompressobj().decompress(content, most)
+        try:
+            return zlib.decompressobj().decompress(content, most)
+        except zlib.error as error:
+            raise ImageError("unreadable", f"damaged LERC ({error})") from error
     return (
         bytes(codecs("a TIFF compressed by LERC").zstd_decode(content, out=most)) if packing == 2 else content
     )
