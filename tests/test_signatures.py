@@ -269,16 +269,16 @@ def test_malformed_signatures(file: Path, maker: Pair, name: str) -> None:
 
 
 def test_cut_at_every_place(file: Path, maker: Pair) -> None:
-    whole = signature_path(file).read_bytes().rstrip()
+    whole, wanted = signature_path(file).read_bytes().rstrip(), by(maker)
     for end in range(len(whole)):
         signature_path(file).write_bytes(whole[:end])
-        refused(file, by(maker))
+        refused(file, wanted)
 
 
 def test_changed_at_random(file: Path, maker: Pair) -> None:
     """Bytes changed, put in, taken out: either an error, or the same signature in another form of JSON."""
     draw = random.Random(0)
-    whole, genuine = signature_path(file).read_bytes(), read_signatures(file)
+    whole, genuine, wanted = signature_path(file).read_bytes(), read_signatures(file), by(maker)
     same = 0
     for _ in range(500):
         text = bytearray(whole)
@@ -287,7 +287,7 @@ def test_changed_at_random(file: Path, maker: Pair) -> None:
             text[place : place + draw.randint(0, 2)] = bytes([byte] * draw.randint(0, 2))
         signature_path(file).write_bytes(text)
         try:
-            require_signed(file, CONTENT, BUNDLE, by(maker))
+            require_signed(file, CONTENT, BUNDLE, wanted)
         except SignatureError:
             continue
         assert read_signatures(file) == genuine

@@ -84,7 +84,9 @@ def test_another_key_and_none(folder: Path) -> None:
     signed()
     ran("musc-export", "keygen", "-o", "other.pem")
     inspect = ("musc-edge", "inspect", "bundle")
-    assert "is signed by" in ran(*inspect, "--require-signature", "other.pub.pem", code=4).stderr
+    message = ran(*inspect, "--require-signature", "other.pub.pem", code=4).stderr
+    assert "is signed by" in message
+    assert str(folder / "other.pub.pem") in message, "a process that is started elsewhere finds it too"
     both = ("--require-signature", "other.pub.pem", "--require-signature", "maker.pub.pem")
     ran(*inspect, *both)
     (folder / "bundle/manifest.json.sig").unlink()
@@ -94,8 +96,10 @@ def test_another_key_and_none(folder: Path) -> None:
 
 def test_the_option_is_gone_when_the_command_has_ended(folder: Path) -> None:
     signed()
-    ran("musc-edge", "inspect", "bundle", "--require-signature", "maker.pub.pem")
-    assert "MUSC_EDGE_REQUIRE_SIGNATURE" not in os.environ
+    for before in (None, "before.pem"):
+        with mock.patch.dict(os.environ, {"MUSC_EDGE_REQUIRE_SIGNATURE": before} if before else {}):
+            assert edge.main(["inspect", "bundle", "--require-signature", "maker.pub.pem"]) == 0
+            assert os.environ.get("MUSC_EDGE_REQUIRE_SIGNATURE") == before
     run = ran("musc-edge", "inspect", "bundle", code=4, env={"MUSC_EDGE_REQUIRE_SIGNATURE": "maker.pem"})
     assert "holds a private key" in run.stderr
 
