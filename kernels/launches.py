@@ -20,7 +20,9 @@ _HOPPER_ROWS, _HOPPER_COLUMNS, _HOPPER_RING = 256, (128, 192), 4  # of gram_hopp
 _TILE = 128
 _PEAK_THREADS, _PEAK_CHAINS = 256, 8
 _TWO_ONES = 0x3C003C00  # two halves of 1.0
-_MOST_BLOCKS = 2**31 - 1  # of the first axis of a grid
+_MOST_BLOCKS = 2**31 - 2**16
+"""Of the first axis of a grid.  A CTA of gram_hopper.cuh counts tiles on by the size of the grid: so a little
+below 2^31, where the last sum stays too."""
 MOST_IMAGES = 65535
 """Images of one launch of ``pool``, ``interval_mean`` or ``burn_out_mean``: the second axis of a grid."""
 _WIDEST = FREE_SHARED // 4 - 4  # pool keeps a row of floats, and one for each of 4 warps, in shared memory

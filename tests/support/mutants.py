@@ -196,7 +196,6 @@ GRAM = _of(
     ("pairs[blockIdx.x / (tiles * tiles)]", "pairs[blockIdx.x / tiles]"),
     ("place_tile(blockIdx.x % (tiles * tiles)", "place_tile(blockIdx.x % tiles"),
     ("first_b = tile_column * TILE", "first_b = tile_row * TILE"),
-    ("const size_t image_a", "const int image_a"),
     ("image_b = (size_t)pair.y", "image_b = (size_t)pair.x"),
     # the ring: what is loaded when, and who waits for it
     ("dynamic_shared + (step % STAGES) * STAGE_BYTES;", "dynamic_shared + (step % 2) * STAGE_BYTES;"),
@@ -204,7 +203,6 @@ GRAM = _of(
     ("pair.y, first_b, patches, pitch", "pair.y, first_a, patches, pitch"),
     ("steps = pitch * (int)sizeof", "steps = (pitch - 1) * (int)sizeof"),
     ("step = 0; step < STAGES - 1", "step = 0; step < STAGES - 2"),
-    ("if (step < steps) load(step)", "load(step)"),
     ("    copy_async_commit();  // a group per step", "    // a group per step"),
     ("copy_async_wait<STAGES - 2>()", "copy_async_wait<STAGES - 1>()"),
     ("    copy_async_wait<STAGES - 2>();\n", ""),
