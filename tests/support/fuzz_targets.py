@@ -20,6 +20,8 @@ from typing import Any
 
 import numpy as np
 
+from musc_edge._signatures import read_signatures, signature_path
+from musc_edge._signing_keys import SignatureError
 from musc_edge.export.probe import load_probe
 from musc_edge.kernels import cubin_files
 from musc_edge.kernels.cubin_files import INDEX, open_cubins
@@ -405,12 +407,35 @@ def references(folder: Path) -> list[bytes]:
     return [*((each / MANIFEST).read_bytes() for each in made), *arrays]
 
 
+# ---- signatures ------------------------------------------------------------------------------
+
+
+def signatures_reader(folder: Path) -> Read:
+    """The file of signatures beside another, up to the point where a key is needed."""
+    path = signature_path(folder / "file")
+
+    def read(data: bytes) -> None:
+        path.write_bytes(data)
+        with suppress(SignatureError):
+            for each in read_signatures(folder / "file"):
+                assert (len(bytes.fromhex(each.key)), len(bytes.fromhex(each.signature))) == (32, 64)
+
+    return read
+
+
+def signature_files(folder: Path) -> Iterable[bytes]:
+    for signers in (0, 1, 3):
+        entries = [{"key": f"{number:064x}", "signature": f"{number:0128x}"} for number in range(signers)]
+        yield json.dumps({"schema_version": 1, "signatures": entries}).encode()
+
+
 TARGETS = {
     "image": Target(image_reader, images),
     "manifest": Target(manifest_reader, manifests, mutate_json),
     "probe": Target(probe_reader, probes, mutate_zip),
     "sidecar": Target(sidecar_reader, sidecars, lambda d, c: d[:1] + mutate_json(d[1:], c)),
     "kernels": Target(kernels_reader, kernel_lists, mutate_json),
+    "signatures": Target(signatures_reader, signature_files, mutate_json),
     "graph": Target(graph_reader, graphs),
     "kept": Target(kept_reader, kept_works, mutate_lines),
     "results": Target(results_reader, result_folders, mutate_lines),
