@@ -117,7 +117,10 @@ def demands(given: Keys | None = None) -> Demands:
     except (FileNotFoundError, NotADirectoryError):
         pass
     except OSError as error:  # what cannot be looked at may be there
-        raise SignatureError(f"{TRUSTED_KEYS} cannot be looked at: {error.strerror}.") from error
+        raise SignatureError(
+            f"{TRUSTED_KEYS} cannot be looked at ({error.strerror}), so that nobody knows whether a "
+            f"signature is required here. Let this user look into the folders above it: chmod a+rx"
+        ) from error
     if given is not None:
         places = [given] if isinstance(given, str | os.PathLike) else given
         found.append(_demand("require_signature", [Path(place) for place in places]))
