@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from musc_edge.kernels.precisions import HALF, INT8
 from musc_edge.runtime import memory
 from musc_edge.runtime.errors import LotError
 from musc_edge.runtime.gpu import plan as device_plan
@@ -89,6 +90,18 @@ def test_features_are_filled_up_to_64_columns_and_8_rows() -> None:
     assert plan.feature_bytes == 6 * (16 * 64 * 2 + 10 * 4)
     assert plan.token_bytes == 6 * 10 * 33 * 2
     assert make_device_plan(LotSize(1, 6, 10, 33, 2, 1, 5), 10**9, holds_tokens=False).ring == 1
+
+
+def test_features_in_int8_take_half_the_memory_and_a_scale_each() -> None:
+    half, int8 = make_device_plan(VIT_L, 64 * 10**9), make_device_plan(VIT_L, 64 * 10**9, INT8)
+    assert (half.precision, int8.precision) == (HALF, INT8)
+    rows = 172 * 8  # in blocks of eight
+    assert half.feature_bytes == 200 * (rows * 2 * 1024 + 1369 * 4)
+    assert int8.feature_bytes == 200 * (rows * 1024 + 1369 * 8)
+    narrow = make_device_plan(LotSize(1, 6, 10, 33, 2, 1, 5), 10**9, INT8)
+    assert narrow.feature_bytes == 6 * (16 * 128 + 10 * 8)
+    # The samples, of which the rows' common part is taken, are in half precision either way.
+    assert half.other_bytes == int8.other_bytes
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)

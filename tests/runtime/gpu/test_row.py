@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from musc_edge import Checker, DeviceError, LotError, Resources
+from musc_edge import Checker, DeviceError, LotError, Resources, make_reference
 from musc_edge.kernels.thread import GpuThread
 from musc_edge.runtime.gpu.row import DeviceRow, row_bytes
 from musc_edge.runtime.scoring.image_pairs import load_filter
@@ -106,3 +106,21 @@ def test_a_checker_compares_on_the_gpu(tmp_path: Path) -> None:
         Checker(few, BUNDLE, 0.3, Resources(scorer="cuda"))
     with pytest.raises(DeviceError, match="on the GPU"):
         Checker(whole, BUNDLE, 0.3, Resources(scorer="cuda", device_memory=1000))
+    in_int8 = Resources(scorer="cuda", precision="int8")
+    with pytest.raises(DeviceError, match=r"precision int8 is for lots.*Leave the precision out"):
+        Checker(whole, BUNDLE, 0.3, in_int8)
+    with pytest.raises(DeviceError, match="precision int8 is for lots"):
+        make_reference(tmp_path / "lot", BUNDLE, tmp_path / "int8", resources=in_int8)
+    assert not (tmp_path / "int8").exists()
+
+
+@pytest.mark.parametrize("scorer", ["auto", "numba", "numpy"])
+@pytest.mark.parametrize("precision", ["half", "int8"])
+def test_a_precision_is_of_the_scorer_cuda(scorer: str, precision: str) -> None:
+    with pytest.raises(LotError, match=f"--precision {precision} is for --scorer cuda.*scorer is {scorer}"):
+        Resources(scorer=scorer, precision=precision)
+
+
+def test_an_unknown_precision_is_refused() -> None:
+    with pytest.raises(LotError, match=r"precision 'int4': expected half or int8\."):
+        Resources(scorer="cuda", precision="int4")
