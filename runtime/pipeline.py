@@ -107,7 +107,7 @@ def _look_at(
         of_lot = cautions(peaks, features.cls, len(features.skipped))
         of_copies = copy_caution(copies, judge=run.settings.copies_judge, by=run.settings.by)
         repeated = repeated_caution([image.name for image in features.images], later)
-        seen = run.resolution(survey, features.images)
+        seen = run.planner.resolution(survey, features.images)
         reduced = (seen.caution,) if seen.drastic else ()
         of_bundle = bundle_cautions(run.bundle.manifest)
         return copies, (*of_bundle, *reduced, *features.warnings, *of_lot, *of_copies, *repeated)

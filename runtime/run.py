@@ -16,8 +16,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
-from heapq import nlargest
-from math import prod
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
@@ -26,38 +24,29 @@ import numpy as np
 
 from .._numbers import too_few
 from .._version import __version__
-from .errors import BundleError, DeviceError, LotError, TooFewImagesError
+from .errors import BundleError, DeviceError, TooFewImagesError
 from .forecast import Forecast
 from .images.inside import Inside, patches_inside
 from .images.listing import list_lot
-from .images.resolution import Resolution
-from .images.survey import ReadOptions, Survey, decode_ahead, gray, needs, survey_lot
-from .images.tile_file import tile_bytes
+from .images.survey import ReadOptions, Survey, decode_ahead, gray, survey_lot
 from .memory import give_back_large_blocks, memory_left, process_memory, release_memory
-from .results.contact_sheet import sheet_images
-from .results.image_files import NO_FILES, OutputOptions, writing_bytes
+from .planning import Planner
+from .results.image_files import NO_FILES, OutputOptions
 from .results.lot_scores import RunFacts
 from .scorers import open_scorer
-from .scoring.anomaly_map import map_size
 from .scoring.copies import find_copies
 from .scoring.interval import smallest_lot
-from .scoring.judges import Judges
 from .scoring.method import Method
 from .scoring.nearest import mark_excluded
-from .scoring.plan import HostNeeds
-from .scoring.position import LOGARITHM_BYTES
 from .scoring.presets import settings_for
 from .scoring.protocols import Groups, MutualScorer
-from .scoring.rescore import SALIENT
-from .scoring.residual import READS
 from .scoring.same_shot import SameShot
 from .scoring.tile_lots import TileLot
-from .settings import ANYTHING, AUTO, PAPER, RESIDUAL, Resources, ScoreSettings
+from .settings import ANYTHING, PAPER, RESIDUAL, Resources, ScoreSettings
 from .store.checkpoint import Checkpoint
 from .store.tables import require_room
-from .tiling import WHOLE, Layout, layout_of
+from .tiling import WHOLE, Layout
 from .timing import StageTimer
-from .trial import seconds_to_read, seconds_to_write
 from .types import (
     Array,
     Bundle,
@@ -72,12 +61,7 @@ from .types import (
 )
 from .vit.bundle import open_beside, open_bundle
 from .vit.choose import enter_backend
-from .vit.extract import Pictures, allocate, extract, running_bytes, seconds_per_image, store_shape
-
-_LEFT_BY_VIT = 24_000_000
-"""Bytes that stay when a ViT is closed: ONNX Runtime's own, and what the allocator cannot give back."""
-_LATER = 16_000_000
-"""Bytes of code and tables that libraries load when they are first used, and of threads' stacks."""
+from .vit.extract import Pictures, allocate, extract
 
 
 def _say_nothing(forecast: Forecast) -> None:
@@ -164,6 +148,7 @@ class Run:
     bundle: Bundle
     method: Method
     scorer: MutualScorer
+    planner: Planner
 
     def __init__(
         self,
@@ -188,7 +173,15 @@ class Run:
             self.method = Method.of(self.bundle.manifest.grid, self.settings)
             self.scorer = stack.enter_context(open_scorer(self.method, self.resources, self.bundle))
             release_memory()  # what looking at the files took
-            self._program_bytes = process_memory()
+            self.planner = Planner(
+                self.bundle,
+                self.method,
+                self.scorer,
+                self.settings,
+                self.resources,
+                self.outputs,
+                process_memory(),
+            )
             self._stack = stack.pop_all()
         return self
 
@@ -254,165 +247,6 @@ class Run:
         """What was passed over, and what else a user should know of."""
         return (*self._passed_over, *self.scorer.notes)
 
-    # ---- before the work -------------------------------------------------------------------------
-
-    def shape(self, images: int) -> tuple[int, int, int, int]:
-        """(S, N, P, C) of the tokens of so many images."""
-        return store_shape(images, self.bundle)
-
-    def plan(self, images: int, *, survey: Survey | None = None, keep: bool = False) -> Plan:
-        """The memory plan, made while the ViT is open but has not run.
-
-        ``survey`` says what decoding the images takes, if they are there already; ``keep`` that work is kept
-        in files.  Where the budget is short fewer images are decoded, compared and written at a time.
-
-        Raises
-        ------
-        LotError
-            If the memory budget is too small even for one at a time.
-        """
-        release_memory()  # what loading the ViT took
-        budget, threads = self.resources.budget, self.resources.workers
-        fewer = [threads >> k for k in range(threads.bit_length())]  # halves, down to 1
-        for lanes, comparing in [*((n, threads) for n in fewer), *((1, n) for n in fewer[1:])]:
-            try:
-                return self._plan(images, survey, budget, lanes, comparing, keep=keep)
-            except LotError as error:
-                last = error
-        if survey is None:
-            raise last
-        largest = max(survey.images, key=lambda image: survey.headers[image.name].decode_bytes)
-        raise LotError(f"{last} Of this, {needs(largest, survey.headers[largest.name])}") from last
-
-    def _plan(
-        self, images: int, survey: Survey | None, budget: int, lanes: int, threads: int, *, keep: bool
-    ) -> Plan:
-        """The plan that decodes and writes ``lanes`` images at a time, and compares on ``threads``."""
-        resources, headers = self.resources, list(survey.headers.values()) if survey else []
-        decoding = sum(nlargest(lanes, [header.decode_bytes for header in headers]))
-        writing = sum(nlargest(lanes, [writing_bytes(header, self.outputs) for header in headers]))
-        vit = process_memory() - self._program_bytes + decoding + running_bytes(self.bundle, resources.batch)
-        program = self._program_bytes + _LEFT_BY_VIT + _LATER + self._salient_bytes(images)
-        program += self._map_bytes(images, survey)
-        host = HostNeeds(
-            budget=budget,
-            threads=threads,
-            program_bytes=program,
-            vit_bytes=max(vit - _LEFT_BY_VIT, 0),
-            decoding_bytes=decoding,
-            writing_bytes=writing,
-            keep=keep,
-        )
-        itemsize = np.dtype(self.bundle.manifest.tokens[0].dtype).itemsize
-        plan = self.scorer.plan(self.shape(self.together(images, survey)), itemsize, host)
-        return replace(plan, tile_bytes=self._tile_bytes(images, plan, survey))
-
-    def layout(self, survey: Survey | None) -> Layout | None:
-        """Where the tiles of a lot's images lie; None if they are scored whole.
-
-        Raises
-        ------
-        LotError
-            If the images do not allow such tiles, or tiles in pixels meet no image.
-        """
-        if self.settings.tiles is None:
-            return None
-        headers = survey.headers.values() if survey else ()
-        # Looked at only for tiles in pixels: this is asked for many times for a lot.
-        return layout_of(self.settings.tiles, ((header.width, header.height) for header in headers))
-
-    def together(self, images: int, survey: Survey | None = None) -> int:
-        """How many are compared with each other: the images, or where any place will do all their tiles."""
-        layout = self.layout(survey)
-        free = self.settings.tiles and self.settings.tiles.free
-        return images * len(layout.positions) if layout and free else images
-
-    def _map_bytes(self, images: int, survey: Survey | None) -> int:
-        """Bytes of the maps of all tiles, of those of whole images that are made of them, and of logarithms.
-
-        Of a lot without tiles they are less than what the scorer had for its sums, which is free by then.
-        """
-        layout = self.layout(survey)
-        if layout is None:
-            return 0
-        whole = images * prod(layout.grid(self.method.grid))
-        patches = images * len(layout.positions) * self.bundle.manifest.patches
-        numbers = (patches + whole) * (2 if self.method.burn_out else 1)
-        logarithms = LOGARITHM_BYTES * whole if self.settings.position_median == AUTO else 0
-        marks = patches * 2 if survey and survey.in_region else 0  # what is inside, and its lots'
-        return numbers * np.dtype(np.float32).itemsize + logarithms + marks
-
-    def _tile_bytes(self, images: int, plan: Plan, survey: Survey | None) -> int:
-        """Bytes of the files that tiles need beside those of each: their pixels, tokens of whole images."""
-        layout = self.layout(survey)
-        if layout is None:
-            return 0
-        whole = plan.token_bytes * images // self.together(images, survey)
-        return whole + tile_bytes(layout, images, self.bundle.manifest.preprocess)
-
-    def _salient_bytes(self, images: int) -> int:
-        """Bytes of the tokens by which images are alike, where these are not the CLS embeddings."""
-        layers, _, _, width = self.shape(images)
-        return images * layers * width * 4 if self.settings.rescore == SALIENT else 0
-
-    def forecast(self, images: int, plan: Plan, survey: Survey | None = None) -> Forecast:
-        """What the work will take, while the ViT is open; ``survey`` says what its images are like.
-
-        Without one, the time to read and to write images is not known.
-        """
-        name, version = self._vit_names
-        layout, together = self.layout(survey), self.together(images, survey)
-        shape, judges = self.shape(together), self.scorer.judges(together)
-        vit, reading, writing = 0.0, 0.0, None
-        if survey:
-            reading = seconds_to_read(survey, self.bundle.manifest.preprocess)
-            grid = layout.grid(self.method.grid) if layout else None
-            writing = seconds_to_write(survey, self.bundle, self.outputs, self.resources.scratch, grid)
-            writing *= images / self.resources.workers
-        if self._vit is not None:
-            vit = seconds_per_image(self._vit, self.bundle, self.resources.batch)
-        # The ViT on the CPU shares the cores with the decoders; a GPU works beside them.
-        read = reading / self.resources.workers
-        tiles = len(layout.positions) if layout else 1
-        vit *= tiles + 1 if layout else 1
-        each = vit + read if name == "cpu" else max(vit, read)
-        pairs, reads = self._comparing(judges, plan)
-        return Forecast(
-            images=images,
-            judges=self._judges_of(images, together // images),
-            others=(images - 1) * (together // images),
-            pairs=pairs,
-            layers=shape[0],
-            reads=reads,
-            seconds=images * tiles / together * self.scorer.seconds(shape, plan),
-            plan=plan,
-            scorer=self.scorer.kind,
-            vit=f"{name} ({version})",
-            vit_seconds=images * each,
-            survey_seconds=self.watch.timer.seconds.get("survey", 0.0),
-            write_seconds=writing,
-            sheet_seconds=sheet_images(images, self.outputs.top) * reading,
-            tiles=images * tiles // together,
-            resolution=self.resolution(survey, survey.images) if survey else None,
-        )
-
-    def resolution(self, survey: Survey, images: Sequence[LotImage]) -> Resolution:
-        """How some images of a survey come to the ViT: whole, or in tiles."""
-        manifest, layout = self.bundle.manifest, self.layout(survey)
-        seen = Resolution.of([survey.headers[image.name] for image in images], manifest)
-        return seen.at(map_size((1, *layout.grid(manifest.grid)), manifest)) if layout else seen
-
-    def _judges_of(self, images: int, tiles: int) -> int:
-        """How many others judge an image, or a tile: no more than those of the other images."""
-        return min(self.method.judges(images * tiles).count, (images - 1) * tiles)
-
-    def _comparing(self, judges: Judges, plan: Plan) -> tuple[int, float]:
-        """How many pairs are compared in each layer, and how often its tokens are read."""
-        if self.settings.by == RESIDUAL:
-            return 0, READS
-        loads = judges.loads(plan.block, plan.blocks_in_memory) * plan.block
-        return judges.pairs, 1 + loads / judges.images
-
     # ---- the work --------------------------------------------------------------------------------
 
     def prepare(self, survey: Survey, keep: str | os.PathLike[str] | None = None) -> Plan:
@@ -426,9 +260,10 @@ class Run:
             If the disk is too small.
         """
         self.scorer.judges(len(survey.images))
-        with self.vit(), self.watch.timer.stage("plan"):
-            plan = self.plan(len(survey.images), survey=survey, keep=bool(keep))
-            self.watch.announce(self.forecast(len(survey.images), plan, survey))
+        count, surveyed = len(survey.images), self.watch.timer.seconds.get("survey", 0.0)
+        with self.vit() as vit, self.watch.timer.stage("plan"):
+            plan = self.planner.plan(count, survey=survey, keep=bool(keep))
+            self.watch.announce(self.planner.forecast(count, plan, survey, vit, surveyed))
             folder = Path(keep or self.resources.scratch or tempfile.gettempdir())
             require_room(folder, plan.disk_bytes)
         return plan
@@ -547,7 +382,7 @@ class Run:
             settings=settings or self.settings,
             backend=backend,
             scorer=self.scorer.kind,
-            judges=self._judges_of(len(features.images), features.tiles),
+            judges=self.planner.judges_of(len(features.images), features.tiles),
             plan=features.plan,
             timings=self.watch.timer.seconds,
             notes=(*self.notes, *features.notes, *(features.kept.notes if features.kept else ())),
@@ -562,7 +397,7 @@ class Run:
     ) -> FeatureStore:
         """An empty store: on the scorer's device, if the plan has the tokens there, else on the host."""
         cls = np.empty((images, self.bundle.manifest.cls_width), np.float32)
-        shape, dtype = self.shape(images), self.bundle.manifest.tokens[0].dtype
+        shape, dtype = self.planner.shape(images), self.bundle.manifest.tokens[0].dtype
         on_device = self.scorer.device_store(shape, dtype, cls, plan)
         if on_device is not None:
             return on_device.for_backend(fills_device=fills_device)

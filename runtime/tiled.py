@@ -59,7 +59,7 @@ def walk_over(run: Run, survey: Survey, keep: str | os.PathLike[str] | None = No
     OutputError
         If the folder holds work on whole images, and these are cut, or the other way round.
     """
-    layout = run.layout(survey)
+    layout = run.planner.layout(survey)
     folder = Path(keep) if keep else None
     if folder:
         _require_same_walk(folder, whole=layout is None)

@@ -29,6 +29,7 @@ FLOORS = (
     {"verdict"},
     {"gpu", "results", "vit"},
     {"forecast", "scorers", "trial"},
+    {"planning"},
     {"run"},
     {"tiled"},
     {"pipeline", "reference"},

@@ -90,9 +90,12 @@ def _show_plans(
     notes: dict[str, None] = {}
 
     def forecast(settings: ScoreSettings) -> Forecast:
-        with Run(bundle, settings, resources) as run, run.vit():
-            require_judges(tile_lots(count, run.together(count, survey) // count, free=True), run.method)
-            found = run.forecast(count, run.plan(count, survey=survey, keep=args.resume), survey)
+        with Run(bundle, settings, resources) as run, run.vit() as vit:
+            planner = run.planner
+            tiles = tile_lots(count, planner.together(count, survey) // count, free=True)
+            require_judges(tiles, run.method)
+            plan = planner.plan(count, survey=survey, keep=args.resume)
+            found = planner.forecast(count, plan, survey, vit, surveyed=0.0)
             notes.update(dict.fromkeys(run.notes))
             return found
 

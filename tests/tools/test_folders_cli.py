@@ -279,11 +279,11 @@ def test_a_folder_whose_images_cannot_be_read_does_not_stop_the_others(tiny: Inf
 def test_a_folder_that_needs_too_much_memory_does_not_stop_the_others(
     tiny: Infer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from musc_edge.runtime import run as running
     from musc_edge.runtime.errors import LotError
+    from musc_edge.runtime.planning import Planner
 
     lot = small_lot(tmp_path / "lot", *(f"{group}/{k}.png" for group in "abc" for k in range(6)))
-    plan = running.Run.plan
+    plan = Planner.plan
     calls: list[int] = []
 
     def second_fails(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -292,7 +292,7 @@ def test_a_folder_that_needs_too_much_memory_does_not_stop_the_others(
             raise LotError("a memory budget of 1 MB is too small")
         return plan(self, *args, **kwargs)
 
-    monkeypatch.setattr(running.Run, "plan", second_fails)
+    monkeypatch.setattr(Planner, "plan", second_fails)
     run = tiny(lot, tmp_path / "out", "--group-by", "folder")
     assert run.returncode == 3, run.stderr
     table = rows(tmp_path / "out")
