@@ -531,7 +531,7 @@ def test_preprocess_is_the_literal_pillow_code(size: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize(
-    "shape", [(16, 16, 3), (2, 40, 1000, 3), (3, 2, 1, 5, 3), (0, 4, 4, 3), (1, 40000, 3)]
+    "shape", [(16, 16, 3), (2, 400, 1000, 3), (3, 2, 1, 5, 3), (0, 4, 4, 3), (1, 40000, 3), (40000, 1, 3)]
 )
 def test_normalise_is_the_formula_to_the_last_bit(shape: tuple[int, ...]) -> None:
     values = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
@@ -541,10 +541,13 @@ def test_normalise_is_the_formula_to_the_last_bit(shape: tuple[int, ...]) -> Non
     spec = PreprocessSpec((7, 5), "squash", "bilinear", mean, std)
     scaled = values.astype(np.float32) / np.float32(255)
     expected = (scaled - np.asarray(mean, np.float32)) / np.asarray(std, np.float32)
+    values.flags.writeable = False
     found = normalise(values, spec)
     assert found.dtype == np.float32
     assert found.flags.c_contiguous
     np.testing.assert_array_equal(found, np.moveaxis(expected, -1, -3))
+    apart = np.repeat(values, 2, axis=-2)[..., ::2, :]  # not one after the other in memory
+    np.testing.assert_array_equal(normalise(apart, spec), found)
 
 
 def test_interpolation_of_the_bundle_is_used() -> None:
