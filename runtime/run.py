@@ -24,7 +24,7 @@ import numpy as np
 
 from .._numbers import too_few
 from .._version import __version__
-from .errors import BundleError, DeviceError, TooFewImagesError
+from .errors import MuscEdgeError, TooFewImagesError
 from .forecast import Forecast
 from .images.inside import Inside, patches_inside
 from .images.listing import list_lot
@@ -192,18 +192,20 @@ class Run:
 
     @contextmanager
     def vit(self) -> Iterator[FeatureBackend]:
-        """The ViT, for as long as the block runs: open before the block, it stays open behind it."""
+        """The ViT, for as long as the block runs: open before the block, it stays open behind it.
+
+        What it says counts behind the outermost block, where all of the bundle has been checked.
+        """
         if self._vit is not None:
             yield self._vit
             return
-        timer = self.watch.timer
-        with ExitStack() as stack:
+        timer, resources = self.watch.timer, self.resources
+        with self._checked_behind(), ExitStack() as stack:
             with timer.stage("load ViT"):
-                backend = self._load(stack)
-            if self.bundle.pending:
-                with timer.stage("wait for hashes"):
-                    self.bundle.require_checked()
-            self._vit, self._vit_names = backend, (backend.name, backend.version)
+                backend, self._passed_over = enter_backend(
+                    stack, resources.backend, self.bundle, resources.workers, resources.batch
+                )
+                self._vit, self._vit_names = backend, (backend.name, backend.version)
             try:
                 yield backend
             finally:
@@ -213,16 +215,20 @@ class Run:
                     stack.close()
                     release_memory()
 
-    def _load(self, stack: ExitStack) -> FeatureBackend:
-        resources = self.resources
+    @contextmanager
+    def _checked_behind(self) -> Iterator[None]:
+        """Wait, behind a block, until all of the bundle is checked; a changed file explains its errors."""
         try:
-            backend, self._passed_over = enter_backend(
-                stack, resources.backend, self.bundle, resources.workers, resources.batch
-            )
-        except (BundleError, DeviceError):
-            self.bundle.require_checked()  # weights that were changed are the reason, if they were
+            yield
+        except MuscEdgeError:
+            self.bundle.require_checked()
             raise
-        return backend
+        self._require_checked()
+
+    def _require_checked(self) -> None:
+        if self.bundle.pending:
+            with self.watch.timer.stage("wait for hashes"):
+                self.bundle.require_checked()
 
     @contextmanager
     def part(self, shares: Mapping[str, tuple[float, float]]) -> Iterator[None]:
@@ -415,8 +421,10 @@ class Run:
         """The kept work of just this: the same images, bundle, settings and versions give the same bytes.
 
         ``part`` says of which part of the images it is, ``region`` which patches take part; ``void_other``
-        that work of other images is removed rather than refused.  The ViT must be open, or have been.
+        that work of other images is removed rather than refused.  The ViT must be open, or have been; the
+        bundle is all checked before anything is kept.
         """
+        self._require_checked()
         tiles = self.settings.tiles
         features = {
             "images": [(image.name, *survey.headers[image.name].stamp) for image in survey.images],

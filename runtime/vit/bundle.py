@@ -3,7 +3,7 @@
 A bundle is immutable.  Opening it checks the schema, that every file which it or its graph names lies inside
 the folder, and the hashes of the files that will be read.  It may be a stranger's, so nothing is used before
 it is checked.  Weights are an exception (``open_beside``): they are numbers, with which a ViT may be loaded
-while their hash is being computed, but nothing that it says is used before.
+and run while their hash is being computed, but nothing that it says is scored or kept before.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Weights are checked beside the loading of the ViT: nothing is made of them before they are found good."""
+"""Weights are checked while the ViT is loaded and runs: nothing of it counts before they are found good."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import shutil
 import threading
 from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from musc_edge.runtime.errors import BundleError, DeviceError
+from musc_edge.runtime.errors import BundleError, DeviceError, LotError
 from musc_edge.runtime.pipeline import score_lot
-from musc_edge.runtime.run import Run, Watch
+from musc_edge.runtime.run import Watch
 from musc_edge.runtime.settings import Resources
 from musc_edge.runtime.timing import StageTimer
 from musc_edge.runtime.vit import hashes
@@ -82,7 +83,7 @@ def test_a_bundle_in_one_file_is_checked_before_it_is_parsed(
 
 @pytest.mark.parametrize("damage", [flip, cut, empty])
 def test_changed_weights_are_told_as_ever_before_anything_is_made_of_them(
-    bundle: Path, lot: Path, damage: Callable[[Path], None]
+    bundle: Path, lot: Path, tmp_path: Path, damage: Callable[[Path], None]
 ) -> None:
     damage(bundle / DATA)
     expected = said_by(lambda: open_bundle(bundle))
@@ -92,7 +93,9 @@ def test_changed_weights_are_told_as_ever_before_anything_is_made_of_them(
     told: list[object] = []
     watch = Watch(lambda stage, *_: told.append(stage), told.append)
     assert said_by(lambda: score_lot(lot, bundle, resources=CPU, watch=watch)) == expected
-    assert set(told) == {"survey"}  # no forecast, no image of the ViT
+    assert not {"describe", "score"} & {each for each in told if isinstance(each, str)}
+    assert said_by(lambda: score_lot(lot, bundle, resources=CPU, keep=tmp_path / "kept")) == expected
+    assert not (tmp_path / "kept").exists()
 
 
 @pytest.mark.parametrize("name", [MODEL, ATTENTION_MODEL])
@@ -113,38 +116,54 @@ def test_a_probe_is_checked_only_on_request(bundle: Path) -> None:
     assert PROBE in said_by(lambda: open_bundle(bundle, whole=True))
 
 
-def test_the_vit_is_loaded_meanwhile_and_used_afterwards(
-    bundle: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("keeps", [False, True])
+def test_the_vit_runs_meanwhile_and_counts_afterwards(
+    bundle: Path, lot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keeps: bool
 ) -> None:
-    loaded, release = threading.Event(), threading.Event()
-    check, load = hashes.check_hash, Run._load
+    """Where work is kept, nothing of the ViT is before all is checked."""
+    check, release = hashes.check_hash, threading.Event()
+    reached, done = threading.Event(), threading.Event()
+    told: list[str] = []
 
     def slow(path: Path, expected: str) -> None:
         assert release.wait(SOON)
         check(path, expected)
 
-    def noted(self: Run, *arguments: object) -> object:
-        backend = load(self, *arguments)  # type: ignore[arg-type]
-        loaded.set()
-        return backend
+    def progress(stage: str, number: float, total: float, unit: str) -> None:
+        told.append(stage)
+        if stage == "extract" and number == total:
+            reached.set()
 
-    monkeypatch.setattr(hashes, "check_hash", slow)
-    monkeypatch.setattr(Run, "_load", noted)
-    used = threading.Event()
+    def announce(forecast: object) -> None:
+        if keeps:
+            reached.set()
 
     def run() -> None:
-        with Run(open_beside(bundle), resources=CPU) as run, run.vit():
-            used.set()
+        keep = tmp_path / "kept" if keeps else None
+        score_lot(lot, open_beside(bundle), resources=CPU, keep=keep, watch=Watch(progress, announce))
+        done.set()
 
+    monkeypatch.setattr(hashes, "check_hash", slow)
     thread = threading.Thread(target=run)
     thread.start()
     try:
-        assert loaded.wait(SOON)
-        assert not used.wait(0.2)
+        if keeps:
+            assert not reached.wait(1)  # the forecast comes after what is kept was opened
+            assert not (tmp_path / "kept").exists()
+        else:
+            assert reached.wait(SOON)
+        assert not done.wait(0.2)
+        assert not {"describe", "score"} & set(told)
     finally:
         release.set()
     thread.join(SOON)
-    assert used.is_set()
+    assert done.is_set()
+    assert "score" in told
+
+
+def test_an_error_of_other_reasons_is_told_when_all_is_good(bundle: Path, lot: Path) -> None:
+    with pytest.raises(LotError, match="memory budget"):
+        score_lot(lot, bundle, resources=replace(CPU, memory_budget=1))
 
 
 def test_a_file_that_vanishes_meanwhile_is_an_error(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
