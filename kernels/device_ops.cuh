@@ -12,6 +12,7 @@
 #define DEVICE inline
 #define dynamic_shared (emulated::dynamic_shared())
 #define UNROLL
+#define NO_UNROLL
 #else
 #define DEVICE __device__ __forceinline__
 #define UNROLL _Pragma("unroll")

@@ -19,7 +19,7 @@
 #include "gram.cuh"
 #include "hopper.cuh"
 
-#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+#if defined(HAS_WARPGROUPS)
 
 constexpr int HOPPER_THREADS = 384, CONSUMERS = 2;
 constexpr int WGMMA_ROWS = 64, WGMMA_DEPTH_BYTES = 32;

@@ -7,7 +7,20 @@
 #pragma once
 #include "blocks.cuh"
 
-#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+typedef unsigned long long Groups;  // groups that follow each other in shared memory, in wgmma's own form
+
+DEVICE Groups groups_at(unsigned address) {
+  const Groups stride = GROUP_BYTES >> 4, swizzle_128 = 1;
+  return ((address & 0x3ffff) >> 4) | 1ull << 16 | stride << 32 | swizzle_128 << 62;
+}
+
+DEVICE Groups behind(Groups groups, int bytes) { return groups + (bytes >> 4); }
+
+#if defined(MUSC_CPU)
+#define HAS_WARPGROUPS 1
+#include "hopper_cpu.h"  // the operations below, emulated
+#elif defined(__CUDA_ARCH_FEAT_SM90_ALL)
+#define HAS_WARPGROUPS 1
 
 DEVICE unsigned shared_address(const void* pointer) { return (unsigned)__cvta_generic_to_shared(pointer); }
 
@@ -68,15 +81,6 @@ DEVICE void take_registers() {
 }
 
 // ---- products ----------------------------------------------------------------------------------
-
-typedef unsigned long long Groups;  // groups that follow each other in shared memory, in wgmma's own form
-
-DEVICE Groups groups_at(unsigned address) {
-  const Groups stride = GROUP_BYTES >> 4, swizzle_128 = 1;
-  return ((address & 0x3ffff) >> 4) | 1ull << 16 | stride << 32 | swizzle_128 << 62;
-}
-
-DEVICE Groups behind(Groups groups, int bytes) { return groups + (bytes >> 4); }
 
 // Before the first product: the registers of the sums may be written by the tensor cores from here on.
 DEVICE void products_begin() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }

@@ -172,11 +172,11 @@ def wide_library(host_compiler: None, tmp_path_factory: pytest.TempPathFactory) 
     return build_library(tmp_path_factory.mktemp("wide") / "libmusc_cpu.so", "-DWIDE_STEP")
 
 
-@pytest.fixture(params=["sm_86", "sm_90"])
+@pytest.fixture(params=["sm_86", "sm_90", HOPPER])
 def compared(request: pytest.FixtureRequest) -> Run:
-    """Runs work as ``run`` does, by steps of either width."""
+    """Runs work as ``run`` does, by steps of either width, and by the products of warpgroups."""
     arch = request.param
-    library = request.getfixturevalue("kernel_library" if arch == "sm_86" else "wide_library")
+    library = request.getfixturevalue("wide_library" if arch == "sm_90" else "kernel_library")
     return partial(run_on_all, library, arch)
 
 

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from musc_edge.kernels.cuda_source import HOPPER
 from musc_edge.kernels.errors import DeviceMemoryError
 from musc_edge.kernels.gpu import Array, DeviceArray, Event, Launch, Stream
 from support.places import ROOT
@@ -55,7 +56,7 @@ class EmulatedGpu:
 
     name = "emulated GPU"
     module = "emulated"
-    multiprocessors = 1
+    multiprocessors = 2
 
     def __init__(
         self,
@@ -164,7 +165,7 @@ class EmulatedGpu:
         self._queue(stream, lambda: self.view(array).view(np.uint32).fill(bits))
 
     def launch(self, launch: Launch, arguments: tuple[DeviceArray | np.int32, ...], stream: Stream) -> None:
-        most = 48 * 1024 if self.arch == "sm_00" else 96 * 1024
+        most = {"sm_00": 48, HOPPER: 227}.get(self.arch, 96) * 1024
         assert launch.shared <= most, "more shared memory than this GPU gives a launch"
         assert max(launch.grid[1:]) <= 65535, "a grid too large for its second or third axis"
         self._queue(stream, partial(self._run, launch, arguments))

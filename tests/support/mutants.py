@@ -333,7 +333,61 @@ POOL_INT8 = _of(
     ("scales[place] = scale", "scales[place] = steps"),
 )  # fmt: skip
 
-MUTANTS = [*POOL, *GRAM, *INTERVAL, *POOL_INT8]
+GRAM_HOPPER = _of(
+    "gram_hopper.cuh",
+    # the ring
+    ("if (++stage == RING) stage = 0, parity ^= 1", "if (++stage == RING) stage = 0"),
+    ("start + index * T::STAGE_BYTES", "start + index * T::ROWS_BYTES"),
+    ("turn.parity ^ 1)", "turn.parity)"),
+    ("      barrier_wait(ring.empty(turn.stage), turn.parity ^ 1);\n", ""),
+    ("barrier_init(ring.empty(stage), CONSUMERS)", "barrier_init(ring.empty(stage), 1)"),
+    ("      barrier_wait(ring.full(turn.stage), turn.parity);\n      multiply", "      multiply"),
+    ("products_wait<1>()", "products_wait<2>()"),
+    ("        products_wait<1>();  // those", "        // those"),
+    ("if (first_thread) barrier_arrive(ring.empty(before));\n      }", "}"),
+    ("ring.empty(before));\n      }", "ring.empty(turn.stage));\n      }"),
+    ("      before = turn.stage;\n", ""),
+    ("    products_wait<0>();\n", ""),
+    # which tile
+    ("within % down * ROWS", "within / down * ROWS"),
+    ("within / down * T::COLUMNS", "within % down * T::COLUMNS"),
+    ("within = number % (down * across)", "within = number % down"),
+    ("(patches + T::COLUMNS - 1) / T::COLUMNS;\n", "patches / T::COLUMNS + 1;\n"),
+    # what is brought
+    ("place.pair.x, place.first_a, 0", "place.pair.x, 0, 0"),
+    ("place.pair.y, place.first_b, 0", "place.pair.x, place.first_b, 0"),
+    ("bytes_a + bytes_b);", "bytes_a);"),
+    ("to + T::ROWS_BYTES, from_b", "to, from_b"),
+    ("from_a += groups * GROUP_HALVES", "from_a += GROUP_HALVES"),
+    # the products of a step
+    ("stage + consumer * OWN_ROWS * STEP_BYTES", "stage"),
+    ("i * WGMMA_ROWS * STEP_BYTES + k)", "k)"),
+    ("behind(columns, k)", "columns"),
+    ("k < STEP_BYTES;", "k < STEP_BYTES - WGMMA_DEPTH_BYTES;"),
+    # minima
+    ("g / 2 * 8 + t * 2 + g % 2", "g / 2 * 8 + t * 2"),
+    ("half = 4; half; bit >>= 1", "half = 4; half > 1; bit >>= 1"),
+    ("upper ? value[i + half] : value[i],", "upper ? value[i] : value[i + half],"),
+    ("consumer * OWN_ROWS + (threadIdx.x", "(threadIdx.x"),
+    ("* 16 + g;", "* 8 + g;"),
+    ("nullptr, place.first_b, patches}", "nullptr, 0, patches}"),
+    ("i / 2 * WGMMA_ROWS + i % 2 * 8;", "i / 2 * WGMMA_ROWS;"),
+    ("n * 4 + t)", "n * 4)"),
+    ("i % 2 * 2 + n % 2]", "n % 2]"),
+    ("row_min[i] = fminf(row_min[i], fmaf", "row_min[i] = fminf(INFINITY, fmaf"),
+    ("i ? fminf(column_min[n], apart) : apart", "apart"),
+    ("fmaf(-2.f, product, squares.row[i])", "fmaf(-2.f, product, 0)"),
+    ("smallest + squares.column[j / 32]", "smallest"),
+    ("smallest + squares.row[i]", "smallest"),
+    ("fminf(smallest_of_eight(column_min, lane), __uint_as_float(INFINITY_BITS))",
+     "smallest_of_eight(column_min, lane)"),
+    ("smallest_of(row_min[i], 3)", "smallest_of(row_min[i], 1)"),
+    ("if (to < 0 || patch >= patches) return;", "if (to < 0) return;"),
+    ("if (to < 0 || patch >= patches) return;", "if (patch >= patches) return;"),
+    ("fmaxf(square, 0.f)", "square"),
+)  # fmt: skip
+
+MUTANTS = [*POOL, *GRAM, *INTERVAL, *POOL_INT8, *GRAM_HOPPER]
 
 HOST_MUTANTS = [
     *_of(

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from musc_edge.kernels.cuda_source import HOPPER
 from musc_edge.kernels.errors import KernelError
 from musc_edge.kernels.gpu import DeviceArray, Gpu, Launch, Stream
 from musc_edge.kernels.precisions import HALF, INT8
@@ -37,7 +38,7 @@ from musc_edge.runtime.types import DevicePlan, DeviceSlot
 from support import oracle
 from support.emulated_gpu import EmulatedGpu
 from support.places import golden_folder
-from support.scorer_checks import fill
+from support.scorer_checks import check_scorer, fill, make_lot
 
 pytestmark = pytest.mark.slow
 
@@ -457,3 +458,22 @@ def test_what_is_collected_in_another_thread_was_freed_in_the_gpu_s(place: Place
         assert left(device) == (0, 0)
         store.tokens[0, 0] = 0
         assert np.isfinite(score(scorer, store)).all()
+
+
+# ---- on Hopper -------------------------------------------------------------------------------
+
+
+def test_products_of_warpgroups_score_by_every_plan_alike_and_as_the_cpu(kernel_library: Path) -> None:
+    """A module for sm_90a compares by other kernels, on the same rows."""
+    launched: list[Launch] = []
+
+    def hopper() -> EmulatedGpu:
+        gpu = EmulatedGpu(kernel_library, seed=6, arch=HOPPER)
+        gpu.launches = launched
+        return gpu
+
+    with GpuThread(hopper) as device:
+        assert check_scorer(device, make_lot(1, 6, (3, 3), 24), (3, 3)) < FINE
+    names = {launch.kernel for launch in launched}
+    assert "gram_min_128" in names
+    assert "gram_min" not in names

@@ -8,7 +8,8 @@
 //     real meetings of 32 lanes
 //   - shared memory holds NaN until it is written
 //   - asynchronous copies, as early (odd seed) or as late (even seed) as they may happen: late ones show a
-//     missing wait, early ones a slot that is overwritten while it is still read
+//     missing wait, early ones a slot that is overwritten while it is still read; and so the products of
+//     warpgroups, by the seed's second bit (hopper_cpu.h)
 //   - the warps' order of execution, drawn from the seed
 //
 // What it finds by itself: lanes that wait in different places, barriers that some never reach, reads of
@@ -24,6 +25,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <deque>
+#include <map>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -52,12 +54,37 @@ namespace emulated {
 constexpr int LANES = 32;
 constexpr size_t STACK_BYTES = 64 << 10;
 
-enum class State : uint8_t { READY, IN_WARP, AT_BARRIER, DONE };
+enum class State : uint8_t { READY, IN_WARP, AT_BARRIER, AT_PHASE, IN_WARPGROUP, ASIDE, DONE };
 
 struct Copy {
   void* to;
   const void* from;
   int size, group;
+};
+
+struct Product {  // of a warpgroup, as far as it is this thread's
+  float* c;
+  int columns;
+  uint64_t a, b;
+  int group;
+};
+
+struct Phase {  // of a barrier in shared memory
+  int arrivals, missing;
+  long bytes;
+  unsigned number;
+};
+
+struct BlockCopy {
+  unsigned to;
+  const void* from;
+  int bytes;
+  unsigned barrier;
+};
+
+struct Warpgroup {
+  int arrived;
+  uint64_t meetings;
 };
 
 struct Fiber {
@@ -69,6 +96,10 @@ struct Fiber {
   uint64_t waits_for;  // the meeting or barrier after the one of this number
   int group;           // of asynchronous copies
   std::deque<Copy> copies;
+  int product_group;
+  std::deque<Product> products;
+  unsigned phase_barrier;
+  int phase_parity;
   void* tsan;
 };
 
@@ -86,6 +117,9 @@ struct Machine {
   std::vector<Fiber> pools[2];  // taken in turn with ThreadSanitizer, so that two CTAs share no thread
   Fiber* fibers;
   std::vector<Warp> warps;
+  std::vector<Warpgroup> warpgroups;
+  std::map<unsigned, Phase> phases;  // of barriers, by address
+  std::deque<BlockCopy> block_copies;
   int alive, at_barrier;
   uint64_t barriers;
   char start, end;  // of a launch, and
@@ -96,7 +130,7 @@ struct Machine {
   void* call;
   const char* error;
   uint64_t random;
-  bool early_copies;
+  bool early_copies, early_products;
 };
 inline Machine machine;
 
@@ -154,6 +188,21 @@ T shuffle_xor(T value, int mask) {
   return lane.result;
 }
 
+template <class T>
+T shuffle(T value, int from) {
+  struct Lane {
+    T value, result;
+    int from;
+  } lane{value, value, from};
+  meet(5, &lane, [](void** lanes) {
+    for (int i = 0; i < LANES; i++) {
+      Lane* mine = (Lane*)lanes[i];
+      mine->result = ((Lane*)lanes[mine->from])->value;
+    }
+  });
+  return lane.result;
+}
+
 // ---- device_ops.cuh ----------------------------------------------------------------------------
 
 inline float half_to_float(uint16_t bits) {
@@ -178,6 +227,17 @@ void copy_wait(int newest);
 void load_matrices(unsigned (&r)[4], const void* row);
 void multiply_add(float (&c)[4], const unsigned (&a)[4], const unsigned (&b)[2]);
 void multiply_add(int (&c)[4], const unsigned (&a)[4], const unsigned (&b)[2]);
+
+// ---- hopper.cuh ----------------------------------------------------------------------------------
+
+void phase_init(unsigned barrier, int arrivals);
+void phase_arrive(unsigned barrier, int bytes);
+void phase_wait(unsigned barrier, int parity);
+void copy_block(unsigned to, const void* from, int bytes, unsigned barrier);
+void multiply_groups(float* c, int columns, uint64_t a, uint64_t b);
+void products_commit();
+void products_wait(int newest);
+void settle();
 
 // ---- running a grid ------------------------------------------------------------------------------
 
@@ -210,12 +270,18 @@ int launch(void (*kernel)(Arguments...), const unsigned* grid, const unsigned* b
 
 #define threadIdx (emulated::machine.now->thread)
 #define blockIdx (emulated::machine.block)
+#define gridDim (emulated::machine.grid)
 
 inline void __syncthreads() { emulated::barrier(); }
 
 template <class T>
 T __shfl_xor_sync(unsigned, T value, int mask) {
   return emulated::shuffle_xor(value, mask);
+}
+
+template <class T>
+T __shfl_sync(unsigned, T value, int from) {
+  return emulated::shuffle(value, from);
 }
 
 inline unsigned atomicMin(unsigned* at, unsigned value) {

@@ -24,6 +24,7 @@ void emulated_thread() {
     release(this_barrier()), release(&machine.end);
     if (machine.warps[fiber->warp].arrived) fail("a lane returned while its warp waits for it");
     if (!fiber->copies.empty()) fail("a thread returned while its copies are in flight");
+    if (!fiber->products.empty()) fail("a thread returned while its products are under way");
     open_barrier_if_all_wait();
   }
   to_main();
@@ -162,6 +163,120 @@ void multiply_add(int (&c)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
   });
 }
 
+// ---- hopper.cuh ----------------------------------------------------------------------------------
+
+Phase& phase_of(unsigned barrier) {
+  const auto found = machine.phases.find(barrier);
+  if (found == machine.phases.end()) fail("a barrier is used before it was set up");
+  return found->second;
+}
+
+void end_phase_if_all_is_there(Phase& phase) {
+  if (phase.missing < 0) fail("more threads arrive at a barrier than it expects");
+  if (phase.missing == 0 && phase.bytes == 0) phase.number++, phase.missing = phase.arrivals;
+}
+
+void phase_init(unsigned barrier, int arrivals) {
+  if (barrier % 8 || barrier + 8 > machine.shared_bytes) fail("no place for a barrier");
+  machine.phases[barrier] = {arrivals, arrivals, 0, 0};
+}
+
+void phase_arrive(unsigned barrier, int bytes) {
+  Phase& phase = phase_of(barrier);
+  phase.bytes += bytes, phase.missing--;
+  end_phase_if_all_is_there(phase);
+  if (bytes || machine.early_products) return;
+  machine.now->state = State::ASIDE;  // who waits for a stage goes on before the thread that gave it free
+  to_main();
+}
+
+bool phase_is_over(unsigned barrier, int parity) { return int(phase_of(barrier).number & 1) != parity; }
+
+void phase_wait(unsigned barrier, int parity) {
+  Fiber* fiber = machine.now;
+  if (phase_is_over(barrier, parity)) return;
+  fiber->state = State::AT_PHASE, fiber->phase_barrier = barrier, fiber->phase_parity = parity;
+  to_main();
+}
+
+void perform(const BlockCopy& copy) {
+  memcpy(machine.shared + copy.to, copy.from, copy.bytes);
+  Phase& phase = machine.phases.at(copy.barrier);
+  phase.bytes -= copy.bytes;
+  if (phase.missing == 0 && phase.bytes == 0) phase.number++, phase.missing = phase.arrivals;
+}
+
+void copy_block(unsigned to, const void* from, int bytes, unsigned barrier) {
+  need_aligned(from);
+  if (to % 16 || bytes % 16 || bytes <= 0) fail("a block is no multiple of 16 bytes, or begins at none");
+  if (to + bytes > machine.shared_bytes) fail("a block does not fit into shared memory");
+  if (phase_of(barrier).bytes < bytes) fail("a barrier does not expect a block that is copied");
+  machine.block_copies.push_back({to, from, bytes, barrier});
+  if (machine.early_copies) perform(machine.block_copies.back()), machine.block_copies.pop_back();
+}
+
+// Element k of a row of groups that begin at ``start``, where 128-byte swizzle puts it.
+float element(unsigned start, int row, int k) {
+  unsigned address = start + row / 8 * 1024 + row % 8 * 128 + k * 2;
+  address ^= (address >> 7 & 7) << 4;
+  if (address + 2 > machine.shared_bytes) fail("a product reads beyond shared memory");
+  uint16_t bits;
+  memcpy(&bits, machine.shared + address, 2);
+  return FLOATS[bits];
+}
+
+unsigned start_of(uint64_t groups) {
+  const unsigned start = (groups & 0x3fff) << 4;
+  if (groups >> 62 != 1 || (groups >> 32 & 0x3fff) != 64) fail("groups are not 1024 bytes apart and swizzled");
+  if (start & 0x380) fail("groups do not begin at a multiple of 1024 bytes");
+  return start;
+}
+
+void perform(const Product& product) {
+  const Fiber* fiber = machine.now;
+  const unsigned a = start_of(product.a), b = start_of(product.b);
+  const int row = fiber->warp % 4 * 16 + fiber->lane / 4, t = fiber->lane % 4;
+  float A[2][16];
+  for (int half = 0; half < 2; half++)
+    for (int k = 0; k < 16; k++) A[half][k] = element(a, row + 8 * half, k);
+  for (int column = 0; column < product.columns; column++) {
+    if (column % 8 / 2 != t) continue;
+    float* c = product.c + column / 8 * 4 + column % 2;
+    for (int k = 0; k < 16; k++) {
+      const float B = element(b, column, k);
+      for (int half = 0; half < 2; half++) c[2 * half] += A[half][k] * B;
+    }
+  }
+}
+
+void multiply_groups(float* c, int columns, uint64_t a, uint64_t b) {
+  const Product product{c, columns, a, b, machine.now->product_group};
+  if (machine.early_products) perform(product);
+  else machine.now->products.push_back(product);
+}
+
+void products_commit() { machine.now->product_group++; }
+
+// The products of a warpgroup are of all its threads: none is done before all have asked for it.
+void products_wait(int newest) {
+  Fiber* fiber = machine.now;
+  while (!fiber->products.empty() && fiber->products.front().group < fiber->product_group - newest) {
+    perform(fiber->products.front());
+    fiber->products.pop_front();
+  }
+  Warpgroup& warpgroup = machine.warpgroups[fiber->warp / 4];
+  if (++warpgroup.arrived == 4 * LANES) {
+    warpgroup.arrived = 0, warpgroup.meetings++;
+  } else {
+    fiber->state = State::IN_WARPGROUP, fiber->waits_for = warpgroup.meetings;
+    to_main();
+  }
+}
+
+void settle() {
+  if (!machine.now->products.empty()) fail("sums are read while products are under way");
+}
+
 // ---- running a grid ------------------------------------------------------------------------------
 
 void to_fiber(Fiber* fiber) {
@@ -181,6 +296,7 @@ void start_fiber(int number) {
   fiber.warp = number / LANES, fiber.lane = number % LANES, fiber.state = State::READY;
   fiber.thread = {number % size.x, number / size.x % size.y, number / (size.x * size.y)};
   fiber.copies.clear(), fiber.group = 0;
+  fiber.products.clear(), fiber.product_group = 0;
   forget_frames(fiber.stack, STACK_BYTES);
   void** top = (void**)(((uintptr_t)fiber.stack + STACK_BYTES) & ~(uintptr_t)63);
 #if defined(__x86_64__)
@@ -199,6 +315,10 @@ void start_fiber(int number) {
 // Lets the lanes of a warp run as far as they come; whether any of them came further.
 bool advance(int warp) {
   bool advanced = false;
+  for (int lane = 0; lane < LANES; lane++) {
+    State& state = machine.fibers[warp * LANES + lane].state;
+    if (state == State::ASIDE) state = State::READY;
+  }
   for (bool again = true; again && !machine.error;) {
     again = false;
     for (int lane = 0; lane < LANES && !machine.error; lane++) {
@@ -206,6 +326,10 @@ bool advance(int warp) {
       if (fiber.state == State::IN_WARP && machine.warps[warp].meetings != fiber.waits_for)
         fiber.state = State::READY;
       if (fiber.state == State::AT_BARRIER && machine.barriers != fiber.waits_for) fiber.state = State::READY;
+      if (fiber.state == State::AT_PHASE && phase_is_over(fiber.phase_barrier, fiber.phase_parity))
+        fiber.state = State::READY;
+      if (fiber.state == State::IN_WARPGROUP && machine.warpgroups[warp / 4].meetings != fiber.waits_for)
+        fiber.state = State::READY;
       if (fiber.state == State::READY) to_fiber(&fiber), again = advanced = true;
     }
   }
@@ -229,7 +353,8 @@ void close_block() { free(machine.shared), free(machine.barrier); }
 
 bool run_block(int threads) {
   const int warps = threads / LANES;
-  machine.warps.assign(warps, Warp{});
+  machine.warps.assign(warps, Warp{}), machine.warpgroups.assign(warps / 4 + 1, Warpgroup{});
+  machine.phases.clear(), machine.block_copies.clear();
   machine.alive = threads, machine.at_barrier = 0, machine.barriers = 0, machine.error = nullptr;
   open_block(threads);
   std::vector<int> order(warps);
@@ -239,6 +364,10 @@ bool run_block(int threads) {
       std::swap(order[i], order[random_number() % (i + 1)]);
     bool advanced = false;
     for (int warp : order) advanced |= advance(warp);
+    if (!advanced && !machine.error && !machine.block_copies.empty()) {
+      perform(machine.block_copies.front()), machine.block_copies.pop_front();
+      continue;
+    }
     if (!advanced && !machine.error) complain("threads wait for others that never come");
   }
   close_block();
@@ -249,7 +378,7 @@ int run_grid(void (*kernel)(void*), void* call, const unsigned* grid, const unsi
              unsigned shared_bytes, uint64_t seed) {
   Unwatched here;
   machine.kernel = kernel, machine.call = call;
-  machine.random = seed >> 1, machine.early_copies = seed & 1;
+  machine.random = seed >> 1, machine.early_copies = seed & 1, machine.early_products = seed >> 1 & 1;
   machine.grid = {grid[0], grid[1], grid[2]}, machine.block_size = {block[0], block[1], block[2]};
   machine.shared_bytes = shared_bytes;
   machine.main_tsan = this_tsan_fiber();

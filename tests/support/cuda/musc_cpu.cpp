@@ -3,6 +3,7 @@
 //
 #include "emulation.cpp"
 #include "gram_cpu.cpp"
+#include "gram_hopper_cpu.cpp"
 #include "interval_cpu.cpp"
 #include "gather_cpu.cpp"
 #include "peak_cpu.cpp"
