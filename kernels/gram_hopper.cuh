@@ -201,16 +201,20 @@ struct Part {
 template <class T>
 DEVICE void consume_tiles(Ring<T> ring, int consumer, const float* squares, const int4* pairs,
                           unsigned* distances, int patches, int steps, int count) {
-  const bool first_thread = (threadIdx.x & 127) == 0;
+  const bool first_thread = (threadIdx.x & 127) == 0, first_warp = (threadIdx.x & 127) < 32;
   Turn turn;
   for (int tile = blockIdx.x; tile < tiles_of<T>(patches, count); tile += gridDim.x) {
     const Place place = tile_at<T>(tile, pairs, patches);
     if (place.first_a + consumer * OWN_ROWS >= patches) {  // no row of the image is in this half
       NO_UNROLL
       for (int step = 0; step < steps; step++, turn.next()) {
+        if (!first_warp) continue;
         barrier_wait(ring.full(turn.stage), turn.parity);
         if (first_thread) barrier_arrive(ring.empty(turn.stage));
       }
+      // No products keep the warps together here: one that came late would wait for a phase that is over, and
+      // take the phase after the next for it, whose parity is the same.
+      meet(consumer);
       continue;
     }
     Part<T> part(place, patches, consumer, squares);

@@ -80,6 +80,11 @@ DEVICE void take_registers() {
   asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(COUNT));
 }
 
+// Waits for all threads of a consumer's warpgroup, ``number`` 0 to 14.
+DEVICE void meet(int number) {
+  asm volatile("bar.warp.sync 0xffffffff;\nbar.sync %0, 128;" ::"r"(number + 1) : "memory");
+}
+
 // ---- products ----------------------------------------------------------------------------------
 
 // Before the first product: the registers of the sums may be written by the tensor cores from here on.

@@ -348,6 +348,10 @@ GRAM_HOPPER = _of(
     ("ring.empty(before));\n      }", "ring.empty(turn.stage));\n      }"),
     ("      before = turn.stage;\n", ""),
     ("    products_wait<0>();\n", ""),
+    # a half without rows
+    ("        if (!first_warp) continue;\n", ""),
+    ("      meet(consumer);\n", ""),
+    ("        if (first_thread) barrier_arrive(ring.empty(turn.stage));\n", ""),
     # which tile
     ("within % down * ROWS", "within / down * ROWS"),
     ("within / down * T::COLUMNS", "within % down * T::COLUMNS"),

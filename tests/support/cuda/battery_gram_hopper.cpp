@@ -25,7 +25,7 @@ void check_gram(Run kernel, int columns, int patches, int pitch, int images = 3)
   for (size_t i = 0; i < squares.count; i++) squares[i] = pitch * (int)battery.number(64) / 64.f;
   for (unsigned i = 0; i < count; i++) pairs[i] = list[i];
   for (size_t i = 0; i < distances.count; i++) distances[i] = INFINITY_BITS;
-  run(kernel, {2}, {384}, 4 * ((256 + columns) * 128 + 16), features.data, squares.data, pairs.data, distances.data,
+  run(kernel, {3}, {384}, 4 * ((256 + columns) * 128 + 16), features.data, squares.data, pairs.data, distances.data,
       patches, pitch, (int)count);
 
   std::vector<float> wanted(distances.count, INFINITY);

@@ -236,6 +236,7 @@ void phase_wait(unsigned barrier, int parity);
 void copy_block(unsigned to, const void* from, int bytes, unsigned barrier);
 void multiply_groups(float* c, int columns, uint64_t a, uint64_t b);
 void products_commit();
+void meet();
 void products_wait(int newest);
 void settle();
 

@@ -264,6 +264,11 @@ void products_wait(int newest) {
     perform(fiber->products.front());
     fiber->products.pop_front();
   }
+  meet();
+}
+
+void meet() {
+  Fiber* fiber = machine.now;
   Warpgroup& warpgroup = machine.warpgroups[fiber->warp / 4];
   if (++warpgroup.arrived == 4 * LANES) {
     warpgroup.arrived = 0, warpgroup.meetings++;
@@ -359,11 +364,15 @@ bool run_block(int threads) {
   open_block(threads);
   std::vector<int> order(warps);
   for (int i = 0; i < warps; i++) order[i] = i;
+  int late = -1, rounds = 0;  // a warp that is left behind for some rounds, as long as others have work
   while (machine.alive && !machine.error) {
+    if (machine.random && rounds-- == 0) late = random_number() % warps, rounds = random_number() % 64;
     for (int i = warps - 1; machine.random && i > 0; i--)
       std::swap(order[i], order[random_number() % (i + 1)]);
     bool advanced = false;
-    for (int warp : order) advanced |= advance(warp);
+    for (int warp : order)
+      if (warp != late) advanced |= advance(warp);
+    if (!advanced && late >= 0) advanced = advance(late);
     if (!advanced && !machine.error && !machine.block_copies.empty()) {
       perform(machine.block_copies.front()), machine.block_copies.pop_front();
       continue;

@@ -26,6 +26,7 @@ void keep_registers() {}
 template <int COUNT>
 void take_registers() {}
 
+inline void meet(int) { emulated::meet(); }
 inline void products_begin() {}
 inline void products_commit() { emulated::products_commit(); }
 template <int NEWEST>
