@@ -35,6 +35,8 @@ MODEL = "model.onnx"
 ATTENTION_MODEL = "model.attention.onnx"
 PROBE = "probe.npz"
 _GRAPHS = (MODEL, ATTENTION_MODEL)
+_NO_WEIGHTS = (*_GRAPHS, PROBE, MANIFEST)
+"""Files that no graph may take weights from: who only scores does not check the probe's hash."""
 
 _SMALL_FILE = 1_000_000
 """Bytes: limit of a manifest, which usually has 3,000, and of the file that names the default bundle."""
@@ -156,8 +158,7 @@ def _check_graphs(bundle: Bundle) -> set[str]:
     """Check the hashes of a bundle's graphs, and return which files they take weights from."""
     graphs = [name for name in _GRAPHS if name in bundle.manifest.files]
     _check_files(bundle, graphs)
-    weights = {name for graph in graphs for name in _weights_of(bundle.root / graph, bundle.manifest)}
-    return weights - set(graphs)
+    return {name for graph in graphs for name in _weights_of(bundle.root / graph, bundle.manifest)}
 
 
 def _check_files(bundle: Bundle, names: Collection[str]) -> None:
@@ -338,7 +339,7 @@ def _check_sizes(m: Manifest) -> None:
 
 
 def _weights_of(model: Path, manifest: Manifest) -> set[str]:
-    """Return the files that a graph takes weights from; BundleError if the manifest has no hash of one."""
+    """Return the files that a graph takes weights from; BundleError if one has no hash, or no weights."""
     names = set()
     try:
         for name in external_files(model):
@@ -346,6 +347,11 @@ def _weights_of(model: Path, manifest: Manifest) -> set[str]:
                 raise BundleError(
                     f"{model} takes weights from {shortly(name, _LONG)}, which the manifest does not list: "
                     "no hash says what is in it. Do not use this bundle, or export it again."
+                )
+            if name in _NO_WEIGHTS:
+                raise BundleError(
+                    f"{model} takes weights from {name}, which holds none in a bundle that "
+                    "musc-export wrote. Do not use this bundle, or export it again."
                 )
             names.add(name)
     except ValueError as error:

@@ -223,8 +223,15 @@ def test_kernels_that_are_replaced_between_check_and_use(
     assert loaded == [b"code"]
 
 
-WEIGHTED = bytes.fromhex("3a122a106a0e0a086c6f636174696f6e12027764")
-"""A graph with a tensor whose location is the file "wd"."""
+def graph_with_weights_in(name: str) -> bytes:
+    """A graph with a tensor whose location is the file ``name``."""
+    content = b"\x0a\x08location\x12" + bytes([len(name)]) + name.encode()
+    for field in (13, 5, 7):  # entry, tensor, graph
+        content = bytes([field << 3 | 2, len(content)]) + content
+    return content
+
+
+WEIGHTED = graph_with_weights_in("wd")
 
 
 def test_all_is_checked_before_anything_is_loaded(
@@ -244,6 +251,24 @@ def test_all_is_checked_before_anything_is_loaded(
     flip(folder / "wd")
     with pytest.raises(BundleError, match="wd was changed"):
         open_beside(folder)
+
+
+@pytest.mark.parametrize("name", ["probe.npz", "model.onnx", "manifest.json"])
+@pytest.mark.parametrize("opening", [open_bundle, open_beside])
+def test_weights_in_a_file_that_is_for_something_else(
+    tmp_path: Path, maker: Pair, monkeypatch: pytest.MonkeyPatch, name: str, opening: Callable[..., Bundle]
+) -> None:
+    """The probe could be exchanged behind the signature: who scores does not hash it."""
+    graph = graph_with_weights_in(name)
+    files = MANIFEST.files | {"manifest.json": "0" * 64} | {"model.onnx": sha256(graph)}
+    folder = make_bundle(tmp_path / "bundle", files=files)
+    (folder / "model.onnx").write_bytes(graph)
+    sign_manifest(folder, maker)
+    for keys in (None, str(maker.public)):
+        if keys:
+            monkeypatch.setenv("MUSC_EDGE_REQUIRE_SIGNATURE", keys)
+        with pytest.raises(BundleError, match=f"takes weights from {name}, which holds none"):
+            opening(folder)
 
 
 @pytest.mark.parametrize("opening", [open_bundle, open_beside])
