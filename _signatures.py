@@ -113,7 +113,6 @@ def demands(given: Keys | None = None) -> Demands:
     found = []
     try:
         TRUSTED_KEYS.lstat()
-        found.append(_demand(str(TRUSTED_KEYS), [TRUSTED_KEYS]))
     except (FileNotFoundError, NotADirectoryError):
         pass
     except OSError as error:  # what cannot be looked at may be there
@@ -121,6 +120,8 @@ def demands(given: Keys | None = None) -> Demands:
             f"{TRUSTED_KEYS} cannot be looked at ({error.strerror}), so that nobody knows whether a "
             f"signature is required here. Let this user look into the folders above it: chmod a+rx"
         ) from error
+    else:
+        found.append(_demand(str(TRUSTED_KEYS), [TRUSTED_KEYS]))
     if given is not None:
         places = [given] if isinstance(given, str | os.PathLike) else given
         found.append(_demand("require_signature", [Path(place) for place in places]))

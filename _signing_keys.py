@@ -97,12 +97,12 @@ def read_public_keys(place: Path) -> tuple[PublicKey, ...]:
     SignatureError
         If one cannot be read, is no public key of ed25519, or could be replaced by others, or there is none.
     """
-    if not place.is_dir():
-        return (_read_public_key(place),)
     try:
-        files = sorted(place.glob("*.pem"))
+        files = sorted(place.glob("*.pem")) if place.is_dir() else None
     except OSError as error:
-        raise SignatureError(f"{place} cannot be read: {error.strerror}.") from error
+        raise _unreadable(place, error, _PUBLIC) from error
+    if files is None:
+        return (_read_public_key(place),)
     if not files:
         raise SignatureError(f"{place} holds no public key: expected files such as maker.pub.pem in it.")
     return tuple(_read_public_key(file) for file in files)

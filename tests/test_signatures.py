@@ -389,6 +389,19 @@ def test_a_folder_that_cannot_be_looked_at_is_taken_for_one(
         demands()
 
 
+@pytest.mark.parametrize("error", [FileNotFoundError, NotADirectoryError])
+def test_a_folder_whose_keys_vanish_is_no_permission(
+    trusted: Path, monkeypatch: pytest.MonkeyPatch, error: type[OSError]
+) -> None:
+    def vanished(place: Path) -> Any:
+        raise error(2, "gone", str(place))
+
+    trusted.mkdir(parents=True)
+    monkeypatch.setattr(_signatures, "read_public_keys", vanished)
+    with pytest.raises(error, match="gone"):
+        demands()
+
+
 def test_a_missing_key(trusted: Path, tmp_path: Path) -> None:
     with pytest.raises(SignatureError, match=r"nowhere\.pem cannot be read"):
         demands([tmp_path / "nowhere.pem"])

@@ -290,6 +290,23 @@ def test_a_folder_with_a_key_that_is_none(tmp_path: Path) -> None:
         read_public_keys(tmp_path)
 
 
+@pytest.mark.parametrize("read", [read_public_keys, read_private_key])
+def test_a_name_that_is_too_long(tmp_path: Path, read: Callable[[Path], Any]) -> None:
+    with pytest.raises(SignatureError, match="cannot be read: File name too long"):
+        read(tmp_path / ("long" * 100))
+
+
+def test_a_folder_that_may_not_be_entered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also as root, who may enter all."""
+
+    def refuse(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "is_dir", refuse)
+    with pytest.raises(SignatureError, match=r"the key .*keys cannot be read: Permission denied"):
+        read_public_keys(tmp_path / "keys")
+
+
 # ---- without cryptography --------------------------------------------------------------------
 
 

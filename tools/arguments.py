@@ -185,14 +185,19 @@ def seconds(text: str) -> float:
 
 def public_key(text: str) -> str:
     """The file of a public key, or a folder of them."""
-    if os.pathsep in text:
+    expected = "expected the file of a public key, or a folder of such files"
+    try:
+        # As it is given on, in a variable that has a colon between two keys.
+        there, whole = bool(text) and Path(text).exists(), os.path.abspath(text)  # noqa: PTH100
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} cannot be read ({error.strerror}): {expected}") from error
+    if os.pathsep in whole:
         raise argparse.ArgumentTypeError(
-            f"{text!r} has a {os.pathsep!r} in it: give the option once for each key, or rename the file"
+            f"{text!r} is {whole!r}, which has a {os.pathsep!r} in it: give the option once for each key, or "
+            "rename the file or folder"
         )
-    if not Path(text or "-").exists():
-        raise argparse.ArgumentTypeError(
-            f"{text!r} does not exist: expected the file of a public key, or a folder of such files"
-        )
+    if not there:
+        raise argparse.ArgumentTypeError(f"{text!r} does not exist: {expected}")
     return text
 
 

@@ -7,6 +7,7 @@ import getpass
 import json
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -100,8 +101,9 @@ def _private_key(path: Path) -> PrivateKey:
     from .._signing_keys import is_encrypted, read_private_key
     from ..runtime.errors import signature_errors
 
-    if not path.exists():
-        raise UsageError(f"--key: there is no {path}: make a key with: musc-export keygen -o {path}")
+    with suppress(OSError):  # what cannot be looked at cannot be read either: said below
+        if not path.exists():
+            raise UsageError(f"--key: there is no {path}: make a key with: musc-export keygen -o {path}")
     passphrase = os.environ.get(PASSPHRASE)
     with signature_errors():
         try:

@@ -112,10 +112,31 @@ def test_a_reference_has_no_signature(folder: Path) -> None:
     assert "nobody signs a reference" in run.stderr
 
 
-@pytest.mark.parametrize("given", ["nowhere.pem", "", "maker.pub.pem:other.pub.pem"])
-def test_keys_that_are_not_there_are_2(folder: Path, given: str) -> None:
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("nowhere.pem", "does not exist"),
+        ("", "'' does not exist"),
+        ("maker.pub.pem:other.pub.pem", "has a ':' in it"),
+        ("long" * 100, "cannot be read (File name too long)"),
+    ],
+)
+def test_keys_that_are_not_there_are_2(folder: Path, given: str, said: str) -> None:
     signed()
-    ran("musc-edge", "inspect", "bundle", "--require-signature", given, code=2)
+    shutil.copy("maker.pub.pem", "-")
+    run = ran("musc-edge", "inspect", "bundle", "--require-signature", given, code=2)
+    assert said in run.stderr
+
+
+def test_a_working_folder_with_a_colon_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The variable that says whose signature is required has one between keys."""
+    signed()
+    (folder / "line:3").mkdir()
+    shutil.copy("maker.pub.pem", "line:3")
+    monkeypatch.chdir("line:3")
+    inspect = ("musc-edge", "inspect", "../bundle", "--require-signature")
+    assert "line:3/maker.pub.pem', which has a ':' in it" in ran(*inspect, "maker.pub.pem", code=2).stderr
+    ran(*inspect, "../maker.pub.pem")
 
 
 def test_without_cryptography_it_is_5_and_never_a_silent_pass(folder: Path) -> None:
@@ -216,6 +237,8 @@ def test_a_key_that_others_may_read(folder: Path) -> None:
 def test_a_key_that_is_not_there(folder: Path) -> None:
     run = ran("musc-export", "sign", "bundle", "--key", "maker.pem", code=2)
     assert "musc-export keygen -o maker.pem" in run.stderr
+    run = ran("musc-export", "sign", "bundle", "--key", "long" * 100, code=4)
+    assert "cannot be read: File name too long" in run.stderr
 
 
 def test_keys_are_not_replaced_and_not_put_nowhere(folder: Path) -> None:
