@@ -49,7 +49,9 @@ class StageTimer:
 
     def spans(self) -> dict[str, Array]:
         """Return starts and stops (n,2) in seconds, by name of stage or work, in the order of their ends."""
-        return {name: np.array(values).reshape(-1, 2) for name, values in self._spans.items()}
+        # Of copies, each made in one call: another thread may bring a new name or a new span meanwhile.
+        spans = self._spans.copy()
+        return {name: np.array(values[:]).reshape(-1, 2) for name, values in spans.items()}
 
     def record(self, name: str, start: float, stop: float) -> None:
         """Note that work called ``name`` ran from ``start`` to ``stop``, by ``time.perf_counter``."""

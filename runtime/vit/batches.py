@@ -49,7 +49,7 @@ def batches_ahead(
     stop = Event()
     wanted = takewhile(lambda _: not stop.is_set(), stream)
     try:
-        with closing(one_ahead(_batches(wanted, size, backend, timer), stop, PATIENCE)) as batches:
+        with closing(one_ahead(_batches(wanted, size, backend, timer, stop), stop, PATIENCE)) as batches:
             yield from batches
     finally:
         if getgeneratorstate(stream) != GEN_RUNNING:
@@ -61,9 +61,12 @@ def _batches(
     size: int,
     backend: FeatureBackend,
     timer: StageTimer,
+    stop: Event,
 ) -> Iterator[Batch]:
     room: FloatArray | None = None
     while chunk := list(islice(stream, size)):
+        if stop.is_set():
+            return  # what was read until then is a part of a batch that nobody wants
         good = [(image, pixels) for image, pixels in chunk if not isinstance(pixels, ImageError)]
         bad = [(image, error) for image, error in chunk if isinstance(error, ImageError)]
         failed = tuple(SkippedImage(image.name, error.status, str(error)) for image, error in bad)

@@ -117,6 +117,7 @@ def extract(
             read += chunk.read
             failed += chunk.failed
             progress("extract", done + chunk.files, total, "images")
+            del chunk  # its pixels need not live until the next one is there
     return tuple(read), tuple(failed)
 
 

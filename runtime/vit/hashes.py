@@ -10,7 +10,7 @@ from threading import Thread
 
 from ..._files import open_regular
 from ..errors import BundleError
-from ..limits import too_few_threads
+from ..limits import limits_of_the_machine, too_few_threads
 from ..parallel import result_of
 from ..timing import StageTimer
 
@@ -19,8 +19,15 @@ _PART = 1 << 18
 
 
 def check_hash(path: Path, expected: str) -> None:
-    """Raise BundleError unless the file's sha256 is ``expected``."""
-    found = sha256(path)
+    """Raise BundleError unless the file can be read and its sha256 is ``expected``.
+
+    DeviceError if it cannot be read because of a limit of the machine.
+    """
+    try:
+        with limits_of_the_machine():
+            found = sha256(path)
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read: {error.strerror}. Copy the bundle again.") from error
     if found != expected:
         raise BundleError(
             f"{path} was changed since it was written: its sha256 is {found[:16]}..., "

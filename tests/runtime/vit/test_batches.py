@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Generator
 from contextlib import closing
 from pathlib import Path
@@ -144,6 +145,23 @@ def test_the_next_batch_is_made_while_the_vit_runs_and_no_other(tmp_path: Path) 
     assert "stack" not in timer.seconds  # it runs beside the stages
 
 
+def test_a_batch_is_gone_before_the_next_one_is_there(tmp_path: Path) -> None:
+    gone: list[bool] = []
+
+    class Waiting(ViT):
+        last_is_gone = threading.Event()
+
+        def upload(self, images: FloatArray) -> Uploaded:
+            if self.uploads:
+                gone.append(self.last_is_gone.wait(SOON))
+            uploaded, self.last_is_gone = super().upload(images), threading.Event()
+            weakref.finalize(uploaded.value, self.last_is_gone.set)
+            return uploaded
+
+    extract(make_lot(tmp_path, 12), Waiting(), SPEC, empty_store(12), 4, 2)
+    assert gone == [True, True]
+
+
 def test_memory_is_used_again_only_where_the_pixels_are_elsewhere(tmp_path: Path) -> None:
     given: list[int] = []
 
@@ -224,14 +242,15 @@ def test_images_that_have_not_begun_are_not_decoded_after_a_stop(tmp_path: Path)
             pulled.append(image.name)
             yield image, np.zeros((3, 2, 2), np.float32)
 
-    source = stream()
-    ahead = batches_ahead(source, 4, ViT(), StageTimer())
+    source, vit = stream(), ViT()
+    ahead = batches_ahead(source, 4, vit, StageTimer())
     assert len(next(ahead).read) == 4
     assert waiting.wait(SOON)
     threading.Timer(0.1, release.set).start()
     ahead.close()
     assert pulled == ["00", "01", "02", "03", "04", "05"]
     assert list(source) == []  # closed
+    assert vit.uploads == [4]  # not the beginning of the next batch
     assert threads() == []
 
 

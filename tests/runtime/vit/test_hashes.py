@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 import threading
 from collections.abc import Callable
@@ -16,8 +18,10 @@ from musc_edge.runtime.pipeline import score_lot
 from musc_edge.runtime.run import Watch
 from musc_edge.runtime.settings import Resources
 from musc_edge.runtime.timing import StageTimer
+from musc_edge.runtime.types import FloatArray, Slot
 from musc_edge.runtime.vit import hashes
 from musc_edge.runtime.vit.bundle import ATTENTION_MODEL, MODEL, PROBE, open_beside, open_bundle
+from musc_edge.runtime.vit.onnx_backend import OnnxBackend
 from support.bad_input import Place
 from support.command_line import run_here
 from support.lots import write_png
@@ -166,17 +170,56 @@ def test_an_error_of_other_reasons_is_told_when_all_is_good(bundle: Path, lot: P
         score_lot(lot, bundle, resources=replace(CPU, memory_budget=1))
 
 
-def test_a_file_that_vanishes_meanwhile_is_an_error(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_changed_weights_explain_an_error_of_the_vit(
+    bundle: Path, lot: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that comes in the middle of the lot, before the weights have been read."""
+    check, failed = hashes.check_hash, threading.Event()
+    extract_into, batches = OnnxBackend.extract_into, list[object]()
+
+    def slow(path: Path, expected: str) -> None:
+        assert failed.wait(SOON)
+        check(path, expected)
+
+    def failing(self: OnnxBackend, images: FloatArray, slot: Slot) -> None:
+        batches.append(slot)
+        if len(batches) == 2:
+            failed.set()
+            raise DeviceError("the ViT failed")
+        extract_into(self, images, slot)
+
+    opened = open_beside(bundle)
+    opened.require_checked()
+    monkeypatch.setattr(OnnxBackend, "extract_into", failing)
+    with pytest.raises(DeviceError, match="the ViT failed"):
+        score_lot(lot, opened, resources=CPU)
+    batches.clear()
+    failed.clear()
+    flip(bundle / DATA)
+    monkeypatch.setattr(hashes, "check_hash", slow)
+    said = said_by(lambda: score_lot(lot, open_beside(bundle), resources=CPU))
+    assert f"{bundle / DATA} was changed" in said
+    assert len(batches) == 2
+
+
+@pytest.mark.parametrize("number", [errno.ENOENT, errno.EIO, errno.EMFILE])
+def test_a_file_that_cannot_be_read_meanwhile_is_an_error(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
     sha256 = hashes.sha256
 
-    def gone(path: Path) -> str:
+    def broken(path: Path) -> str:
         if path.name == DATA:
-            path.unlink()
+            raise OSError(number, os.strerror(number))  # as a disk's error in the middle, without a name
         return sha256(path)
 
-    monkeypatch.setattr(hashes, "sha256", gone)
-    with pytest.raises(FileNotFoundError):
-        open_beside(bundle).require_checked()
+    monkeypatch.setattr(hashes, "sha256", broken)
+    if number == errno.EMFILE:  # not the bundle's fault
+        with pytest.raises(DeviceError, match="ulimit -n"):
+            open_beside(bundle).require_checked()
+    else:
+        said = said_by(open_beside(bundle).require_checked)
+        assert said == f"{bundle / DATA} cannot be read: {os.strerror(number)}. Copy the bundle again."
 
 
 def test_no_thread_for_the_hashes(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
