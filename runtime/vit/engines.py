@@ -247,14 +247,21 @@ def find_proof(engine: Engine, bundle: Bundle, gpu: GpuModel) -> Proof | None:
     Raises
     ------
     BundleError
-        If one cannot be read, or is not signed as the bundle had to be.
+        If there is none, and one cannot be read, or is not signed as the bundle had to be.
     """
+    refused: BundleError | None = None
     for path in _proof_files(engine, bundle, gpu):
         if _way_into_proof(path):
             continue
-        proof: Proof = _read(Proof, path, PROOF, bundle.demands)
+        try:
+            proof: Proof = _read(Proof, path, PROOF, bundle.demands)
+        except BundleError as error:  # the next folder may have a good one
+            refused = refused or error
+            continue
         if proof.plan_sha256 == engine.info.plan_sha256 and proof.gpu == gpu:
             return proof
+    if refused:
+        raise refused
     return None
 
 

@@ -484,6 +484,24 @@ def test_an_unsigned_proof(bundle: Bundle, sidecar: Path) -> None:
         find_proof(find_engine(bundle, GPU, ("tensorrt",)), bundle, GPU)
 
 
+@pytest.mark.parametrize("bad", ["not signed", "malformed"])
+def test_a_bad_proof_in_the_bundle_hides_no_good_one_in_the_cache(
+    bundle: Bundle, sidecar: Path, tmp_path: Path, bad: str
+) -> None:
+    cache = tmp_path / "cache" / "musc-edge" / bundle.digest[:16] / "engines"
+    cache.mkdir(parents=True)
+    proof = proof_of(sidecar)
+    for path in (proof, signature_path(proof)):
+        shutil.copy(path, cache)
+    if bad == "malformed":
+        proof.write_text("{")
+    signature_path(proof).unlink()
+    assert use(bundle) == PLAN
+    signature_path(cache / proof.name).unlink()
+    with pytest.raises(BundleError, match=f"{proof} is not signed"):
+        use(bundle)
+
+
 def test_a_proof_signed_as_an_engine(bundle: Bundle, sidecar: Path, other: Pair) -> None:
     signature_path(proof_of(sidecar)).unlink()
     sign_as(proof_of(sidecar), ENGINE, other)
