@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from .._files import first_way_in, make_folders
-from .._signatures import ENGINE, PROOF, write_signed
+from .._signatures import ENGINE, PROOF, device_key, write_signed
 from ..kernels.driver import GpuModel
 from ..runtime.errors import OutputError, signature_errors
 from ..runtime.types import Bundle
@@ -75,7 +75,17 @@ def write_plan(path: Path, plan: Any) -> None:
 
 
 def store_engine(engine: Engine) -> Path:
-    """Move an engine from its temporary name to its own, and write its sidecar; returns its path."""
+    """Move an engine from its temporary name to its own, and write its sidecar; returns its path.
+
+    Raises
+    ------
+    BundleError
+        If this device's key cannot be used; an engine that was there stays then.
+    OutputError
+        If it cannot be written.
+    """
+    with signature_errors():
+        device_key()
     # A plan without a sidecar is not an engine.  The old sidecar goes first and the new one comes last, so
     # that a sidecar never stands beside a plan that is not its own.
     info = engine.info

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ..runtime.errors import BundleError, ParityError
+from .._signatures import device_key
+from ..runtime.errors import BundleError, ParityError, signature_errors
 from ..runtime.images.reading import normalise
 from ..runtime.types import Bundle, FeatureBackend
 from ..runtime.vit.bundle import open_bundle, open_kernels
@@ -30,7 +31,8 @@ def verify(root: str, backend: str = "cpu") -> Parity:
     Raises
     ------
     BundleError
-        If a file was changed, the probe does not belong to the model, or there is no engine for this GPU.
+        If a file was changed, the probe does not belong to the model, there is no engine for this GPU, or
+        this device's key, with which the proof would be signed, cannot be used.
     DeviceError
         If the backend does not run here.
     ParityError
@@ -55,6 +57,8 @@ def _verify_graph(bundle: Bundle, backend: str, graph: str, probe: Probe) -> Par
 
 
 def _prove_engine(bundle: Bundle, probe: Probe) -> Parity:
+    with signature_errors():
+        device_key()  # one that cannot be used is said before the engine is run
     with TensorRtBackend(bundle, proven=False) as session:
         try:
             parity = require_parity(session, bundle, probe)

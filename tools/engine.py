@@ -47,9 +47,12 @@ def _compute_capabilities(text: str) -> tuple[str, ...]:
 
 
 def _engine(args: argparse.Namespace) -> int:
+    from .._signatures import ENGINE
     from ..export.engine import choose_target, make_engine
     from ..runtime.vit.bundle import open_bundle
+    from ..runtime.vit.engines import sidecar_of
     from .progress import ProgressLine
+    from .signed_by import unsigned_text
 
     bundle = open_bundle(args.bundle, whole=True)
     with cli.without_interrupts():
@@ -63,21 +66,20 @@ def _engine(args: argparse.Namespace) -> int:
         )  # fmt: skip
     finally:
         progress.close()
-    cli.show(_as_json(built) if args.json else _as_text(built, bundle))
+    unsigned = unsigned_text(bundle.root, sidecar_of(built.path), ENGINE)
+    cli.show(_as_json(built, unsigned) if args.json else _as_text(built, bundle, unsigned))
     return 0
 
 
-def _as_json(built: Built) -> str:
+def _as_json(built: Built, unsigned: str | None) -> str:
     from dataclasses import asdict
 
     parity = built.parity.as_dict() if built.parity else None
-    return json.dumps({"engine": str(built.path), **asdict(built.info), "parity": parity}, indent=2)
+    facts = {"engine": str(built.path), **asdict(built.info), "parity": parity, "not_signed": unsigned}
+    return json.dumps(facts, indent=2)
 
 
-def _as_text(built: Built, bundle: Bundle) -> str:
-    from ..runtime.vit.engines import sidecar_of
-    from .signed_by import unsigned_text
-
+def _as_text(built: Built, bundle: Bundle, unsigned: str | None) -> str:
     info = built.info
     lines = [
         f"engine {built.path}",
@@ -91,6 +93,6 @@ def _as_text(built: Built, bundle: Bundle) -> str:
             "  NOT YET PROVEN: no GPU here can run it, to compare its numbers with the bundle's.",
             f"Next, on such a GPU: musc-export verify {bundle.root} --backend tensorrt",
         ]
-    if unsigned := unsigned_text(bundle.root, sidecar_of(built.path)):
+    if unsigned:
         lines.append(f"  {unsigned}")
     return "\n".join(lines)

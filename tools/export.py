@@ -208,6 +208,7 @@ def _say_what_was_not_run(bundle: str) -> None:
 
 
 def _kernels(args: argparse.Namespace) -> int:
+    from .._signatures import KERNELS
     from ..export.kernels import add_kernels
     from ..kernels.cubin_files import INDEX
     from ..kernels.cuda_source import ARCHES
@@ -216,10 +217,11 @@ def _kernels(args: argparse.Namespace) -> int:
 
     cli.clean_up_on_sigterm()
     cubins = add_kernels(args.bundle, args.arch or tuple(ARCHES), say=cli.say(args))
+    unsigned = unsigned_text(Path(args.bundle), cubins.path / INDEX, KERNELS)
     if args.json:
-        cli.show(json.dumps({"bundle": args.bundle, "kernels": kernels_facts(cubins)}, indent=2))
+        content = {"bundle": args.bundle, "kernels": kernels_facts(cubins), "not_signed": unsigned}
+        cli.show(json.dumps(content, indent=2))
     else:
-        unsigned = unsigned_text(Path(args.bundle), cubins.path / INDEX)
         cli.show(f"{cubins.path}: {kernels_text(cubins)}" + (f"\n{unsigned}" if unsigned else ""))
     return 0
 

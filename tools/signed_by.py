@@ -7,8 +7,18 @@ from typing import Any
 
 from .._extras import install
 from .._files import read_regular
-from .._signatures import BUNDLE, KERNELS, Signature, fits, read_signatures, signature_path, statement
-from .._signing_keys import NoCryptographyError, short_id
+from .._signatures import (
+    BUNDLE,
+    KERNELS,
+    Signature,
+    demands,
+    fits,
+    read_signatures,
+    require_signed,
+    signature_path,
+    statement,
+)
+from .._signing_keys import NoCryptographyError, SignatureError, short_id
 from ..kernels.cubin_files import INDEX
 from ..kernels.cubins import FOLDER
 from ..runtime.errors import signature_errors
@@ -47,10 +57,17 @@ def _fits(entry: Signature, signed: bytes) -> bool | None:
         return None
 
 
-def unsigned_text(root: Path, *made: Path) -> str | None:
-    """Return what to do with what was just made in a bundle; None if it is as signed as the bundle."""
-    signed = signature_path(root / MANIFEST).exists()
-    if not signed or all(signature_path(path).exists() for path in made):
+def unsigned_text(root: Path, made: Path, kind: str) -> str | None:
+    """Return what is to be done with a file that was just made in a bundle.
+
+    None if it is signed as is required here; or, where nothing is required, as the bundle itself is.
+    """
+    try:
+        wanted = demands()
+        require_signed(made, read_regular(made), kind, wanted)
+    except SignatureError as error:
+        return f"NOT SIGNED as is required here: {error}"
+    if wanted or not signature_path(root / MANIFEST).exists() or signature_path(made).exists():
         return None
     return (
         f"NOT SIGNED, as the bundle is. Sign it too: musc-export sign {root} --key KEY.pem (docs/signing.md)"

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from musc_edge import _signatures
+from musc_edge.export import verify
+from musc_edge.export.engine_store import store_engine
+from musc_edge.runtime.errors import BundleError
+from musc_edge.runtime.vit.bundle import open_unsigned
+from musc_edge.runtime.vit.engines import Engine, list_engines
 from musc_edge.tools import edge, export
 from support.gpu_machine import install
 from support.lots import write_png
-from support.signing import Pair, flip, new_pair, sign_manifest
+from support.signing import PLAN, Pair, flip, new_pair, put_engine, sign_manifest
 
 pytest.importorskip("cryptography", reason="the extra [sign] is not installed")
 pytestmark = pytest.mark.slow
@@ -46,7 +52,9 @@ def test_signed_after_they_were_made(
 ) -> None:
     install(monkeypatch)
     assert export.main(["engine", str(bundle), "--max-batch", "4"]) == 0
-    assert "NOT SIGNED, as the bundle is" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "NOT SIGNED as is required here: " in told
+    assert ".plan.json is not signed" in told
     assert infer(bundle, "refused") == 4
     assert ".plan.json is not signed" in capsys.readouterr().err
     assert infer(bundle, "cpu", "auto") == 0
@@ -87,3 +95,31 @@ def test_a_device_key_that_cannot_be_used(
     assert "chmod 600" in capsys.readouterr().err
     assert not list((bundle / "engines").iterdir())
     assert machine.tensorrt.built == [], "it is said before anything is built"
+
+
+def test_a_device_key_that_cannot_be_used_is_said_before_an_engine_is_proven(
+    bundle: Path, device: Pair, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(verify, "TensorRtBackend", lambda *args, **options: pytest.fail("run"))
+    device.private.chmod(0o644)
+    monkeypatch.setenv("MUSC_EDGE_DEVICE_KEY", str(device.private))
+    assert export.main(["verify", str(bundle), "--backend", "tensorrt"]) == 4
+    assert "chmod 600" in capsys.readouterr().err
+
+
+def test_an_engine_stays_if_the_next_one_cannot_be_signed(
+    bundle: Path, device: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = open_unsigned(bundle)
+    put_engine(opened, bundle / "engines")
+    (engine,) = list_engines(opened)
+    assert isinstance(engine, Engine)
+    path = store_engine(engine)
+    put_engine(opened, bundle / "engines", plan=b"another")
+    device.private.chmod(0o644)
+    monkeypatch.setenv("MUSC_EDGE_DEVICE_KEY", str(device.private))
+    another = Engine(bundle / "engines/e.plan", replace(engine.info, plan_sha256="0" * 64))
+    with pytest.raises(BundleError, match="chmod 600"):
+        store_engine(another)
+    assert path.read_bytes() == PLAN
+    assert Engine(path, engine.info) in list_engines(opened)

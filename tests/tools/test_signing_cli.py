@@ -192,6 +192,16 @@ def test_what_is_made_in_a_signed_bundle_is_said_not_to_be_signed(
     )
     device = {"MUSC_EDGE_DEVICE_KEY": "maker.pem"}
     assert "NOT SIGNED" not in ran(*kernels, env=device).stdout
+    assert json.loads(ran(*kernels, "--json", env=device).stdout)["not_signed"] is None
+    ran("musc-export", "keygen", "-o", "other.pem")
+    required = device | {"MUSC_EDGE_REQUIRE_SIGNATURE": "other.pub.pem"}
+    for told in (
+        ran(*kernels, env=required).stdout,
+        json.loads(ran(*kernels, "--json", env=required).stdout)["not_signed"],
+    ):
+        assert "NOT SIGNED as is required here: " in told
+        assert "alone, and --require-signature" in told
+    ran("musc-export", "kernels", "bundle", "--arch", "sm_87", env=device)
     assert "kernels/kernels.json by" in ran(*inspect).stdout
 
 
