@@ -65,7 +65,7 @@ class _Surgery:
     def __init__(self, model: ir.Model) -> None:
         self._graph = model.graph
         self._mover = Mover(model.opset_imports[""])
-        self._parts: dict[ir.Value, list[ir.Value]] = {}
+        self._parts: dict[tuple[ir.Value, int], list[ir.Value]] = {}
 
     def replace(self, node: ir.Node) -> bool:
         """Put an Attention of three axes in the place of one of four, if its inputs are understood."""
@@ -76,7 +76,7 @@ class _Surgery:
         of_key = _Heads(of_value.heads, of_value.tokens, of_query.width)
         found = [self._origin(query, of_query), self._origin(key, of_key), self._origin(value, of_value)]
         parts = [part for part in found if part]
-        if len(parts) < len(found):
+        if len(parts) < len(found) or not _are_alike(parts):
             return False
         heads = {"q_num_heads": of_query.heads, "kv_num_heads": of_value.heads}
         attributes = [*node.attributes.values(), *(ir.AttrInt64(name, n) for name, n in heads.items())]
@@ -107,10 +107,11 @@ class _Surgery:
 
     def _part(self, part: _Part) -> ir.Value:
         """Return a tensor (B,T,C) with what ``part`` describes."""
-        if part.tensor not in self._parts:
+        key = part.tensor, part.count
+        if key not in self._parts:
             whole = self._swapped_back(part.tensor) if part.swapped else part.tensor
-            self._parts[part.tensor] = self._split(whole, part.count)
-        return self._parts[part.tensor][part.index]
+            self._parts[key] = self._split(whole, part.count)
+        return self._parts[key][part.index]
 
     def _split(self, whole: ir.Value, count: int) -> list[ir.Value]:
         if count == 1:
@@ -216,6 +217,11 @@ class _Surgery:
 
 
 # ---- small parts -----------------------------------------------------------------------------
+
+
+def _are_alike(parts: list[_Part]) -> bool:
+    """Return whether parts of one tensor are of one size, so that it is split once."""
+    return len({(part.tensor, part.count) for part in parts}) == len({part.tensor for part in parts})
 
 
 def _heads(value: ir.Value | None) -> _Heads | None:

@@ -17,6 +17,9 @@ _WEIGHTS = (
     "int64[4] swapped = {5, -1, 3, 8}, int64[3] merged = {5, -1, 4}, int64[4] apart = {-1, 2, 5, 4}, "
     "int64[2] rows = {-1, 8}, int64[3] tall = {5, -1, 8}, int64[4] fives = {-1, 5, 4, 2}, "
     "int64[1] z = {0}, int64[1] u = {1}, int64[1] w = {2}, int64[1] e = {3}, "
+    "int64[1] n6 = {6}, int64[1] n8 = {8}, int64[1] n12 = {12}, int64[1] n24 = {24}, "
+    "int64[4] threes = {-1, 5, 2, 3}, int64[4] sixes = {-1, 5, 2, 6}, int64[3] twelve = {-1, 5, 12}, "
+    "int64[4] wide = {-1, 5, 2, 12}, int64[3] all24 = {-1, 5, 24}, "
     "int64 i0 = {0}, int64 i1 = {1}, int64 i2 = {2}, float[8] c = {1, 2, 3, 4, 5, 6, 7, 8}"
 )
 _PRODUCT = "p = MatMul(x, all) s = Add(p, b)"
@@ -56,8 +59,21 @@ _FORMS = {
     "swapped": f"{_CLIP} {_ATTENTION} {_GEMM}",
     "swapped, by MatMul": f"{_CLIP} {_ATTENTION} {_MATMUL}",
 }
+_WIDER = (
+    f"{_PRODUCT} "
+    + " ".join(
+        f"{n}s = Slice(s, {start}, {end}, w) {n}r = Reshape({n}s, {shape}) {_HEADS.format(n)}"
+        for n, start, end, shape in (
+            ("q", "z", "n6", "threes"),
+            ("k", "n6", "n12", "threes"),
+            ("v", "n12", "n24", "sixes"),
+        )
+    )
+    + f" {_ATTENTION} m = Transpose <perm = [0, 2, 1, 3]> (a) j = Reshape(m, twelve) y0 = Slice(j, z, n8, w)"
+)
 _PLAIN = _FORMS["apart"]
 _OTHERS = {
+    "Q, K and a wider V in one": _WIDER,
     "sums between": _PLAIN.replace("qr = Reshape(qp, four)", "q0 = Reshape(qp, four) qr = Add(q0, q0)"),
     "another order": _PLAIN.replace("Reshape(kp, four)", "Reshape(kp, fives)").replace(
         "k = Transpose <perm = [0, 2, 1, 3]>", "k = Transpose <perm = [0, 3, 1, 2]>"
@@ -117,6 +133,21 @@ def test_what_is_not_understood_stays(form: str) -> None:
     before = operators(model)
     assert with_heads_last(model) == 0
     assert operators(model) == before
+
+
+def test_two_attentions_that_cut_one_tensor_otherwise() -> None:
+    """One takes thirds of it for Q, K and V, the other all of it for each."""
+    other = (
+        "wr = Reshape(s, wide) wt = Transpose <perm = [0, 2, 1, 3]> (wr) "
+        "b1 = Attention <scale = 0.01> (wt, wt, wt) "
+        "b2 = Transpose <perm = [0, 2, 1, 3]> (b1) b3 = Reshape(b2, all24) b4 = Slice(b3, z, n8, w)"
+    )
+    first = f"{_TIMM} {_GATHERS} {_ATTENTION} {_MERGED.replace('y0', 'y1')}"
+    model = attention(f"{first} {other} y0 = Add(y1, b4)")
+    before = numbers(model)
+    assert with_heads_last(model) == 2
+    onnx.checker.check_model(ir.to_proto(model), full_check=True)
+    np.testing.assert_allclose(numbers(model), before, rtol=1e-5)
 
 
 def test_parts_in_another_order() -> None:
