@@ -86,6 +86,9 @@ def measured_forms(
     if len(files) < 2:
         return files
     largest, tokens = run_rounded(files[0].path, pixels)
+    if largest is None:
+        say("  its residual stream is in float32: no sum of it was found that could be measured")
+        return files[1:]
     cosine = min_cosine(source, tokens)
     good = largest * MARGIN <= _LARGEST and cosine >= least
     say(
@@ -95,10 +98,11 @@ def measured_forms(
     return files if good else files[1:]
 
 
-def run_rounded(path: Path, pixels: FloatArray) -> tuple[float, FloatArray]:
+def run_rounded(path: Path, pixels: FloatArray) -> tuple[float | None, FloatArray]:
     """Run a graph in half precision as a GPU would, which rounds what every node gives.
 
-    Returns the largest magnitude in its residual stream, and the tokens (S,n,P,C).
+    Returns the largest magnitude in its residual stream, None if no sums of it are found, and the tokens
+    (S,n,P,C).
     """
     half = ir.load(path)
     sums = {node.outputs[0].name for node in half.graph if is_residual(node)}
@@ -120,5 +124,5 @@ def run_rounded(path: Path, pixels: FloatArray) -> tuple[float, FloatArray]:
         (found,) = run_file(beside, [pixels])
     finally:
         beside.unlink()
-    values = found[: len(tokens)]
-    return float(np.max(found[len(tokens) :], initial=0)), np.stack(values).astype(np.float32)
+    values, peaks = found[: len(tokens)], found[len(tokens) :]
+    return float(np.max(peaks)) if peaks else None, np.stack(values).astype(np.float32)

@@ -106,6 +106,15 @@ def test_float_where_norms_were_not_understood(tmp_path: Path, monkeypatch: pyte
     assert "  its residual stream is in float32: norms are in pieces that were not understood" in said
 
 
+def test_float_where_no_stream_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of nothing that was measured it cannot be said how far it goes."""
+    monkeypatch.setattr(stream_type, "is_residual", lambda node: False)
+    said: list[str] = []
+    root = bundle(tmp_path, scaled(1), said)
+    assert types_of_stream(root / "model.attention.onnx") == {FLOAT}
+    assert "  its residual stream is in float32: no sum of it was found that could be measured" in said
+
+
 def test_float_where_half_does_not_give_the_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
