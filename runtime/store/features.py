@@ -5,6 +5,7 @@ A file is used where memory is short or the work is kept.
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...kernels import launches
+from ...kernels.errors import DeviceMemoryError
 from ...kernels.gpu import DeviceArray, Gpu
 from ...kernels.thread import GpuThread
 from ..types import Array, DeviceSlot, FloatArray, Slot
@@ -187,22 +189,27 @@ class DeviceStore:
         return self.device.run(lambda gpu: gpu.download(tokens, gpu.default_stream()))
 
     def some(self, layer: int, i0: int, i1: int, places: Array) -> Array:
-        """Copy the tokens (i1-i0,K,C) of the patches ``places`` (K,) alone from the device."""
+        """Copy the tokens (i1-i0,K,C) of the patches ``places`` (K,) from the device.
+
+        Those alone, or where it has no room to gather them all others too.
+        """
         tokens = self.on_device(layer, i0, i1)
 
         def gathered(gpu: Gpu) -> Array:
             stream = gpu.default_stream()
-            taken = gpu.empty((len(places),), np.int32)
-            rows = gpu.empty((i1 - i0, len(places), self.shape[3]), self.dtype)
-            try:
+            with ExitStack() as held:
+                taken = gpu.empty((len(places),), np.int32)
+                held.callback(gpu.free, taken)
+                rows = gpu.empty((i1 - i0, len(places), self.shape[3]), self.dtype)
+                held.callback(gpu.free, rows)
                 gpu.upload(taken, places.astype(np.int32), stream)
                 launches.gather_rows(gpu, tokens, taken, rows, stream)
                 return gpu.download(rows, stream)
-            finally:
-                gpu.free(rows)
-                gpu.free(taken)
 
-        return self.device.run(gathered)
+        try:
+            return self.device.run(gathered)
+        except DeviceMemoryError:
+            return self.block(layer, i0, i1)[:, places]
 
     def on_device(self, layer: int, i0: int, i1: int) -> DeviceArray:
         """Return tokens (i1-i0,P,C) of one layer, where they are on the device."""

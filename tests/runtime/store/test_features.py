@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -111,3 +112,19 @@ def test_some_patches_alone(kernel_library: Path) -> None:
         scorer_checks.fill(on_device, tokens, batch=2)
         for store in (host, on_device):
             np.testing.assert_array_equal(store.some(1, 1, 4, places), tokens[1, 1:4][:, places])
+
+
+@pytest.mark.parametrize("room", [0, 12, 12 + 3 * 3 * 7 * 2])  # bytes: of nothing, of the places, of all
+def test_some_patches_where_the_gpu_is_full(kernel_library: Path, room: int) -> None:
+    """They are gathered on the host then, and nothing stays on the GPU."""
+    tokens = np.random.default_rng(0).standard_normal((2, 5, 12, 7)).astype(np.float16)
+    cls, places = np.zeros((5, 3), np.float32), np.array([11, 0, 4])
+    gathered = room > 12
+    with GpuThread(lambda: EmulatedGpu(kernel_library, memory=tokens.nbytes + room)) as device:
+        arena = device.run(lambda gpu: gpu.empty(tokens.shape, tokens.dtype))
+        store = DeviceStore(device, arena, cls, 5)
+        scorer_checks.fill(store, tokens, batch=2)
+        np.testing.assert_array_equal(store.some(1, 1, 4, places), tokens[1, 1:4][:, places])
+        assert device.run(lambda gpu: gpu.free_memory()) == room
+        launched = device.run(lambda gpu: bool(cast(EmulatedGpu, gpu).launches))
+        assert launched == gathered
