@@ -1,6 +1,6 @@
 """Compile the kernels for one architecture, with NVRTC or nvcc, whichever this machine has.
 
-source.py lists which version of CUDA may compile for which architecture.
+cuda_source.py lists which version of CUDA may compile for which architecture.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from .._extras import install
-from .cuda_source import ARCHES, NEWEST, OPTIONS, arch_number, source_files
+from .cuda_source import ARCHES, HOPPER, NEWEST, OPTIONS, arch_number, source_files
 from .errors import KernelError
 from .nvcc import installed_nvcc
 from .nvrtc import installed_nvrtc
 
+_FIRST_WITH_HOPPER = 12  # CUDA's first major version with sm_90a; 11.8 knows sm_90 alone
 _INSTALL = install("kernels")
 _FUNCTION = re.compile(
     r"Compiling entry function '(?P<name>\w+)' for '\w+'.*?"
@@ -34,7 +35,7 @@ class Compiler(Protocol):
     major: int
     """Major version of its CUDA."""
     arches: frozenset[str]
-    """The architectures that it can compile for; who knows sm_90 knows sm_90a, which is not listed."""
+    """The architectures that it can compile for, as it lists them: sm_90 without sm_90a."""
 
     def compile(self, arch: str, options: tuple[str, ...], files: Mapping[str, bytes]) -> tuple[bytes, str]:
         """Compile ``files`` into a cubin, with the report of ptxas; KernelError with the compiler's log."""
@@ -78,21 +79,28 @@ def compiler_for(arch: str, *, portable: bool) -> Compiler:
     KernelError
         If this machine has none.
     """
-    # A cubin that travels must not come from a newer CUDA than the oldest driver in use (source.py).  For
-    # this machine alone any compiler will do that knows the architecture.
-    latest, listed = ARCHES.get(arch, NEWEST), f"sm_{arch_number(arch)}"
+    # A cubin that travels must not come from a newer CUDA than the oldest driver in use (cuda_source.py).
+    # For this machine alone any compiler will do that knows the architecture.
+    latest = ARCHES.get(arch, NEWEST)
     found = []
     for compiler in compilers():
-        if listed in compiler.arches and compiler.major <= latest:
+        if _knows(compiler, arch) and compiler.major <= latest:
             return compiler
         found.append(compiler)
-    able = [compiler for compiler in found if listed in compiler.arches]
+    able = [compiler for compiler in found if _knows(compiler, arch)]
     if able and not portable:
         return able[0]
     needed = f"one of CUDA {latest}" + (" or older, so that such drivers load its cubins" if able else "")
     names = ", ".join(compiler.name for compiler in found) or "none"
     names += "" if able or not found else ", which do not know it"
     raise KernelError(f"no compiler for {arch}: expected {needed}; found {names}. Install one: {_INSTALL}")
+
+
+def _knows(compiler: Compiler, arch: str) -> bool:
+    """Return whether a compiler compiles for ``arch``; sm_90a, which none lists, came after sm_90."""
+    if arch == HOPPER and compiler.major < _FIRST_WITH_HOPPER:
+        return False
+    return f"sm_{arch_number(arch)}" in compiler.arches
 
 
 def uncompilable(arches: Iterable[str]) -> str:

@@ -24,7 +24,7 @@ _MOST_BLOCKS = 2**31 - 2**16
 """Of the first axis of a grid.  A CTA of gram_hopper.cuh counts tiles on by the size of the grid: so a little
 below 2^31, where the last sum stays too."""
 MOST_IMAGES = 65535
-"""Images of one launch of ``pool``, ``interval_mean`` or ``burn_out_mean``: the second axis of a grid."""
+"""Images of one launch whose grid has them as its second axis: pool, gather_rows, and both means."""
 _WIDEST = FREE_SHARED // 4 - 4  # pool keeps a row of floats, and one for each of 4 warps, in shared memory
 
 

@@ -2,7 +2,7 @@
 
 For each layer and degree the tokens of all images become rows in half precision (kernels/pool.cuh), the
 pairs of images are compared (gram.cuh), and each patch's distances are averaged (interval.cuh).  Or the rows
-are in int8, if that is asked for (pool_int8.cuh, gram_int8.cuh).  The plan
+are in int8, if that is asked for (pool_int8.cuh, gram.cuh).  The plan
 decides how much is on the device at once (plan.py), and the lot's arrays bring it there (arrays.py).
 
 Half precision costs up to 2e-5 in a distance of a real lot.  The result is the same, bit for bit, from run to

@@ -108,10 +108,18 @@ def device(options: Options) -> dict[str, Any]:
 
 
 def kernels(options: Options) -> dict[str, Any]:
-    """Each kernel against numpy."""
+    """Each kernel against numpy; on Hopper also those that other GPUs run, as compiled for sm_90."""
     with open_device(options) as gpu_thread:
         large = not options.quick
-        return {"errors": gpu_thread.run(lambda gpu: kernel_checks.check_kernels(gpu, large=large))}
+
+        def checked() -> dict[str, float]:
+            return gpu_thread.run(lambda gpu: kernel_checks.check_kernels(gpu, large=large))
+
+        errors = checked()
+        if gpu_thread.run(lambda gpu: gpu.compiled_for) == HOPPER:
+            load_for(gpu_thread, "sm_90")
+            errors |= {f"{name} of sm_90": error for name, error in checked().items()}
+        return {"errors": errors}
 
 
 def scorer(options: Options) -> dict[str, Any]:

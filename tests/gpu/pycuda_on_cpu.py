@@ -133,7 +133,7 @@ def no_device(driver: CpuDriver) -> None:
 def a_launch_that_is_refused(driver: CpuDriver) -> None:
     """A refused launch is named, and leaves nothing, though its error is kept and the context is held."""
     driver.retain()
-    with mock.patch.object(launches, "_GRAM_SHARED", 10**6):
+    with mock.patch.object(launches, "_gram_shared", return_value=10**6):
         kept = raised(DeviceError, "launching gram_min (grid (", "1000000 bytes", "--scorer numpy")(score)
     collect_elsewhere()
     assert kept.__traceback__ is not None

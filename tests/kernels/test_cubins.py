@@ -188,6 +188,16 @@ def test_a_bundle_without_kernels_needs_no_note(tmp_path: Path, compiler: Compil
     assert find_cubin("sm_87", tmp_path).notes == ()
 
 
+def test_hopper_needs_a_compiler_that_knows_it(compiler: Compiler) -> None:
+    """CUDA 11.8 lists sm_90, but not what sm_90a came with."""
+    compiler.arches |= {"sm_90"}
+    assert compiler_module.compiler_for("sm_90a", portable=False) is compiler
+    compiler.major = 11
+    assert compiler_module.compiler_for("sm_90", portable=False) is compiler
+    with pytest.raises(KernelError, match=r"no compiler for sm_90a: .*; found NVRTC 12\.6"):
+        compiler_module.compiler_for("sm_90a", portable=False)
+
+
 # ---- damage ----------------------------------------------------------------------------------
 
 

@@ -1,7 +1,8 @@
 """Measure a GPU's peaks: products of halves in registers, copies in its memory, copies to it from the host.
 
 Stages that run on the GPU are compared with these (limits.py), as those on the CPU are with peak.py's.  The
-products are mma.sync's, which the scorer uses (kernels/peak.cuh): on Hopper and later a ViT can be faster.
+products are mma.sync's (kernels/peak.cuh), which the scorer uses on all GPUs but Hopper: there it can be
+faster than this limit, and so can a ViT.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from ...kernels import launches
 from ...kernels.blocks import from_blocks, to_blocks
 from ...kernels.gpu import Array, DeviceArray, Gpu, Stream
+from ...runtime.scoring.burn_out import burn_out_mean, first_gap
 
 Doubles = npt.NDArray[np.float64]
 HALF_STEP = 2.0**-11
@@ -228,6 +229,38 @@ def check_interval_mean(
     return error
 
 
+def check_burn_out_mean(gpu: Gpu, images: int, judges: int, patches: int, seed: int) -> float:
+    """burn_out_mean against the CPU's, on distances with gaps."""
+    rng = np.random.default_rng(seed)
+    squares = 1 + 0.1 * rng.gamma(2, 0.2, (images, judges, patches))
+    squares[rng.random(squares.shape) < 0.2] *= 0.5
+    squares, stop = squares.astype(np.float32), int(0.3 * judges)
+    with bench(gpu) as b:
+        scores, later = (b.empty((images, patches), np.float32) for _ in range(2))
+        window = judges, first_gap(judges), stop
+        launches.burn_out_mean(gpu, b.put(squares.view(np.uint32)), scores, later, window, b.stream)
+        found, began_later = b.get(scores), b.get(later)
+    columns = np.sqrt(np.moveaxis(squares, 1, 0).reshape(judges, -1))
+    expected, expected_later = burn_out_mean(columns, stop)
+    require(np.array_equal(began_later.ravel(), expected_later), "intervals begin elsewhere than on the CPU")
+    error = float(np.abs(found.ravel() - expected).max())
+    require(error < 2e-7, f"a mean is off by {error:.2e}")
+    return error
+
+
+def check_gather_rows(gpu: Gpu, images: int, patches: int, width: int, dtype: type, seed: int) -> float:
+    """gather_rows, which copies, some of them twice."""
+    rng = np.random.default_rng(seed)
+    tokens: Array = rng.standard_normal((images, patches, width)).astype(dtype)
+    places = rng.integers(0, patches, 9).astype(np.int32)
+    with bench(gpu) as b:
+        rows = b.empty((images, len(places), width), dtype)
+        launches.gather_rows(gpu, b.put(tokens), b.put(places), rows, b.stream)
+        found = b.get(rows)
+    require(np.array_equal(found, tokens[:, places]), "other patches' tokens were copied")
+    return 0.0
+
+
 def check_kernels(gpu: Gpu, *, large: bool, seed: int = 0) -> dict[str, float]:
     """Every kernel at awkward sizes, and with ``large`` at those of ViT-L too; the largest errors."""
     errors: dict[str, float] = {}
@@ -256,4 +289,11 @@ def check_kernels(gpu: Gpu, *, large: bool, seed: int = 0) -> dict[str, float]:
         patches = 1369 if large else 130
         name = f"interval_mean K={judges} [{start},{stop})"
         errors[name] = check_interval_mean(gpu, 2, judges, patches, start, stop, seed)
+    for judges in [10, 61] + [199] * large:
+        patches = 1369 if large else 130
+        errors[f"burn_out_mean K={judges}"] = check_burn_out_mean(gpu, 2, judges, patches, seed)
+    for patches, width in [(1, 1), (35, 33)] + [(1369, 1024)] * large:
+        for dtype in (np.float16, np.float32):
+            name = f"gather_rows_{np.dtype(dtype).name} P={patches} C={width}"
+            errors[name] = check_gather_rows(gpu, 3, patches, width, dtype, seed)
     return errors

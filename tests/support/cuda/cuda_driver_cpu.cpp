@@ -214,6 +214,7 @@ CUresult cuFuncSetBlockShape(CUfunction, int, int, int) {
 CUresult cuFuncSetAttribute(CUfunction function, CUfunction_attribute attribute, int value) {
   IN_CONTEXT
   if (attribute != CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES) return CUDA_ERROR_NOT_SUPPORTED;
+  if (value > 99 * 1024) return CUDA_ERROR_INVALID_VALUE;  // what compute capability 8.6 has
   return machine.allowed[function] = value, CUDA_SUCCESS;
 }
 CUresult cuLaunchKernel(CUfunction function, unsigned x, unsigned y, unsigned z, unsigned block_x, unsigned block_y,
