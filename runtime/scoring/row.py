@@ -19,6 +19,7 @@ import numpy as np
 
 from ..._numbers import ceil_div
 from ..errors import DeviceError
+from ..store.features import LARGEST, believable
 from ..types import Array, FloatArray
 from .aggregate import centre, inverse_lengths, pool, pooled_lengths, rescale
 from .image_pairs import Comparer, distance
@@ -236,9 +237,11 @@ class RowScorer:
 
 
 def require_finite(tokens: Sequence[Array]) -> None:
-    """Raise DeviceError if an image's tokens (P,C) of any layer are not finite."""
-    if not all(np.isfinite(layer).all() for layer in tokens):
-        raise DeviceError("the ViT gave values that are not finite. Try a bundle in fp32.")
+    """Raise DeviceError if an image's tokens (P,C) of any layer are not finite, or beyond any sense."""
+    if not all(believable(layer) for layer in tokens):
+        raise DeviceError(
+            f"the ViT gave values that are not finite, or beyond {LARGEST:g}. Try a bundle in fp32."
+        )
 
 
 def describe(tokens: Array, method: Method) -> Query:

@@ -20,6 +20,8 @@ from ...kernels.thread import GpuThread
 from ..types import Array, DeviceSlot, FloatArray, Slot
 from .tables import FileRows
 
+LARGEST = 1e15
+"""Limit of a ViT's numbers, which are some thousands at most; half precision ends at 65,504."""
 _ALIGNMENT = 256
 """Bytes: TensorRT may write only to addresses that are multiples of this."""
 
@@ -47,7 +49,7 @@ class HostStore:
         return Slot(self.tokens[:, i0:i1], self.cls[i0:i1])
 
     def finite(self, i0: int, i1: int) -> Array:
-        """Return for each of images i0..i1 whether all its numbers are finite."""
+        """Return for each of images i0..i1 whether all its numbers are believable."""
         return _finite(self.slot(i0, i1))
 
     def put(self, i0: int, i1: int) -> None:
@@ -88,7 +90,7 @@ class OneBatch:
         return Slot(self._tokens, self.cls[i0:i1])
 
     def finite(self, i0: int, i1: int) -> Array:
-        """Return for each of images i0..i1, the latest slot, whether all its numbers are finite."""
+        """Return for each of images i0..i1, the latest slot, whether all its numbers are believable."""
         return _finite(self.slot(i0, i1))
 
 
@@ -163,7 +165,7 @@ class DeviceStore:
         return DeviceSlot(tokens, self.cls[i0:i1])
 
     def finite(self, i0: int, i1: int) -> Array:
-        """Return for each of images i0..i1 whether all its numbers are finite."""
+        """Return for each of images i0..i1 whether all its numbers are believable."""
         # A mean is finite only if all its terms are: the kernel that centres tokens answers for all of them.
 
         def means(gpu: Gpu) -> Array:
@@ -176,8 +178,9 @@ class DeviceStore:
             finally:
                 gpu.free(centres)
 
-        tokens = np.isfinite(self.device.run(means)).all(axis=(0, 2))
-        finite: Array = np.logical_and(tokens, np.isfinite(self.cls[i0:i1]).all(axis=1))
+        found = self.device.run(means)  # mean, what a float leaves of it, scale, largest distance from it
+        tokens = np.isfinite(found).all(axis=(0, 2)) & believable(found[..., [0, 3]], (0, 2))
+        finite: Array = np.logical_and(tokens, believable(self.cls[i0:i1], (1,)))
         return finite
 
     def put(self, i0: int, i1: int) -> None:
@@ -246,7 +249,7 @@ class UploadStore(DeviceStore):
         return self._batch.slot(i0, i1)
 
     def finite(self, i0: int, i1: int) -> Array:
-        """Return for each of images i0..i1, the latest slot, whether all its numbers are finite."""
+        """Return for each of images i0..i1, the latest slot, whether all its numbers are believable."""
         return self._batch.finite(i0, i1)
 
     def put(self, i0: int, i1: int) -> None:
@@ -261,6 +264,12 @@ class UploadStore(DeviceStore):
 
 
 def _finite(slot: Slot) -> Array:
-    tokens = np.isfinite(slot.tokens).all(axis=(0, 2, 3))
-    finite: Array = np.logical_and(tokens, np.isfinite(slot.cls).all(axis=1))
+    finite: Array = np.logical_and(believable(slot.tokens, (0, 2, 3)), believable(slot.cls, (1,)))
     return finite
+
+
+def believable(values: Array, axis: tuple[int, ...] | None = None) -> Array:
+    """Return whether all numbers along ``axis`` are finite, and at most ``LARGEST``."""
+    # Extremes, not np.abs, which would copy.  NaN is the extreme wherever it is, and not at most anything.
+    highest, lowest = (np.asarray(each(axis), np.float64) for each in (values.max, values.min))
+    return np.asarray((highest <= LARGEST) & (lowest >= -LARGEST))

@@ -14,7 +14,7 @@ from ..errors import DeviceError
 from ..images.survey import Survey, decode_ahead
 from ..settings import ANYTHING
 from ..store.checkpoint import Checkpoint
-from ..store.features import FileStore, HostStore
+from ..store.features import LARGEST, FileStore, HostStore
 from ..store.kept_entries import Batch as KeptBatch
 from ..store.tables import FileRows
 from ..timing import UNTIMED, StageTimer
@@ -89,7 +89,7 @@ def extract(
     Raises
     ------
     DeviceError
-        If the backend fails, or gives tokens that are not finite.
+        If the backend fails, or gives numbers that are not finite or beyond any sense.
     """
     by_name = {image.name: image for image in survey.images}
     with timer.stage("check"):
@@ -161,7 +161,10 @@ def seconds_per_image(backend: FeatureBackend, bundle: Bundle, batch: int) -> fl
 
 
 def _require_finite(finite: Array, images: Sequence[LotImage]) -> None:
-    """Raise DeviceError with the images' names if the backend gave infinities or NaN for some of them."""
+    """Raise DeviceError with the images' names if the backend gave numbers for them that none can be."""
     if not np.all(finite):
         names = ", ".join(images[int(i)].name for i in np.flatnonzero(~finite))
-        raise DeviceError(f"the ViT gave values that are not finite for {names}. Try a bundle in fp32.")
+        raise DeviceError(
+            f"the ViT gave values that are not finite, or beyond {LARGEST:g}, for {names}. "
+            "Try a bundle in fp32."
+        )

@@ -127,9 +127,10 @@ def test_too_few_images_are_refused() -> None:
         RowScorer(whole(lot(images=3), Method(GRID)), 1)
 
 
-def test_tokens_that_are_not_finite_are_refused() -> None:
+@pytest.mark.parametrize("value", [np.nan, -np.inf, 3e38])
+def test_tokens_that_are_not_finite_or_beyond_any_sense_are_refused(value: float) -> None:
     tokens = lot()
     broken = tokens[:, -1].copy()
-    broken[1, 3, 2] = np.nan
+    broken[1, 3, 2] = value
     with pytest.raises(DeviceError, match="not finite"):
         row(whole(tokens[:, :-1], Method(GRID)), broken)

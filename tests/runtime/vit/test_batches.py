@@ -193,6 +193,25 @@ def test_memory_is_used_again_only_where_the_pixels_are_elsewhere(tmp_path: Path
 # ---- when something goes wrong ---------------------------------------------------------------
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38, -3e38, 2e15])
+@pytest.mark.parametrize("part", ["tokens", "cls"])
+def test_numbers_beyond_any_sense_are_named_with_their_images(
+    tmp_path: Path, value: float, part: str
+) -> None:
+    class Broken(ViT):
+        def extract_into(self, images: FloatArray | Uploaded, slot: Slot | DeviceSlot) -> None:
+            super().extract_into(images, slot)
+            array = getattr(slot, part)
+            if len(self.batches) == 2:
+                array[(1, 2, 5, 3) if part == "tokens" else (2, 3)] = value
+            else:
+                array[:] = 9e14  # as large as numbers may be
+
+    with pytest.raises(DeviceError, match=r"not finite, or beyond 1e\+15, for 06\. Try a bundle in fp32"):
+        extract(make_lot(tmp_path, 20), Broken(), SPEC, empty_store(20), 4, 2)
+    assert threads() == []
+
+
 @pytest.mark.parametrize("at", [0, 1, 3])
 def test_a_vit_that_fails_ends_the_run_and_all_threads(tmp_path: Path, at: int) -> None:
     vit = ViT(fails_at=at)
