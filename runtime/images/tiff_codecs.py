@@ -120,7 +120,7 @@ def decode_picture(
             found = np.asarray(image.convert("RGBA" if samples == 4 else "RGB"))
     else:
         found = _decoded(block, kind, tables, colours)
-    found = found.reshape(*found.shape[:2], -1)
+    found = found.reshape(*found.shape[:2], -1) if found.size else found
     if found.shape != shape or found.dtype.kind != "u" or found.dtype.itemsize > 2:
         raise ImageError("unreadable", f"a part of shape {found.shape} where {shape} belongs")
     return np.asarray(found)

@@ -19,11 +19,12 @@ from ..._files import read_regular
 from ..._json import from_json, parse_json, shortly
 from ..errors import LotError
 from ..images.image_bytes import ImageError
+from ..images.reading import image_error
 from ..images.reading import read_header as read_image_header
 from ..scoring.anomaly_map import upsample
 from ..settings import JUDGED, PAIRS, RAW_SCORE, SCORE
 from ..store.npy import read_data, read_header
-from ..types import FloatArray
+from ..types import Array, FloatArray
 from ..verdict.judged_lot import MadeBy
 from ..verdict.regions import SizedMap
 from .tables import read_table
@@ -31,6 +32,7 @@ from .write import LOT, POSITION, SCORES
 
 _LARGEST = 1 << 28  # bytes of a table, a description or a map
 _LONGEST_SIDE = 1 << 20  # pixels
+_MOST_PIXELS = 1 << 28  # of a map: 1 GB
 _PNG_TOP = {"png8": 255, "png16": 65535}
 _OBJECTS = ("settings", "bundle", "png_map_scale")
 _SPLITS = ("test", "test_public")
@@ -67,8 +69,11 @@ class ScoredLot:
 
     @property
     def root(self) -> Path:
-        """The lot's folder, as it was given to musc-edge infer."""
-        return Path(str(self.about["lot"]))
+        """The lot's folder, as it was given to musc-edge infer; LotError if lot.json does not say it."""
+        try:
+            return Path(str(self.about["lot"]))
+        except KeyError as error:
+            raise self._damaged("it names no lot") from error
 
     @property
     def name(self) -> str:
@@ -93,7 +98,7 @@ class ScoredLot:
         """
         column = self.settings.get("judge_by", SCORE)
         if column not in JUDGED:
-            raise LotError(f"{self.folder / LOT} is damaged: judge_by is {shortly(column)}.")
+            raise self._damaged(f"judge_by is {shortly(column)}")
         return str(column)
 
     @property
@@ -110,14 +115,24 @@ class ScoredLot:
             If the map is missing or damaged.
         """
         values = self.stored_map(image.map)
+        if "maps" not in self.settings:
+            raise self._damaged("it does not say of which size maps are")
         if self.settings["maps"] != "grid":
             return values
-        try:
-            height, width = self.about.get("map_size") or self.about["bundle"]["image_size"]
-            pixels: FloatArray = upsample(values[None], (int(height), int(width)))[0]
-        except (ValueError, KeyError, TypeError) as error:
-            raise LotError(f"{self.folder / LOT} is damaged: {error!r}. Score the lot again.") from error
+        pixels: FloatArray = upsample(values[None], self._map_size)[0]
         return pixels
+
+    @property
+    def _map_size(self) -> tuple[int, int]:
+        """Height and width of the maps in pixels."""
+        size = self.about.get("map_size") or self.about["bundle"].get("image_size")
+        whole = isinstance(size, list) and len(size) == 2 and all(type(side) is int for side in size)
+        if not (whole and min(size) > 0 and max(size) <= _LONGEST_SIDE and size[0] * size[1] <= _MOST_PIXELS):
+            raise self._damaged(f"maps of the size {shortly(size)}")
+        return size[0], size[1]
+
+    def _damaged(self, what: object) -> LotError:
+        return LotError(f"{self.folder / LOT} is damaged: {what}. Score the lot again.")
 
     def stored_map(self, name: str) -> FloatArray:
         """Read a map as it was written: (Gh,Gw) for maps on the grid, else (H,W).
@@ -165,7 +180,7 @@ class ScoredLot:
             )
             return made_by
         except (KeyError, ValueError) as error:
-            raise LotError(f"{self.folder / LOT} is damaged: {error!r}. Score the lot again.") from error
+            raise self._damaged(repr(error)) from error
 
     def sized_map(self, image: ScoredImage) -> SizedMap | None:
         """Read the map of an image as it is judged, for its own size; None without a map or a known size.
@@ -216,7 +231,7 @@ class ScoredLot:
             found = re.fullmatch(r"(\d{1,7})x(\d{1,7})", str(sizes[image.name]))
             width, height = map(int, found.groups()) if found else (0, 0)
             if not (0 < width <= _LONGEST_SIDE and 0 < height <= _LONGEST_SIDE):
-                raise LotError(f"{self.folder / LOT} is damaged: {shortly(sizes[image.name])} is no size.")
+                raise self._damaged(f"{shortly(sizes[image.name])} is no size")
             return height, width
         try:
             header = read_image_header(self.root / image.name)
@@ -229,13 +244,21 @@ class ScoredLot:
         content = read_regular(path, _LARGEST)
         if kind == "npy":
             return _read_npy(content)
-        values = np.asarray(Image.open(io.BytesIO(content), formats=("TIFF", "PNG")))
+        values = _decoded(content)
         if values.ndim != 2:
             raise ValueError(f"an array of shape {values.shape}, expected (H,W)")
         if kind in _PNG_TOP:
             scale = self.about["png_map_scale"]
             values = scale["low"] + values / _PNG_TOP[kind] * (scale["high"] - scale["low"])
         return np.ascontiguousarray(values, np.float32)
+
+
+def _decoded(content: bytes) -> Array:
+    """Return the values of a map in a TIFF or PNG; ValueError if it is none."""
+    try:
+        return np.asarray(Image.open(io.BytesIO(content), formats=("TIFF", "PNG")))
+    except Exception as error:  # on damaged files Pillow raises anything at all
+        raise ValueError(str(image_error(error))) from error
 
 
 def _read_npy(content: bytes) -> FloatArray:

@@ -33,6 +33,7 @@ from musc_edge.runtime.images.image_bytes import ImageError, ImageInput
 from musc_edge.runtime.images.image_header import read_file_header
 from musc_edge.runtime.images.samples import to_rgb
 from musc_edge.runtime.reference.files import open_bank, open_reference, read_thumbnails
+from musc_edge.runtime.results.image_files import MAP_FORMATS
 from musc_edge.runtime.results.read_results import ScoredLot, read_results
 from musc_edge.runtime.store.checkpoint import Checkpoint
 from musc_edge.runtime.store.features import FileStore
@@ -371,6 +372,35 @@ def result_folders(folder: Path) -> list[bytes]:
     return [json.dumps(each).encode() + b"\n" + table for each in (about, newer, grouped)]
 
 
+def map_reader(folder: Path) -> Read:
+    """The file of a map, in each of its formats."""
+    about = json.loads((SCHEMA1 / "results" / "lot.json").read_bytes())
+    path = folder / "map"
+    lots = [
+        ScoredLot(folder, {**about, "settings": {**about["settings"], "map_format": kind}}, (), ())
+        for kind in MAP_FORMATS
+    ]
+
+    def read(data: bytes) -> None:
+        path.write_bytes(data)
+        for lot in lots:
+            with suppress(LotError):
+                lot.stored_map("map")
+
+    return read
+
+
+def maps(folder: Path) -> list[bytes]:
+    from PIL import Image
+
+    values = np.linspace(0, 1, 20, dtype=np.float32).reshape(4, 5)
+    Image.fromarray(values).save(folder / "a.tiff")
+    Image.fromarray((values * 255).astype(np.uint8)).save(folder / "b.png")
+    Image.fromarray((values * 65535).astype(np.uint16)).save(folder / "c.png")
+    np.save(folder / "d.npy", values)
+    return [path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()]
+
+
 # ---- references ------------------------------------------------------------------------------
 
 
@@ -439,5 +469,6 @@ TARGETS = {
     "graph": Target(graph_reader, graphs),
     "kept": Target(kept_reader, kept_works, mutate_lines),
     "results": Target(results_reader, result_folders, mutate_lines),
+    "map": Target(map_reader, maps),
     "reference": Target(reference_reader, references, mutate_json),
 }
