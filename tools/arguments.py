@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import re
 from contextlib import suppress
@@ -19,6 +20,7 @@ _AMOUNT = re.compile(
     r"(?P<number>(\d+\.?\d*|\.\d+)(e\d+)?) *(?P<unit>[kmgt]?)(?P<binary>i(?=b))?b?", re.IGNORECASE | re.ASCII
 )
 _DAY = 86400
+_DIGITS = 18
 _LEAST_MEMORY, _FEW_GIGABYTES, _LEAST_PIXELS = 100_000, 64, 1000
 
 
@@ -93,7 +95,7 @@ def interval(text: str) -> tuple[float, float]:
 def tiles(text: str) -> Tiles:
     """Parse '2x3' (rows and columns) or '640' (pixels of a side)."""
     parts = text.lower().split("x")
-    if len(parts) > 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
+    if len(parts) > 2 or not all(_is_number(part) and int(part) > 0 for part in parts):
         raise argparse.ArgumentTypeError(
             f"{text!r}: expected ROWSxCOLUMNS such as 2x3, or a side in pixels such as 640"
         )
@@ -136,14 +138,14 @@ def roi(text: str) -> tuple[int, int, int, int] | Path:
 
 def window(text: str) -> int:
     """Parse a number of patches from 0 on."""
-    if not text.isdecimal() or int(text) > MAX_DEGREE:
+    if not _is_number(text) or int(text) > MAX_DEGREE:
         raise argparse.ArgumentTypeError(f"{text!r}: expected a number of patches from 0 to {MAX_DEGREE}")
     return int(text)
 
 
 def positive(text: str) -> int:
     """Parse a whole number of 1 or more."""
-    if not text.isdecimal() or int(text) < 1:
+    if not _is_number(text) or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number of 1 or more")
     return int(text)
 
@@ -227,6 +229,11 @@ def top(text: str) -> int:
     return _at_most(positive(text), MOST_TOP, "images")
 
 
+def _is_number(text: str) -> bool:
+    """Return whether a text is a whole number from 0 on, of so many digits that Python reads it."""
+    return text.isdecimal() and len(text) <= _DIGITS
+
+
 def _at_most(value: int, limit: int, what: str) -> int:
     if value > limit:
         raise argparse.ArgumentTypeError(f"{value}: expected at most {limit} {what}")
@@ -236,7 +243,7 @@ def _at_most(value: int, limit: int, what: str) -> int:
 def image_size(text: str) -> tuple[int, int]:
     """Parse '224' -> (224, 224); '224x448' -> height 224, width 448."""
     parts = text.lower().split("x")
-    if len(parts) > 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
+    if len(parts) > 2 or not all(_is_number(part) and int(part) > 0 for part in parts):
         raise argparse.ArgumentTypeError(
             f"{text!r}: expected pixels such as 224, or HEIGHTxWIDTH such as 224x448"
         )
@@ -249,6 +256,8 @@ def triple(text: str) -> tuple[float, float, float]:
         r, g, b = (float(part) for part in text.split(","))
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text!r}: expected three numbers, for R, G and B") from error
+    if not all(map(math.isfinite, (r, g, b))):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected three finite numbers, for R, G and B")
     return r, g, b
 
 
