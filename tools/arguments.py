@@ -17,7 +17,8 @@ from .usage import UsageError
 
 MAX_THREADS, MAX_BATCH, MAX_IMAGES = 256, 1024, 10**7
 _AMOUNT = re.compile(
-    r"(?P<number>(\d+\.?\d*|\.\d+)(e\d+)?) *(?P<unit>[kmgt]?)(?P<binary>i(?=b))?b?", re.IGNORECASE | re.ASCII
+    r"(?P<number>(\d+(\.\d*)?|\.\d+)(e\d+)?) *(?P<unit>[kmgt]?)(?P<binary>i(?=b))?b?",
+    re.IGNORECASE | re.ASCII,
 )
 _DAY = 86400
 _DIGITS = 18
@@ -29,8 +30,8 @@ def lot_folder(text: str) -> Path:
     give = "give the folder that holds the lot's images"
     if not text:
         raise UsageError(f"LOT_DIR is empty: {give}.")
-    if not Path(text).is_dir():
-        problem = "is a file" if Path(text).exists() else "does not exist"
+    if not _is_there(text, folder=True):
+        problem = "is a file" if _is_there(text) else "does not exist"
         raise UsageError(f"{text} {problem}: {give}.")
     return Path(text)
 
@@ -129,7 +130,7 @@ def roi(text: str) -> tuple[int, int, int, int] | Path:
                 "folder of masks"
             )
         return values[0], values[1], values[2], values[3]
-    if not Path(text or "-").exists():
+    if not _is_there(text or "-"):
         raise argparse.ArgumentTypeError(
             f"{text!r} does not exist: expected x,y,w,h in pixels, the file of a mask, or a folder of masks"
         )
@@ -217,7 +218,7 @@ def images(text: str) -> int | Path:
     """Parse the number of images of a lot, or a folder of them."""
     if text.isdecimal():
         return _at_most(positive(text), MAX_IMAGES, "images")
-    if not Path(text or "-").is_dir():
+    if not _is_there(text or "-", folder=True):
         raise argparse.ArgumentTypeError(f"{text!r}: expected a number of images, or a folder of them")
     return Path(text)
 
@@ -227,6 +228,14 @@ def top(text: str) -> int:
     from ..runtime.results.image_files import MOST_TOP
 
     return _at_most(positive(text), MOST_TOP, "images")
+
+
+def _is_there(text: str, folder: bool = False) -> bool:
+    """Return whether a file or folder has this name, which may be longer than any name can be."""
+    try:
+        return Path(text).is_dir() if folder else Path(text).exists()
+    except (OSError, ValueError):
+        return False
 
 
 def _is_number(text: str) -> bool:
