@@ -7,14 +7,17 @@ report.
 from __future__ import annotations
 
 import json
+import os
 import platform
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from .._extras import install
+from .._signatures import DEVICE_KEY, REQUIRED, TRUSTED_KEYS
 from ..runtime.parallel import cores
 from ..runtime.results.fonts import INSTALL
 from .rehearsal import rehearsal_text
@@ -130,11 +133,19 @@ names = ("inotify_simple", "uvicorn", "starlette", "paho-mqtt")
 print(", ".join(f"{name} {metadata.version(name)}" for name in names))
 """
 _SIGNATURES = """
-from importlib import metadata
+import cryptography
+from cryptography.hazmat.primitives.asymmetric import ed25519
+print("cryptography", cryptography.__version__)
+"""
+_REQUIRED_KEYS = """
 from musc_edge._signatures import demands
-version = "cryptography " + metadata.version("cryptography")
-wanted = demands()
-print(version, *(f"{each.by} requires one of: {', '.join(map(str, each.keys))}" for each in wanted), sep="; ")
+from musc_edge._signing_keys import SignatureError
+try:
+    wanted = demands()
+except SignatureError as error:
+    raise SystemExit(f"nothing can be opened: {error}")
+names = [f"{each.by} requires one of: {', '.join(map(str, each.keys))}" for each in wanted]
+print("; ".join(names) or "none")
 """
 _FONTS = """
 from musc_edge.runtime.results.fonts import SAMPLES, font_with
@@ -228,6 +239,12 @@ CHECKS = (
     ),
     Check("kernel cache", "starting --scorer cuda without compiling", _CACHE, "remove what is damaged"),
     Check("signatures", "musc-export sign, and --require-signature", _SIGNATURES, install("sign")),
+    Check(
+        "required keys",
+        "every command that opens a bundle",
+        _REQUIRED_KEYS,
+        f"mend the key or folder that is named, or whatever names it: ${REQUIRED}, {TRUSTED_KEYS}",
+    ),
     Check("fonts", "file names on contact sheets and overlays, else shown as numbers", _FONTS, INSTALL),
 )
 
@@ -285,12 +302,24 @@ def _probe(check: Check) -> Finding:
             text=True,
             timeout=_TIMEOUT_S,
             cwd="/",  # a file of a library's name in the current folder is no library
+            env=_environment(),
             check=False,
         )
         status, detail = _judge(child)
     except subprocess.TimeoutExpired:
         status, detail = "crashed", f"did not answer within {_TIMEOUT_S} s"
     return Finding(check.name, check.purpose, status, detail, check.install, check.required)
+
+
+def _environment() -> dict[str, str]:
+    """The environment for a child, which runs in another folder: with whole paths of bundle and keys."""
+    env = dict(os.environ)
+    for name in (REQUIRED, DEVICE_KEY, "MUSC_EDGE_BUNDLE"):
+        if given := env.get(name):
+            paths = given.split(os.pathsep) if name == REQUIRED else [given]
+            with suppress(OSError):  # this folder is gone: then nothing is found from it
+                env[name] = os.pathsep.join(map(os.path.abspath, filter(None, paths)))
+    return env
 
 
 def _judge(child: subprocess.CompletedProcess[str]) -> tuple[str, str]:

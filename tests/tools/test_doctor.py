@@ -32,6 +32,7 @@ from musc_edge.tools.doctor import (
 )
 from musc_edge.tools.rehearsal import rehearsal_text, rehearse
 from support.command_line import run_here
+from support.signing import new_pair
 from support.sources import quiet
 
 ONNXRUNTIME = ("numpy", "Pillow", "OpenCV", "ONNX Runtime", "its packages")
@@ -325,6 +326,40 @@ def test_what_a_line_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     (found,) = examine((replace(check, code=without + check.code),))
     assert (found.status, found.detail) == ("partly", "not installed: uvicorn [serve]")
     assert found.install == "pip install 'musc-edge[watch]', and [serve] and [mqtt] as well"
+
+
+def test_a_required_signature(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is wrong with a key is not mended by installing cryptography."""
+    pytest.importorskip("cryptography", reason="the extra [sign] is not installed")
+    new_pair(tmp_path, "maker")
+    monkeypatch.chdir(tmp_path)
+    checks = tuple(check for check in CHECKS if check.name in ("signatures", "required keys"))
+    for given, status, word in (
+        (None, "ok", "none"),
+        ("maker.pub.pem", "ok", f"requires one of: {tmp_path}/maker.pub.pem"),
+        ("", "broken", "is empty"),
+        ("nowhere.pem", "broken", f"{tmp_path}/nowhere.pem cannot be read"),
+    ):
+        monkeypatch.delenv("MUSC_EDGE_REQUIRE_SIGNATURE", raising=False)
+        if given is not None:
+            monkeypatch.setenv("MUSC_EDGE_REQUIRE_SIGNATURE", given)
+        library, required = examine(checks)
+        assert (library.status, required.status) == ("ok", status)
+        assert word in required.detail
+        assert "$MUSC_EDGE_REQUIRE_SIGNATURE" in required.install
+    assert "pip install" not in required.install
+
+
+def test_relative_paths_hold_in_the_folder_where_doctor_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("MUSC_EDGE_BUNDLE", "MUSC_EDGE_REQUIRE_SIGNATURE", "MUSC_EDGE_DEVICE_KEY")
+    for name, value in zip(names, ("a:b", "c:/d", ""), strict=True):
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+    code = f"import os; print(*(os.environ[name] for name in {names}), sep=' ')"
+    (found,) = examine((Check("paths", "", code, ""),))
+    assert found.detail == f"{tmp_path}/a:b {tmp_path}/c:/d"
 
 
 def test_what_is_not_ok_says_for_which_command() -> None:
