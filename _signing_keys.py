@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -156,7 +157,7 @@ def new_key(path: Path, passphrase: str | None = None) -> PublicKey:
     NoCryptographyError
         If cryptography is not installed.
     OSError
-        If they cannot be written, or one of the two is there already.
+        If they cannot be written, or one of the two is there already; none is left behind then.
     """
     library, public = _library(), public_path(path)
     form = library.serialization
@@ -168,7 +169,11 @@ def new_key(path: Path, passphrase: str | None = None) -> PublicKey:
     pem, pkcs8 = form.Encoding.PEM, form.PrivateFormat.PKCS8
     _write_new(path, key.private_bytes(pem, pkcs8, how), 0o600)
     text = key.public_key().public_bytes(pem, form.PublicFormat.SubjectPublicKeyInfo)
-    _write_new(public, text, 0o644)
+    try:
+        _write_new(public, text, 0o644)
+    except BaseException:
+        _remove(path)
+        raise
     return PublicKey(key.public_key().public_bytes_raw(), public)
 
 
@@ -179,10 +184,21 @@ def public_path(path: Path) -> Path:
 
 def _write_new(path: Path, content: bytes, mode: int) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    with os.fdopen(os.open(path, flags, mode), "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    descriptor = os.open(path, flags, mode)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        _remove(path)
+        raise
+
+
+def _remove(path: Path) -> None:
+    """Remove what was just made and is not whole."""
+    with suppress(OSError):
+        path.unlink()
 
 
 def _read_public_key(path: Path) -> PublicKey:

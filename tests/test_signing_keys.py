@@ -90,6 +90,23 @@ def test_a_key_is_never_replaced(tmp_path: Path, there: str) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [there]
 
 
+@pytest.mark.parametrize("fails", [1, 2])
+def test_a_full_disk_leaves_no_half_of_a_pair(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: int
+) -> None:
+    calls = []
+
+    def fsync(descriptor: int) -> None:
+        calls.append(descriptor)
+        if len(calls) == fails:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(OSError, match="No space left"):
+        new_key(tmp_path / "maker.pem")
+    assert (len(calls), list(tmp_path.iterdir())) == (fails, [])
+
+
 def test_a_passphrase(tmp_path: Path) -> None:
     made = new_key(tmp_path / "maker.pem", "as long as the night")
     assert b"ENCRYPTED" in (tmp_path / "maker.pem").read_bytes()

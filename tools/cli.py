@@ -296,7 +296,8 @@ def _run(prog: str, parser: Parser, argv: Sequence[str] | None) -> int:
         print(f"{prog}: {found or error}", file=sys.stderr)
         return found.exit_code if found else 1
     except KeyboardInterrupt:
-        print(f"\n{prog}: interrupted; nothing was written.", file=sys.stderr)
+        left = getattr(args, "interrupted", "nothing was written")
+        print(f"\n{prog}: interrupted; {left}.", file=sys.stderr)
         return INTERRUPTED
 
 

@@ -28,7 +28,7 @@ def add_keygen(commands: Any) -> None:
     add("--passphrase", action="store_true",
         help=f"encrypt the private key: asks for the passphrase, unless ${PASSPHRASE} has one")  # fmt: skip
     cli.add_common(parser, 4, 5, 7)
-    parser.set_defaults(run=_keygen)
+    parser.set_defaults(run=_keygen, interrupted="there are both keys, or none")
 
 
 def add_sign(commands: Any) -> None:
@@ -40,7 +40,7 @@ def add_sign(commands: Any) -> None:
         help="file of the private key, of ed25519, by musc-export keygen or openssl genpkey; for one that is "
         f"encrypted the passphrase is asked for, or ${PASSPHRASE}")  # fmt: skip
     cli.add_common(parser, 4, 5, 7)
-    parser.set_defaults(run=_sign)
+    parser.set_defaults(run=_sign, interrupted="signatures that were written stay: sign again")
 
 
 PARSERS = (add_keygen, add_sign)
@@ -50,15 +50,16 @@ def _keygen(args: argparse.Namespace) -> int:
     from .._signing_keys import new_key, short_id
     from ..runtime.errors import OutputError, signature_errors
 
-    if not args.out.parent.is_dir():
+    cli.clean_up_on_sigterm()
+    if not os.path.isdir(args.out.parent):  # noqa: PTH112  (Path's raises for a name that is too long)
         raise UsageError(f"-o: there is no folder {args.out.parent} to write keys into.")
     passphrase = os.environ.get(PASSPHRASE) or (_ask(args.out, twice=True) if args.passphrase else None)
     try:
-        with signature_errors():
+        with signature_errors(), cli.without_interrupts():
             key = new_key(args.out, passphrase)
     except OSError as error:
         raise OutputError(
-            f"{error.filename} cannot be written: {error.strerror}. Choose another name with -o."
+            f"{error.filename or args.out} cannot be written: {error.strerror}. Choose another name with -o."
         ) from error
     if args.json:
         cli.show(
@@ -77,6 +78,7 @@ def _sign(args: argparse.Namespace) -> int:
     from .._signing_keys import public_path, short_id
     from ..export.signing import sign_bundle
 
+    cli.clean_up_on_sigterm()
     key = _private_key(args.key)
     signed = sign_bundle(args.bundle, key)
     if args.json:

@@ -7,15 +7,17 @@ import getpass
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
 
-from musc_edge import _signatures
+from musc_edge import _signatures, _signing_keys
 from musc_edge.kernels import compiler as compiler_module
 from musc_edge.runtime.reference.manifest import FORMAT
 from musc_edge.tools import edge, export
@@ -256,6 +258,46 @@ def test_keys_are_not_replaced_and_not_put_nowhere(folder: Path) -> None:
     assert "never replaced" in ran("musc-export", "keygen", "-o", "maker.pem", code=7).stderr
     run = ran("musc-export", "keygen", "-o", f"{'long' * 100}.pem", code=7)
     assert "cannot be written: File name too long" in run.stderr
+
+
+def test_a_full_disk(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    run = ran("musc-export", "keygen", "-o", "maker.pem", code=7)
+    assert "maker.pem cannot be written: No space left on device" in run.stderr
+    run = ran("musc-export", "keygen", "-o", f"{'long' * 100}/maker.pem", code=2)
+    assert "there is no folder" in run.stderr
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_says_what_is_left(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, code: int
+) -> None:
+    signed()
+    write = _signatures.write_whole
+
+    def write_then_stop(*args: Any) -> None:
+        write(*args)
+        signal.raise_signal(number)
+
+    (folder / "bundle/manifest.json.sig").unlink()
+    monkeypatch.setattr(_signatures, "write_whole", write_then_stop)
+    run = ran("musc-export", "sign", "bundle", "--key", "maker.pem", code=code)
+    assert (folder / "bundle/manifest.json.sig").exists()
+    assert "nothing was written" not in run.stderr
+    assert ("interrupted; signatures that were written stay" in run.stderr) == (code == 130)
+    new = _signing_keys._write_new
+
+    def stop_then_write(*args: Any) -> None:
+        signal.raise_signal(number)
+        new(*args)
+
+    monkeypatch.setattr(_signing_keys, "_write_new", stop_then_write)
+    run = ran("musc-export", "keygen", "-o", "other.pem", code=code)
+    assert {"other.pem", "other.pub.pem"} <= {path.name for path in folder.iterdir()}
+    assert ("interrupted; there are both keys, or none" in run.stderr) == (code == 130)
 
 
 # ---- every command ---------------------------------------------------------------------------
