@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from musc_edge import _signatures
-from musc_edge._signatures import BUNDLE, KERNELS, Demand, Demands, sign, signature_path
+from musc_edge._signatures import BUNDLE, KERNELS, Demand, Demands, read_signatures, sign, signature_path
 from musc_edge._signing_keys import read_public_keys
 from musc_edge.kernels import compiler as compiler_module
 from musc_edge.kernels.compiler import Compiled, Resources
@@ -53,6 +53,16 @@ def bundle(tmp_path: Path, device: Pair) -> Path:
     return tmp_path / "bundle"
 
 
+def forge(signatures: Path) -> None:
+    """Put zeros in place of the signature, under the same key."""
+    (entry,) = read_signatures(signatures.with_name(INDEX))
+    signatures.write_text(signatures.read_text().replace(entry.signature, "0" * 128))
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-3])
+
+
 # ---- in a bundle -----------------------------------------------------------------------------
 
 
@@ -60,15 +70,27 @@ def test_signed_kernels(bundle: Path, wanted: Demands) -> None:
     assert find_cubin(ARCH, bundle, wanted).origin == "bundle"
 
 
-@pytest.mark.parametrize("name", [INDEX, f"{INDEX}.sig", f"{ARCH}.cubin.z"])
-@pytest.mark.parametrize("attack", [flip, Path.unlink])
+@pytest.mark.parametrize(
+    ("name", "attack", "error", "said"),
+    [
+        (INDEX, flip, UnsignedKernelsError, r"kernels\.json was changed since it was signed"),
+        (f"{INDEX}.sig", forge, UnsignedKernelsError, r"kernels\.json was changed since it was signed"),
+        (f"{INDEX}.sig", cut, UnsignedKernelsError, r"kernels\.json\.sig is no file of signatures"),
+        (f"{INDEX}.sig", Path.unlink, UnsignedKernelsError, r"kernels\.json is not signed"),
+        (f"{ARCH}.cubin.z", flip, KernelError, r"sm_87\.cubin\.z was changed since it was written"),
+        (f"{ARCH}.cubin.z", Path.unlink, KernelError, r"sm_87\.cubin\.z cannot be read: No such file"),
+    ],
+)
 def test_a_file_of_theirs_is_changed_or_removed(
-    bundle: Path, wanted: Demands, name: str, attack: Callable[[Path], None]
+    bundle: Path,
+    wanted: Demands,
+    name: str,
+    attack: Callable[[Path], None],
+    error: type[KernelError],
+    said: str,
 ) -> None:
-    if (name, attack) == (INDEX, Path.unlink):
-        return  # then there are none in the bundle
     attack(bundle / "kernels" / name)
-    with pytest.raises(KernelError, match=name.split(".", maxsplit=1)[0]):
+    with pytest.raises(error, match=said):
         find_cubin(ARCH, bundle, wanted)
 
 

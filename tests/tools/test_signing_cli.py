@@ -27,6 +27,7 @@ from support.command_line import Run, run_here
 from support.lots import make_bundle, write_png
 from support.places import ROOT
 from support.signing import FakeCompiler, flip
+from support.watching import make_reference
 
 pytest.importorskip("cryptography", reason="the extra [sign] is not installed")
 
@@ -315,20 +316,27 @@ def commands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentPars
 def test_every_command_that_opens_a_bundle_has_the_option() -> None:
     signing_itself = {"kernels", "sign"}
     found = {}
-    for module in (edge, export, bench):
+    for program, module in (("musc-edge", edge), ("musc-export", export), ("musc-bench", bench)):
         for name, parser in commands(module._parser()).items():
             names = {action.dest for action in parser._actions}
             if "bundle" in names and name not in signing_itself:
-                found[name] = "require_signature" in names
-    assert found == dict.fromkeys(found, True)
-    assert {"infer", "plan", "reference", "check", "watch", "serve", "inspect", "selftest"} <= set(found)
-    assert {"verify", "engine", "lot", "backbone"} <= set(found)
+                found[f"{program} {name}"] = "require_signature" in names
+    assert found == dict.fromkeys(OPENING, True)
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_reference(tmp_path_factory.mktemp("reference"))
 
 
 OPENING: dict[str, list[str]] = {
     "musc-edge infer": ["lot", "-o", "out"],
     "musc-edge plan": ["20"],
     "musc-edge reference": ["lot", "-o", "ref"],
+    "musc-edge check": ["lot", "--reference", "REF"],
+    "musc-edge watch": ["lot", "--reference", "REF", "-o", "log", "--poll", "2"],
+    "musc-edge serve": ["--reference", "REF", "--port", "0"],
+    "musc-edge inspect": ["bundle"],
     "musc-edge selftest": [],
     "musc-export verify": ["bundle"],
     "musc-export engine": ["bundle"],
@@ -339,11 +347,11 @@ OPENING: dict[str, list[str]] = {
 
 
 @pytest.mark.parametrize("command", OPENING)
-def test_an_unsigned_bundle_is_refused_by_every_command(folder: Path, command: str) -> None:
+def test_an_unsigned_bundle_is_refused_by_every_command(folder: Path, reference: Path, command: str) -> None:
     ran("musc-export", "keygen", "-o", "maker.pem")
     for number in range(6):
         write_png(folder / f"lot/{number}.png", seed=number)
-    given = OPENING[command]
+    given = [str(reference) if each == "REF" else each for each in OPENING[command]]
     which = [] if "bundle" in given else ["-b", "bundle"]
     run = ran(*command.split(), *given, *which, "--require-signature", "maker.pub.pem", code=4)
     assert "manifest.json is not signed" in run.stderr
