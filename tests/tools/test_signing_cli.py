@@ -18,6 +18,7 @@ from unittest import mock
 import pytest
 
 from musc_edge import _signatures, _signing_keys
+from musc_edge._files import write_whole
 from musc_edge.kernels import compiler as compiler_module
 from musc_edge.runtime.reference.manifest import FORMAT
 from musc_edge.tools import edge, export
@@ -277,10 +278,9 @@ def test_a_signal_says_what_is_left(
     folder: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, code: int
 ) -> None:
     signed()
-    write = _signatures.write_whole
 
     def write_then_stop(*args: Any) -> None:
-        write(*args)
+        write_whole(*args)
         signal.raise_signal(number)
 
     (folder / "bundle/manifest.json.sig").unlink()
