@@ -29,8 +29,11 @@ from ..settings import (
 )
 from ..types import Manifest
 
-PAPER_GRID = 37
-"""Patches a side of the authors' images, and of any from which on their choices stay."""
+PAPER_GRID = 28
+"""Patches a side from which on the authors' choices stay; their images have 37.
+
+At 28 others are better in the mean, but cracks in tiles lose by them (docs/choices.md).
+"""
 
 MEASURED_DEGREES = (1, 5)
 """Degrees of smaller grids (docs/accuracy.md): 1 for small defects, 5 for large and faint ones."""

@@ -168,12 +168,16 @@ def seconds_table(at: Setup, size: int) -> list[str]:
     assert pool.tokens is not None
     tokens = np.array(pool.tokens)
     images = tokens.shape[1]
-    lines = ["| choices | size | images | processor seconds |", "|---|---|---|---|"]
+    lines = []
     for name, degrees in (("paper", PAPER.degrees), ("default", DEFAULT.degrees), ("degree 1", (1,))):
         taken = _processor_seconds(partial(mutual_scores, tokens, pool.grid, degrees, threads=1))
         lines.append(f"| {name}: {name_of(degrees)} | {size} | {images} | {taken:.1f} |")
     taken = _processor_seconds(partial(residuals, tokens, pool.grid, SHARE))
     return [*lines, f"| fast: {FAST.name} | {size} | {images} | {taken:.1f} |"]
+
+
+def _seconds_head() -> list[str]:
+    return ["| choices | size | images | processor seconds |", "|---|---|---|---|"]
 
 
 def _processor_seconds(work: Callable[[], object]) -> float:
@@ -216,11 +220,12 @@ def page(at: Setup, sizes: Mapping[int, int], only_kept: bool) -> list[str]:
         *(
             line
             for size in measured_further
-            for line in pixels_table(at, size, min(sizes[size], PIXEL_DRAWS))
+            for line in (f"\n### {size} pixels\n", *pixels_table(at, size, min(sizes[size], PIXEL_DRAWS)))
         ),
         "\n## Alignment: good images of the earlier pools\n",
         *alignment_table(at, list(sizes)),
         "\n## Time to score a lot, the ViT apart\n",
+        *_seconds_head(),
         *(line for size in measured_further for line in seconds_table(at, size)),
     ]
 

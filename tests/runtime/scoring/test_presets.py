@@ -34,8 +34,9 @@ def test_default_is_the_paper_where_nothing_else_was_measured(manifest: Manifest
 @pytest.mark.parametrize(
     ("manifest", "degrees", "why"),
     [
-        (SMALL, (1, 5), "fewer than 37 patches"),
-        (replace(SMALL, grid=(28, 40)), (1, 5), "fewer than 37 patches"),
+        (SMALL, (1, 5), "fewer than 28 patches"),
+        (replace(SMALL, grid=(27, 40)), (1, 5), "fewer than 28 patches"),
+        (replace(SMALL, grid=(28, 28)), (1, 3, 5), "28x28 patches"),
         (FINE, (1, 3, 5), "37x37 patches"),
         (CLIP, (1, 3, 5), "CLIP"),
         (CLIP_OF_TIMM, (1, 3, 5), "CLIP"),
@@ -77,7 +78,7 @@ def test_what_is_given_is_said_beside_the_preset() -> None:
 
 def test_what_was_measured_for_pairs_is_said_so_by_residual() -> None:
     said = text(settings_for(SMALL, by="residual"))
-    assert "degrees 1,5 (measured for pairs, not by residual, for fewer than 37 patches a side)" in said
+    assert "degrees 1,5 (measured for pairs, not by residual, for fewer than 28 patches a side)" in said
     assert "judge by raw_score (measured for pairs, not by residual, better than rescored)" in said
     assert said.endswith("but by residual as given")
 
