@@ -75,6 +75,19 @@ def run(command: Sequence[str | Path]) -> str:
     return done.stdout
 
 
+def prepare(args: argparse.Namespace, work: Path) -> tuple[Path, Path]:
+    """A wheel of the checkout, and a list of the lot's first images, as files in ``work``."""
+    names = sorted(path.name for path in args.lot.iterdir() if path.suffix.lower() in IMAGES)[: args.images]
+    if len(names) < args.images:
+        raise SystemExit(f"{args.lot} has {len(names)} images, fewer than {args.images}.")
+    work.mkdir(parents=True, exist_ok=True)
+    listed = work / "names.txt"
+    listed.write_text("\n".join(names) + "\n", encoding="utf-8")
+    run(["uv", "build", "--quiet", "--wheel", "--clear", "--out-dir", work / "wheel", CHECKOUT])
+    [wheel] = work.glob("wheel/*.whl")
+    return wheel, listed
+
+
 def environment(place: Path, python: str, wheel: Path, lowest: bool) -> Path:
     """A virtual environment with the wheel in it: its folder of programs."""
     run(["uv", "venv", "--quiet", "--clear", "--python", python, place])
@@ -89,11 +102,13 @@ def environment(place: Path, python: str, wheel: Path, lowest: bool) -> Path:
     return place / "bin"
 
 
-def score(programs: Path, args: argparse.Namespace, names: Path, out: Path, scorer: str) -> Scores:
-    """Raw scores of the listed images, by their names."""
+def score(
+    program: Sequence[str | Path], args: argparse.Namespace, names: Path, out: Path, scorer: str
+) -> Scores:
+    """Raw scores of the listed images, by their names, from a command line of musc-edge."""
     settings = ["--scorer", scorer, "--backend", "cpu", "--maps", "none", "--overwrite"]
     lot = ["--bundle", args.bundle.resolve(), "--list", names, "--out", out, args.lot.resolve()]
-    run([programs / "musc-edge", "infer", *settings, *lot])
+    run([*program, "infer", *settings, *lot])
     with (out / "scores.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     if unscored := [row["image"] for row in rows if row["status"] != "ok"]:
@@ -101,16 +116,16 @@ def score(programs: Path, args: argparse.Namespace, names: Path, out: Path, scor
     return {row["image"]: float(row["raw_score"]) for row in rows}
 
 
-def fill(row: Row, args: argparse.Namespace, work: Path) -> None:
+def fill(row: Row, args: argparse.Namespace, work: Path, wheel: Path, names: Path) -> None:
     """Make an environment, and score in it by each scorer."""
-    [wheel] = work.glob("wheel/*.whl")
     name = f"{row.python}-{row.kind}".replace("/", "_")
     try:
         programs = environment(work / name, row.python, wheel, row.kind == "lowest")
         row.versions = json.loads(run([programs / "python", "-c", VERSIONS, *LIBRARIES]))
         for scorer in SCORERS:
             start = time.perf_counter()
-            row.scores[scorer] = score(programs, args, work / "names.txt", work / f"{name}-{scorer}", scorer)
+            out = work / f"{name}-{scorer}"
+            row.scores[scorer] = score([programs / "musc-edge"], args, names, out, scorer)
             row.seconds[scorer] = time.perf_counter() - start
     except RuntimeError as error:
         row.failed = str(error)
@@ -148,15 +163,12 @@ def arguments() -> argparse.Namespace:
 def main() -> int:
     """Print the table; 1 if something failed or differs."""
     args = arguments()
-    names = sorted(path.name for path in args.lot.iterdir() if path.suffix.lower() in IMAGES)[: args.images]
     kinds = ["pinned", "lowest"] if args.lowest else ["pinned"]
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as temporary:
         work = (args.keep or Path(temporary)).resolve()
-        work.mkdir(parents=True, exist_ok=True)
-        (work / "names.txt").write_text("\n".join(names) + "\n", encoding="utf-8")
-        run(["uv", "build", "--quiet", "--wheel", "--clear", "--out-dir", work / "wheel", CHECKOUT])
-        print(f"{len(names)} images of {args.lot.name}, bundle {args.bundle.name}\n")
+        wheel, names = prepare(args, work)
+        print(f"{args.images} images of {args.lot.name}, bundle {args.bundle.name}\n")
         heads = ["versions", "Python", *LIBRARIES.values()]
         heads += [f"largest difference by {scorer}" for scorer in SCORERS]
         heads += [f"s by {scorer}" for scorer in SCORERS]
@@ -164,7 +176,7 @@ def main() -> int:
         for kind in kinds:
             for python in args.pythons:
                 rows.append(Row(kind, python))
-                fill(rows[-1], args, work)
+                fill(rows[-1], args, work, wheel, names)
                 print(line(rows[-1], rows[0].scores.get("numba", {})), flush=True)
     return int(not all(good(row, rows[0], args.tolerance) for row in rows))
 
