@@ -22,7 +22,7 @@ import json
 import os
 import weakref
 import zlib
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -116,18 +116,18 @@ class Checkpoint:
         self._batches.describe(rows)
         return rows
 
-    def batches(self, store: FeatureStore, progress: Progress, images: Container[str]) -> list[Batch]:
+    def batches(self, store: FeatureStore, progress: Progress, names: Sequence[Sequence[str]]) -> list[Batch]:
         """Return the finished batches up to the first that is missing or damaged; fills ``store.cls``.
 
-        A batch that names others than the lot's ``images`` is none.
+        ``names`` are those of the lot's images, by batch: one of other images, or in another order, is none.
         """
         latest = batch_entries(self._batches.entries)
         found: list[Batch] = []
         row = 0
         # A batch begins at the row where the one before ends, so nothing after a gap can be used.
-        while entry := latest.get(len(found)):
+        while len(found) < len(names) and (entry := latest.get(len(found))):
             batch, stop = _read_batch(entry, store, row)
-            if batch is None or any(name not in images for name in batch.read):
+            if batch is None or not batch.is_of(names[len(found)]):
                 self.notes.append(
                     f"kept features of images {row} to {stop} were damaged: made again from there on"
                 )

@@ -7,7 +7,7 @@ what it is about is made again.
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -22,6 +22,12 @@ class Batch(NamedTuple):
 
     read: list[str]
     failed: list[SkippedImage]
+
+    def is_of(self, names: Sequence[str]) -> bool:
+        """Return whether it is of these images alone, each of them once and in their order."""
+        failed = [skipped.name for skipped in self.failed]
+        lost = set(failed)
+        return (self.read, failed) == ([n for n in names if n not in lost], [n for n in names if n in lost])
 
 
 @dataclass(frozen=True)

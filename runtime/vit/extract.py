@@ -93,7 +93,7 @@ def extract(
     """
     by_name = {image.name: image for image in survey.images}
     with timer.stage("check"):
-        batches = kept.batches(store, progress, by_name) if kept else []
+        batches = kept.batches(store, progress, _names(survey, batch)) if kept else []
     read = [by_name[name] for part in batches for name in part.read]
     failed = [skipped for part in batches for skipped in part.failed]
     # A batch is so many files, readable or not: the next one begins at a multiple of its size.
@@ -119,6 +119,12 @@ def extract(
             progress("extract", done + chunk.files, total, "images")
             del chunk  # its pixels need not live until the next one is there
     return tuple(read), tuple(failed)
+
+
+def _names(survey: Survey, batch: int) -> list[list[str]]:
+    """Return the names of a lot's images by batch."""
+    names = [image.name for image in survey.images]
+    return [names[first : first + batch] for first in range(0, len(names), batch)]
 
 
 def running_bytes(bundle: Bundle, batch: int) -> int:

@@ -414,7 +414,14 @@ def test_cells_that_are_none_are_passed_over(survey: Survey, plain: Run, halfway
     "change",
     [
         {"read": ["other.png"] * BATCH},
+        {"read": ["0.png"] * BATCH},
+        {"read": [f"{k}.png" for k in reversed(range(BATCH))]},
+        {"read": [f"{k}.png" for k in range(1, BATCH + 1)]},
         {"read": "12345678"},
+        *(
+            {"failed": [{"name": name, "status": "unreadable", "reason": ""}]}
+            for name in ("other.png", "0.png", f"{BATCH}.png")
+        ),
         {"failed": [{"name": 5, "status": "unreadable", "reason": ""}]},
         {"rows": [0.0, 8.0]},
         {"checksum": "0"},
