@@ -74,7 +74,7 @@ def score_lot(
         same_shots = run.find_copies(features, survey)
         apart = run.apart(features, same_shots)
         maps, later = walk.score(features, apart)  # 3 and 4
-        threads = run.resources.workers
+        threads = features.plan.threads
         with watch.timer.stage("map"):  # 5
             settings = settled(settings, maps)
             level = position_level(maps, settings.position_median)

@@ -7,13 +7,14 @@ raw score of an image is the maximum of its pixel map, not of the grid.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from functools import lru_cache, partial
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 from ..errors import LotError
+from ..parallel import in_order
 from ..types import Array, FloatArray, Manifest
 
 _ROWS = 256
@@ -82,14 +83,20 @@ def raw_scores(maps: Array, size: tuple[int, int], threads: int = 1) -> Array:
     """Return the maximum of each pixel map, (N,) float64, by at most so many ``threads``.
 
     Pixels outside of a region, NaN, are left out; a map of nothing else has no maximum: NaN.
+
+    Raises
+    ------
+    DeviceError
+        If a thread cannot be started.
     """
     if len(maps) == 1:
         return np.array([_peak(maps[0], size)])
     each = 8 * size[1] * (_ROWS + size[0])  # bytes of a strip, and of the columns that it is made of
     threads = max(1, min(threads, _AT_ONCE // each))
     # The products are small: threads of BLAS would take twenty times as long to share one.
-    with threadpool_limits(1, "blas"), ThreadPoolExecutor(threads) as pool:
-        return np.array(list(pool.map(partial(_peak, size=size), maps)), np.float64)
+    each_peak = in_order(maps, partial(_peak, size=size), threads, 2 * threads, "maps")
+    with threadpool_limits(1, "blas"), closing(each_peak) as peaks:
+        return np.array([peak for _, peak in peaks], np.float64)
 
 
 def _peak(grid: Array, size: tuple[int, int]) -> float:
