@@ -7,6 +7,7 @@ import random
 import resource
 import signal
 import time
+import traceback
 import warnings
 from collections import Counter
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 TOGETHER = 250
 """Files that one child reads."""
 _SECONDS, _ADDRESSES = 20, 3 << 30
+_RAISED = 2
 _HEARD = 64
 """Bytes of a line from a child: the number of a file and what came of it."""
 
@@ -53,20 +55,29 @@ def _read_in_child(reading: object, data: list[bytes], work: Path) -> tuple[list
     ours, theirs = os.pipe()
     child = os.fork()
     if child == 0:
-        os.close(ours)
-        resource.setrlimit(resource.RLIMIT_AS, (_ADDRESSES, _ADDRESSES))
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        warnings.simplefilter("ignore")
-        for content in data:
-            (work / "x").write_bytes(content)
-            signal.alarm(_SECONDS)
-            os.write(theirs, _outcome(reading, work / "x").ljust(_HEARD).encode())
+        try:
+            os.close(ours)
+            _read_all(reading, data, work / "x", theirs)
+        except BaseException:  # must not go on as a second parent, which would remove the folder of the first
+            traceback.print_exc()
+            os._exit(_RAISED)
         os._exit(0)
     os.close(theirs)
     with os.fdopen(ours, "rb") as pipe:
         heard = pipe.read()
     _, status = os.waitpid(child, 0)
     return [heard[at : at + _HEARD].decode().strip() for at in range(0, len(heard), _HEARD)], status
+
+
+def _read_all(reading: object, data: list[bytes], path: Path, pipe: int) -> None:
+    """Read files one after the other, within limits, and write to ``pipe`` what came of each."""
+    resource.setrlimit(resource.RLIMIT_AS, (_ADDRESSES, _ADDRESSES))
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    warnings.simplefilter("ignore")
+    for content in data:
+        path.write_bytes(content)
+        signal.alarm(_SECONDS)
+        os.write(pipe, _outcome(reading, path).ljust(_HEARD).encode())
 
 
 def _outcome(reading: object, path: Path) -> str:
