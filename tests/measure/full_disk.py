@@ -29,7 +29,7 @@ from support.command_line import Run, run_here
 from support.fault_lots import BUNDLE, digests, onnx_source, small_lot
 
 PAGE, PLENTY = 4096, 1 << 28
-FULL = re.compile(r"No space left on device|Free room there")
+FULL = re.compile(r"No space left on device|Free room there|Make room")
 TIMED = ("lot.json", "report.html", "manifest.json", "probe.npz")
 
 
@@ -66,7 +66,7 @@ class Disk:
 
     def new(self, size: int = PLENTY, files: int = 0) -> None:
         """Mount an empty one of ``size`` bytes and ``files`` inodes (0: as many as there may be)."""
-        subprocess.run(["umount", str(self.point)], check=False, stderr=subprocess.DEVNULL)
+        subprocess.run(["umount", "--lazy", str(self.point)], check=False, stderr=subprocess.DEVNULL)
         options = f"size={size},nr_inodes={files}"
         subprocess.run(["mount", "-t", "tmpfs", "-o", options, "none", str(self.point)], check=True)
 
@@ -141,7 +141,7 @@ def main() -> int:
         disk = Disk(Path(work) / "disk")
         found = [c for c in cases(Path(work), disk.point) if c.name.startswith(args.only)]
         well = [try_all(case, disk, args.steps) for case in found]
-        subprocess.run(["umount", str(disk.point)], check=False)
+        subprocess.run(["umount", "--lazy", str(disk.point)], check=False)
     return int(not all(well))
 
 
