@@ -205,14 +205,20 @@ T shuffle(T value, int from) {
 
 // ---- device_ops.cuh ----------------------------------------------------------------------------
 
+#if defined(__aarch64__)
+using HostHalf = __fp16;  // GCC knows _Float16 there in C++ from 13 on, and a Jetson's is older
+#else
+using HostHalf = _Float16;
+#endif
+
 inline float half_to_float(uint16_t bits) {
-  _Float16 half;
+  HostHalf half;
   memcpy(&half, &bits, 2);
   return (float)half;
 }
 
 inline uint16_t float_to_half(float value) {
-  _Float16 half = (_Float16)value;
+  HostHalf half = (HostHalf)value;
   uint16_t bits;
   memcpy(&bits, &half, 2);
   return bits;
