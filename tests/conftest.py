@@ -24,6 +24,7 @@ from support.emulated_gpu import EmulatedGpu, build_library
 from support.nets import Nets, compile_shared
 from support.places import downloads
 from support.random_vit import Shape, random_vit
+from support.signing import Pair, new_pair
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -256,6 +257,18 @@ def emulated_gpu(kernel_library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(scorers, "open_gpu", opened)
     monkeypatch.setattr(scorers, "import_driver", lambda: None)
+
+
+@pytest.fixture
+def maker(tmp_path: Path) -> Pair:
+    """Who signs: a pair of keys."""
+    return new_pair(tmp_path, "maker")
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Pair:
+    """Somebody else's pair of keys."""
+    return new_pair(tmp_path, "other")
 
 
 @pytest.fixture(scope="session")

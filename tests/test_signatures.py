@@ -36,16 +36,6 @@ CONTENT = b'{"any": "file"}\n'
 
 
 @pytest.fixture
-def maker(tmp_path: Path) -> Pair:
-    return new_pair(tmp_path, "maker")
-
-
-@pytest.fixture
-def other(tmp_path: Path) -> Pair:
-    return new_pair(tmp_path, "other")
-
-
-@pytest.fixture
 def file(tmp_path: Path, maker: Pair) -> Path:
     """A file that the maker signed."""
     path = tmp_path / "file.json"

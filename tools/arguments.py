@@ -147,7 +147,8 @@ def window(text: str) -> int:
 def positive(text: str) -> int:
     """Parse a whole number of 1 or more."""
     if not _is_number(text) or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number of 1 or more")
+        most = f", of at most {_DIGITS} digits" if text.isdecimal() and len(text) > _DIGITS else ""
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number of 1 or more{most}")
     return int(text)
 
 

@@ -35,11 +35,6 @@ def nothing_is_required(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.fixture
-def maker(tmp_path: Path) -> Pair:
-    return new_pair(tmp_path, "maker")
-
-
-@pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A bundle with kernels and an engine; nothing is signed."""
     folder = make_bundle(tmp_path / "bundle")

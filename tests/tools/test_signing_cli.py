@@ -273,6 +273,15 @@ def test_a_full_disk(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "there is no folder" in run.stderr
 
 
+@pytest.fixture
+def interrupts() -> Iterator[None]:
+    """Undo that a job in the background ignores SIGINT, and so does what it starts."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interrupts")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_says_what_is_left(
     folder: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, code: int

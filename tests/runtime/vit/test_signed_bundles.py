@@ -33,7 +33,7 @@ from musc_edge.runtime.vit.engines import (
 )
 from musc_edge.runtime.vit.tensorrt_library import Library
 from support.lots import CONTENT, MANIFEST, edit_manifest, make_bundle, sha256
-from support.signing import GPU, PLAN, Pair, flip, new_pair, put_engine, sign_manifest, signed_bundle
+from support.signing import GPU, PLAN, Pair, flip, put_engine, sign_manifest, signed_bundle
 
 pytest.importorskip("cryptography", reason="the extra [sign] is not installed")
 
@@ -44,16 +44,6 @@ def nothing_else_is_required(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.delenv("MUSC_EDGE_DEVICE_KEY", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(_signatures, "TRUSTED_KEYS", tmp_path / "trusted-keys")
-
-
-@pytest.fixture
-def maker(tmp_path: Path) -> Pair:
-    return new_pair(tmp_path, "maker")
-
-
-@pytest.fixture
-def other(tmp_path: Path) -> Pair:
-    return new_pair(tmp_path, "other")
 
 
 @pytest.fixture
