@@ -3,9 +3,9 @@
     python tests/measure/kills.py [--kills 200] [--seed 0] [--only NAME]
 
 Kills are spread over the cases below.  Each run is ended by SIGKILL (half of them), SIGINT or SIGTERM at a
-moment that is drawn from 0 to 1.2 of what an undisturbed run took; the same command is started again.  A run
-that completes in spite of it, and the last one, must have written the bytes of the undisturbed run, and
-nothing else may be left: beside the results, in the folder of temporary files, in the lot.
+moment that is drawn from its beginning to 1.2 of what an undisturbed run took; the same command is started
+again.  A run that completes in spite of it, and the last one, must have written the bytes of the undisturbed
+run, and nothing else may be left: beside the results, in the folder of temporary files, in the lot.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from support.places import listen_to_interrupts
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGINT, signal.SIGTERM)
 ENDS = (*(-int(each) for each in SIGNALS), 130, 143)
 IMAGES = 60
+_BEGUN = 0.15  # seconds after which the process that was forked is the command, and ends as it does
 
 
 @dataclass
@@ -43,14 +44,15 @@ class Case:
 
 def cases(work: Path) -> list[Case]:
     lot = small_lot(work / "lot", IMAGES)
-    infer = ["infer", lot, "-b", BUNDLE, "--scorer", "numpy", "--overlays", "--report"]
+    infer = ["infer", lot, "-b", BUNDLE, "--overlays", "--report"]
+    pairs = [*infer, "--scorer", "numpy"]
     (work / "source").mkdir()
     export = onnx_source(work / "source")
     return [
-        Case("infer", tool(EDGE, *infer)),
-        Case("infer --resume", tool(EDGE, *infer, "--resume")),
-        Case("infer --group-by folder --resume", tool(EDGE, *infer, "--group-by", "folder", "--resume")),
-        Case("infer --tiles 2x2 --resume", tool(EDGE, *infer, "--tiles", "2x2", "--resume")),
+        Case("infer", tool(EDGE, *pairs)),
+        Case("infer --resume", tool(EDGE, *pairs, "--resume")),
+        Case("infer --group-by folder --resume", tool(EDGE, *pairs, "--group-by", "folder", "--resume")),
+        Case("infer --tiles 2x2 --resume", tool(EDGE, *pairs, "--tiles", "2x2", "--resume")),
         Case("infer --method fast --resume", tool(EDGE, *infer, "--method", "fast", "--resume")),
         Case("infer --score-by residual --resume", tool(EDGE, *infer, "--score-by", "residual", "--resume")),
         Case("reference", tool(EDGE, "reference", lot, "-b", BUNDLE)),
@@ -88,7 +90,7 @@ class Killing:
         while True:
             with self.start() as run:
                 try:
-                    run.wait(None if done == kills else self.chance.uniform(0, 1.2 * seconds))
+                    run.wait(None if done == kills else self.chance.uniform(_BEGUN, 1.2 * seconds))
                 except subprocess.TimeoutExpired:
                     run.send_signal(self.chance.choice(SIGNALS))
                     run.wait()
