@@ -89,8 +89,9 @@ centre_float(const float* __restrict__ tokens, float4* __restrict__ centres, int
 
 // ---- pool ------------------------------------------------------------------------------------
 
-// Sum of a value over the CTA, in a fixed order; ``room`` holds a float for each warp.
-DEVICE float sum_over_cta(float value, float* room) {
+// Sum of a value over the CTA, in a fixed order; ``room`` holds one for each warp.
+template <class Number>
+DEVICE Number sum_over_cta(Number value, Number* room) {
   UNROLL
   for (int bit = 16; bit; bit >>= 1) value += __shfl_xor_sync(~0u, value, bit);
   __syncthreads();  // an earlier sum has been read by all

@@ -32,16 +32,6 @@ DEVICE float largest_over_cta(float value, float* room) {
   return fmaxf(fmaxf(room[0], room[1]), fmaxf(room[2], room[3]));
 }
 
-// Sum of an integer over the CTA; ``room`` holds one for each warp.
-DEVICE int count_over_cta(int value, int* room) {
-  UNROLL
-  for (int bit = 16; bit; bit >>= 1) value += __shfl_xor_sync(~0u, value, bit);
-  __syncthreads();  // the largest value has been read by all
-  if ((threadIdx.x & 31) == 0) room[threadIdx.x >> 5] = value;
-  __syncthreads();
-  return room[0] + room[1] + room[2] + room[3];
-}
-
 template <class Token>
 DEVICE void pool_int8(const Token* tokens, const float4* centres, const float* shift, int8* features,
                       float* squares, float* scales, int height, int across, int width, int pitch, int reach) {
@@ -66,7 +56,7 @@ DEVICE void pool_int8(const Token* tokens, const float4* centres, const float* s
     *value_at(features, image, blockIdx.x, c, patches, pitch) = (int8)rounded;
     square += rounded * rounded;
   }
-  square = count_over_cta(square, (int*)room);
+  square = sum_over_cta(square, (int*)room);
   if (threadIdx.x > 0) return;
   squares[place] = scaled(square, scale, scale);
   scales[place] = scale;

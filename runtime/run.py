@@ -265,8 +265,8 @@ class Run:
         OutputError
             If the disk is too small.
         """
-        self.scorer.judges(len(survey.images))
         count, surveyed = len(survey.images), self.watch.timer.seconds.get("survey", 0.0)
+        self.scorer.judges(count)
         with self.vit() as vit, self.watch.timer.stage("plan"):
             plan = self.planner.plan(count, survey=survey, keep=bool(keep))
             self.watch.announce(self.planner.forecast(count, plan, survey, vit, surveyed))

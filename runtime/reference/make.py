@@ -234,7 +234,8 @@ def _position(
     settings = settled(settings, maps)
     level = earlier.level if earlier else position_level(maps, settings.position_median)
     share = earlier.manifest.options.get("position_median", 0.0) if earlier else settings.position_median
-    raw = raw_scores(maps if level is None else maps - level, run.bundle.manifest.preprocess.size)
+    above = maps if level is None else maps - level
+    raw = raw_scores(above, run.bundle.manifest.preprocess.size, run.resources.workers)
     return float(share), level, raw
 
 
@@ -315,7 +316,8 @@ def _write(
     files[LOOKS] = write_array(folder / LOOKS, *shapes[LOOKS], [looks])
     manifest = replace(manifest, files=files)
     maps = score_part(ReferenceFolder(folder, manifest, "", cls, looks, np.empty(0)), held, run)
-    raw = raw_scores(maps if level is None else maps - level, run.bundle.manifest.preprocess.size)
+    above = maps if level is None else maps - level
+    raw = raw_scores(above, run.bundle.manifest.preprocess.size, run.resources.workers)
     if level is not None:
         files[LEVEL] = write_array(folder / LEVEL, "<f4", manifest.grid, [level])
     manifest = replace(manifest, calibration=tuple(image.name for image in held.images))

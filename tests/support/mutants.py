@@ -295,18 +295,13 @@ INTERVAL = _of(
 
 POOL_INT8 = _of(
     "pool_int8.cuh",
-    # over the CTA: the largest value, and the sum of squares
+    # over the CTA: the largest value; sums are those of pool.cuh
     ("bit >>= 1) value = fmaxf", "bit >>= 2) value = fmaxf"),
     ("  __syncthreads();  // an earlier sum has been read by all\n", "", RACES),
     ("room[threadIdx.x >> 5] = value;\n  __syncthreads();\n  return fmaxf",
      "room[threadIdx.x >> 5] = value;\n  return fmaxf"),
     ("fmaxf(room[2], room[3])", "room[2]"),
     ("fmaxf(room[0], room[1])", "room[1]"),
-    ("bit >>= 1) value +=", "bit >>= 2) value +="),
-    ("  __syncthreads();  // the largest value has been read by all\n", ""),
-    ("room[threadIdx.x >> 5] = value;\n  __syncthreads();\n  return room",
-     "room[threadIdx.x >> 5] = value;\n  return room"),
-    ("room[2] + room[3]", "room[2]"),
     # whose row it is
     ("row = room + POOL_THREADS / 32", "row = room"),
     ("(size_t)image * patches + blockIdx.x", "blockIdx.x"),
@@ -326,7 +321,7 @@ POOL_INT8 = _of(
     ("__float2int_rn(row[c] * steps)", "(int)(row[c] * steps)"),
     ("c < pitch; c += POOL_THREADS", "c < width; c += POOL_THREADS"),
     ("square += rounded * rounded", "square += abs(rounded)"),
-    ("  square = count_over_cta(square, (int*)room);\n", ""),
+    ("  square = sum_over_cta(square, (int*)room);\n", ""),
     ("value_at(features, image,", "value_at(features, 0,"),
     ("squares[place]", "squares[blockIdx.x]"),
     ("scaled(square, scale, scale)", "scaled(square, scale, 1)"),
