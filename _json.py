@@ -6,6 +6,7 @@ Imports nothing of the package but ``_files``; the formats of bundles, kernels a
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
 import types
@@ -17,6 +18,8 @@ from ._files import FEW_MB, read_regular
 
 DEEPEST = 32
 """Limit of nested lists and objects: code that walks through a value recurses for each level."""
+
+_type_hints = functools.cache(typing.get_type_hints)  # a journal has thousands of entries of one kind
 
 
 def read_json(path: Path, limit: int = FEW_MB) -> Any:
@@ -91,7 +94,7 @@ def shortly(value: object, most: int = 60) -> str:
 def _build_dataclass(kind: type, value: Any, where: str) -> Any:
     if not isinstance(value, dict):
         raise ValueError(f"{where} is {shortly(value)}, expected an object")
-    hints = typing.get_type_hints(kind)
+    hints = _type_hints(kind)
     missing, unknown = sorted(hints.keys() - value.keys()), sorted(value.keys() - hints.keys())
     if missing or unknown:
         raise ValueError(

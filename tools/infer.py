@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from . import arguments, cli
 from .verdict_options import FLAGGED_EXIT, add_verdicts, failed, rule_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from ..runtime.forecast import Forecast
     from ..runtime.images.listing import Listing
@@ -124,10 +124,10 @@ def add_parser(commands: Any) -> None:
 
 def _infer(args: argparse.Namespace) -> int:
     from ..runtime.images.listing import list_lot
-    from ..runtime.results.output import new_folder, require_apart, resolve
-    from ..runtime.results.write import LOT, NAMES
+    from ..runtime.results.output import require_apart, resolve
+    from ..runtime.results.write import LOT
     from ..runtime.scorers import import_scorer, require_meaning
-    from ..runtime.store.kept_folder import kept_beside, remove_kept
+    from ..runtime.store.kept_folder import kept_beside, remove_finished, remove_kept
     from ..runtime.vit.bundle import find_bundle, open_beside
     from ..runtime.vit.choose import import_libraries
     from .summary import summary_json, summary_text
@@ -154,12 +154,11 @@ def _infer(args: argparse.Namespace) -> int:
         if settings.by == PAIRS:
             import_scorer(args.scorer)
     cli.clean_up_on_sigterm()
-    kept = kept_beside(resolve(out)) if args.resume else None
+    target = resolve(out)
+    remove_finished(target / LOT)  # of a run that was killed as it removed it
+    kept = kept_beside(target) if args.resume else None
     try:
-        with ExitStack() as output:
-            # Held back until the folder is on the stack: one that is made and not yet there would remain.
-            with cli.without_interrupts():
-                folder = output.enter_context(new_folder(out, args.overwrite, marker=LOT, ours=NAMES))
+        with _new_results(out, args, kept) as folder:
             scored, unscored = _score(_Job(args, root, bundle, settings, folder, kept, rule), images)
             if args.report:
                 _add_report(root, folder, scored)
@@ -178,6 +177,22 @@ def _infer(args: argparse.Namespace) -> int:
     if failed([part.result.judgement for part in scored] + [None] * len(unscored), args.fail_on):
         return FLAGGED_EXIT
     return SKIPPED_EXIT if unscored or any(part.result.skipped for part in scored) else 0
+
+
+@contextmanager
+def _new_results(out: Path, args: argparse.Namespace, kept: Path | None) -> Iterator[Path]:
+    """The folder that becomes ``out`` behind the block, where kept work is noted to be finished before."""
+    from ..runtime.results.output import new_folder
+    from ..runtime.results.write import LOT, NAMES
+    from ..runtime.store.kept_folder import note_finished
+
+    with ExitStack() as output:
+        # Held back until the folder is on the stack: one that is made and not yet there would remain.
+        with cli.without_interrupts():
+            folder = output.enter_context(new_folder(out, args.overwrite, marker=LOT, ours=NAMES))
+        yield folder
+        if kept:
+            note_finished(kept, folder / LOT)
 
 
 def _score(job: _Job, images: Listing) -> tuple[list[Scored], list[Unscored]]:

@@ -48,6 +48,8 @@ def add_parser(commands: Any) -> None:
 def _verdict(args: argparse.Namespace) -> int:
     from ..runtime.results.annotations import require_free
     from ..runtime.results.rejudge import judged_results, rejudge
+    from ..runtime.results.write import LOT
+    from ..runtime.store.kept_folder import remove_finished
 
     if not args.results.is_dir():
         raise UsageError(f"{args.results} is no folder: give results of musc-edge infer.")
@@ -57,6 +59,8 @@ def _verdict(args: argparse.Namespace) -> int:
     exports = [path for path in (args.coco, args.label_studio) if path is not None]
     for path in exports:
         require_free(path, args.overwrite)
+    if changes:
+        remove_finished(args.results.resolve() / LOT)  # which knows these results by how they are now
     judged = (rejudge if changes else judged_results)(args.results, request)
     _export(args, judged)
     cli.show(verdict_json(judged, args.results) if args.json else verdict_text(judged, args.results))

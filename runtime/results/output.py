@@ -3,10 +3,13 @@
 Beside the folder ``NAME`` lie, while it is written,
 
     .NAME.partial     what has been written so far; nobody else may enter it
-    .NAME.lock        held by the process that writes, and released when it ends; its content is the number
-                      (inode) of the folder above, by which the left-overs of a killed run are known for ours
+    .NAME.lock        held by the process that writes, and released when it ends; its content are the numbers
+                      (inodes) of the folder above, by which the left-overs of a killed run are known for
+                      ours, and of the one that is replaced
+    .NAME.INODE.old   what is being replaced, for a moment; a killed run's is given its name back, or removed
+                      if its successor has the name
 
-Both names can be guessed, and somebody else may have put something there.  So a link is never followed, and
+These names can be guessed, and somebody else may have put something there.  So a link is never followed, and
 only a folder that the lock names is ever emptied, if both belong to this user.
 """
 
@@ -16,7 +19,6 @@ import errno
 import fcntl
 import os
 import re
-import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -26,6 +28,7 @@ from ..._files import empty_folder, is_empty, make_folders, open_folder, open_ow
 from ..errors import OutputError
 
 _MARK = "musc-edge {}\n"
+_LONGEST = 100  # bytes of a lock, at least
 
 
 @contextmanager
@@ -55,6 +58,7 @@ def new_folder(
     try:
         target = resolve(out, instead)
         terms = target, overwrite, marker, ours, instead, replace
+        _tidy(target, instead)
         _check_free(*terms)
         make_folders(target.parent)
         partial = _Partial(target, instead)
@@ -103,6 +107,7 @@ class _Partial:
         try:
             self._lock = self._take_lock(target)
             try:
+                self._settle_old()
                 self._mode, self._folder = self._claim()
             except BaseException:
                 if not os.fstat(self._lock).st_size:  # new, and it marks nothing
@@ -113,13 +118,14 @@ class _Partial:
             os.close(self._parent)
             raise
 
-    def mark(self) -> None:
-        """Record in the lock that the folder is ours.
+    def mark(self, *replaced: int) -> None:
+        """Record in the lock that the folder is ours, and the inodes of what is ``replaced``.
 
         A run that is killed before this leaves an empty folder, which is recognised without a record.
         """
+        inodes = os.fstat(self._folder).st_ino, *replaced
         os.ftruncate(self._lock, 0)
-        os.pwrite(self._lock, _MARK.format(os.fstat(self._folder).st_ino).encode(), 0)
+        os.pwrite(self._lock, "".join(map(_MARK.format, inodes)).encode(), 0)
 
     def publish(self) -> None:
         """Give the folder its name; what was there is removed only after that."""
@@ -131,8 +137,11 @@ class _Partial:
             self._rename(self.path.name, self._target)
             return
         # Two renames, since a folder cannot be renamed onto one that is not empty.  Between them nothing has
-        # the target's name; if the second fails, the first is undone.
-        old = f".{self._target}.{secrets.token_hex(4)}.old"
+        # the target's name; if the second fails, the first is undone, and by the next run if this one is
+        # killed.
+        inode = os.stat(self._target, dir_fd=self._parent, follow_symlinks=False).st_ino
+        self.mark(inode)
+        old = self._old(inode)
         try:
             self._rename(self._target, old)
             self._rename(self.path.name, self._target)
@@ -151,6 +160,8 @@ class _Partial:
                     empty_folder(self._folder)
                     os.rmdir(self.path.name, dir_fd=self._parent)
             if not self._is_there(self.path.name, self._folder):
+                with suppress(OSError):
+                    self._settle_old()  # where an interrupt came as it was removed
                 with suppress(OSError):
                     os.unlink(self._lock_name, dir_fd=self._parent)
         finally:
@@ -208,15 +219,43 @@ class _Partial:
         except OSError as error:
             raise self._in_the_way(self.path.name) from error
         try:
-            found, lock = os.fstat(folder), os.fstat(self._lock)
-            marked = os.pread(self._lock, 100, 0) == _MARK.format(found.st_ino).encode()
-            mine = {found.st_uid, lock.st_uid} == {os.geteuid()}
-            if not (mine and (marked or is_empty(folder))):
+            marked = os.fstat(folder).st_ino in self._marked()[:1]
+            if not (self._is_mine(folder) and (marked or is_empty(folder))):
                 raise self._in_the_way(self.path.name)
             empty_folder(folder)
             os.rmdir(self.path.name, dir_fd=self._parent)
         finally:
             os.close(folder)
+
+    def _settle_old(self) -> None:
+        """Give what was being replaced its name back, or remove it if it was replaced."""
+        inodes = self._marked()
+        for inode in inodes[1:]:
+            with suppress(FileNotFoundError):
+                folder = open_folder(self._old(inode), self._parent)
+                try:
+                    if os.fstat(folder).st_ino != inode or not self._is_mine(folder):
+                        continue
+                    if not self._exists(self._target):
+                        self._rename(self._old(inode), self._target)
+                        continue
+                    target = os.stat(self._target, dir_fd=self._parent, follow_symlinks=False)
+                    if target.st_ino == inodes[0]:
+                        with suppress(OSError):
+                            remove_folder(self._old(inode), self._parent)
+                finally:
+                    os.close(folder)
+
+    def _old(self, inode: int) -> str:
+        return f".{self._target}.{inode}.old"
+
+    def _marked(self) -> list[int]:
+        """The inodes in the lock: of the folder that was made, and of what it was to replace."""
+        return [int(number) for number in re.findall(rb"\d+", os.pread(self._lock, _LONGEST, 0))]
+
+    def _is_mine(self, folder: int) -> bool:
+        """Return whether an open folder and the lock belong to this user."""
+        return {os.fstat(each).st_uid for each in (folder, self._lock)} == {os.geteuid()}
 
     def _in_the_way(self, name: str) -> OutputError:
         path = self.path.with_name(name)
@@ -245,10 +284,17 @@ class _Partial:
         os.rename(name, new, src_dir_fd=self._parent, dst_dir_fd=self._parent)
 
 
+def _tidy(target: Path, instead: str) -> None:
+    """Remove what a killed run left beside ``target``, or give that its name back, unless it is in use."""
+    with suppress(OSError, OutputError):
+        if target.with_name(f".{target.name}.lock").exists():
+            _Partial(target, instead).close()
+
+
 def _is_lock(descriptor: int) -> bool:
     """Return whether the content of an open file is that of a lock, new or left over."""
-    content = os.pread(descriptor, 100, 0)
-    return not content or re.fullmatch(_MARK.format(r"\d+").encode(), content) is not None
+    content = os.pread(descriptor, _LONGEST, 0)
+    return re.fullmatch(rb"(%s){0,2}" % _MARK.format(r"\d+").encode(), content) is not None
 
 
 def _check_free(

@@ -3,23 +3,31 @@
 The folder's name can be guessed, and kept work that somebody else has made would give somebody else's scores.
 So nothing is used, changed or removed except regular files with a single name, which belong to the user who
 makes files here now, in a folder of that user's with our mark.
+
+Results get their name first, and then the kept work that they are made of is removed.  In case a run is
+killed in between, a note in the kept work says before that which results are made of it: whoever next finds
+these results complete removes it.
 """
 
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import stat
 from contextlib import suppress
 from pathlib import Path
 
-from ..._files import PARTIAL, open_folder, user_here, write_whole
+from ..._files import PARTIAL, open_folder, open_own, read_regular, user_here, write_whole
 from ..errors import OutputError
 from .tables import COSINES, TOKENS
 
 MARK, ABOUT, BATCHES, CELLS = ".musc-edge", "about.json", "batches.journal", "cells.journal"
 NAMES = (MARK, ABOUT, TOKENS, BATCHES, COSINES, CELLS)
-PATTERNS = ("layer_*.npy", f".*{PARTIAL}")
+UNFINISHED = f".*{PARTIAL}"
+PATTERNS = ("layer_*.npy", UNFINISHED)
+FINISHED = "finished"
+_LARGEST = 1 << 30  # bytes of lot.json, which may name every image
 ELSEWHERE = "Keep the work in another folder."
 _MARK_TEXT = b"Unfinished work that musc-edge goes on from with --resume. Remove this folder to begin anew.\n"
 
@@ -48,10 +56,41 @@ def kept_beside(out: Path) -> Path:
     )
 
 
+def note_finished(folder: Path, about: Path) -> None:
+    """Note in a folder of kept work that the results which ``about`` (lot.json) describes are made of it."""
+    with suppress(OSError):  # then only what a kill leaves would stay
+        descriptor = open_own(folder / FINISHED)
+        try:
+            os.pwrite(descriptor, _digest(about), 0)
+        finally:
+            os.close(descriptor)
+
+
+def remove_finished(about: Path) -> None:
+    """Remove kept work beside results with the description ``about``, if there are any made of it.
+
+    So too the folder of kept work, if nothing is in it.
+    """
+    out = about.parent
+    folder = out.with_name(f".{out.name}.kept")
+    with suppress(OSError):
+        os.close(open_folder(folder))
+        made_of = _digest(about)
+        if not any(folder.iterdir()):
+            folder.rmdir()
+        elif read_regular(folder / FINISHED, follow=False) == made_of:
+            remove_kept(folder)
+
+
+def _digest(about: Path) -> bytes:
+    return hashlib.sha256(read_regular(about, _LARGEST)).hexdigest().encode("ascii")
+
+
 def remove_kept(folder: Path) -> None:
     """Remove kept work in ``folder`` and the folders within it, and then the folders that are empty.
 
-    Links, and folders that hold anything but kept work of ours, stay as they are.
+    Links, and folders that hold anything but kept work of ours, stay as they are.  A run that is killed amid
+    leaves what can still be recognised.
     """
     with suppress(OSError):
         os.close(open_folder(folder))
@@ -62,7 +101,11 @@ def remove_kept(folder: Path) -> None:
         for path in reversed(folders):
             with suppress(OSError, OutputError):
                 require_ours(path, new=False)
-                remove(path, *NAMES, *PATTERNS)
+                remove(path, *NAMES[1:], *PATTERNS)
+                remove(path, MARK)  # last: without it the rest would be nobody's
+            with suppress(OSError):
+                if [entry.name for entry in path.iterdir()] == [FINISHED]:
+                    (path / FINISHED).unlink()
             with suppress(OSError):
                 path.rmdir()
 
@@ -84,12 +127,14 @@ def require_ours(folder: Path, new: bool = True) -> None:
             f"the work kept in {folder} is of user {min(owners)}, and could be anything. {ELSEWHERE}"
         )
     if MARK not in [path.name for path in paths]:
-        if paths or not new:
-            name = paths[0].name if paths else "nothing"
+        others = [path.name for path in paths if not path.match(UNFINISHED)]
+        if others or not new:
+            name = others[0] if others else "nothing"
             raise OutputError(
                 f"{folder} holds {name}, but no {MARK}, which says that it is kept work of this version. "
                 f"{ELSEWHERE} Or begin anew: rm -r {folder}"
             )
+        remove(folder, UNFINISHED)  # of a run that was killed as it made the mark
         write_whole(folder / MARK, _MARK_TEXT)
 
 

@@ -12,6 +12,7 @@ import pytest
 from musc_edge._files import make_folders, remove_folder
 from musc_edge.runtime.errors import OutputError
 from musc_edge.runtime.results.output import new_folder
+from support.kill_points import killed_before
 from support.lots import tree
 
 MARKER = "lot.json"
@@ -137,6 +138,42 @@ def test_old_results_stay_after_an_error(tmp_path: Path, error: BaseException) -
         fail(tmp_path / "out", error, overwrite=True)
     assert names(tmp_path) == ["out"]
     assert tree(tmp_path / "out") == results("old")
+
+
+def test_killed_before_each_operation(tmp_path: Path) -> None:
+    """There are the old results, the new ones, or none until the next run; that leaves nothing else."""
+    number, seen = 0, set()
+    killed = True
+    while killed:
+        number += 1
+        parent = tmp_path / f"{number}"
+        out = parent / "out"
+        write(out, "old")
+        killed = killed_before(number, lambda out=out: write(out, "new", overwrite=True))  # type: ignore[misc]
+        there = tree(out) if out.exists() else None
+        seen.add("none" if there is None else next(t for t in ("old", "new") if there == results(t)))
+        assert "exists" in refused(out)
+        assert names(parent) == ["out"]
+        write(out, "next", overwrite=True)
+        assert names(parent) == ["out"]
+        assert tree(out) == results("next")
+    assert number > 8
+    assert seen == {"old", "none", "new"}
+
+
+def test_results_of_somebody_else_where_those_of_a_killed_run_were(tmp_path: Path) -> None:
+    """What was moved away stays beside them."""
+    out = tmp_path / "out"
+    write(out, "old")
+    number = 1
+    while out.exists() and killed_before(number, lambda: write(out, "new", overwrite=True)):
+        number += 1
+    assert not out.exists()
+    out.mkdir()
+    write(out, "next")
+    assert tree(out) == results("next")
+    (old,) = (path for path in tmp_path.iterdir() if path != out)
+    assert tree(old) == results("old")
 
 
 def test_full_disk_is_named(tmp_path: Path) -> None:
