@@ -38,7 +38,7 @@ class Signed:
 def sign_bundle(root: str, key: PrivateKey) -> Signed:
     """Sign the bundle in folder ``root`` and all in it; signatures of other keys stay.
 
-    An engine that is damaged, or that others could have written, is left out.
+    An engine or a proof that is damaged, or that others could have written, is left out.
 
     Raises
     ------
@@ -78,7 +78,11 @@ def _engines(bundle: Bundle) -> tuple[list[tuple[Path, str]], list[str]]:
             left_out.append(f"{engine.path}: {reason}")
             continue
         work.append((sidecar_of(engine.path), ENGINE))
-        work += [(path, PROOF) for path in list_proofs(engine, bundle)]
+        for path, reason in list_proofs(engine, bundle):
+            if reason:
+                left_out.append(f"{path}: {reason}")
+            else:
+                work.append((path, PROOF))
     return work, left_out
 
 

@@ -158,7 +158,7 @@ def _check_graphs(bundle: Bundle) -> set[str]:
     """Check the hashes of a bundle's graphs, and return which files they take weights from."""
     graphs = [name for name in _GRAPHS if name in bundle.manifest.files]
     _check_files(bundle, graphs)
-    return {name for graph in graphs for name in _weights_of(bundle.root / graph, bundle.manifest)}
+    return {name for graph in graphs for name in weights_of(bundle.root / graph, bundle.manifest)}
 
 
 def _check_files(bundle: Bundle, names: Collection[str]) -> None:
@@ -338,7 +338,7 @@ def _check_sizes(m: Manifest) -> None:
         )
 
 
-def _weights_of(model: Path, manifest: Manifest) -> set[str]:
+def weights_of(model: Path, manifest: Manifest) -> set[str]:
     """Return the files that a graph takes weights from; BundleError if one has no hash, or no weights."""
     names = set()
     try:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from ...kernels.cubins import user_cache
 from ...kernels.driver import GpuModel
 from ..errors import BundleError, signature_errors
 from ..types import Bundle
-from .bundle import MODEL
+from .bundle import MODEL, weights_of
 from .tensorrt_library import NAMES, Library
 
 FOLDER = "engines"
@@ -100,8 +101,17 @@ class Proof:
 
 
 def graph_files(bundle: Bundle) -> dict[str, str]:
-    """Return the sha256, by name, of the files that an engine is built from."""
-    return {name: digest for name, digest in bundle.manifest.files.items() if name.startswith(MODEL)}
+    """Return the sha256, by name, of the files that an engine is built from: the graph, and its weights.
+
+    Raises
+    ------
+    BundleError
+        If the graph cannot be read.
+    """
+    weights = weights_of(bundle.model_path, bundle.manifest)
+    # What is only called like the graph counts too, as it does in the sidecars of engines that are there.
+    files = bundle.manifest.files
+    return {name: files[name] for name in files if name.startswith(MODEL) or name in weights}
 
 
 def rebuild_command(bundle: Bundle, *options: str) -> str:
@@ -265,22 +275,22 @@ def find_proof(engine: Engine, bundle: Bundle, gpu: GpuModel) -> Proof | None:
     return None
 
 
-def list_proofs(engine: Engine, bundle: Bundle) -> list[Path]:
-    """List the proofs of ``engine`` on all kinds of GPUs, but those that other users could have written.
-
-    Raises
-    ------
-    BundleError
-        If one cannot be read.
-    """
+def list_proofs(engine: Engine, bundle: Bundle) -> Iterator[tuple[Path, str | None]]:
+    """Yield the proofs of ``engine`` on all kinds of GPUs; each with the reason why it is none, or None."""
     digest = engine.info.plan_sha256
-    paths = [
-        path
-        for folder in engine_folders(bundle)
-        for path in sorted(folder.glob(f"proof-{digest[:16]}-*.json"))
-    ]
-    own = [path for path in paths if not _way_into_proof(path)]
-    return [path for path in own if _read(Proof, path, PROOF, ()).plan_sha256 == digest]
+    for folder in engine_folders(bundle):
+        for path in sorted(folder.glob(f"proof-{digest[:16]}-*.json")):
+            yield path, _why_no_proof(path, digest)
+
+
+def _why_no_proof(path: Path, plan_sha256: str) -> str | None:
+    if way := _way_into_proof(path):
+        return way
+    try:
+        proof: Proof = _read(Proof, path, PROOF, ())
+    except BundleError as error:
+        return str(error)
+    return None if proof.plan_sha256 == plan_sha256 else "it is the proof of another engine"
 
 
 def _proof_files(engine: Engine, bundle: Bundle, gpu: GpuModel) -> list[Path]:

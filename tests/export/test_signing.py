@@ -105,7 +105,26 @@ def test_a_proof_of_another_engine_is_not_signed(folder: Path, maker: Pair) -> N
     (proof,) = (folder / "engines").glob("proof-*.json")
     content = json.loads(proof.read_text())
     proof.write_text(json.dumps(content | {"plan_sha256": "0" * 64}))
-    sign_bundle(str(folder), maker.key)
+    signed = sign_bundle(str(folder), maker.key)
+    assert signed_files(folder) == ["e.plan.json", "kernels.json", "manifest.json"]
+    assert signed.left_out == (f"{proof}: it is the proof of another engine",)
+
+
+@pytest.mark.parametrize("text", ["", "{", "{}", "[" * 100_000])
+def test_a_malformed_proof_keeps_nothing_else_from_being_signed(folder: Path, maker: Pair, text: str) -> None:
+    (proof,) = (folder / "engines").glob("proof-*.json")
+    proof.write_text(text)
+    signed = sign_bundle(str(folder), maker.key)
+    assert signed_files(folder) == ["e.plan.json", "kernels.json", "manifest.json"]
+    (left_out,) = signed.left_out
+    assert left_out.startswith(f"{proof}: {proof} cannot be read (")
+    assert left_out.endswith("Remove it, and build the engine again with: musc-export engine")
+
+
+def test_a_proof_that_others_could_have_written_is_left_out(folder: Path, maker: Pair) -> None:
+    (proof,) = (folder / "engines").glob("proof-*.json")
+    proof.chmod(0o666)
+    assert "everybody may write" in sign_bundle(str(folder), maker.key).left_out[0]
     assert signed_files(folder) == ["e.plan.json", "kernels.json", "manifest.json"]
 
 

@@ -507,6 +507,24 @@ def test_a_signed_engine_of_another_bundle(bundle: Bundle, sidecar: Path, other:
         use(bundle)
 
 
+def test_a_signed_engine_of_other_weights(tmp_path: Path, maker: Pair) -> None:
+    """Whatever the file of the weights is called: the graph alone may be the same."""
+    bundles = []
+    for number, weights in enumerate((b"weights", b"others")):
+        files = MANIFEST.files | {"model.onnx": sha256(WEIGHTED), "wd": sha256(weights)}
+        folder = make_bundle(tmp_path / str(number), files=files)
+        (folder / "model.onnx").write_bytes(WEIGHTED)
+        (folder / "wd").write_bytes(weights)
+        bundles.append(opened(sign_manifest(folder, maker), maker))
+    path = put_engine(bundles[0], bundles[0].root / "engines")
+    sign_as(path, ENGINE, maker)
+    sign_as(proof_of(path), PROOF, maker)
+    shutil.copytree(path.parent, bundles[1].root / "engines")
+    assert use(bundles[0]) == PLAN
+    with pytest.raises(BundleError, match="it was built from another graph"):
+        use(bundles[1])
+
+
 def test_the_maker_alone(folder: Path, sidecar: Path, maker: Pair) -> None:
     """Who does not believe the device's key does not use what it signed."""
     with pytest.raises(BundleError, match="is signed by"):
