@@ -7,6 +7,7 @@ threads would show it, or AddressSanitizer where only what lies beyond an array 
 
 from __future__ import annotations
 
+import warnings
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -36,7 +37,14 @@ class Mutant(NamedTuple):
 def plant(mutant: Mutant, package: Path) -> None:
     """Let this process import the mutant's file of ``package``, which it has not yet, with the fault."""
     file = package / mutant.file
-    code = compile(mutant.apply(file.read_text(encoding="utf-8")), file, "exec")
+    plant_source(file, mutant.apply(file.read_text(encoding="utf-8")))
+
+
+def plant_source(file: Path, source: str) -> None:
+    """Let this process import ``source`` in place of a ``file`` that it has not imported yet."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SyntaxWarning)  # a fault is found by what it does
+        code = compile(source, file, "exec")
     import_code = SourceFileLoader.get_code
 
     def get_code(loader: SourceFileLoader, name: str) -> Any:
