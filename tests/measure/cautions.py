@@ -1,127 +1,119 @@
 """Make docs/warnings.md: how often each warning comes where it should, and where it should not.
 
-    python tests/measure/cautions.py BUNDLE ELPV TEXTILE > docs/warnings.md
+    python tests/measure/cautions.py WORK BUNDLES ELPV TEXTILE TILES > docs/warnings.md
 
-ELPV is the unpacked package elpv-dataset 1.0.0.post1, TEXTILE that of conformal-clip-data 0.1.4.  Lots are
-drawn at random from real solar cells of two kinds and from textiles (real-looking, simulated by their
-authors), with and without defective images.
+The arguments are those of accuracy.py, with which it shares the compared images in WORK.  Lots are drawn at
+random from solar cells of two kinds, textiles and magnetic tiles, with and without defective images.
 """
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from musc_edge import mutual_scores, open_bundle
-from musc_edge.runtime.images.survey import ReadOptions, survey_lot
-from musc_edge.runtime.scoring.anomaly_map import raw_scores
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # tests/, for support
+
 from musc_edge.runtime.scoring.cautions import STAND_OUT, separate_group, stand_out
-from musc_edge.runtime.store.features import HostStore
-from musc_edge.runtime.types import Bundle, LotImage
-from musc_edge.runtime.vit.extract import extract, store_shape
-from musc_edge.runtime.vit.onnx_backend import OnnxBackend
+from musc_edge.runtime.scoring.presets import MEASURED_DEGREES
+from musc_edge.runtime.types import Array
+from support.accuracy.drawn import draw, score_drawn
+from support.accuracy.measured import TILE_KINDS
+from support.accuracy.pool import Pool
+from support.accuracy.products import GOOD
+from support.accuracy.setup import parser, setup
+from support.accuracy.variants import Variant
 
-GOOD, BAD = 150, 50
-LOTS, SCORED_LOTS, IMAGES = 100, 10, 30
-Pool = tuple[HostStore, HostStore]  # good and defective images of one product
-
-
-def pool(bundle: Bundle, paths: Sequence[Path], count: int, seed: int) -> HostStore:
-    """Features of ``count`` of the images, drawn at random."""
-    chosen = [paths[i] for i in np.random.default_rng(seed).permutation(len(paths))[:count]]
-    survey = survey_lot([LotImage(path.name, path) for path in chosen], ReadOptions(), threads=2)
-    m = bundle.manifest
-    tokens = np.empty(store_shape(count, bundle), m.tokens[0].dtype)
-    store = HostStore(tokens, np.empty((count, m.cls_width), np.float32))
-    with OnnxBackend(bundle) as backend:
-        extract(survey, backend, m.preprocess, store, threads=2)
-    return store
-
-
-def products(bundle: Bundle, elpv: Path, textile: Path) -> dict[str, Pool]:
-    """Good and defective images of each product."""
-    data = elpv / "elpv_dataset/data"
-    rows = [line.split() for line in (data / "labels.csv").read_text(encoding="ascii").splitlines()]
-    simulated = textile / "conformal_clip_data/data/textile_images/simulated"
-    paths = {
-        f"{kind}crystalline cells": [
-            [data / n for n, p, k in rows if (p, k) == (q, kind)] for q in ("0.0", "1.0")
-        ]
-        for kind in ("mono", "poly")
-    }
-    paths["textiles"] = [sorted((simulated / folder).iterdir()) for folder in ("nominal", "local")]
-    return {
-        name: (pool(bundle, good, GOOD, 0), pool(bundle, bad, BAD, 1)) for name, (good, bad) in paths.items()
-    }
+LOTS, SCORED_LOTS, IMAGES = 100, 30, 30
+DEFECTS = (0, 1, 3, 9)
+KINDS = {
+    "mono cells": ("defective",), "poly cells": ("defective",), "textiles": ("local",),
+    "magnetic tiles": TILE_KINDS,
+}  # fmt: skip
+CHOICES = (Variant(MEASURED_DEGREES), Variant())
+"""The default's degrees and the paper's; warnings look at maps from which no median is subtracted."""
+Part = tuple[Pool, Sequence[str], int]
+"""A pool, kinds of its images, and how many of them are drawn."""
 
 
-def drawn(rng: np.random.Generator, stores: Sequence[tuple[HostStore, int]]) -> HostStore:
-    """A lot of so many images drawn from each store."""
-    parts = [(store, rng.permutation(store.shape[1])[:count]) for store, count in stores]
-    tokens = np.concatenate([store.tokens[:, rows] for store, rows in parts], axis=1)
-    return HostStore(tokens, np.concatenate([store.cls[rows] for store, rows in parts]))
+def lot_of(pool: Pool, images: int, defects: int) -> list[Part]:
+    """The parts of a lot of one product."""
+    return [(pool, (GOOD,), images - defects), (pool, KINDS[pool.product], defects)]
 
 
-def mixed_table(pools: dict[str, Pool]) -> list[str]:
+def mixed_table(pools: Mapping[str, Pool]) -> list[str]:
     """How often lots count as mixed."""
-    mono, poly, textile = pools.values()
+    mono, poly, textile = (pools[name] for name in ("mono cells", "poly cells", "textiles"))
     lots = {
-        **{
-            f"60 {name}, 12 of them defective": [(good, 48), (bad, 12)] for name, (good, bad) in pools.items()
-        },
-        **{f"60 {name}, none defective": [(good, 60)] for name, (good, _) in pools.items()},
-        **{f"20 {name}, 4 of them defective": [(good, 16), (bad, 4)] for name, (good, bad) in pools.items()},
-        "mixed: 30 mono- and 30 polycrystalline cells": [(mono[0], 30), (poly[0], 30)],
-        "mixed: 30 monocrystalline cells and 30 textiles": [(mono[0], 30), (textile[0], 30)],
-        "mixed: 30 polycrystalline cells and 30 textiles": [(poly[0], 30), (textile[0], 30)],
-        "mixed: 50 monocrystalline cells and 10 textiles": [(mono[0], 50), (textile[0], 10)],
-        "mixed: 10 monocrystalline cells and 10 textiles": [(mono[0], 10), (textile[0], 10)],
+        **{f"60 {name}, 12 of them defective": lot_of(pool, 60, 12) for name, pool in pools.items()},
+        **{f"60 {name}, none defective": lot_of(pool, 60, 0) for name, pool in pools.items()},
+        **{f"20 {name}, 4 of them defective": lot_of(pool, 20, 4) for name, pool in pools.items()},
+        "mixed: 30 mono and 30 poly cells": [(mono, (GOOD,), 30), (poly, (GOOD,), 30)],
+        "mixed: 30 mono cells and 30 textiles": [(mono, (GOOD,), 30), (textile, (GOOD,), 30)],
+        "mixed: 30 poly cells and 30 textiles": [(poly, (GOOD,), 30), (textile, (GOOD,), 30)],
+        "mixed: 50 mono cells and 10 textiles": [(mono, (GOOD,), 50), (textile, (GOOD,), 10)],
+        "mixed: 10 mono cells and 10 textiles": [(mono, (GOOD,), 10), (textile, (GOOD,), 10)],
     }
-    rows = []
-    for name, stores in lots.items():
+    rows = ["| lot | warned |", "|---|---|"]
+    for name, parts in lots.items():
         rng = np.random.default_rng(2)
-        cls_only = [(HostStore(store.tokens[:, :, :1, :1], store.cls), count) for store, count in stores]
-        warned = sum(separate_group(drawn(rng, cls_only).cls) > 0 for _ in range(LOTS))
+        warned = sum(separate_group(_cls(rng, parts)) > 0 for _ in range(LOTS))
         rows.append(f"| {name} | {warned} of {LOTS} |")
     return rows
 
 
-def even_table(pools: dict[str, Pool], bundle: Bundle) -> list[str]:
-    """How often nothing stands out."""
-    rows = []
-    for name, (good, bad) in pools.items():
-        for defects in (0, 1, 3, 9):
-            rng = np.random.default_rng(3)
-            values = []
-            for _ in range(SCORED_LOTS):
-                lot = drawn(rng, [(good, IMAGES - defects), (bad, defects)])
-                grid = bundle.manifest.grid
-                maps = mutual_scores(lot.tokens, grid).reshape(-1, *grid)
-                values.append(stand_out(raw_scores(maps, bundle.manifest.preprocess.size)))
-            warned = sum(value < STAND_OUT for value in values)
-            rows.append(
-                f"| {name}, {defects} of {IMAGES} defective | {warned} of {SCORED_LOTS} "
-                f"| {min(values):.2f} to {max(values):.2f} |"
-            )
+def _cls(rng: np.random.Generator, parts: Sequence[Part]) -> Array:
+    return np.concatenate(
+        [pool.cls[rng.permutation(pool.of(*kinds))[:count]] for pool, kinds, count in parts]
+    )
+
+
+def even_table(pools: Mapping[str, Pool], folder: Path) -> list[str]:
+    """How often nothing stands out, by the default's degrees and the paper's; ``folder`` keeps the ratios."""
+    folder.mkdir(exist_ok=True)
+    rows = [
+        "| lot | degrees 1,5: warned | largest over median raw score: least, middle, most "
+        "| degrees 1,3,5: warned | least, middle, most |",
+        "|---|---|---|---|---|",
+    ]
+    for name, pool in pools.items():
+        for defects in DEFECTS:
+            path = folder / f"{name.replace(' ', '-')}-{defects}.json"
+            if not path.exists():
+                path.write_text(json.dumps(ratios(pool, defects).tolist()), encoding="ascii")
+            cells = [_cells(np.array(values)) for values in json.loads(path.read_text(encoding="ascii"))]
+            rows.append(f"| {name}, {defects} of {IMAGES} defective | {' | '.join(cells)} |")
             print(rows[-1], file=sys.stderr, flush=True)
     return rows
 
 
+def ratios(pool: Pool, defects: int) -> Array:
+    """Largest over median raw score (choices, lots) of lots of a product."""
+    rng = np.random.default_rng(3)
+    found = []
+    for _ in range(SCORED_LOTS):
+        parts = [(pool.of(*kinds), count) for _, kinds, count in lot_of(pool, IMAGES, defects)]
+        lot = score_drawn(pool, draw(rng, *parts))
+        found.append([stand_out(choice.scores(lot)) for choice in CHOICES])
+    return np.transpose(found)
+
+
+def _cells(values: Array) -> str:
+    least, middle, most = values.min(), np.median(values), values.max()
+    return f"{(values < STAND_OUT).sum()} of {len(values)} | {least:.2f}, {middle:.2f}, {most:.2f}"
+
+
 def main() -> None:
     """Print the page."""
-    bundle = open_bundle(sys.argv[1])
-    pools = products(bundle, Path(sys.argv[2]), Path(sys.argv[3]))
-    mixed, even = mixed_table(pools), even_table(pools, bundle)
+    at = setup(parser(__doc__).parse_args())
+    pools = at.pools()
+    mixed, even = mixed_table(pools), even_table(pools, at.work / "cautions")
     print((Path(__file__).parents[1] / "data" / "warnings_head.md").read_text(encoding="utf-8").strip())
-    print("\n## Mixed products\n\n| lot | warned |\n|---|---|", *mixed, sep="\n")
-    print(
-        "\n## Nothing stands out\n\n| lot | warned | largest over median raw score |\n|---|---|---|",
-        *even,
-        sep="\n",
-    )
+    print("\n## Mixed products\n", *mixed, sep="\n")
+    print("\n## Nothing stands out\n", *even, sep="\n")
 
 
 if __name__ == "__main__":

@@ -8,9 +8,11 @@ Labels are used by the metrics alone.
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -23,40 +25,44 @@ from musc_edge.runtime.scoring.position import HALF, alignment
 from musc_edge.runtime.scoring.presets import MEASURED_DEGREES, PAPER_GRID
 from musc_edge.runtime.scoring.residual import SHARE
 from musc_edge.runtime.types import Array
-from support.accuracy.choice_lots import EARLIER, FURTHER, LOTS, by_lot, pixel_rows, rows_of
+from support.accuracy.choice_lots import EARLIER, FURTHER, JUDGING, LOTS, by_lot, pixel_rows, rows_of
 from support.accuracy.drawn import score_drawn
 from support.accuracy.measured import Row, name_of
 from support.accuracy.paired import Paired, difference_head, difference_line, paired, spread
 from support.accuracy.pool import Pool
 from support.accuracy.products import GOOD
 from support.accuracy.setup import Setup, parser, setup
-from support.accuracy.variants import Variant, residuals
+from support.accuracy.variants import CLS, NONE, SALIENT, Variant, residuals
 
 EARLIER_DRAWS, PIXEL_DRAWS = 5, 3
-PAPER = Variant((1, 3, 5), rescored=True)
+PAPER = Variant((1, 3, 5), rescore=CLS)
 RAW = Variant((1, 3, 5))
 FAST = Variant((1,), residual=SHARE)
 DEFAULT = Variant(MEASURED_DEGREES, HALF)
 VARIANTS = (
-    PAPER, RAW, Variant((1, 3, 5), HALF), Variant((1, 3, 5), HALF, rescored=True),
-    Variant((1,)), Variant((1,), HALF), Variant((1,), HALF, rescored=True),
-    Variant((1, 3)), Variant((1, 3), HALF), Variant((1, 3), HALF, rescored=True),
-    Variant((1, 5)), Variant((1, 5), HALF), Variant((1, 5), HALF, rescored=True),
-    Variant((1, 5), rescored=True),
+    PAPER, RAW, Variant((1, 3, 5), HALF), Variant((1, 3, 5), HALF, rescore=CLS),
+    Variant((1,)), Variant((1,), HALF), Variant((1,), HALF, rescore=CLS),
+    Variant((1, 3)), Variant((1, 3), HALF), Variant((1, 3), HALF, rescore=CLS),
+    Variant((1, 5)), Variant((1, 5), HALF), Variant((1, 5), HALF, rescore=CLS),
+    Variant((1, 5), rescore=CLS),
 )  # fmt: skip
-RESIDUALS = (FAST, Variant((1,), HALF, residual=SHARE), Variant((1,), residual=SHARE, rescored=True))
+RESIDUALS = (FAST, Variant((1,), HALF, residual=SHARE), Variant((1,), residual=SHARE, rescore=CLS))
+SALIENTS = tuple(
+    Variant(degrees, share, rescore=SALIENT)
+    for degrees, share in (((1, 3, 5), 0.0), ((1, 5), 0.0), ((1, 5), HALF), ((1,), HALF))
+)
 PATCH = 14
 METRICS = {"auroc": "AUROC", "ap": "AP", "aupro_0.3": "AUPRO@0.3"}
 
 
 def variants(which: str) -> tuple[Variant, ...]:
-    """All variants that lots are scored by; residuals where tokens are kept."""
-    return VARIANTS if which == EARLIER else (*VARIANTS, *RESIDUALS)
+    """All variants that lots are scored by; residuals and salient patches where tokens are kept."""
+    return VARIANTS if which == EARLIER else (*VARIANTS, *RESIDUALS, *SALIENTS)
 
 
 def measured(at: Setup, size: int, which: str, draws: int, only_kept: bool = False) -> list[Row]:
     """Image metrics of all lots of one size."""
-    groups = [VARIANTS] if which == EARLIER else [VARIANTS, RESIDUALS]
+    groups = [VARIANTS] if which == EARLIER else [VARIANTS, RESIDUALS, SALIENTS]
     return [
         row
         for each in groups
@@ -106,6 +112,19 @@ def differences_table(rows: Sequence[Row], which: str, of: Variant) -> list[str]
     found = differences(rows, which, of)
     lots = list(by_lot(rows, of, "auroc"))
     return [*difference_head(lots), *(difference_line(name, pair, lots) for name, pair in found.items())]
+
+
+def rescoring_table(rows: Sequence[Row], metric: str) -> list[str]:
+    """Lines of a table: what each rescoring changes of the raw scores of the same choices."""
+    lines = []
+    for salient in SALIENTS:
+        base = by_lot(rows, replace(salient, rescore=NONE), metric)
+        lines = lines or difference_head(list(base), f"{METRICS[metric]} against the same choices, raw")
+        for rescore in (CLS, SALIENT):
+            variant = replace(salient, rescore=rescore)
+            values = by_lot(rows, variant, metric)
+            lines += [difference_line(variant.name, paired(values, base), list(base))] if values else []
+    return lines
 
 
 def falls(rows: Sequence[Row], size: int) -> list[str]:
@@ -176,6 +195,14 @@ def seconds_table(at: Setup, size: int) -> list[str]:
     return [*lines, f"| fast: {FAST.name} | {size} | {images} | {taken:.1f} |"]
 
 
+def kept_lines(path: Path, make: Callable[[], list[str]]) -> list[str]:
+    """Lines of a table from the file where they are kept; else they are made, and kept."""
+    if not path.exists():
+        path.write_text(json.dumps(make()), encoding="utf-8")
+    lines: list[str] = json.loads(path.read_text(encoding="utf-8"))
+    return lines
+
+
 def _seconds_head() -> list[str]:
     return ["| choices | size | images | processor seconds |", "|---|---|---|---|"]
 
@@ -187,10 +214,10 @@ def _processor_seconds(work: Callable[[], object]) -> float:
     return time.process_time() - start
 
 
-def size_sections(at: Setup, size: int, further: int, only_kept: bool) -> list[str]:
-    """Tables of one size: further lots where there are any, then the earlier ones."""
+def size_sections(at: Setup, size: int, further: int, judging: int, only_kept: bool) -> list[str]:
+    """Tables of one size: further and judging lots where there are any, then the earlier ones."""
     lines = []
-    for which, draws in ((FURTHER, further), (EARLIER, EARLIER_DRAWS)):
+    for which, draws in ((FURTHER, further), (JUDGING, judging), (EARLIER, EARLIER_DRAWS)):
         if draws:
             rows = measured(at, size, which, draws, only_kept)
             if not rows:
@@ -202,15 +229,23 @@ def size_sections(at: Setup, size: int, further: int, only_kept: bool) -> list[s
                 *falls(rows, size),
                 "\nDifferences of AUROC from the paper's choices, rescored as there:\n",
                 *differences_table(rows, which, PAPER),
+                *(rescoring_tables(rows) if which != EARLIER else []),
             ]
     return lines
 
 
-def page(at: Setup, sizes: Mapping[int, int], only_kept: bool) -> list[str]:
-    """The tables of the page; ``sizes`` has the draws of further lots at each size."""
+def rescoring_tables(rows: Sequence[Row]) -> list[str]:
+    """Tables of what rescoring changes, by metric."""
+    return [line for metric in ("auroc", "ap") for line in ("", *rescoring_table(rows, metric))]
+
+
+def page(at: Setup, sizes: Mapping[int, int], judging: Mapping[int, int], only_kept: bool) -> list[str]:
+    """The tables of the page; ``sizes`` has the draws of further lots at each size, ``judging`` of those."""
     measured_further = [size for size, draws in sizes.items() if draws]
     images = [
-        *(line for size, draws in sizes.items() for line in size_sections(at, size, draws, only_kept)),
+        line
+        for size, draws in sizes.items()
+        for line in size_sections(at, size, draws, judging.get(size, 0), only_kept)
     ]
     if only_kept:
         return images
@@ -223,11 +258,23 @@ def page(at: Setup, sizes: Mapping[int, int], only_kept: bool) -> list[str]:
             for line in (f"\n### {size} pixels\n", *pixels_table(at, size, min(sizes[size], PIXEL_DRAWS)))
         ),
         "\n## Alignment: good images of the earlier pools\n",
-        *alignment_table(at, list(sizes)),
+        *kept_lines(at.work / "choices" / "alignment.json", partial(alignment_table, at, list(sizes))),
         "\n## Time to score a lot, the ViT apart\n",
         *_seconds_head(),
-        *(line for size in measured_further for line in seconds_table(at, size)),
+        *(
+            line
+            for size in measured_further
+            for line in kept_lines(
+                at.work / "choices" / f"seconds-{size}.json", partial(seconds_table, at, size)
+            )
+        ),
     ]
+
+
+def _draws(text: str) -> dict[int, int]:
+    """Parse draws by size, such as "224:3,392:2"."""
+    parts = (part.split(":") for part in text.split(","))
+    return {int(size): int(count) for size, count in parts}
 
 
 def main() -> None:
@@ -236,12 +283,12 @@ def main() -> None:
     options.add_argument(
         "--further", default="224:3,294:0,392:3,518:0", help="draws of further lots at each image size"
     )
+    options.add_argument("--judging", default="392:0", help="the same of judging lots")
     options.add_argument(
         "--kept", action="store_true", help="image tables alone, of what WORK has; compute nothing"
     )
     given = options.parse_args()
-    draws = dict(part.split(":") for part in given.further.split(","))
-    lines = page(setup(given), {int(size): int(count) for size, count in draws.items()}, given.kept)
+    lines = page(setup(given), _draws(given.further), _draws(given.judging), given.kept)
     head = Path(__file__).parents[1] / "data" / "choices_head.md"
     print(head.read_text(encoding="utf-8").strip(), *lines, sep="\n")
 

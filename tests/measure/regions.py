@@ -1,14 +1,13 @@
-"""Measure what docs/small-defects.md says: how small a defect may be, and what windows cost and gain.
+"""Measure what docs/small-defects.md says: how small a defect may be, and what masked backgrounds gain.
 
     python tests/measure/regions.py spots BUNDLE ELPV TEXTILE TILES
-    python tests/measure/regions.py windows BUNDLE ELPV TEXTILE TILES
     python tests/measure/regions.py backgrounds BUNDLE ELPV TEXTILE TILES
 
 ELPV is the unpacked package elpv-dataset 1.0.0.post1, TEXTILE that of conformal-clip-data 0.1.4, TILES a
 folder of photographs of magnetic tiles in MVTec AD's layout.  Tables in Markdown go to standard output.
 
 ``spots``: into good images a dark spot is drawn at a random place, so many patches wide; how well do their
-raw scores tell them from good ones?  ``windows``: lots of good and bad images, drawn three times.
+raw scores tell them from good ones?
 ``backgrounds``: magnetic tiles lie a little anywhere on a plain table: how much of a patch must be on them?
 """
 
@@ -28,9 +27,6 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from musc_edge import ReadOptions, mutual_scores, open_bundle, score_lot
 from musc_edge.runtime.images import inside
 from musc_edge.runtime.scoring.anomaly_map import raw_scores
-from musc_edge.runtime.scoring.method import Method
-from musc_edge.runtime.scoring.mutual import CpuScorer
-from musc_edge.runtime.scoring.plan import HostNeeds
 from musc_edge.runtime.types import Array, Bundle
 from support.accuracy.pool import features
 from support.accuracy.products import GOOD, Sample, Sources, samples
@@ -41,8 +37,6 @@ WIDTHS = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
 DARKER = (0.2, 0.4)
 """How much darker a spot is than what it lies on, as a share."""
 SHARES_ON_PRODUCT = (0.5, 0.9, 1.0)
-WINDOWS = (0, 1, 2, 4, None)
-LOTS = {"blowholes": ("magnetic tiles", "blowhole"), "mono cells": ("mono cells", "defective")}
 DEGREES = {"1": (1,), "1,3": (1, 3), "1,3,5": (1, 3, 5)}
 
 
@@ -94,29 +88,6 @@ def spots(bundle: Bundle, product: str, sources: Sources, folder: Path) -> None:
             print(f"| {product} | {darker:.0%} | {name} | {' | '.join(cells)} |", flush=True)
 
 
-def windows(bundle: Bundle, name: str, sources: Sources) -> None:
-    """Print the rows of the table of windows for a lot."""
-    product, kind = LOTS[name]
-    m, of_kind = bundle.manifest, samples(product, sources)
-    for degrees in ("1", "1,3,5"):
-        found: dict[int | None, list[float]] = {window: [] for window in WINDOWS}
-        for draw in range(DRAWS):
-            rng = np.random.default_rng(draw)
-            good, bad = (
-                [Sample(of_kind[each][i], each) for i in rng.permutation(len(of_kind[each]))[:count]]
-                for each, count in ((GOOD, GOOD_IMAGES), (kind, BAD_IMAGES))
-            )
-            store = features(bundle, [*good, *bad], threads=2)
-            labels = np.array([sample.kind != GOOD for sample in [*good, *bad]])
-            for window in WINDOWS:
-                scorer = CpuScorer(Method(m.grid, DEGREES[degrees], near=window))
-                plan = scorer.plan(store.shape, store.tokens.dtype.itemsize, HostNeeds(threads=2))
-                maps = scorer.score(store, plan).reshape(-1, *m.grid)
-                found[window].append(auroc(labels, raw_scores(maps, m.preprocess.size)))
-        cells = " | ".join(f"{np.mean(values):.3f} ± {np.std(values):.3f}" for values in found.values())
-        print(f"| {name} | {degrees} | {cells} |", flush=True)
-
-
 def on_a_table(path: Path, rng: np.random.Generator) -> Image.Image:
     """A part of 300 pixels a side, a little anywhere on a plain table of 420."""
     table = rng.normal(225, 2, (420, 420)).clip(0, 255).astype(np.uint8)
@@ -159,15 +130,10 @@ def main(arguments: Sequence[str]) -> None:
             print(f"|---|---|---|{'---|' * len(WIDTHS)}")
             for product in ("mono cells", "textiles", "magnetic tiles"):
                 spots(bundle, product, sources, Path(folder))
-        elif what == "backgrounds":
+        else:
             print(f"| background | {' | '.join(f'draw {k}' for k in range(DRAWS))} |")
             print(f"|---|{'---|' * DRAWS}")
             backgrounds(bundle, sources, Path(folder))
-        else:
-            print(f"| lot | degrees | {' | '.join('all' if w is None else str(w) for w in WINDOWS)} |")
-            print(f"|---|---|{'---|' * len(WINDOWS)}")
-            for name in LOTS:
-                windows(bundle, name, sources)
 
 
 if __name__ == "__main__":

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from measure import choices
+from musc_edge.runtime.scoring.rescore import in_distance_units, rescore
+from musc_edge.runtime.settings import AUTO
 from musc_edge.runtime.types import Array
 from support.accuracy.choice_lots import by_lot
 from support.accuracy.drawn import DrawnLot
 from support.accuracy.measured import Row
 from support.accuracy.paired import Paired, difference_line, paired
-from support.accuracy.pool import Pool
-from support.accuracy.products import FURTHER, GOOD, LARGE, Sample, chosen, further
-from support.accuracy.variants import Variant, less_median, residuals
+from support.accuracy.pool import Pool, within
+from support.accuracy.products import FURTHER, GOOD, LARGE, Sample, chosen, further, judging
+from support.accuracy.variants import CLS, SALIENT, Variant, less_median, residuals
 
 GRID = (3, 4)
 
@@ -43,8 +46,37 @@ def test_a_variant_subtracts_the_median_and_rescores() -> None:
     plain, less = Variant((1, 5)), Variant((1, 5), 0.5)
     assert np.array_equal(plain.scores(lot), lot.raw((1, 5)))
     assert (less.scores(lot) < plain.scores(lot)).all()
-    assert np.array_equal(Variant((1, 5), rescored=True).scores(lot), lot.rescored(lot.raw((1, 5))))
+    assert np.array_equal(Variant((1, 5), rescore=CLS).scores(lot), lot.rescored(lot.raw((1, 5))))
     assert [v.name for v in (less, Variant((1,), residual=0.95))] == ["1,5, less 0.5 median", "residual 0.95"]
+
+
+def test_salient_patches_rescore_by_their_tokens() -> None:
+    lot = a_lot()
+    assert lot.pool.tokens is not None
+    maps = less_median(lot.maps((1, 5)), 0.5)
+    patches = [max(range(12), key=image.ravel().__getitem__) for image in maps]
+    chosen = np.stack([lot.pool.tokens[:, row, patch] for row, patch in enumerate(patches)])
+    chosen /= np.linalg.norm(chosen, axis=2, keepdims=True) * 2**0.5
+    raw = Variant((1, 5), 0.5).scores(lot)
+    expected = in_distance_units(rescore(raw, chosen.reshape(8, -1), (1, 7)), raw)
+    assert Variant((1, 5), 0.5, rescore=SALIENT).scores(lot) == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_median_is_subtracted_where_the_lot_is_aligned() -> None:
+    maps = np.tile(np.linspace(0.1, 0.9, 12, dtype=np.float32).reshape(GRID), (8, 1, 1))
+    assert np.array_equal(less_median(maps, AUTO), maps / 2)
+    texture = np.random.default_rng(0).random((40, 30, 30), np.float32)
+    assert np.array_equal(less_median(texture, AUTO), texture)
+
+
+def test_a_pool_is_compared_within_a_window(tmp_path: Path) -> None:
+    pool = replace(a_lot(3).pool, near=np.zeros((3, 3, 2, 3, 12), np.float32))
+    assert pool.tokens is not None
+    pool.tokens[:, 1, 0] = pool.tokens[:, 0, 11]  # at the other end of the grid
+    everywhere, here = (within(tmp_path / str(window), pool, window).near for window in (4, 1))
+    assert everywhere[0, 1, :, 0, 11] == pytest.approx(0, abs=0.05)
+    assert (here[0, 1, :, 0, 11] > 0.1).all()
+    assert np.array_equal(within(tmp_path / "1", pool, 1).near, here)
 
 
 def test_residuals_are_what_a_pca_leaves() -> None:
@@ -112,13 +144,19 @@ def test_values_are_paired_by_lot_and_draw() -> None:
 
 @pytest.mark.parametrize("product", [product for product in LARGE if product != "magnetic tiles"])
 def test_further_images_are_in_no_other_pool(product: str) -> None:
-    counts = {"mono cells": 313, "poly cells": 402, "textiles": 500}[product]
+    good, bad = {"mono cells": (588, 313), "poly cells": (920, 402), "textiles": (1000, 500)}[product]
     images = {
-        kind: [Path(f"{kind}-{k}") for k in range(1000 if kind == GOOD else counts)]
+        kind: [Path(f"{kind}-{k}") for k in range(good if kind == GOOD else bad)]
         for kind in FURTHER[224][product]
     }
-    pools = [chosen(images, LARGE[product]), *(further(product, images, 224, number) for number in range(3))]
+    pools = [
+        chosen(images, LARGE[product]),
+        *(further(product, images, 224, number) for number in range(3)),
+        *(judging(product, images, number) for number in range(3)),
+    ]
     every = [sample.path for pool in pools for sample in pool if sample.kind in images]
     assert len(every) == len(set(every))
     smaller = further(product, images, 392, 1)
     assert {sample.path for sample in smaller} < {sample.path for sample in pools[2]}
+    with pytest.raises(SystemExit, match="are left for pool 90"):
+        judging(product, images, 90)

@@ -29,8 +29,14 @@ from support.accuracy.verdict_tables import (
 )
 
 GOOD_DRAWS, DRAWS, PAIRS = 20, 10, 4
-NAMES = ("1,3,5 raw", "1,3,5 rescored", "1 raw")
-PAPER = NAMES[0]
+CHOICES = {
+    "default raw": "the default's choices, raw", "default rescored": "the default's choices, rescored",
+    "1,3,5 raw": "degrees 1,3,5, raw", "1,3,5 rescored": "degrees 1,3,5, rescored (the paper)",
+    "1 raw": "degree 1, raw",
+}  # fmt: skip
+"""Titles of the scores that the rules judge, by their names in support/accuracy/verdict_lots.py."""
+MAIN, OTHER = "default raw", "1,3,5 raw"
+LIMITS = {"default": "the default's choices", "1,3,5": "degrees 1,3,5", "1": "degree 1"}
 HALVES = {
     "chosen on: mono cells, textiles with local defects": ("mono cells", "textiles, local"),
     "confirmed on: poly cells, magnetic tiles, textiles with global defects": (
@@ -42,11 +48,11 @@ Found = dict[str, list[Outcome]]
 
 
 def by_rule(lots: Sequence[Scored], name: str) -> Found:
-    """What each rule did to each lot, by the scores called ``name``; costly ones by the paper's alone."""
+    """What each rule did to each lot, by the scores called ``name``; costly ones by two kinds alone."""
     found = {
         title: outcomes(lots, name, rule)
         for title, rule in RULES.items()
-        if name == PAPER or title not in COSTLY
+        if name in (MAIN, OTHER) or title not in COSTLY
     }
     return found | {"MEBin": mebin_outcomes(lots, name)} if any(name in lot.mebin for lot in lots) else found
 
@@ -72,10 +78,28 @@ def halves(lots: Sequence[Scored], found: Found) -> list[str]:
 def products(lots: Sequence[Scored], found: Found) -> list[str]:
     """A table for each product."""
     lines = []
-    for case in CASES:
-        of_case = only(lots, found, lambda lot, case=case: lot.case == case)  # type: ignore[misc]
+    for case, of_case in by_case(lots, found).items():
         lines += [f"\n### {case}\n", *rule_table("rule", of_case.items())]
     return lines
+
+
+def by_case(lots: Sequence[Scored], found: Found) -> dict[str, Found]:
+    """The outcomes of each product's lots."""
+    return {
+        case: only(lots, found, lambda lot, case=case: lot.case == case)  # type: ignore[misc]
+        for case in CASES
+    }
+
+
+def shipped(lots: Sequence[Scored], found: Found) -> list[str]:
+    """A table of the product's own rule in its two states, by product."""
+    of_rules = [
+        (f"{case}, {title.strip('*')}", outcome)
+        for case, of_case in by_case(lots, found).items()
+        for title, outcome in of_case.items()
+        if "auto" in title
+    ]
+    return rule_table("product and rule", of_rules)
 
 
 def shares(lots: Sequence[Scored], found: Found) -> list[str]:
@@ -114,25 +138,28 @@ def main() -> None:
     lots = list(scored_lots(pools, at.work / "verdict-lots", GOOD_DRAWS, DRAWS))
     pairs = list(pairs_of_lots(pools, at.work / "limit-pairs", PAIRS))
     head = Path(__file__).parents[1] / "data" / "verdict_rules_head.md"
-    found = {name: by_rule(lots, name) for name in NAMES}
+    found = {name: by_rule(lots, name) for name in CHOICES}
     lines = []
-    for name in NAMES:
-        lines += [f"\n### Degrees {name}\n", *rule_table("rule", found[name].items())]
+    for name, title in CHOICES.items():
+        lines += [f"\n### {title.capitalize()}\n", *rule_table("rule", found[name].items())]
+    limits = []
+    for name, title in LIMITS.items():
+        limits += [f"\n{title.capitalize()}:\n", *limit_table(pairs, name)]
     print(
         head.read_text(encoding="utf-8").strip(),
         f"\n## All products: {sum(not lot.share for lot in lots)} all-good lots, "
         f"{sum(lot.share > 0 for lot in lots)} with defects",
         *lines,
-        f"\n## Where constants were chosen, and where confirmed: degrees {PAPER}",
-        *halves(lots, found[PAPER]),
-        f"\n## By product: degrees {PAPER}",
-        *products(lots, found[PAPER]),
-        f"\n## Recall by share of defects: degrees {PAPER}\n",
-        *shares(lots, found[PAPER]),
-        "\n## A limit from another lot: degrees 1,3,5, raw scores\n",
-        *limit_table(pairs, "1,3,5"),
-        "\nDegree 1:\n",
-        *limit_table(pairs, "1"),
+        f"\n## Where constants were chosen, and where confirmed: {CHOICES[MAIN]}",
+        *halves(lots, found[MAIN]),
+        f"\n## By product: {CHOICES[MAIN]}",
+        *products(lots, found[MAIN]),
+        f"\n## The product's own rule: {CHOICES[OTHER]}\n",
+        *shipped(lots, found[OTHER]),
+        f"\n## Recall by share of defects: {CHOICES[MAIN]}\n",
+        *shares(lots, found[MAIN]),
+        "\n## A limit from another lot, raw scores",
+        *limits,
         sep="\n",
     )
 

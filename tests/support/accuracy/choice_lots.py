@@ -2,7 +2,8 @@
 
 "earlier" lots are those of docs/accuracy.md, which choices were made on: draws from one pool, which overlap.
 "further" ones are made of images that no earlier pool has, each draw of cells and textiles of its own; the
-draws of tiles overlap, since there is one such pool, and all frays were in the earlier one too.
+draws of tiles overlap, since there is one such pool, and all frays were in the earlier one too.  "judging"
+ones are of images that are in neither, for what was seen first on further lots; of tiles none are left.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ from musc_edge.tools.evaluation.pixel_metrics import pixel_metrics
 from .drawn import DrawnLot, draw, score_drawn
 from .measured import LARGE_LOTS, SMALL_LOTS, TILE_KINDS, Case, Row, kept, lots, tile_truth
 from .pool import Pool
-from .products import GOOD, SMALL
+from .products import GOOD, JUDGED, SMALL
 from .setup import Setup
 from .variants import Variant
 
-EARLIER, FURTHER = "earlier", "further"
+EARLIER, FURTHER, JUDGING = "earlier", "further", "judging"
 LOTS = (
     "mono cells, certain", "poly cells, certain", "textiles, local", "textiles, global",
     "tiles, all kinds", "tiles, blowhole", "tiles, break", "tiles, crack", "tiles, fray",
@@ -54,6 +55,14 @@ def further_lots(at: Setup, size: int, name: str, draws: int) -> Iterator[tuple[
         else:
             pool = at.further_pool(case.product, size, number)
             yield pool, pool.of(GOOD, *case.kinds)
+
+
+def judging_lots(at: Setup, size: int, name: str, draws: int) -> Iterator[tuple[Pool, Array]]:
+    """Yield the pool and rows of each draw of a judging lot; nothing where no images are left."""
+    case = next(case for case in LARGE_LOTS if case.name == name)
+    for number in range(draws if case.product in JUDGED else 0):
+        pool = at.judging_pool(case.product, size, number)
+        yield pool, pool.of(GOOD, *case.kinds)
 
 
 def tile_rows(pool: Pool, case: Case, number: int) -> Array:
@@ -89,7 +98,7 @@ def _measure(
     at: Setup, size: int, which: str, name: str, draws: int, variants: Sequence[Variant]
 ) -> list[Row]:
     found: list[Row] = []
-    drawn = {EARLIER: earlier_lots, FURTHER: further_lots}[which]
+    drawn = {EARLIER: earlier_lots, FURTHER: further_lots, JUDGING: judging_lots}[which]
     for number, (pool, rows) in enumerate(drawn(at, size, name, draws)):
         lot = score_drawn(pool, rows)
         made = {(v.degrees, v.residual): v.maps(lot) for v in variants}

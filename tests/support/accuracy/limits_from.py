@@ -6,7 +6,7 @@ import json
 import sys
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ from musc_edge.runtime.verdict.judged_lot import JudgedLot, MadeBy, ThresholdFro
 from .drawn import score_drawn
 from .pool import Pool
 from .products import GOOD
-from .verdict_lots import CASES
+from .variants import Variant, settled_share
+from .verdict_lots import CASES, DEFAULT, DEFAULT_CHOICES
 
 SIZES = ((60, 60, None), (40, 60, None), (30, 60, None), (90, 30, None), (30, 90, None), (30, 90, 29))
 """Images of the good lot, of the lot that its limit is used on, and the group size of both.
@@ -44,7 +45,7 @@ class PairOfLots:
 
 
 def pairs_of_lots(pools: Mapping[str, Pool], folder: Path, draws: int) -> Iterator[PairOfLots]:
-    """Yield pairs of lots without a common image; those that ``folder`` keeps are read from there."""
+    """Yield pairs of lots without a common image; what ``folder`` keeps is read, what it lacks is added."""
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(draws):
         for case in CASES:
@@ -53,13 +54,14 @@ def pairs_of_lots(pools: Mapping[str, Pool], folder: Path, draws: int) -> Iterat
                     stem = case.replace(", ", "-").replace(" ", "-")
                     made = "-".join(map(str, sizes))
                     path = folder / f"{stem}-{made}-{share:.2f}-{number}.json"
-                    if not path.exists():
-                        found = _score(pools[CASES[case][0]], case, sizes, share, number)
+                    kept = json.loads(path.read_text(encoding="ascii")) if path.exists() else {}
+                    if DEFAULT not in kept.get("good", {}):
+                        kept = _score(pools[CASES[case][0]], case, sizes, share, number)
                         new = path.with_suffix(".new")
-                        new.write_text(json.dumps(found), encoding="ascii")
+                        new.write_text(json.dumps(kept), encoding="ascii")
                         new.replace(path)
                         print(path.name, file=sys.stderr, flush=True)
-                    yield _read(case, sizes, share, json.loads(path.read_text(encoding="ascii")))
+                    yield _read(case, sizes, share, kept)
 
 
 def _score(pool: Pool, case: str, sizes: Sizes, share: float, number: int) -> dict[str, Any]:
@@ -69,9 +71,13 @@ def _score(pool: Pool, case: str, sizes: Sizes, share: float, number: int) -> di
     defects = rng.permutation(pool.of(*CASES[case][1]))[:bad]
     lot = score_drawn(pool, good[: sizes[0]], sizes[2])
     other = score_drawn(pool, np.concatenate([good[sizes[0] :], defects]), sizes[2])
+    # As the product does, the other lot takes from the good one whether the position's median is subtracted.
+    aligned = settled_share(lot.maps(DEFAULT_CHOICES.degrees), DEFAULT_CHOICES.median_share)
+    choices = {name: Variant(degrees) for name, degrees in DEGREES.items()}
+    choices[DEFAULT] = replace(DEFAULT_CHOICES, median_share=aligned)
     return {
-        "good": {name: lot.raw(degrees).tolist() for name, degrees in DEGREES.items()},
-        "other": {name: other.raw(degrees).tolist() for name, degrees in DEGREES.items()},
+        "good": {name: choice.scores(lot).tolist() for name, choice in choices.items()},
+        "other": {name: choice.scores(other).tolist() for name, choice in choices.items()},
         "labels": other.labels.tolist(),
     }
 

@@ -17,7 +17,7 @@ import json
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import local
 from typing import Any
@@ -28,6 +28,7 @@ from musc_edge.runtime.images.survey import ReadOptions, survey_lot
 from musc_edge.runtime.scoring.aggregate import centre, inverse_lengths, pooled_lengths, rescale
 from musc_edge.runtime.scoring.blas import one_thread_per_product
 from musc_edge.runtime.scoring.image_pairs import Comparer, best_filter, distance, load_filter
+from musc_edge.runtime.scoring.nearest import hollow
 from musc_edge.runtime.store.features import HostStore
 from musc_edge.runtime.types import Array, Bundle, FloatArray, LotImage
 from musc_edge.runtime.vit.extract import extract, store_shape
@@ -108,7 +109,8 @@ def open_pool(
         _note(folder, kept)
     near = np.lib.format.open_memmap(folder / "near.npy", "r+")
     if kept["rows"] < len(samples):
-        _compare_all(folder, kept, _kept_features(folder, bundle, samples, threads), near, m.grid, threads)
+        compare = PairDistances(_kept_features(folder, bundle, samples, threads), m.grid)
+        _compare_all(folder, kept, compare, near, threads)
         if not keep_tokens:
             (folder / "tokens.npy").unlink()
     cls: FloatArray = np.load(folder / "cls.npy")
@@ -140,11 +142,10 @@ def _note(folder: Path, about: dict[str, Any]) -> None:
 
 
 def _compare_all(
-    folder: Path, about: dict[str, Any], store: HostStore, near: Any, grid: tuple[int, int], threads: int
+    folder: Path, about: dict[str, Any], compare: PairDistances, near: Any, threads: int
 ) -> None:
     """Compare the pairs of rows that are not done yet."""
-    compare = PairDistances(store, grid)
-    count = store.shape[1]
+    count = len(near)
     with one_thread_per_product(threads), ThreadPoolExecutor(threads) as workers:
         for first in range(about["rows"], count, _ROWS):
             last = min(first + _ROWS, count)
@@ -157,12 +158,38 @@ def _compare_all(
             print(f"{folder.name}: {last} of {count} rows", file=sys.stderr, flush=True)
 
 
-class PairDistances:
-    """Distances (S,R,P) of a pair of images, both ways, by the product's own functions."""
+def within(folder: Path, pool: Pool, window: int, threads: int = 1) -> Pool:
+    """Open a pool compared anew, patches at most ``window`` rows and columns apart; it has kept its tokens.
 
-    def __init__(self, store: HostStore, grid: tuple[int, int]) -> None:
+    What of it ``folder`` does not keep yet is done first, and kept row by row.
+    """
+    assert pool.tokens is not None
+    about: dict[str, Any] = {
+        "window": window,
+        "samples": [[sample.path.name, sample.kind] for sample in pool.samples],
+    }
+    kept = _kept(folder)
+    if {**kept, "rows": 0} != {**about, "rows": 0}:
+        folder.mkdir(parents=True, exist_ok=True)
+        np.lib.format.open_memmap(folder / "near.npy", "w+", np.float32, pool.near.shape)
+        kept = {**about, "rows": 0}
+        _note(folder, kept)
+    near = np.lib.format.open_memmap(folder / "near.npy", "r+")
+    if kept["rows"] < len(pool.samples):
+        compare = PairDistances(HostStore(pool.tokens, pool.cls), pool.grid, window)
+        _compare_all(folder, kept, compare, near, threads)
+    return replace(pool, near=near)
+
+
+class PairDistances:
+    """Distances (S,R,P) of a pair of images, both ways, by the product's own functions.
+
+    With a ``window`` only patches at most so many rows and columns apart are compared.
+    """
+
+    def __init__(self, store: HostStore, grid: tuple[int, int], window: int | None = None) -> None:
         layers, count, patches, _ = store.shape
-        self._filter, self._grid = load_filter(best_filter("auto")[0]), grid
+        self._filter, self._grid, self._window = load_filter(best_filter("auto")[0]), grid, window
         self._tokens = np.empty(store.shape, np.float32)
         lengths = np.empty((layers, count, len(DEGREES), patches), np.float32)
         for layer in range(layers):
@@ -181,16 +208,17 @@ class PairDistances:
     def _of_layer(self, layer: int, a: int, b: int) -> tuple[FloatArray, FloatArray]:
         tokens, inverse = self._tokens[layer], self._inverse[layer]
         cosines = self._comparer().compare(tokens[a], tokens[b], inverse[a], inverse[b])
-        sides = zip((a, b), (b, a), cosines, strict=True)
+        empty = hollow(inverse[[b, a]], None, self._grid, self._window)
         there, back = (
-            distance(best[None], inverse[own] > 0, (inverse[judge] == 0).any(axis=1)[None])[0]
-            for own, judge, best in sides
+            distance(best[None], inverse[own] > 0, judge[None])[0]
+            for own, judge, best in zip((a, b), empty, cosines, strict=True)
         )
         return there, back
 
     def _comparer(self) -> Comparer:
         if not hasattr(self._own, "comparer"):
             patches = self._tokens.shape[2]
-            self._own.comparer = Comparer(self._filter(self._grid, DEGREES), patches, len(DEGREES))
+            gram_filter = self._filter(self._grid, DEGREES, self._window)
+            self._own.comparer = Comparer(gram_filter, patches, len(DEGREES))
         comparer: Comparer = self._own.comparer
         return comparer

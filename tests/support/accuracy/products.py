@@ -111,6 +111,9 @@ FURTHER = {
 There are 14 frays in all, so that those of the other pools are taken again.  294 and 518 take the
 images of 392.
 """
+FURTHER_DRAWS = 3
+JUDGED = ("mono cells", "poly cells", "textiles")
+"""Products of which images are left that neither an earlier nor a further pool has."""
 ONLY_ONCE = ("magnetic tiles",)
 """Products with images for a single further pool."""
 
@@ -127,5 +130,18 @@ def further(product: str, images: Mapping[str, Sequence[Path]], size: int, numbe
         rows = order[first : first + count]
         if len(rows) < count:
             raise SystemExit(f"{product}: no {count} further images of kind {kind} for pool {number}.")
+        picked += [Sample(images[kind][i], kind) for i in rows]
+    return picked
+
+
+def judging(product: str, images: Mapping[str, Sequence[Path]], number: int) -> list[Sample]:
+    """As many images as ``SMALL`` says, which neither ``LARGE`` nor a further pool nor another number has."""
+    picked = []
+    for kind, count in SMALL[product].items():
+        order = np.random.RandomState(0).permutation(len(images[kind]))
+        first = LARGE[product][kind] + FURTHER_DRAWS * FURTHER[224][product][kind] + number * count
+        rows = order[first : first + count]
+        if len(rows) < count:
+            raise SystemExit(f"{product}: no {count} images of kind {kind} are left for pool {number}.")
         picked += [Sample(images[kind][i], kind) for i in rows]
     return picked

@@ -12,7 +12,7 @@ from musc_edge import open_bundle
 from musc_edge.runtime.types import Bundle
 
 from .pool import Pool, open_pool
-from .products import PRODUCTS, Sources, chosen, counts, further, samples
+from .products import PRODUCTS, Sources, chosen, counts, further, judging, samples
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,12 @@ class Setup:
         """Open pool ``number`` of a product's further images, with its tokens; computed first if need be."""
         images = further(product, samples(product, self.sources), size, number)
         folder = self.work / "pools" / f"{product.replace(' ', '-')}-{size}-further-{number}"
+        return open_pool(folder, product, images, self.bundle(size), threads, keep_tokens=True)
+
+    def judging_pool(self, product: str, size: int, number: int, threads: int = 1) -> Pool:
+        """Open pool ``number`` of the images that are left, with its tokens; computed first if need be."""
+        images = judging(product, samples(product, self.sources), number)
+        folder = self.work / "pools" / f"{product.replace(' ', '-')}-{size}-judging-{number}"
         return open_pool(folder, product, images, self.bundle(size), threads, keep_tokens=True)
 
     def pools(self, size: int = 224) -> dict[str, Pool]:

@@ -13,12 +13,15 @@ from typing import Any
 import numpy as np
 
 from musc_edge.runtime.scoring.anomaly_map import upsample
+from musc_edge.runtime.scoring.presets import MEASURED_DEGREES
+from musc_edge.runtime.settings import AUTO
 from musc_edge.runtime.types import Array
 
 from .drawn import DrawnLot, draw, score_drawn
 from .pool import Pool
 from .products import GOOD
 from .rules import mebin
+from .variants import Variant
 
 CASES = {
     "mono cells": ("mono cells", ("defective",)),
@@ -29,12 +32,15 @@ CASES = {
 }
 """Product and kinds of defect of each case."""
 DEGREES = ((1,), (1, 3), (1, 3, 5))
+DEFAULT_CHOICES = Variant(MEASURED_DEGREES, AUTO)
+DEFAULT = "default"
+"""What the names of scores by the default's choices of small grids begin with."""
 SHARES = (0.05, 0.10, 0.15, 0.25)
 
 
 @dataclass(frozen=True)
 class Scored:
-    """A lot's labels (n,) and, by degrees and "raw" or "rescored", its scores (n,).
+    """A lot's labels (n,) and, by choices and "raw" or "rescored", its scores (n,).
 
     ``mebin`` has by degrees whether MEBin leaves a pixel of each image.
     """
@@ -62,29 +68,41 @@ def name_of(degrees: tuple[int, ...], how: str) -> str:
 
 
 def scored_lots(pools: Mapping[str, Pool], folder: Path, good_draws: int, draws: int) -> Iterator[Scored]:
-    """Yield all lots; those that ``folder`` keeps are read from there."""
+    """Yield all lots; what ``folder`` keeps of them is read from there, what it lacks is added to it."""
     folder.mkdir(parents=True, exist_ok=True)
     for case, images, share, number in plan(good_draws, draws):
         path = folder / f"{case.replace(', ', '-').replace(' ', '-')}-{images}-{share:.2f}-{number}.json"
-        if not path.exists():
-            pool = pools[CASES[case][0]]
-            kept = _score(pool, case, images, share, number)
+        kept = json.loads(path.read_text(encoding="ascii")) if path.exists() else {"scores": {}}
+        if f"{DEFAULT} raw" not in kept["scores"]:
+            lot = drawn(pools[CASES[case][0]], case, images, share, number)
+            if not kept["scores"]:
+                kept = _by_degrees(lot, mebin_too=number < 5)
+            kept["scores"] |= by_default(lot)
             new = path.with_suffix(".new")
             new.write_text(json.dumps(kept), encoding="ascii")
             new.replace(path)
             print(path.name, file=sys.stderr, flush=True)
-        yield _read(case, share, json.loads(path.read_text(encoding="ascii")))
+        yield _read(case, share, kept)
 
 
-def _score(pool: Pool, case: str, images: int, share: float, number: int) -> dict[str, Any]:
-    kinds = CASES[case][1]
+def drawn(pool: Pool, case: str, images: int, share: float, number: int) -> DrawnLot:
+    """Draw lot ``number`` of a case and score it."""
     rng = np.random.default_rng([zlib.crc32(case.encode()), images, round(share * 100), number])
     bad = max(1, round(share * images)) if share else 0
-    lot = score_drawn(pool, draw(rng, (pool.of(GOOD), images - bad), (pool.of(*kinds), bad)))
+    return score_drawn(pool, draw(rng, (pool.of(GOOD), images - bad), (pool.of(*CASES[case][1]), bad)))
+
+
+def by_default(lot: DrawnLot) -> dict[str, list[float]]:
+    """Scores (n,) of a lot by what the product chooses for small grids, raw and rescored."""
+    raw = DEFAULT_CHOICES.scores(lot)
+    return {f"{DEFAULT} raw": raw.tolist(), f"{DEFAULT} rescored": lot.rescored(raw).tolist()}
+
+
+def _by_degrees(lot: DrawnLot, mebin_too: bool) -> dict[str, Any]:
     raws = {degrees: lot.raw(degrees) for degrees in DEGREES}
     scores = {name_of(degrees, "raw"): raw.tolist() for degrees, raw in raws.items()}
     scores |= {name_of(degrees, "rescored"): lot.rescored(raw).tolist() for degrees, raw in raws.items()}
-    return {"labels": lot.labels.tolist(), "scores": scores, "mebin": _mebin(lot) if number < 5 else {}}
+    return {"labels": lot.labels.tolist(), "scores": scores, "mebin": _mebin(lot) if mebin_too else {}}
 
 
 def _mebin(lot: DrawnLot) -> dict[str, list[bool]]:
