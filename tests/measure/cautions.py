@@ -47,7 +47,7 @@ def lot_of(pool: Pool, images: int, defects: int) -> list[Part]:
 def mixed_table(pools: Mapping[str, Pool]) -> list[str]:
     """How often lots count as mixed."""
     mono, poly, textile = (pools[name] for name in ("mono cells", "poly cells", "textiles"))
-    lots = {
+    lots: dict[str, list[Part]] = {
         **{f"60 {name}, 12 of them defective": lot_of(pool, 60, 12) for name, pool in pools.items()},
         **{f"60 {name}, none defective": lot_of(pool, 60, 0) for name, pool in pools.items()},
         **{f"20 {name}, 4 of them defective": lot_of(pool, 20, 4) for name, pool in pools.items()},
@@ -110,7 +110,7 @@ def main() -> None:
     """Print the page."""
     at = setup(parser(__doc__).parse_args())
     pools = at.pools()
-    mixed, even = mixed_table(pools), even_table(pools, at.work / "cautions")
+    even, mixed = even_table(pools, at.work / "cautions"), mixed_table(pools)
     print((Path(__file__).parents[1] / "data" / "warnings_head.md").read_text(encoding="utf-8").strip())
     print("\n## Mixed products\n", *mixed, sep="\n")
     print("\n## Nothing stands out\n", *even, sep="\n")

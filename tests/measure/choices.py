@@ -116,7 +116,7 @@ def differences_table(rows: Sequence[Row], which: str, of: Variant) -> list[str]
 
 def rescoring_table(rows: Sequence[Row], metric: str) -> list[str]:
     """Lines of a table: what each rescoring changes of the raw scores of the same choices."""
-    lines = []
+    lines: list[str] = []
     for salient in SALIENTS:
         base = by_lot(rows, replace(salient, rescore=NONE), metric)
         lines = lines or difference_head(list(base), f"{METRICS[metric]} against the same choices, raw")

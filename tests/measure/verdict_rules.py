@@ -8,7 +8,7 @@ The arguments are those of accuracy.py, with which it shares the compared images
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # tests/, for support
@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # tests/, for supp
 from support.accuracy.limits_from import SHARES, SIZES, PairOfLots, pairs_of_lots, rates
 from support.accuracy.rules import COSTLY, RULES
 from support.accuracy.setup import parser, setup
-from support.accuracy.verdict_lots import CASES, Scored, scored_lots
+from support.accuracy.verdict_lots import CASES, DEFAULT, Scored, scored_lots
 from support.accuracy.verdict_lots import SHARES as SHARES_OF_DEFECTS
 from support.accuracy.verdict_tables import (
     Outcome,
@@ -29,14 +29,12 @@ from support.accuracy.verdict_tables import (
 )
 
 GOOD_DRAWS, DRAWS, PAIRS = 20, 10, 4
-CHOICES = {
-    "default raw": "the default's choices, raw", "default rescored": "the default's choices, rescored",
-    "1,3,5 raw": "degrees 1,3,5, raw", "1,3,5 rescored": "degrees 1,3,5, rescored (the paper)",
-    "1 raw": "degree 1, raw",
-}  # fmt: skip
-"""Titles of the scores that the rules judge, by their names in support/accuracy/verdict_lots.py."""
-MAIN, OTHER = "default raw", "1,3,5 raw"
-LIMITS = {"default": "the default's choices", "1,3,5": "degrees 1,3,5", "1": "degree 1"}
+DEFAULT_DRAWS, DEFAULT_PAIRS = 5, 1
+"""Draws that are scored by the default's choices too, the first ones."""
+NAMES = ("1,3,5 raw", "1,3,5 rescored", "1 raw")
+PAPER = NAMES[0]
+BY_DEFAULT = (f"{DEFAULT} raw", f"{DEFAULT} rescored", PAPER)
+"""What is shown of the first draws."""
 HALVES = {
     "chosen on: mono cells, textiles with local defects": ("mono cells", "textiles, local"),
     "confirmed on: poly cells, magnetic tiles, textiles with global defects": (
@@ -48,11 +46,11 @@ Found = dict[str, list[Outcome]]
 
 
 def by_rule(lots: Sequence[Scored], name: str) -> Found:
-    """What each rule did to each lot, by the scores called ``name``; costly ones by two kinds alone."""
+    """What each rule did to each lot, by the scores called ``name``; costly ones by two of them alone."""
     found = {
         title: outcomes(lots, name, rule)
         for title, rule in RULES.items()
-        if name in (MAIN, OTHER) or title not in COSTLY
+        if name in (PAPER, BY_DEFAULT[0]) or title not in COSTLY
     }
     return found | {"MEBin": mebin_outcomes(lots, name)} if any(name in lot.mebin for lot in lots) else found
 
@@ -91,15 +89,37 @@ def by_case(lots: Sequence[Scored], found: Found) -> dict[str, Found]:
     }
 
 
-def shipped(lots: Sequence[Scored], found: Found) -> list[str]:
-    """A table of the product's own rule in its two states, by product."""
-    of_rules = [
-        (f"{case}, {title.strip('*')}", outcome)
-        for case, of_case in by_case(lots, found).items()
-        for title, outcome in of_case.items()
+def by_default(lots: Sequence[Scored]) -> list[str]:
+    """Tables of the first draws, which are scored by the default's choices too."""
+    first = [lot for lot in lots if BY_DEFAULT[0] in lot.scores]
+    found = {name: by_rule(first, name) for name in BY_DEFAULT}
+    lines = [f"\n## By the default's choices: {_counted(first)}"]
+    for name in BY_DEFAULT:
+        lines += [f"\n### {_title(name)}, the same lots\n", *rule_table("rule", found[name].items())]
+    lines += ["\n### The product's own rule, by product\n"]
+    return [*lines, *own_rule(first, {name: found[name] for name in (BY_DEFAULT[0], PAPER)})]
+
+
+def own_rule(lots: Sequence[Scored], found: Mapping[str, Found]) -> list[str]:
+    """A table of the product's own rule in its two states, by product and choices."""
+    rows = [
+        (f"{case}, {title.strip('*')}, {name}", of_case[title])
+        for case in CASES
+        for title in RULES
         if "auto" in title
+        for name, of_name in found.items()
+        for of_case in [by_case(lots, of_name)[case]]
     ]
-    return rule_table("product and rule", of_rules)
+    return rule_table("product, rule, scores", rows)
+
+
+def _title(name: str) -> str:
+    return name.capitalize() if name.startswith(DEFAULT) else f"Degrees {name}"
+
+
+def _counted(lots: Sequence[Scored]) -> str:
+    good = sum(not lot.share for lot in lots)
+    return f"{good} all-good lots, {len(lots) - good} with defects"
 
 
 def shares(lots: Sequence[Scored], found: Found) -> list[str]:
@@ -135,31 +155,32 @@ def main() -> None:
     """Print the page."""
     at = setup(parser(__doc__).parse_args())
     pools = at.pools()
-    lots = list(scored_lots(pools, at.work / "verdict-lots", GOOD_DRAWS, DRAWS))
-    pairs = list(pairs_of_lots(pools, at.work / "limit-pairs", PAIRS))
+    lots = list(scored_lots(pools, at.work / "verdict-lots", GOOD_DRAWS, DRAWS, DEFAULT_DRAWS))
+    pairs = list(pairs_of_lots(pools, at.work / "limit-pairs", PAIRS, DEFAULT_PAIRS))
     head = Path(__file__).parents[1] / "data" / "verdict_rules_head.md"
-    found = {name: by_rule(lots, name) for name in CHOICES}
+    found = {name: by_rule(lots, name) for name in NAMES}
     lines = []
-    for name, title in CHOICES.items():
-        lines += [f"\n### {title.capitalize()}\n", *rule_table("rule", found[name].items())]
-    limits = []
-    for name, title in LIMITS.items():
-        limits += [f"\n{title.capitalize()}:\n", *limit_table(pairs, name)]
+    for name in NAMES:
+        lines += [f"\n### Degrees {name}\n", *rule_table("rule", found[name].items())]
     print(
         head.read_text(encoding="utf-8").strip(),
-        f"\n## All products: {sum(not lot.share for lot in lots)} all-good lots, "
-        f"{sum(lot.share > 0 for lot in lots)} with defects",
+        *by_default(lots),
+        f"\n## All products: {_counted(lots)}",
         *lines,
-        f"\n## Where constants were chosen, and where confirmed: {CHOICES[MAIN]}",
-        *halves(lots, found[MAIN]),
-        f"\n## By product: {CHOICES[MAIN]}",
-        *products(lots, found[MAIN]),
-        f"\n## The product's own rule: {CHOICES[OTHER]}\n",
-        *shipped(lots, found[OTHER]),
-        f"\n## Recall by share of defects: {CHOICES[MAIN]}\n",
-        *shares(lots, found[MAIN]),
-        "\n## A limit from another lot, raw scores",
-        *limits,
+        f"\n## Where constants were chosen, and where confirmed: degrees {PAPER}",
+        *halves(lots, found[PAPER]),
+        f"\n## By product: degrees {PAPER}",
+        *products(lots, found[PAPER]),
+        f"\n## Recall by share of defects: degrees {PAPER}\n",
+        *shares(lots, found[PAPER]),
+        "\n## A limit from another lot: degrees 1,3,5, raw scores\n",
+        *limit_table(pairs, "1,3,5"),
+        "\nDegree 1:\n",
+        *limit_table(pairs, "1"),
+        f"\nThe default's choices, {DEFAULT_PAIRS} of {PAIRS} draws:\n",
+        *limit_table([pair for pair in pairs if DEFAULT in pair.good], DEFAULT),
+        f"\nDegrees 1,3,5, the same {DEFAULT_PAIRS}:\n",
+        *limit_table([pair for pair in pairs if DEFAULT in pair.good], "1,3,5"),
         sep="\n",
     )
 

@@ -44,8 +44,13 @@ class PairOfLots:
     labels: Array
 
 
-def pairs_of_lots(pools: Mapping[str, Pool], folder: Path, draws: int) -> Iterator[PairOfLots]:
-    """Yield pairs of lots without a common image; what ``folder`` keeps is read, what it lacks is added."""
+def pairs_of_lots(
+    pools: Mapping[str, Pool], folder: Path, draws: int, default_draws: int
+) -> Iterator[PairOfLots]:
+    """Yield pairs of lots without a common image, the first with their scores by the default's choices.
+
+    What ``folder`` keeps of them is read from there, what it lacks is added to it.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(draws):
         for case in CASES:
@@ -55,8 +60,9 @@ def pairs_of_lots(pools: Mapping[str, Pool], folder: Path, draws: int) -> Iterat
                     made = "-".join(map(str, sizes))
                     path = folder / f"{stem}-{made}-{share:.2f}-{number}.json"
                     kept = json.loads(path.read_text(encoding="ascii")) if path.exists() else {}
-                    if DEFAULT not in kept.get("good", {}):
-                        kept = _score(pools[CASES[case][0]], case, sizes, share, number)
+                    default = number < default_draws
+                    if not kept or (default and DEFAULT not in kept["good"]):
+                        kept = _score(pools[CASES[case][0]], case, sizes, share, number, default)
                         new = path.with_suffix(".new")
                         new.write_text(json.dumps(kept), encoding="ascii")
                         new.replace(path)
@@ -64,17 +70,17 @@ def pairs_of_lots(pools: Mapping[str, Pool], folder: Path, draws: int) -> Iterat
                     yield _read(case, sizes, share, kept)
 
 
-def _score(pool: Pool, case: str, sizes: Sizes, share: float, number: int) -> dict[str, Any]:
+def _score(pool: Pool, case: str, sizes: Sizes, share: float, number: int, default: bool) -> dict[str, Any]:
     rng = np.random.default_rng([zlib.crc32(case.encode()), *sizes[:2], round(share * 100), number])
     bad = round(share * sizes[1])
     good = rng.permutation(pool.of(GOOD))[: sizes[0] + sizes[1] - bad]
     defects = rng.permutation(pool.of(*CASES[case][1]))[:bad]
     lot = score_drawn(pool, good[: sizes[0]], sizes[2])
     other = score_drawn(pool, np.concatenate([good[sizes[0] :], defects]), sizes[2])
-    # As the product does, the other lot takes from the good one whether the position's median is subtracted.
-    aligned = settled_share(lot.maps(DEFAULT_CHOICES.degrees), DEFAULT_CHOICES.median_share)
     choices = {name: Variant(degrees) for name, degrees in DEGREES.items()}
-    choices[DEFAULT] = replace(DEFAULT_CHOICES, median_share=aligned)
+    if default:  # as the product does, the other lot takes the position's median as the good one has it
+        aligned = settled_share(lot.maps(DEFAULT_CHOICES.degrees), DEFAULT_CHOICES.median_share)
+        choices[DEFAULT] = replace(DEFAULT_CHOICES, median_share=aligned)
     return {
         "good": {name: choice.scores(lot).tolist() for name, choice in choices.items()},
         "other": {name: choice.scores(other).tolist() for name, choice in choices.items()},

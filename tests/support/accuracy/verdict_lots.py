@@ -67,17 +67,23 @@ def name_of(degrees: tuple[int, ...], how: str) -> str:
     return f"{','.join(map(str, degrees))} {how}"
 
 
-def scored_lots(pools: Mapping[str, Pool], folder: Path, good_draws: int, draws: int) -> Iterator[Scored]:
-    """Yield all lots; what ``folder`` keeps of them is read from there, what it lacks is added to it."""
+def scored_lots(
+    pools: Mapping[str, Pool], folder: Path, good_draws: int, draws: int, default_draws: int
+) -> Iterator[Scored]:
+    """Yield all lots, the first ``default_draws`` of each kind with their scores by the default's choices.
+
+    What ``folder`` keeps of them is read from there, what it lacks is added to it.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for case, images, share, number in plan(good_draws, draws):
         path = folder / f"{case.replace(', ', '-').replace(' ', '-')}-{images}-{share:.2f}-{number}.json"
-        kept = json.loads(path.read_text(encoding="ascii")) if path.exists() else {"scores": {}}
-        if f"{DEFAULT} raw" not in kept["scores"]:
+        kept = json.loads(path.read_text(encoding="ascii")) if path.exists() else {}
+        lacks_default = number < default_draws and f"{DEFAULT} raw" not in kept.get("scores", {})
+        if not kept or lacks_default:
             lot = drawn(pools[CASES[case][0]], case, images, share, number)
-            if not kept["scores"]:
-                kept = _by_degrees(lot, mebin_too=number < 5)
-            kept["scores"] |= by_default(lot)
+            kept = kept or _by_degrees(lot, mebin_too=number < 5)
+            if lacks_default:
+                kept["scores"] |= by_default(lot)
             new = path.with_suffix(".new")
             new.write_text(json.dumps(kept), encoding="ascii")
             new.replace(path)
