@@ -9,6 +9,7 @@ from math import prod
 
 import numpy as np
 
+from .cluster.worker_vit import WorkerVit
 from .errors import LotError
 from .forecast import Forecast
 from .images.resolution import Resolution
@@ -176,9 +177,12 @@ class Planner:
             grid = layout.grid(self.method.grid) if layout else None
             writing = seconds_to_write(survey, self.bundle, self.outputs, self.resources.scratch, grid)
             writing *= images / self.resources.workers
-        describing = seconds_per_image(vit, self.bundle, self.resources.batch)
+        if isinstance(vit, WorkerVit):
+            describing = vit.seconds_per_image / vit.lanes
+        else:
+            describing = seconds_per_image(vit, self.bundle, self.resources.batch)
         # The ViT on the CPU shares the cores with the decoders; a GPU works beside them.
-        read = reading / self.resources.workers
+        read = reading / (plan.cluster.processors if plan.cluster else self.resources.workers)
         tiles = len(layout.positions) if layout else 1
         describing *= tiles + 1 if layout else 1
         each = describing + read if vit.name == "cpu" else max(describing, read)

@@ -24,6 +24,13 @@ import numpy as np
 
 from .._numbers import too_few
 from .._version import __version__
+from .cluster.engine import Cluster
+from .cluster.extraction import extract_on
+from .cluster.object_store import ObjectStore
+from .cluster.opened import open_cluster
+from .cluster.possible import require_possible
+from .cluster.scorer import ClusterScorer
+from .cluster.worker_vit import WorkerVit
 from .errors import MuscEdgeError, TooFewImagesError
 from .forecast import Forecast
 from .images.inside import Inside, patches_inside
@@ -163,6 +170,7 @@ class Run:
         self.watch = watch or Watch()
         self.settings, self.resources = settings, resources
         self._stack = ExitStack()
+        self._cluster: Cluster | None = None
         self._vit: FeatureBackend | None = None
         self._vit_names = "", ""
         self._passed_over: tuple[str, ...] = ()
@@ -171,7 +179,7 @@ class Run:
         with self.watch.timer.stage("open"), ExitStack() as stack:
             self.bundle = self._given if isinstance(self._given, Bundle) else open_bundle(self._given)
             self.method = Method.of(self.bundle.manifest.grid, self.settings)
-            self.scorer = stack.enter_context(open_scorer(self.method, self.resources, self.bundle))
+            self.scorer = self._open_scorer(stack)
             release_memory()  # what looking at the files took
             self.planner = Planner(
                 self.bundle,
@@ -184,6 +192,14 @@ class Run:
             )
             self._stack = stack.pop_all()
         return self
+
+    def _open_scorer(self, stack: ExitStack) -> MutualScorer:
+        """Open what compares the images, and the cluster that it is on."""
+        if self.resources.cluster is None:
+            return stack.enter_context(open_scorer(self.method, self.resources, self.bundle))
+        require_possible(self.settings, self.resources)
+        self._cluster = stack.enter_context(open_cluster(self.resources))
+        return ClusterScorer.of(self.method, self._cluster, self.resources.scorer)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -199,12 +215,10 @@ class Run:
         if self._vit is not None:
             yield self._vit
             return
-        timer, resources = self.watch.timer, self.resources
+        timer = self.watch.timer
         with self._checked_behind(), ExitStack() as stack:
             with timer.stage("load ViT"):
-                backend, self._passed_over = enter_backend(
-                    stack, resources.backend, self.bundle, resources.workers, resources.batch
-                )
+                backend, self._passed_over = self._enter_vit(stack)
                 self._vit, self._vit_names = backend, (backend.name, backend.version)
             try:
                 yield backend
@@ -214,6 +228,14 @@ class Run:
                     del backend
                     stack.close()
                     release_memory()
+
+    def _enter_vit(self, stack: ExitStack) -> tuple[FeatureBackend, tuple[str, ...]]:
+        """Enter the ViT here, or that of the cluster's workers, with notes on it."""
+        resources = self.resources
+        if self._cluster:
+            vit = stack.enter_context(WorkerVit(self._cluster, self.bundle, resources))
+            return vit, vit.notes
+        return enter_backend(stack, resources.backend, self.bundle, resources.workers, resources.batch)
 
     @contextmanager
     def _checked_behind(self) -> Iterator[None]:
@@ -311,10 +333,15 @@ class Run:
                 kept = self._stack.enter_context(closing(opened))
             plan = plan or self.prepare(survey, keep)
             store = self._allocate(len(survey.images), plan, kept, fills_device=backend.fills_device)
-            read, failed = extract(
-                survey, backend, self.bundle.manifest.preprocess, store, resources.batch, resources.workers,
-                watch.timer, watch.progress, kept, plan.decoding_bytes, pictures,
-            )  # fmt: skip
+            if isinstance(backend, WorkerVit):
+                with watch.timer.stage("extract"):
+                    read, failed = extract_on(backend, survey, store, watch.progress, kept)
+                self._passed_over = backend.notes
+            else:
+                read, failed = extract(
+                    survey, backend, self.bundle.manifest.preprocess, store, resources.batch,
+                    resources.workers, watch.timer, watch.progress, kept, plan.decoding_bytes, pictures,
+                )  # fmt: skip
         skipped = (*survey.skipped, *failed)
         require_enough(len(read), skipped, self.settings)  # files may have vanished since the survey
         inside = rows_of(read, survey, region) if region else None
@@ -404,6 +431,8 @@ class Run:
         """An empty store: on the scorer's device, if the plan has the tokens there, else on the host."""
         cls = np.empty((images, self.bundle.manifest.cls_width), np.float32)
         shape, dtype = self.planner.shape(images), self.bundle.manifest.tokens[0].dtype
+        if self._cluster and kept is None:
+            return ObjectStore(self._cluster, shape, np.dtype(dtype), cls)
         on_device = self.scorer.device_store(shape, dtype, cls, plan)
         if on_device is not None:
             return on_device.for_backend(fills_device=fills_device)
@@ -450,6 +479,7 @@ class Run:
             "region": region.digest if region and not self.settings.tiles else None,
             "scorer": self.scorer.version,
             "numpy version": np.__version__,
+            "cluster": True if self.resources.cluster else None,  # its cells are others
         }
         return Checkpoint(folder, features, scoring, void_other=void_other)
 

@@ -181,6 +181,9 @@ class Resources:
     memory_budget : int, optional
         Bytes for the whole process, by default what it holds already and half of what
         is free.
+    cluster : str, optional
+        The cluster of Ray that runs ViT and comparisons: "auto" for one on this machine, that ends with the
+        work, or the address of one (docs/cluster.md); none by default.
     precision : {"half", "int8"}, optional
         In what the scorer "cuda" compares patches, "half" by default.  "int8" is twice as fast on the GPUs
         that it is for, and costs some digits (docs/gpu.md).
@@ -203,6 +206,7 @@ class Resources:
     device_memory: int | None = None
     scratch: Path | None = None
     precision: str | None = None
+    cluster: str | None = None
 
     def __post_init__(self) -> None:
         if self.batch < 1 or (self.threads is not None and self.threads < 1):

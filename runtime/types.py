@@ -280,6 +280,25 @@ class DevicePlan:
 
 
 @dataclass(frozen=True)
+class ClusterPlan:
+    """What a lot takes of a cluster (runtime/cluster/arcs.py).  Sizes are in bytes.
+
+    ``arc`` images are prepared together; the pairs of two arcs, a cell, are a task, of which there are
+    ``cells`` in each layer.  A task takes ``worker_bytes`` beside its process.  ``object_bytes`` lie with the
+    machines, in shared memory and beyond it on their disks; ``moved_bytes`` go over the network, at most.
+    ``reserved`` is what a cluster on this machine has of the memory budget.
+    """
+
+    processors: int
+    arc: int
+    cells: int
+    worker_bytes: int
+    object_bytes: int
+    moved_bytes: int
+    reserved: int
+
+
+@dataclass(frozen=True)
 class Plan:
     """The memory plan of a lot: where arrays live and how they are cut (runtime/scoring/plan.py).
 
@@ -288,6 +307,7 @@ class Plan:
     cosines are the largest of each patch with each judge, of one layer.  ``decoding_bytes``, a part of
     ``vit_bytes``, is the room for images that are decoded at once; ``writing_bytes`` that for maps and
     overlays, when tokens and cosines are gone.  ``tile_bytes`` are those of files that tiles need besides.
+    With a ``cluster`` this process holds neither tokens nor cosines.
     """
 
     budget: int | None
@@ -305,12 +325,13 @@ class Plan:
     decoding_bytes: int = 0
     writing_bytes: int = 0
     tile_bytes: int = 0
+    cluster: ClusterPlan | None = None
 
     @property
     def memory_bytes(self) -> int:
         """Peak memory of the process: program, tokens, the ViT, then the comparison; last the writing."""
-        tokens = 0 if self.tokens_on_disk else self.token_bytes
-        cosines = 0 if self.cosines_on_disk else self.cosine_bytes
+        tokens = 0 if self.tokens_on_disk or self.cluster else self.token_bytes
+        cosines = 0 if self.cosines_on_disk or self.cluster else self.cosine_bytes
         scoring = tokens + max(self.vit_bytes, cosines + self.workspace_bytes)
         return self.program_bytes + max(scoring, self.writing_bytes)
 

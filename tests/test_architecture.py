@@ -28,7 +28,7 @@ FLOORS = (
     {"images", "scoring"},
     {"verdict"},
     {"gpu", "results", "vit"},
-    {"forecast", "scorers", "trial"},
+    {"cluster", "forecast", "scorers", "trial"},
     {"planning"},
     {"run"},
     {"tiled"},
@@ -40,6 +40,7 @@ HEAVY = (
     *("torch", "onnx", "open_clip", "timm", "onnxruntime", "tensorrt", "pycuda"),
     *("tensorrt_rtx", "tensorrt_rtx_bindings"),
     *("cryptography", "imagecodecs", "pillow_heif", "tifffile", "sklearn", "paho"),
+    "ray",
     *("starlette", "uvicorn", "prometheus_client", "python_multipart"),
     *("numba", "llvmlite", "matplotlib", "scipy", "torchvision", "onnx_ir", "onnxscript", "safetensors"),
 )

@@ -195,6 +195,13 @@ def add_resources(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     return group
 
 
+def add_cluster(group: argparse._ArgumentGroup) -> None:
+    """Add the option for a cluster, to the group of ``add_resources``."""
+    group.add_argument("--cluster", metavar="auto|ADDRESS",
+        help="let a cluster of Ray run the ViT and compare the images: auto starts one on this machine, an "
+        "address such as 10.0.0.1:6379 is that of one that is there (docs/cluster.md)")  # fmt: skip
+
+
 def add_precision(group: argparse._ArgumentGroup) -> None:
     """Add the option for what a GPU compares patches in, to the group of ``add_resources``."""
     # Other commands have a --precision of files, and some of them resources too.
@@ -232,7 +239,7 @@ def resources(args: argparse.Namespace) -> Resources:
         raise UsageError(not_of_cuda(precision, args.scorer))
     return Resources(
         args.batch, args.threads, args.backend, args.scorer, args.memory_budget, args.device_memory,
-        precision=precision,
+        precision=precision, cluster=getattr(args, "cluster", None),
     )  # fmt: skip
 
 

@@ -115,6 +115,7 @@ def add_parser(commands: Any) -> None:
     add_verdicts(parser)
     resources = cli.add_resources(parser)
     cli.add_precision(resources)
+    cli.add_cluster(resources)
     resources.add_argument("--resume", action="store_true",
         help="keep finished work beside the results until they are complete; after an interruption of any "
         "kind the same command goes on from there")  # fmt: skip
@@ -123,13 +124,13 @@ def add_parser(commands: Any) -> None:
 
 
 def _infer(args: argparse.Namespace) -> int:
+    from ..runtime.cluster.possible import require_possible
     from ..runtime.images.listing import list_lot
     from ..runtime.results.output import require_apart, resolve
     from ..runtime.results.write import LOT
-    from ..runtime.scorers import import_scorer, require_meaning
+    from ..runtime.scorers import require_meaning
     from ..runtime.store.kept_folder import kept_beside, remove_finished, remove_kept
     from ..runtime.vit.bundle import find_bundle, open_beside
-    from ..runtime.vit.choose import import_libraries
     from .summary import summary_json, summary_text
 
     if args.maps == "none" and args.map_format:
@@ -145,14 +146,13 @@ def _infer(args: argparse.Namespace) -> int:
     bundle = open_beside(find_bundle(args.bundle))
     settings = _settings(args, bundle, rule)
     require_meaning(settings.by, cli.resources(args))
+    require_possible(settings, cli.resources(args))
     _require_alike(rule, bundle, settings, args)
     if not args.json:
         cli.show(f"{counted(len(images), 'image')} in {root}; {bundle.manifest.backbone}")
         _say_where(args, root, out, images)
     with cli.without_interrupts():
-        import_libraries(args.backend)
-        if settings.by == PAIRS:
-            import_scorer(args.scorer)
+        _import_libraries(args, settings)
     cli.clean_up_on_sigterm()
     target = resolve(out)
     remove_finished(target / LOT)  # of a run that was killed as it removed it
@@ -193,6 +193,20 @@ def _new_results(out: Path, args: argparse.Namespace, kept: Path | None) -> Iter
         yield folder
         if kept:
             note_finished(kept, folder / LOT)
+
+
+def _import_libraries(args: argparse.Namespace, settings: ScoreSettings) -> None:
+    """Import what the work needs here, so that what is missing is said before it begins."""
+    from ..runtime.cluster.opened import import_ray
+    from ..runtime.scorers import import_scorer
+    from ..runtime.vit.choose import import_libraries
+
+    if args.cluster:  # whose workers import the rest
+        import_ray()
+        return
+    import_libraries(args.backend)
+    if settings.by == PAIRS:
+        import_scorer(args.scorer)
 
 
 def _score(job: _Job, images: Listing) -> tuple[list[Scored], list[Unscored]]:

@@ -36,7 +36,9 @@ def add_parser(commands: Any) -> None:
     add("--resume", action="store_true", help="as for infer: work is kept in files")
     cli.add_tiles(cli.add_scoring(parser))
     add_find(parser)
-    cli.add_precision(cli.add_resources(parser))
+    resources = cli.add_resources(parser)
+    cli.add_precision(resources)
+    cli.add_cluster(resources)
     cli.add_common(parser, 4, 5, 6)
     parser.set_defaults(run=_plan, usage_error=parser.error)
 

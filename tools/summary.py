@@ -24,7 +24,7 @@ from ..runtime.results.write import CONTACT_SHEET, REPORT, SCORES, plan_facts
 from ..runtime.scoring.cautions import RANDOM
 from ..runtime.settings import GIVEN, Choice, ScoreSettings
 from ..runtime.tiling import Tiles
-from ..runtime.types import Bundle, DevicePlan
+from ..runtime.types import Bundle, ClusterPlan, DevicePlan
 from ..runtime.vit.bundle import open_kernels
 from ..runtime.vit.engines import BrokenEngine, Engine, list_engines
 from ..runtime.vit.graphs import graphs_of
@@ -151,9 +151,22 @@ def forecast_text(forecast: Forecast) -> str:
     if on_disk:
         read = f"; features are read {counted(round(f.reads), 'time')}" if plan.tokens_on_disk else ""
         lines.append(f"      in files: {' and '.join(on_disk)}{read}")
+    if plan.cluster:
+        lines.append(f"      cluster: {cluster_plan_text(plan.cluster)}")
     if plan.device:
         lines.append(f"      GPU: {device_plan_text(plan.device, f.images)}")
     return "\n".join(lines)
+
+
+def cluster_plan_text(plan: ClusterPlan) -> str:
+    """Say what a lot takes of a cluster."""
+    here = f"; {size_text(plan.reserved)} of the budget are its own" if plan.reserved else ""
+    return (
+        f"{counted(plan.processors, 'processor')}, {counted(plan.cells, 'task', ',')} in each layer, which "
+        f"compare {plan.arc} with {plan.arc} images in {size_text(plan.worker_bytes)} each; "
+        f"{size_text(plan.object_bytes)} in shared memory and on its disks, at most "
+        f"{size_text(plan.moved_bytes)} over the network{here}"
+    )
 
 
 def _how(forecast: Forecast) -> str:

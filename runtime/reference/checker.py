@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from ..._files import shown
+from ..cluster.possible import require_one_machine
 from ..errors import DeviceError, LotError, ReferenceFolderError
 from ..images.inside import product_patches
 from ..images.kinds import refusal
@@ -132,6 +133,7 @@ class Checker:
         resources: Resources = ANYTHING,
         share: Checker | None = None,
     ) -> None:
+        require_one_machine(resources, "single images are checked")
         self.reference = reference if isinstance(reference, ReferenceFolder) else open_reference(reference)
         self.bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
         self.reference.require(self.bundle)

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from ..._version import __version__
+from ..cluster.possible import require_one_machine
 from ..errors import LotError
 from ..images.inside import patches_inside
 from ..images.roi import PatchRegion
@@ -158,6 +159,7 @@ def make_reference(
     """
     watch = watch or Watch()
     require_half(resources)
+    require_one_machine(resources, "references are made")
     bundle, settings = opened(bundle, settings, watch)
     _require_pairs(settings)
     if settings.tiles:

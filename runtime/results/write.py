@@ -260,6 +260,8 @@ def _unwritable(result: LotScores, options: OutputOptions) -> list[str]:
 def plan_facts(plan: Plan) -> dict[str, Any]:
     """A memory plan as JSON, with what follows from it."""
     facts = {**asdict(plan), "memory_bytes": plan.memory_bytes, "disk_bytes": plan.disk_bytes}
+    if plan.cluster is None:
+        del facts["cluster"]
     if plan.device is None:
         del facts["device"]
     else:

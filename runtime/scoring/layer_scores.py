@@ -196,20 +196,13 @@ class Layer:
 
     def _select(self, inverse: FloatArray) -> Array:
         """Turn cosines into distances and average their interval; returns what ``scores`` does."""
-        degree_count, patches = inverse.shape[1:]
-        judge_count = self.judges.count
+        shape = self.judges.count, *inverse.shape[1:]
         empty = hollow(inverse, self.inside, self.method.grid, self.method.near)
 
         @self.timer.work("select")
         def average(place: int) -> Array:
-            shape = judge_count, degree_count, patches
-            cosines, judges = self.cosines.read(place, 0, prod(shape)).reshape(shape), self.judges.of(place)
-            if (judging := self.judges.judging(place)) is not None:
-                cosines, judges = cosines[judging], judges[judging]
-            distances = distance(cosines, inverse[place] > 0, empty[judges])
-            by_degree = self.method.average(distances.reshape(len(judges), -1))
-            average: Array = by_degree.reshape(-1, degree_count, patches).mean(axis=1, dtype=np.float64)
-            return average
+            cosines = self.cosines.read(place, 0, prod(shape)).reshape(shape)
+            return average_distances(self.method, self.judges, place, cosines, inverse[place], empty)
 
         scores = np.empty(self._shape, np.float64)
         for place, values in self.in_parallel(range(self.judges.images), average):
@@ -221,3 +214,20 @@ class Layer:
     ) -> Iterator[tuple[Item, Result]]:
         """Yield each item with ``work(item)``, in order, with as many threads as the plan says."""
         return in_order(items, work, self.plan.threads, ahead=2 * self.plan.threads, name="score")
+
+
+def average_distances(
+    method: Method, judges: Judges, place: int, cosines: FloatArray, inverse: FloatArray, empty: Array
+) -> Array:
+    """Return what the method measures of each patch (1 or 2,P) of the image at ``place``, over its degrees.
+
+    ``cosines`` (K,R,P) are the largest with each judge, by the judge's index, ``inverse`` (R,P) the image's
+    inverse lengths, and ``empty`` (N,R,1 or P) says which images are hollow, by place.
+    """
+    indices = judges.of(place)
+    if (judging := judges.judging(place)) is not None:
+        cosines, indices = cosines[judging], indices[judging]
+    distances = distance(cosines, inverse > 0, empty[indices])
+    by_degree = method.average(distances.reshape(len(indices), -1))
+    average: Array = by_degree.reshape(-1, *inverse.shape).mean(axis=1, dtype=np.float64)
+    return average

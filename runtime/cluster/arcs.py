@@ -1,0 +1,143 @@
+"""How a lot is cut for a cluster, and what it takes there.  Pure arithmetic.
+
+What lies with the cluster, in bytes:
+    tokens     S*N*P*C * itemsize       on the machines that described the images, spilled to their disks
+    prepared   N*P*C * 4                of one layer
+    cosines    N*K*R*P * 4              of one layer, gone as soon as an image is averaged
+What goes over the network, at most: the tokens of all layers once, to be prepared; both arcs of each cell;
+the cosines of all pairs, to where they are averaged.
+
+The cut depends on the lot alone, not on the cluster: what one run has kept another takes up.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from ..._numbers import ceil_div
+from ..errors import LotError
+from ..memory import size_text
+from ..scoring.judges import choose
+from ..scoring.plan import HostNeeds, LotSize, block_images
+from ..types import ClusterPlan, Plan
+
+ARC_BYTES = 32_000_000
+"""Bytes of the tokens of an arc, at most: two of them are read for one task."""
+ROW_BYTES = 64_000_000
+"""Bytes of the cosines that one task averages, at most."""
+LEAST_ARCS = 8
+"""Arcs of a lot, at least, if its blocks are so many: their 36 cells keep a few machines busy."""
+
+
+class Machines(Protocol):
+    """What a plan must know of a cluster (engine.Cluster)."""
+
+    @property
+    def reserved(self) -> int:
+        """Bytes of the memory budget that it has."""
+        ...
+
+    @property
+    def cpus(self) -> int:
+        """Processors of all machines."""
+        ...
+
+
+@dataclass(frozen=True)
+class Cut:
+    """``arc`` places make an arc; ``rows`` of them are averaged by one task."""
+
+    arc: int
+    rows: int
+
+
+def cut_circle(size: LotSize) -> Cut:
+    """Cut a lot: arcs of whole blocks, as large as the tokens of a task may be."""
+    block = block_images(size.patches)
+    fitting = ARC_BYTES // (size.patches * size.width * 4)
+    several = ceil_div(size.images, LEAST_ARCS)
+    arc = max(1, ceil_div(min(fitting, several), block)) * block
+    row = size.judge_count * size.degree_count * size.patches * 4
+    return Cut(arc, min(arc, max(1, ROW_BYTES // row)))
+
+
+def cells(size: LotSize, cut: Cut) -> int:
+    """How many cells of two arcs have pairs."""
+    judges = choose(size.images, None if size.judge_count >= size.images - 1 else size.judge_count)
+    arcs = ceil_div(size.images, cut.arc)
+    if judges.count >= size.images - 1:
+        return arcs * (arcs + 1) // 2
+    return sum(len(group) for group in judges.groups(cut.arc, arcs))
+
+
+def moved_bytes(size: LotSize, cut: Cut) -> int:
+    """Bytes over the network, at most: where no task finds anything on its own machine."""
+    image = size.patches * size.width * 4
+    pairs = 2 * cells(size, cut) * min(cut.arc, size.images) * image + size.cosine_bytes
+    return size.token_bytes + size.layers * pairs
+
+
+def worker_bytes(size: LotSize, cut: Cut) -> int:
+    """Bytes that a task takes in its own memory, beside the process itself."""
+    gram = 3 * size.patches**2 * 4
+    cosines = 2 * cut.arc**2 * size.degree_count * size.patches * 4
+    averaging = (cut.rows + 4) * size.judge_count * size.degree_count * size.patches * 4
+    preparing = 2 * cut.arc * size.patches * size.width * 4
+    return max(gram + cosines, averaging, preparing)
+
+
+def cluster_plan(size: LotSize, needs: HostNeeds, cluster: Machines) -> Plan:
+    """Make the plan of a lot on a cluster: this process holds scores and what is small alone.
+
+    Raises
+    ------
+    LotError
+        If the budget is too small for that.
+    """
+    cut = cut_circle(size)
+    on_cluster = ClusterPlan(
+        processors=cluster.cpus,
+        arc=cut.arc,
+        cells=cells(size, cut),
+        worker_bytes=worker_bytes(size, cut),
+        object_bytes=size.token_bytes + size.images * size.patches * size.width * 4 + size.cosine_bytes,
+        moved_bytes=moved_bytes(size, cut),
+        reserved=cluster.reserved,
+    )
+    plan = Plan(
+        budget=needs.budget,
+        threads=needs.threads,
+        block=cut.arc,
+        blocks_in_memory=1,
+        tokens_on_disk=needs.keep,
+        cosines_on_disk=needs.keep,
+        token_bytes=size.token_bytes,
+        cosine_bytes=size.cosine_bytes,
+        workspace_bytes=_head_bytes(size, cut),
+        program_bytes=needs.program_bytes,
+        vit_bytes=0,
+        writing_bytes=needs.writing_bytes,
+        cluster=on_cluster,
+    )
+    if needs.budget is not None and plan.memory_bytes > needs.budget - cluster.reserved:
+        raise LotError(
+            f"a memory budget of {size_text(needs.budget)} is too small for {size.images} images on a "
+            f"cluster: this process needs {size_text(plan.memory_bytes)}, and the cluster here has "
+            f"{size_text(cluster.reserved)}. Raise --memory-budget."
+        )
+    return plan
+
+
+REFERENCE_BYTES = 2_000
+"""Bytes that this process keeps of each object of the cluster, about."""
+
+
+def _head_bytes(size: LotSize, cut: Cut) -> int:
+    """Bytes of this process: references, scores of one layer and of all, what is hollow, one cell."""
+    references = size.layers * size.images + 4 * cells(size, cut)
+    scores = 24 * size.results * size.images * size.patches
+    hollow = size.images * size.degree_count * size.patches
+    return (
+        references * REFERENCE_BYTES + scores + hollow + 4 * cut.arc**2 * size.degree_count * size.patches * 4
+    )

@@ -1,0 +1,195 @@
+"""An opened cluster: what it has, and how tasks are given to it and their results waited for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from math import ceil
+from typing import Any, TypeVar
+
+from ..._numbers import counted
+from ..errors import DeviceError, LotError, MuscEdgeError
+from ..memory import size_text
+
+RETRIES = 20
+"""How often a task is given to another worker if its own is lost."""
+
+_TURN = 0.5  # seconds: a signal just before one long wait would go unheard
+Key = TypeVar("Key")
+Job = tuple[Key, Sequence[Any]]
+"""A task that was submitted, and the references to its results; the first is its receipt."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """A machine of the cluster: its processors, GPUs, and bytes of memory for tasks."""
+
+    name: str
+    cpus: int
+    gpus: int
+    memory: int
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A cluster that this process is connected to.
+
+    Attributes
+    ----------
+    ray : the module.
+    where : for messages.
+    nodes : those that were there when it was opened.
+    reserved : bytes of this process's memory budget that the cluster has.
+    """
+
+    ray: Any
+    where: str
+    nodes: tuple[Node, ...]
+    reserved: int
+
+    @classmethod
+    def of(cls, ray: Any, where: str, reserved: int) -> Cluster:
+        """Look at the cluster that Ray is connected to; DeviceError if it has no processors."""
+        nodes = tuple(_node(each) for each in ray.nodes() if each["Alive"])
+        cluster = cls(ray, where, nodes, reserved)
+        if not cluster.cpus:
+            raise DeviceError(f"the cluster {where} has no processors: start workers with ray start.")
+        return cluster
+
+    @property
+    def cpus(self) -> int:
+        """Processors of all machines: tasks that compare images at once."""
+        return sum(node.cpus for node in self.nodes)
+
+    @property
+    def gpus(self) -> int:
+        """GPUs of all machines."""
+        return sum(node.gpus for node in self.nodes)
+
+    def __str__(self) -> str:
+        gpus = f" and {counted(self.gpus, 'GPU')}" if self.gpus else ""
+        machines = counted(len(self.nodes), "machine")
+        return f"a cluster {self.where}: {machines}, {counted(self.cpus, 'processor')}{gpus}"
+
+    def threads_for(self, memory: int, gpus: int = 0) -> int:
+        """Threads of a task that takes so many bytes, so that as many as fit keep all processors busy.
+
+        Raises
+        ------
+        LotError
+            If no machine has so much.
+        """
+        able = [node for node in self.nodes if node.memory >= memory and node.gpus >= gpus and node.cpus]
+        if not able:
+            most = max(node.memory for node in self.nodes)
+            raise LotError(
+                f"a worker needs {size_text(memory)} of memory, and no machine of the cluster has more than "
+                f"{size_text(most)} for its workers. Raise --memory-budget, or ray start --memory."
+            )
+        return min(ceil(node.cpus / _fitting(node, memory, gpus)) for node in able)
+
+    def lanes(self, memory: int, threads: int, gpus: int = 0) -> int:
+        """How many such tasks run at once."""
+        fitting = [min(_fitting(node, memory, gpus), node.cpus // threads) for node in self.nodes]
+        return max(1, sum(fitting))
+
+    def submit(
+        self,
+        function: Callable[..., Any],
+        *given: Any,
+        returns: int = 1,
+        cpus: int = 1,
+        gpus: int = 0,
+        memory: int = 0,
+    ) -> list[Any]:
+        """Give a task to the cluster; returns the references to its results, ``returns`` of them."""
+        options = {
+            "num_returns": returns,
+            "num_cpus": cpus,
+            "num_gpus": gpus,
+            "memory": memory,
+            "max_retries": RETRIES,
+        }
+        references = self.ray.remote(function).options(**options).remote(*given)
+        return [references] if returns == 1 else references
+
+    def get(self, references: Any) -> Any:
+        """Wait for results and return them, raising here what a task raised there."""
+        if isinstance(references, list):
+            return [self.get(each) for each in references]
+        while not self.ray.wait([references], timeout=_TURN)[0]:
+            pass
+        with_cause = self.ray.exceptions
+        try:
+            return self.ray.get(references)
+        except with_cause.RayTaskError as error:
+            if isinstance(error.cause, MuscEdgeError):
+                raise error.cause from error
+            raise DeviceError(f"a task failed on the cluster: {error.cause!r}") from error
+        except with_cause.RayError as error:
+            raise DeviceError(
+                f"the cluster lost a task {RETRIES} times, or its result: {type(error).__name__}: "
+                f"{str(error).splitlines()[0]} With --resume the same command goes on from what was done."
+            ) from error
+
+    def finished(
+        self, jobs: Iterable[Job[Key]], ahead: int | None = None
+    ) -> Iterator[tuple[Key, Any, Sequence[Any]]]:
+        """Yield each job's key, its receipt and its other references, as the tasks end.
+
+        At most ``ahead`` are submitted and not yet taken, by default a few for each processor, which bounds
+        memory.
+        """
+        most = ahead or 3 * self.cpus + 2
+        running: dict[Any, tuple[Key, Sequence[Any]]] = {}
+        source = iter(jobs)
+        more = True
+        while more or running:
+            while more and len(running) < most:
+                job = next(source, None)
+                if job is None:
+                    more = False
+                else:
+                    running[job[1][0]] = job
+            if not running:
+                return
+            ready, _ = self.ray.wait(list(running), num_returns=1, timeout=_TURN)
+            for reference in ready:
+                key, references = running.pop(reference)
+                yield key, self.get(reference), references[1:]
+
+    def in_order(
+        self, jobs: Iterable[Job[int]], ahead: int | None = None
+    ) -> Iterator[tuple[int, Any, Sequence[Any]]]:
+        """As ``finished``, for jobs numbered from their first on without gaps, in their order."""
+        waiting: dict[int, tuple[Any, Sequence[Any]]] = {}
+        expected: int | None = None
+        numbers: list[int] = []
+
+        def noted() -> Iterator[Job[int]]:
+            for job in jobs:
+                numbers.append(job[0])
+                yield job
+
+        for key, receipt, references in self.finished(noted(), ahead):
+            expected = numbers[0] if expected is None else expected
+            waiting[key] = receipt, references
+            while expected in waiting:
+                yield expected, *waiting.pop(expected)
+                expected += 1
+
+
+def _fitting(node: Node, memory: int, gpus: int) -> int:
+    """How many tasks of so many bytes and GPUs a machine runs at once."""
+    limits = [node.cpus, *([node.memory // memory] if memory else []), *([node.gpus // gpus] if gpus else [])]
+    return max(0, min(limits))
+
+
+def _node(found: dict[str, Any]) -> Node:
+    has = found["Resources"]
+    return Node(
+        str(found["NodeManagerHostname"]),
+        int(has.get("CPU", 0)),
+        int(has.get("GPU", 0)),
+        int(has.get("memory", 0)),
+    )

@@ -1,0 +1,140 @@
+"""Let a cluster describe the images of a lot: shards of files are tasks, taken in the lot's order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from heapq import nlargest
+from math import ceil
+from typing import Any
+
+from ..errors import DeviceError
+from ..images.survey import Survey
+from ..store.checkpoint import Checkpoint
+from ..store.kept_entries import Batch as KeptBatch
+from ..types import FeatureStore, LotImage, Progress, SkippedImage, Slot
+from .engine import Cluster, Job
+from .object_store import ObjectStore
+from .shards import Described, Shard, describe, seen, shard_survey
+from .worker_vit import WorkerVit
+
+MOST_BATCHES, SHARDS_EACH = 4, 4
+"""Batches of a shard, and how many shards each worker gets where a lot is small, about."""
+
+
+@dataclass
+class _Lot:
+    """A lot that is being described: its rows so far, and the files that failed."""
+
+    store: FeatureStore
+    read: list[LotImage]
+    failed: list[SkippedImage]
+
+
+def extract_on(
+    vit: WorkerVit,
+    survey: Survey,
+    store: FeatureStore,
+    progress: Progress,
+    kept: Checkpoint | None = None,
+) -> tuple[tuple[LotImage, ...], tuple[SkippedImage, ...]]:
+    """Fill ``store`` with the features of a lot, as ``vit.extract.extract`` does on one machine.
+
+    It is an ObjectStore, or with ``kept`` work the store on this machine's disk.
+
+    Raises
+    ------
+    DeviceError
+        If a worker cannot read what this machine can, has another bundle, or gives numbers that are not
+        finite; or workers are lost again and again.
+    """
+    cluster, batch, files = vit.cluster, vit.job.batch, survey.images
+    names = [image.name for image in files]
+    by_batch = [names[first : first + batch] for first in range(0, len(names), batch)]
+    by_name = {image.name: image for image in files}
+    batches = kept.batches(store, progress, by_batch) if kept else []
+    lot = _Lot(
+        store,
+        [by_name[name] for each in batches for name in each.read],
+        [skipped for each in batches for skipped in each.failed],
+    )
+    first = len(batches) * batch
+    progress("extract", first, len(files), "images")
+    size = _batches_of(len(files), batch, vit.lanes) * batch
+    for at, receipt, references in cluster.in_order(_jobs(vit, survey, first, size)):
+        shard = names[at * size + first : (at + 1) * size + first]
+        _require_seen(survey, receipt)
+        vit.made_by(receipt.version)
+        rows = {name: row for row, name in enumerate(receipt.read)}
+        for start in range(0, len(shard), batch):
+            part = shard[start : start + batch]
+            good = [name for name in part if name in rows]
+            bad = [skipped for skipped in receipt.failed if skipped.name in part]
+            found = [_of_image(references, shard.index(name), store.shape[0]) for name in good]
+            cls = receipt.cls[[rows[name] for name in good]]
+            _keep(cluster, lot, [by_name[name] for name in good], bad, found, cls)
+            if kept:
+                stop = len(lot.read)
+                number = (at * size + first + start) // batch
+                kept.keep_batch(number, store, (stop - len(good), stop), KeptBatch(good, bad))
+        progress("extract", min((at + 1) * size + first, len(files)), len(files), "images")
+    return tuple(lot.read), tuple(lot.failed)
+
+
+def _jobs(vit: WorkerVit, survey: Survey, first: int, size: int) -> Iterator[Job[int]]:
+    layers, decoding = vit.layers, _decoding_bytes(survey, vit.job.threads)
+    for number, start in enumerate(range(first, len(survey.images), size)):
+        part = shard_survey(survey, start, size)
+        shard = Shard(vit.job, part, decoding)
+        returns = 1 + layers * len(part.images)
+        yield number, vit.submit(describe, shard, returns=returns, memory=decoding)
+
+
+def _batches_of(files: int, batch: int, lanes: int) -> int:
+    """How many batches a shard has: fewer where there would be too few shards for all workers."""
+    return min(MOST_BATCHES, max(1, ceil(files / batch / (lanes * SHARDS_EACH))))
+
+
+def _of_image(references: Sequence[Any], number: int, layers: int) -> Sequence[Any]:
+    return references[number * layers : (number + 1) * layers]
+
+
+def _keep(
+    cluster: Cluster,
+    lot: _Lot,
+    images: Sequence[LotImage],
+    failed: Sequence[SkippedImage],
+    found: Sequence[Sequence[Any]],
+    cls: Any,
+) -> None:
+    """Add a batch to the lot: its references, or in a store on this machine what they refer to."""
+    rows = len(lot.read), len(lot.read) + len(images)
+    lot.read += images
+    lot.failed += failed
+    if isinstance(lot.store, ObjectStore):
+        lot.store.references.extend(found)
+        lot.store.cls[slice(*rows)] = cls
+    elif images:
+        slot = lot.store.slot(*rows)
+        assert isinstance(slot, Slot)
+        slot.cls[:] = cls
+        for image, references in enumerate(found):
+            for layer, tokens in enumerate(cluster.get(list(references))):
+                slot.tokens[layer][image] = tokens
+        lot.store.put(*rows)
+
+
+def _require_seen(survey: Survey, receipt: Described) -> None:
+    """Raise DeviceError if a worker lacks files that this machine has; those that are gone are rows."""
+    lost = [name for name in receipt.missing if seen(survey, name)]
+    if lost:
+        path = next(image.path for image in survey.images if image.name == lost[0])
+        raise DeviceError(
+            f"the worker on {receipt.node} cannot read {path.absolute()} as it is here, nor {len(lost) - 1} "
+            "others of its shard. Put the lot into a folder that all machines share, under the same path."
+        )
+
+
+def _decoding_bytes(survey: Survey, threads: int) -> int:
+    """Bytes of the largest images of a lot that a worker decodes at once."""
+    return sum(nlargest(threads, (header.decode_bytes for header in survey.headers.values())))

@@ -1,0 +1,176 @@
+"""Open a cluster of Ray: one on this machine that ends with the work, or one that is there already.
+
+Every connection needs a token (RAY_AUTH_MODE=token), unless the environment says otherwise; Ray's usage
+statistics are off.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from ..._extras import install
+from ..errors import DeviceError, LotError
+from ..memory import memory_left, size_text
+from ..settings import AUTO, Resources
+from .engine import Cluster
+
+LEAST_STORE = 100_000_000
+"""Bytes: Ray refuses to keep objects in less than 75 MB of shared memory."""
+STORE_SHARE, WORKERS_SHARE = 0.35, 0.5
+"""Shares of what the budget leaves for objects in shared memory, and for the worker processes."""
+
+_QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
+_MODE, _TOKEN, _TOKEN_FILE = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
+_HELD = (signal.SIGINT, signal.SIGTERM)
+
+
+def import_ray() -> Any:
+    """Import Ray; DeviceError if it is not installed."""
+    try:
+        import ray
+    except ModuleNotFoundError as error:
+        raise DeviceError(
+            f"a cluster was asked for, and Ray is not installed ({error}). Install it with: "
+            f"{install('cluster')}, here and on every machine of the cluster, or leave --cluster out."
+        ) from error
+    return ray
+
+
+@contextmanager
+def open_cluster(resources: Resources) -> Iterator[Cluster]:
+    """Open the cluster that ``resources.cluster`` names, for as long as the context is open.
+
+    "auto" starts one on this machine, within the memory budget, of which nothing stays; any other word is the
+    address of one that is there.
+
+    Raises
+    ------
+    DeviceError
+        If Ray is not installed, or the cluster cannot be reached or started.
+    LotError
+        If the memory budget is too small for a cluster on this machine.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(_variables(_QUIET | _credentials(resources.cluster)))
+        ray = import_ray()
+        _read_variables(ray)
+        if ray.is_initialized():
+            raise DeviceError(
+                "this process has opened a cluster of Ray already: call ray.shutdown() before, and let "
+                "Resources(cluster=...) open it."
+            )
+        if resources.cluster == AUTO:
+            yield stack.enter_context(_local(ray, resources))
+        else:
+            yield stack.enter_context(_connected(ray, str(resources.cluster)))
+
+
+def _credentials(cluster: str | None) -> dict[str, str]:
+    """Ask for a token, and make one for a cluster of our own."""
+    wanted = {} if _MODE in os.environ else {_MODE: "token"}
+    if cluster == AUTO and not {_TOKEN, _TOKEN_FILE} & os.environ.keys():
+        wanted[_TOKEN] = secrets.token_hex(32)
+    return wanted
+
+
+def _read_variables(ray: Any) -> None:
+    """Let Ray read the environment again, which it does as it is imported, and keeps the token."""
+    ray._raylet.Config.initialize("")
+    ray._raylet.AuthenticationTokenLoader.instance().reset_cache()
+
+
+@contextmanager
+def _local(ray: Any, resources: Resources) -> Iterator[Cluster]:
+    """Start a cluster on this machine, whose files lie in the folder for scratch files."""
+    left = memory_left(resources.budget)
+    store, memory = int(left * STORE_SHARE), int(left * WORKERS_SHARE)
+    if store < LEAST_STORE:
+        raise LotError(
+            f"the memory budget of {size_text(resources.budget)} leaves {size_text(left)}, and a cluster on "
+            f"this machine needs {size_text(int(LEAST_STORE / STORE_SHARE))}. Raise --memory-budget, or "
+            "leave --cluster out."
+        )
+    with _folder(resources.scratch) as folder:
+        options = {
+            "address": "local",
+            "num_cpus": resources.workers,
+            "object_store_memory": store,
+            "_memory": memory,
+            "_temp_dir": str(folder),
+            "_node_ip_address": "127.0.0.1",
+        }
+        with _initialised(ray, options, "started here"):
+            yield Cluster.of(ray, "on this machine", reserved=store + memory)
+
+
+@contextmanager
+def _connected(ray: Any, address: str) -> Iterator[Cluster]:
+    with _initialised(ray, {"address": address}, f"reached at {address}"):
+        yield Cluster.of(ray, f"at {address}", reserved=0)
+
+
+@contextmanager
+def _initialised(ray: Any, options: Mapping[str, Any], what: str) -> Iterator[None]:
+    """Connect this process to Ray until the block ends; signals keep their handlers."""
+    handlers = {number: signal.getsignal(number) for number in _HELD} if _in_main_thread() else {}
+    try:
+        ray.init(**options, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    except Exception as error:  # Ray has no common base for its errors
+        ray.shutdown()
+        raise DeviceError(
+            f"the cluster could not be {what}: {type(error).__name__}: {_first_lines(error)} A cluster needs "
+            f"Ray {ray.__version__} and a token on every machine: see docs/cluster.md."
+        ) from error
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def _in_main_thread() -> bool:
+    import threading
+
+    return threading.current_thread() is threading.main_thread()
+
+
+def _first_lines(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300].rstrip(".") + "."
+
+
+@contextmanager
+def _folder(scratch: Path | None) -> Iterator[Path]:
+    """Make a folder for a cluster's files, and remove it."""
+    # Ray's sockets lie below it, and the path of one may have 107 bytes.
+    deep = scratch is not None and len(os.fsencode(scratch.absolute())) > 30
+    folder = Path(tempfile.mkdtemp(prefix="musc-", dir=None if deep else scratch))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _variables(values: Mapping[str, str]) -> Iterator[None]:
+    """Set variables of the environment within the block, and in processes started there."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value

@@ -1,0 +1,189 @@
+"""On a worker: a bundle's ViT, opened once for each process, describes a shard of a lot's images.
+
+A shard is some batches of files, so that batches hold the same images as on one machine.
+"""
+
+from __future__ import annotations
+
+import platform
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..._version import __version__
+from ..errors import DeviceError
+from ..images.survey import Survey
+from ..memory import release_memory
+from ..store.features import HostStore
+from ..types import Array, Bundle, FeatureBackend, FloatArray, SkippedImage
+from ..vit.bundle import open_bundle
+from ..vit.choose import enter_backend
+from ..vit.extract import empty_slot, extract, seconds_per_image, store_shape
+
+
+@dataclass(frozen=True)
+class VitJob:
+    """Which ViT a worker opens, and how.  ``root`` is an absolute path, ``digest`` the bundle's."""
+
+    root: Path
+    digest: str
+    backend: str
+    threads: int
+    batch: int
+    version: str = __version__
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Files of a lot that a worker describes, which ``survey`` has alone.
+
+    ``decoding_bytes`` is the memory for those that are decoded at once.
+    """
+
+    vit: VitJob
+    survey: Survey
+    decoding_bytes: int
+
+
+class Described(NamedTuple):
+    """The receipt of a shard: which of its files were read, which not, and what their features are like.
+
+    ``missing`` are those that could not be opened, or differ from what the survey saw, on ``node``.
+    """
+
+    read: tuple[str, ...]
+    failed: tuple[SkippedImage, ...]
+    missing: tuple[str, ...]
+    cls: FloatArray
+    version: str
+    node: str
+
+
+class Met(NamedTuple):
+    """What a worker says of its ViT: backend, version, seconds per image and notes."""
+
+    backend: str
+    version: str
+    seconds_per_image: float
+    notes: tuple[str, ...]
+
+
+class _Open(NamedTuple):
+    bundle: Bundle
+    backend: FeatureBackend
+    notes: tuple[str, ...]
+    stack: ExitStack
+
+
+_opened: dict[VitJob, _Open] = {}
+"""The ViT that this process has open: one at most."""
+
+
+def opened_vit(job: VitJob) -> _Open:
+    """Open the ViT of a job, or return it if this process has it open.
+
+    Raises
+    ------
+    DeviceError
+        If this worker has another musc-edge, or another bundle at that path, or none.
+    BundleError
+        If the bundle cannot be used.
+    """
+    if job not in _opened:
+        close_vit()
+        _require_version(job)
+        if not job.root.is_dir():
+            raise DeviceError(
+                f"the worker on {platform.node()} finds no bundle at {job.root}. Put the same bundle at the "
+                "same path on every machine, or in a folder that all share."
+            )
+        bundle = open_bundle(job.root)
+        if bundle.digest != job.digest:
+            raise DeviceError(
+                f"the worker on {platform.node()} has another bundle at {job.root}: digest "
+                f"{bundle.digest[:12]}, expected {job.digest[:12]}. Copy the same bundle to every machine."
+            )
+        with ExitStack() as stack:
+            backend, notes = enter_backend(stack, job.backend, bundle, job.threads, job.batch)
+            _opened[job] = _Open(bundle, backend, notes, stack.pop_all())
+    return _opened[job]
+
+
+def close_vit() -> None:
+    """Close the ViT that this process has open, if any, so that its memory is free for other tasks."""
+    while _opened:
+        _opened.popitem()[1].stack.close()
+        release_memory()
+
+
+def _require_version(job: VitJob) -> None:
+    if job.version != __version__:
+        raise DeviceError(
+            f"the worker on {platform.node()} has musc-edge {__version__}, expected {job.version}: install "
+            "the same version on every machine."
+        )
+
+
+def meet(job: VitJob) -> Met:
+    """Open the ViT of a job and time it."""
+    vit = opened_vit(job)
+    return Met(
+        vit.backend.name,
+        vit.backend.version,
+        seconds_per_image(vit.backend, vit.bundle, job.batch),
+        vit.notes,
+    )
+
+
+def describe(shard: Shard) -> list[Any]:
+    """Describe the images of a shard: the receipt, and of each file the tokens (P,C) of each layer.
+
+    They are None for a file that could not be read.
+    """
+    vit, survey = opened_vit(shard.vit), shard.survey
+    count, width = len(survey.images), vit.bundle.manifest.cls_width
+    shape = store_shape(count, vit.bundle)
+    store = HostStore(empty_slot(vit.bundle, count).tokens, np.empty((count, width), np.float32))
+    read, failed = extract(
+        survey, vit.backend, vit.bundle.manifest.preprocess, store, shard.vit.batch, shard.vit.threads,
+        room=shard.decoding_bytes,
+    )  # fmt: skip
+    names = tuple(image.name for image in read)
+    receipt = Described(
+        names, failed, _missing(survey, failed), store.cls[: len(read)], vit.backend.version, platform.node()
+    )
+    rows = {name: row for row, name in enumerate(names)}
+    tokens: list[Array | None] = []
+    for image in survey.images:
+        row = rows.get(image.name)
+        for layer in range(shape[0]):
+            tokens.append(None if row is None else np.ascontiguousarray(store.block(layer, row, row + 1)[0]))
+    return [receipt, *tokens]
+
+
+def _missing(survey: Survey, failed: tuple[SkippedImage, ...]) -> tuple[str, ...]:
+    """Return the names of files that failed and are not here as the survey saw them."""
+    lost = {skipped.name for skipped in failed}
+    return tuple(image.name for image in survey.images if image.name in lost and not seen(survey, image.name))
+
+
+def seen(survey: Survey, name: str) -> bool:
+    """Whether a file of a survey is here as it was seen: as large, and written to at the same time."""
+    path = next(image.path for image in survey.images if image.name == name)
+    try:
+        found = path.stat()
+    except OSError:
+        return False
+    return (found.st_mtime_ns, found.st_size) == survey.headers[name].stamp
+
+
+def shard_survey(survey: Survey, first: int, count: int) -> Survey:
+    """Return the survey of ``count`` files from number ``first`` on, for another machine."""
+    images = tuple(
+        replace(image, path=image.path.absolute()) for image in survey.images[first : first + count]
+    )
+    headers = {image.name: survey.headers[image.name] for image in images}
+    return Survey(images, headers, (), survey.bit_depth, survey.max_pixels)

@@ -1,0 +1,76 @@
+"""What a cluster cannot do is said by name, before any work; and so is what it lacks."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from unittest import mock
+
+import pytest
+
+from musc_edge.runtime.cluster.possible import require_one_machine, require_possible
+from musc_edge.runtime.errors import DeviceError, LotError, MuscEdgeError
+from musc_edge.runtime.run import Run
+from musc_edge.runtime.settings import RESIDUAL, Resources, ScoreSettings
+from musc_edge.runtime.tiling import Tiles
+from support.bad_input import Place
+from support.command_line import run_here
+from support.inline_cluster import InlineCluster
+
+AUTO = Resources(cluster="auto")
+COMMAND = str(Path(sys.executable).parent / "musc-edge")
+
+
+@pytest.mark.parametrize(
+    ("settings", "resources", "said"),
+    [
+        (ScoreSettings(tiles=Tiles(2, 2)), AUTO, r"tiles \(--tiles\) are not made on a cluster"),
+        (ScoreSettings(by=RESIDUAL), AUTO, "by residual no images are compared"),
+        (
+            ScoreSettings(),
+            Resources(cluster="auto", scorer="cuda"),
+            r"the scorer cuda .* on their processors",
+        ),
+        (ScoreSettings(), Resources(cluster="auto", device_memory=1), "--device-memory has no meaning"),
+    ],
+)
+def test_what_is_for_one_machine_is_refused(
+    settings: ScoreSettings, resources: Resources, said: str, quick_bundle: Path
+) -> None:
+    with pytest.raises(MuscEdgeError, match=said), Run(quick_bundle, settings, resources):
+        pass
+    require_possible(settings, Resources(scorer=resources.scorer))
+
+
+def test_what_is_done_on_one_machine_refuses_a_cluster() -> None:
+    require_one_machine(Resources(), "references are made")
+    with pytest.raises(DeviceError, match="references are made on one machine, without a cluster"):
+        require_one_machine(AUTO, "references are made")
+
+
+def test_without_ray_the_extra_is_named(place: Place) -> None:
+    with mock.patch.dict(sys.modules, {"ray": None}):
+        done = run_here(
+            [COMMAND, "infer", str(place.lot), "-b", str(place.bundle), "--cluster", "auto"], cwd=place.root
+        )
+    assert done.returncode == 5
+    assert "pip install 'musc-edge[cluster]'" in done.stderr
+    assert sorted(path.name for path in place.root.iterdir()) == ["lot"]
+
+
+def test_a_budget_that_is_too_small_for_a_cluster_is_named(quick_bundle: Path) -> None:
+    resources = Resources(cluster="auto", memory_budget=1)
+    with (
+        pytest.raises(LotError, match="a cluster on this machine needs 286 MB"),
+        Run(quick_bundle, ScoreSettings(), resources),
+    ):
+        pass
+
+
+def test_workers_fit_into_their_machines() -> None:
+    cluster = InlineCluster(cpus=4, memory=2_000)
+    assert cluster.threads_for(100) == 1
+    assert cluster.threads_for(1_000) == 2
+    assert (cluster.lanes(1_000, threads=2), cluster.lanes(100, threads=1)) == (2, 4)
+    with pytest.raises(LotError, match="a worker needs 2 kB of memory, and no machine"):
+        cluster.threads_for(2_001)
