@@ -146,7 +146,7 @@ class Tiled:
             there = {image.name for image in features.images}
             read = [row for row, image in enumerate(self._survey.images) if image.name in there]
             features.kept.begin_scoring([read, *apart])
-        with closing(features.kept) if features.kept else nullcontext():
+        with closing(self._file), closing(features.kept) if features.kept else nullcontext():
             for lot in self._lots:
                 maps[:, lot.position, lot.image] = self._part(lot, features, lot.apart(apart))
         with self._run.watch.timer.stage("stitch"):

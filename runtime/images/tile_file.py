@@ -40,6 +40,10 @@ class TileFile:
         self._shape = *spec.size, 3
         self._file = FileRows((len(names), prod(self._shape)), np.uint8, scratch)
 
+    def close(self) -> None:
+        """Give the disk's room back."""
+        self._file.close()
+
     def cut(self, image: LotImage, picture: Image.Image) -> None:
         """Keep all tiles of a picture in RGB."""
         for number, position in enumerate(self.layout.positions):

@@ -32,8 +32,9 @@ class SameShot:
     """Compares pictures of a lot; ``picture(row)`` is one (H,W), or None if it cannot be read any more."""
 
     def __init__(self, picture: Callable[[int], FloatArray | None]) -> None:
-        self._read = picture
-        self._picture = lru_cache(_KEPT)(self._blurred)
+        # Not a method of this object, which would then refer to itself, and keep the lot's tokens in memory
+        # until Python next looks for what nobody needs.
+        self._picture = lru_cache(_KEPT)(lambda row: _blurred(picture(row)))
         self._usual: dict[int, float] = {}
 
     def __call__(self, a: int, b: int, others: tuple[Sequence[int], Sequence[int]]) -> bool:
@@ -46,10 +47,6 @@ class SameShot:
             return True
         return left <= SHARE * min(self._usually(row, near) for row, near in zip((a, b), others, strict=True))
 
-    def _blurred(self, row: int) -> FloatArray | None:
-        picture = self._read(row)
-        return None if picture is None else np.asarray(cv2.GaussianBlur(picture, (0, 0), _BLUR))
-
     def _usually(self, row: int, others: Sequence[int]) -> float:
         """What usually is left of a row: the median over others."""
         if row not in self._usual:
@@ -61,6 +58,10 @@ class SameShot:
         """What is left of row ``b`` after ``a`` was moved onto it; None if one cannot be read."""
         first, second = self._picture(a), self._picture(b)
         return None if first is None or second is None else remainder(first, second)
+
+
+def _blurred(picture: FloatArray | None) -> FloatArray | None:
+    return None if picture is None else np.asarray(cv2.GaussianBlur(picture, (0, 0), _BLUR))
 
 
 def remainder(image: FloatArray, other: FloatArray) -> float:

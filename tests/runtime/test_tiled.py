@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +61,36 @@ def test_one_tile_scores_as_the_whole_image(place: Place) -> None:
     whole = score_lot(place.lot, place.bundle, ScoreSettings(), NUMPY)
     np.testing.assert_array_equal(one.maps, whole.maps)
     np.testing.assert_array_equal(one.scores, whole.scores)
+
+
+def test_tiles_and_tokens_in_files_give_their_room_back_at_once(place: Place, tmp_path: Path) -> None:
+    """Not when Python next looks for what nobody needs."""
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    opened: set[str] = set()
+
+    def look(*_: object) -> None:
+        opened.update(_open_files(scratch))
+
+    gc.disable()
+    try:
+        resources = replace(NUMPY, scratch=scratch)
+        score_lot(
+            place.lot, place.bundle, ScoreSettings(tiles=Tiles(2, 2)), resources, watch=Watch(progress=look)
+        )
+        assert opened
+        assert not _open_files(scratch)
+    finally:
+        gc.enable()
+
+
+def _open_files(folder: Path) -> set[str]:
+    """What this process has open in a folder."""
+    found = set()
+    for opened in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):
+            found.add(str(opened.readlink()))
+    return {path for path in found if path.startswith(str(folder))}
 
 
 def test_forecast_and_progress_are_of_all_tiles(place: Place) -> None:
