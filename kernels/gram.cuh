@@ -117,19 +117,28 @@ struct Rows {
 // A square is not negative, whatever rounding has made of it.
 DEVICE void put_smaller(unsigned* to, float square) { atomicMin(to, __float_as_uint(fmaxf(square, 0.f))); }
 
+// Which patches are compared: all.  Its twin is Near (near.cuh).
+struct Anywhere {
+  DEVICE int place(int) const { return 0; }
+  DEVICE bool near(int, int) const { return true; }
+  DEVICE bool meet(int, int, int, int) const { return true; }
+};
+
 // Minima of the warp's part of the tile, into those of the tile.  What all terms of a minimum share, the
 // square of its own row or column, is added behind it.
-template <class Sum>
-DEVICE void take_minima(const Sum (&sums)[4][4][4], const Rows& a, const Rows& b, int warp_row, int warp_column,
-                        int lane, unsigned* rows, unsigned* columns) {
+template <class Sum, class Which>
+DEVICE void take_minima(const Sum (&sums)[4][4][4], const Rows& a, const Rows& b, const Which& which, int warp_row,
+                        int warp_column, int lane, unsigned* rows, unsigned* columns) {
   const int g = lane >> 2, t = lane & 3;
   float square_a[4][2], scale_a[4][2], row_min[4][2];
+  int place_a[4][2];
   UNROLL
   for (int i = 0; i < 4; i++) {
     UNROLL
     for (int half = 0; half < 2; half++) {
       const int row = warp_row + i * 16 + half * 8 + g;
       square_a[i][half] = a.square(row), scale_a[i][half] = a.scale(row);
+      place_a[i][half] = which.place(a.first + row);
       row_min[i][half] = __uint_as_float(INFINITY_BITS);
     }
   }
@@ -139,11 +148,13 @@ DEVICE void take_minima(const Sum (&sums)[4][4][4], const Rows& a, const Rows& b
     for (int e = 0; e < 2; e++) {
       const int column = warp_column + j * 8 + 2 * t + e;
       const float square_b = b.square(column), scale_b = b.scale(column);
+      const int place_b = which.place(b.first + column);
       float column_min = __uint_as_float(INFINITY_BITS);
       UNROLL
       for (int i = 0; i < 4; i++) {
         UNROLL
         for (int half = 0; half < 2; half++) {
+          if (!which.near(place_a[i][half], place_b)) continue;
           const float product = scaled(sums[i][j][half * 2 + e], scale_a[i][half], scale_b);
           row_min[i][half] = fminf(row_min[i][half], square_b - 2.f * product);
           column_min = fminf(column_min, square_a[i][half] - 2.f * product);
@@ -172,9 +183,9 @@ DEVICE void place_tile(int number, int tiles, int* tile_row, int* tile_column) {
   *tile_column = within / height;
 }
 
-template <class Sum, class Value>
+template <class Sum, class Value, class Which>
 DEVICE void compare_tiles(const Value* features, const float* squares, const float* scales, const int4* pairs,
-                          unsigned* distances, int patches, int pitch) {
+                          unsigned* distances, int patches, int pitch, const Which& which) {
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
   const int warp_row = (warp >> 2) * WARP_ROWS, warp_column = (warp & 3) * WARP_COLUMNS;
   const int tiles = (patches + TILE - 1) / TILE;
@@ -182,6 +193,7 @@ DEVICE void compare_tiles(const Value* features, const float* squares, const flo
   int tile_row, tile_column;
   place_tile(blockIdx.x % (tiles * tiles), tiles, &tile_row, &tile_column);
   const int first_a = tile_row * TILE, first_b = tile_column * TILE;
+  if (!which.meet(first_a, TILE, first_b, TILE)) return;
   const size_t image_a = (size_t)pair.x * patches, image_b = (size_t)pair.y * patches;
 
   auto load = [&](int step) {
@@ -213,7 +225,7 @@ DEVICE void compare_tiles(const Value* features, const float* squares, const flo
   __syncthreads();
   const Rows a = {squares + image_a, scales + image_a, first_a, patches};
   const Rows b = {squares + image_b, scales + image_b, first_b, patches};
-  take_minima(sums, a, b, warp_row, warp_column, lane, rows, columns);
+  take_minima(sums, a, b, which, warp_row, warp_column, lane, rows, columns);
   __syncthreads();
   const int side = threadIdx.x / TILE, of_tile = threadIdx.x % TILE;
   const int patch = (side ? first_b : first_a) + of_tile, to = side ? pair.w : pair.z;
@@ -224,12 +236,12 @@ KERNEL __launch_bounds__(GRAM_THREADS, GRAM_CTAS)
 gram_min(const half_bits* __restrict__ features, const float* __restrict__ squares,
          const int4* __restrict__ pairs, unsigned* __restrict__ distances, int patches, int pitch) {
   const float* scales = squares;  // there are none, and ``scaled`` does not use them
-  compare_tiles<float>(features, squares, scales, pairs, distances, patches, pitch);
+  compare_tiles<float>(features, squares, scales, pairs, distances, patches, pitch, Anywhere{});
 }
 
 KERNEL __launch_bounds__(GRAM_THREADS, GRAM_CTAS)
 gram_min_int8(const int8* __restrict__ features, const float* __restrict__ squares,
               const float* __restrict__ scales, const int4* __restrict__ pairs,
               unsigned* __restrict__ distances, int patches, int pitch) {
-  compare_tiles<int>(features, squares, scales, pairs, distances, patches, pitch);
+  compare_tiles<int>(features, squares, scales, pairs, distances, patches, pitch, Anywhere{});
 }

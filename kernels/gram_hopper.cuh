@@ -74,13 +74,14 @@ DEVICE int tiles_of(int patches, int count) {
 
 // One thread: brings the steps of every tile.  Of a tile that reaches beyond the image only the image's groups
 // are brought; what else is in the stage is multiplied too, but its squares are infinite.
-template <class T>
+template <class T, class Which>
 DEVICE void bring_tiles(Ring<T> ring, const half_bits* features, const int4* pairs, int patches, int pitch,
-                        int count) {
+                        int count, const Which& which) {
   const int groups = groups_of(patches);
   Turn turn;
   for (int tile = blockIdx.x; tile < tiles_of<T>(patches, count); tile += gridDim.x) {
     const Place place = tile_at<T>(tile, pairs, patches);
+    if (!which.meet(place.first_a, ROWS, place.first_b, T::COLUMNS)) continue;
     const half_bits* from_a = value_at(features, place.pair.x, place.first_a, 0, patches, pitch);
     const half_bits* from_b = value_at(features, place.pair.y, place.first_b, 0, patches, pitch);
     const int bytes_a = min(ROWS, groups * GROUP_ROWS - place.first_a) * STEP_BYTES;
@@ -138,15 +139,16 @@ DEVICE float smallest_of_eight(float (&value)[8], int lane) {
 }
 
 // A warpgroup's part of a tile: its sums, and where their minima go.
-template <class T>
+template <class T, class Which>
 struct Part {
+  Which which;
   Place place;
   int patches, first_row, lane, g, t;  // the thread's first row, and its place in the warp
   float sums[BLOCKS][T::COLUMNS / 2] = {};
   Squares<T> squares;
 
-  DEVICE Part(const Place& place, int patches, int consumer, const float* of_rows)
-      : place(place), patches(patches) {
+  DEVICE Part(const Which& which, const Place& place, int patches, int consumer, const float* of_rows)
+      : which(which), place(place), patches(patches) {
     lane = threadIdx.x & 31, g = lane >> 2, t = lane & 3;
     first_row = place.first_a + consumer * OWN_ROWS + (threadIdx.x >> 5 & 3) * 16 + g;
     const Rows a = {of_rows + (size_t)place.pair.x * patches, nullptr, 0, patches};
@@ -161,26 +163,30 @@ struct Part {
 
   // The minima of the rows, and of the columns over these rows, each with its own square behind it.
   DEVICE void put_minima(unsigned* distances) const {
+    const float far = __uint_as_float(INFINITY_BITS);
     float row_min[BLOCKS * 2];
+    int own[BLOCKS * 2];
     UNROLL
-    for (int i = 0; i < BLOCKS * 2; i++) row_min[i] = __uint_as_float(INFINITY_BITS);
+    for (int i = 0; i < BLOCKS * 2; i++) row_min[i] = far, own[i] = which.place(row(i));
     UNROLL
     for (int j = 0; j < T::COLUMNS; j += 32) {
       float column_min[8];
       UNROLL
       for (int n = 0; n < 8; n++) {
         const float square = __shfl_sync(~0u, squares.column[j / 32], n * 4 + t);
+        const int other = which.place(place.first_b + j + column_of(n, t));
         UNROLL
         for (int i = 0; i < BLOCKS * 2; i++) {
           const float product = sums[i / 2][(j / 8 + n / 2) * 4 + i % 2 * 2 + n % 2];
-          row_min[i] = fminf(row_min[i], fmaf(-2.f, product, square));
-          const float apart = fmaf(-2.f, product, squares.row[i]);
+          const bool near = which.near(own[i], other);
+          row_min[i] = fminf(row_min[i], near ? fmaf(-2.f, product, square) : far);
+          const float apart = near ? fmaf(-2.f, product, squares.row[i]) : far;
           column_min[n] = i ? fminf(column_min[n], apart) : apart;
         }
       }
       // Of rows behind the last patch nothing is known: their terms may be no numbers, which a minimum passes
       // over; but here may be no other terms.
-      const float smallest = fminf(smallest_of_eight(column_min, lane), __uint_as_float(INFINITY_BITS));
+      const float smallest = fminf(smallest_of_eight(column_min, lane), far);
       const int column = place.first_b + j + column_of(g, t);
       put(distances, place.pair.w, column, smallest + squares.column[j / 32]);
     }
@@ -198,13 +204,14 @@ struct Part {
 };
 
 // A warpgroup: multiplies its half of every tile, and takes the minima.
-template <class T>
+template <class T, class Which>
 DEVICE void consume_tiles(Ring<T> ring, int consumer, const float* squares, const int4* pairs,
-                          unsigned* distances, int patches, int steps, int count) {
+                          unsigned* distances, int patches, int steps, int count, const Which& which) {
   const bool first_thread = (threadIdx.x & 127) == 0, first_warp = (threadIdx.x & 127) < 32;
   Turn turn;
   for (int tile = blockIdx.x; tile < tiles_of<T>(patches, count); tile += gridDim.x) {
     const Place place = tile_at<T>(tile, pairs, patches);
+    if (!which.meet(place.first_a, ROWS, place.first_b, T::COLUMNS)) continue;  // none is brought either
     if (place.first_a + consumer * OWN_ROWS >= patches) {  // no row of the image is in this half
       NO_UNROLL
       for (int step = 0; step < steps; step++, turn.next()) {
@@ -217,7 +224,7 @@ DEVICE void consume_tiles(Ring<T> ring, int consumer, const float* squares, cons
       meet(consumer);
       continue;
     }
-    Part<T> part(place, patches, consumer, squares);
+    Part<T, Which> part(which, place, patches, consumer, squares);
     int before = 0;
     NO_UNROLL
     for (int step = 0; step < steps; step++, turn.next()) {
@@ -237,9 +244,9 @@ DEVICE void consume_tiles(Ring<T> ring, int consumer, const float* squares, cons
   }
 }
 
-template <class T>
+template <class T, class Which>
 DEVICE void gram_min_by(const half_bits* features, const float* squares, const int4* pairs, unsigned* distances,
-                        int patches, int pitch, int count) {
+                        int patches, int pitch, int count, const Which& which) {
   const Ring<T> ring{shared_address(dynamic_shared)};
   // From a shuffle the compiler knows that it is the same for a warp, and computes addresses once for a warp.
   const int warpgroup = __shfl_sync(~0u, threadIdx.x / 128, 0), steps = pitch / STEP_HALVES;
@@ -253,10 +260,10 @@ DEVICE void gram_min_by(const half_bits* features, const float* squares, const i
   __syncthreads();
   if (warpgroup == 0) {
     keep_registers<PRODUCER_REGISTERS>();
-    if (threadIdx.x == 0) bring_tiles<T>(ring, features, pairs, patches, pitch, count);
+    if (threadIdx.x == 0) bring_tiles<T>(ring, features, pairs, patches, pitch, count, which);
   } else {
     take_registers<CONSUMER_REGISTERS>();
-    consume_tiles<T>(ring, warpgroup - 1, squares, pairs, distances, patches, steps, count);
+    consume_tiles<T>(ring, warpgroup - 1, squares, pairs, distances, patches, steps, count, which);
   }
 }
 
@@ -265,7 +272,8 @@ DEVICE void gram_min_by(const half_bits* features, const float* squares, const i
   name(const half_bits* __restrict__ features, const float* __restrict__ squares,                 \
        const int4* __restrict__ pairs, unsigned* __restrict__ distances, int patches, int pitch,  \
        int count) {                                                                               \
-    gram_min_by<Tile<columns>>(features, squares, pairs, distances, patches, pitch, count);       \
+    const Anywhere which;                                                                         \
+    gram_min_by<Tile<columns>>(features, squares, pairs, distances, patches, pitch, count, which); \
   }
 
 GRAM_MIN_HOPPER(gram_min_128, 128)

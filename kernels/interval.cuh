@@ -117,16 +117,21 @@ DEVICE int behind_gap(const unsigned* values, int count, size_t stride, int firs
   }
 }
 
+// Index of the first value to average, where ``found`` count and a gap is looked for behind ``first`` to ``last``.
+DEVICE int later_start(const unsigned* values, int count, size_t stride, int found, int first, int last) {
+  const unsigned lower = find_rank(values, count, stride, (found - 1) / 2).value;
+  const unsigned upper = found % 2 ? lower : find_rank(values, count, stride, found / 2).value;
+  const double median = (root(lower) + root(upper)) / 2;
+  return behind_gap(values, count, stride, first, last, GAP * median);
+}
+
 KERNEL __launch_bounds__(INTERVAL_THREADS)
 burn_out_mean(const unsigned* __restrict__ distances, float* __restrict__ scores, float* __restrict__ later,
               int judges, int patches, int found, int first, int stop) {
   const int patch = own_patch();
   if (patch >= patches) return;
   const unsigned* values = own_values(distances, judges, patches, patch);
-  const unsigned lower = find_rank(values, judges, patches, (found - 1) / 2).value;
-  const unsigned upper = found % 2 ? lower : find_rank(values, judges, patches, found / 2).value;
-  const double median = (root(lower) + root(upper)) / 2;
-  const int start = behind_gap(values, judges, patches, first, stop, GAP * median);
+  const int start = later_start(values, judges, patches, found, first, stop);
   const size_t to = own_result(patch, patches);
   scores[to] = mean_of_roots(values, judges, patches, start, start + stop);
   later[to] = start ? 1.f : 0.f;

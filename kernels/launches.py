@@ -6,6 +6,8 @@ Letters: n images, P = Gh*Gw patches, C token width, K judges.  Features, in hal
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from .._numbers import ceil_div
@@ -14,9 +16,12 @@ from .errors import KernelError
 from .gpu import FREE_SHARED, DeviceArray, Gpu, Launch, Stream
 
 INFINITY_BITS = 0x7F800000  # of a float32
+FAR_BITS = 0x40800000
+"""Of 4, the square of the largest distance of two unit vectors: what a patch has that has no neighbor."""
 _STEP_BYTES, _GROUP = 128, 8  # a block of features
 _WIDE_STEP = {"sm_90", HOPPER, "sm_100", "sm_103", "sm_110"}  # as in gram.cuh
 _HOPPER_ROWS, _HOPPER_COLUMNS, _HOPPER_RING = 256, (128, 192), 4  # of gram_hopper.cuh
+_HOPPER_COLUMNS_NEAR = (128,)  # of near.cuh
 _TILE = 128
 _PEAK_THREADS, _PEAK_CHAINS = 256, 8
 _TWO_ONES = 0x3C003C00  # two halves of 1.0
@@ -26,6 +31,18 @@ below 2^31, where the last sum stays too."""
 MOST_IMAGES = 65535
 """Images of one launch whose grid has them as its second axis: pool, gather_rows, and both means."""
 _WIDEST = FREE_SHARED // 4 - 4  # pool keeps a row of floats, and one for each of 4 warps, in shared memory
+
+
+class Near(NamedTuple):
+    """A window: of a grid of ``across`` patches a row, rows and columns differ by at most ``reach``."""
+
+    across: int
+    reach: int
+
+    @classmethod
+    def of(cls, grid: tuple[int, int], window: int | None) -> Near | None:
+        """Return a window of so many patches on a grid, at most as wide as that; None for none."""
+        return None if window is None else cls(grid[1], min(window, max(grid)))
 
 
 def pitch_of(width: int, itemsize: int = 2) -> int:
@@ -123,15 +140,19 @@ def gram_min(
     pairs: DeviceArray,
     distances: DeviceArray,
     stream: Stream,
+    near: Near | None = None,
 ) -> None:
-    """Compare ``pairs`` (count,4): squared distances to the nearest patch, into ``distances`` (rows,P)."""
+    """Compare ``pairs`` (count,4): squared distances to the nearest patch, into ``distances`` (rows,P).
+
+    Of patches ``near`` each other alone, if it is given.
+    """
     if gpu.compiled_for == HOPPER:
         count, patches, pitch = pairs.shape[0], squares.shape[1], _pitch(features)
-        launch, sizes = _gram_min_hopper(patches, count, gpu.multiprocessors), (patches, pitch, count)
-        arrays = features, squares, pairs, distances
+        launch = _gram_min_hopper(patches, count, gpu.multiprocessors, near)
+        arrays, sizes = (features, squares, pairs, distances), (patches, pitch, count, *(near or ()))
         gpu.launch(launch, (*arrays, *(np.int32(size) for size in sizes)), stream)
     else:
-        _compare(gpu, "gram_min", (features, squares), pairs, distances, stream)
+        _compare(gpu, "gram_min", (features, squares), pairs, distances, stream, near)
 
 
 def gram_min_int8(
@@ -140,9 +161,10 @@ def gram_min_int8(
     pairs: DeviceArray,
     distances: DeviceArray,
     stream: Stream,
+    near: Near | None = None,
 ) -> None:
     """Compare as ``gram_min``, of rows that ``pool_int8`` made."""
-    _compare(gpu, "gram_min_int8", rows, pairs, distances, stream)
+    _compare(gpu, "gram_min_int8", rows, pairs, distances, stream, near)
 
 
 def _compare(
@@ -152,12 +174,15 @@ def _compare(
     pairs: DeviceArray,
     distances: DeviceArray,
     stream: Stream,
+    near: Near | None,
 ) -> None:
     features, squares = rows[:2]
-    sizes = patches, _ = squares.shape[1], _pitch(features)
+    patches = squares.shape[1]
+    sizes = patches, _pitch(features), *(near or ())
     # One axis for pairs and tiles together: the other two axes of a grid end at 65,535.
     blocks = pairs.shape[0] * _tiles(patches)
-    launch = Launch(kernel, (blocks, 1, 1), (256, 1, 1), _gram_shared(gpu.compiled_for))
+    kernel, shared = f"{kernel}_near" if near else kernel, _gram_shared(gpu.compiled_for)
+    launch = Launch(kernel, (blocks, 1, 1), (256, 1, 1), shared)
     gpu.launch(launch, (*rows, pairs, distances, *(np.int32(size) for size in sizes)), stream)
 
 
@@ -187,6 +212,16 @@ def burn_out_mean(
     images, judge_count, patches = distances.shape
     launch = Launch("burn_out_mean", (ceil_div(patches, 128), images, 1), (128, 1, 1))
     numbers = judge_count, patches, *window
+    gpu.launch(launch, (distances, scores, later, *(np.int32(number) for number in numbers)), stream)
+
+
+def burn_out_mean_near(
+    gpu: Gpu, distances: DeviceArray, scores: DeviceArray, later: DeviceArray, stop: int, stream: Stream
+) -> None:
+    """Average ``stop`` as ``burn_out_mean``, where distances of FAR_BITS and more do not count."""
+    images, judge_count, patches = distances.shape
+    launch = Launch("burn_out_mean_near", (ceil_div(patches, 128), images, 1), (128, 1, 1))
+    numbers = judge_count, patches, stop
     gpu.launch(launch, (distances, scores, later, *(np.int32(number) for number in numbers)), stream)
 
 
@@ -221,13 +256,14 @@ def _gram_shared(arch: str) -> int:
     return 3 * 2 * _TILE * step * 2
 
 
-def _gram_min_hopper(patches: int, count: int, multiprocessors: int) -> Launch:
+def _gram_min_hopper(patches: int, count: int, multiprocessors: int, near: Near | None) -> Launch:
     """Return the launch whose tiles cover an image of ``patches`` with the least left over."""
-    columns = min(_HOPPER_COLUMNS, key=lambda columns: ceil_div(patches, columns) * columns)
+    widths, kernel = (_HOPPER_COLUMNS_NEAR, "gram_min_near") if near else (_HOPPER_COLUMNS, "gram_min")
+    columns = min(widths, key=lambda columns: ceil_div(patches, columns) * columns)
     tiles = ceil_div(patches, _HOPPER_ROWS) * ceil_div(patches, columns) * count
     # Stages of a step of the rows on both sides, and two barriers for each.
     shared = _HOPPER_RING * ((_HOPPER_ROWS + columns) * _STEP_BYTES + 16)
-    return Launch(f"gram_min_{columns}", (min(tiles, multiprocessors), 1, 1), (384, 1, 1), shared)
+    return Launch(f"{kernel}_{columns}", (min(tiles, multiprocessors), 1, 1), (384, 1, 1), shared)
 
 
 def _pitch(features: DeviceArray) -> int:

@@ -10,6 +10,8 @@
 // or, with --precision int8, in place of pool_* and gram_min,
 //   pool_*_int8    tokens -> rows in int8, with a scale for each            pool_int8.cuh
 //   gram_min_int8  squared distances from these, by products of integers    gram.cuh
+// or, with --window, in place of gram_min and burn_out_mean,
+//   *_near*        the same of patches near each other                      near.cuh
 // and, apart from these,
 //   gather_rows    tokens of some patches, for the host                     gather.cuh
 //   peak_*         what the GPU gives at most                               peak.cuh
@@ -17,6 +19,7 @@
 #include "gram.cuh"
 #include "gram_hopper.cuh"
 #include "interval.cuh"
+#include "near.cuh"
 #include "peak.cuh"
 #include "pool.cuh"
 #include "pool_int8.cuh"

@@ -20,8 +20,6 @@ from .scoring.residual import ResidualScorer
 from .settings import ANYTHING, AUTO, RESIDUAL, Resources, meaningless
 from .types import Bundle
 
-WINDOW_ON_GPU = "a window of patches (--window) is not made on a GPU"
-
 
 def import_scorer(name: str) -> None:
     """Import the libraries of scorer ``name``; DeviceError if one is missing.  No device is touched."""
@@ -52,11 +50,7 @@ def open_scorer(
     name = resources.scorer
     with ExitStack() as stack:
         notes: list[str] = []
-        device = None
-        if method.near is None:
-            device = open_gpu_for(name, bundle, stack, notes)
-        else:
-            _require_cpu(resources, notes)
+        device = open_gpu_for(name, bundle, stack, notes)
         if device:
             precision = resources.precision or HALF
             yield CudaScorer(method, device, resources.device_memory, notes, precision)
@@ -80,19 +74,6 @@ def require_half(resources: Resources) -> None:
             f"precision {resources.precision} is for lots: with a reference, images are compared in half "
             "precision on a GPU. Leave the precision out."
         )
-
-
-def _require_cpu(resources: Resources, notes: list[str]) -> None:
-    """Raise DeviceError if ``resources`` name a GPU, for a window; a note says that "auto" passes it over."""
-    if resources.scorer == "cuda":
-        raise DeviceError(f"{WINDOW_ON_GPU}. Use --scorer auto or numba.")
-    if resources.device_memory is not None:
-        raise DeviceError(
-            f"device memory {resources.device_memory} has no meaning here: {WINDOW_ON_GPU}. Leave "
-            "--device-memory out."
-        )
-    if resources.scorer == AUTO and find_spec("pycuda") is not None:
-        notes.append(f"the GPU does not compare the images: {WINDOW_ON_GPU}")
 
 
 def open_gpu_for(name: str, bundle: Bundle | None, stack: ExitStack, notes: list[str]) -> GpuThread | None:

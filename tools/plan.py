@@ -59,8 +59,6 @@ def _plan(args: argparse.Namespace) -> int:
     settings = cli.score_settings(args, bundle.manifest)
     if args.devices and settings.by == RESIDUAL:
         args.usage_error(f"--devices has no meaning by {RESIDUAL}, which does not use a GPU")
-    if args.devices and settings.window is not None:
-        args.usage_error("--devices with --window is not made: windows are compared on the CPU alone")
     if args.devices and settings.tiles and settings.tiles.free:
         args.usage_error(
             "--devices with --tiles-free is not made: it plans for tiles compared place by place"

@@ -42,6 +42,7 @@ class DeviceLot:
     uses : the blocks of tokens that will be asked for, in this order.
     timer : records when the device uploads, aggregates, compares and selects.
     inside : (N,P) bool, by place, the patches that may be the nearest; None for all.
+    window : how many rows and columns apart patches are that are compared; None for any.
     """
 
     def __init__(
@@ -55,7 +56,9 @@ class DeviceLot:
         uses: Sequence[Use],
         timer: StageTimer,
         inside: Array | None = None,
+        window: int | None = None,
     ) -> None:
+        self._near = launches.Near.of(grid, window)
         self._timer, self._inside = timer, inside
         self.gpu, self.size, self.plan = gpu, size, plan
         self._grid, self._read, self._on_device, self._uses = grid, read, on_device, uses
@@ -182,16 +185,17 @@ class DeviceLot:
         rows.pool(self.gpu, tokens, centres, self.shift, self._grid, degree, self.compute)
 
     def open_panel(self, images: int) -> None:
-        """Set the distances of the first ``images`` images of a panel to infinity."""
+        """Set the distances of the first ``images`` images of a panel to what one without a neighbor has."""
+        farthest = launches.FAR_BITS if self._near else launches.INFINITY_BITS
         rows = self.distances.rows(0, images * self.size.judge_count)
-        self.gpu.fill(rows, launches.INFINITY_BITS, self.compute)
+        self.gpu.fill(rows, farthest, self.compute)
 
     def compare(self, pairs: Array) -> None:
         """Queue the comparison of ``pairs`` (count,4), at most as many as one launch takes."""
         on_device = self.pairs.rows(0, len(pairs))
         self.gpu.upload(on_device, pairs, self.compute)
         with self._timed.work("compare", self.compute):
-            self.rows.compare(self.gpu, on_device, self.distances, self.compute)
+            self.rows.compare(self.gpu, on_device, self.distances, self.compute, self._near)
 
     def average(self, panel: int, start: int, stop: int, window: Window) -> None:
         """Average the distances of places ``start`` to ``stop``, of a panel that begins at ``panel``."""

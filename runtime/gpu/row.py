@@ -81,6 +81,7 @@ class DeviceRow:
     ) -> None:
         self._method, self._device, self._shape = method, device, shape
         self._window = method.window(shape[1])
+        self._near = launches.Near.of(method.grid, method.near)
         self._layer, self._inside = layer, inside
         self._allocated: list[DeviceArray] = []
 
@@ -172,7 +173,8 @@ class DeviceRow:
         layers, images, patches, width = self._shape
         degrees = self._method.degrees
         gpu.upload(self._image, image.reshape(layers, 1, patches, width), self._stream)
-        gpu.fill(self._distances, launches.INFINITY_BITS, self._stream)
+        farthest = launches.FAR_BITS if self._near else launches.INFINITY_BITS
+        gpu.fill(self._distances, farthest, self._stream)
         centres = self._centres.rows(0, 1)
         for number in range(layers):
             tokens = self._image.item(number)
@@ -183,7 +185,7 @@ class DeviceRow:
                 own = [array.rows(images, images + 1) for array in (features, squares)]
                 self._pool(gpu, _Rows(tokens, centres, *own), self._shifts.item(row), degree)
                 distances = self._distances.item(row)
-                launches.gram_min(gpu, features, squares, self._pairs, distances, self._stream)
+                launches.gram_min(gpu, features, squares, self._pairs, distances, self._stream, self._near)
         results = [self._results.item(k) for k in range(self._method.results)]
         average(gpu, self._distances, results, self._window, self._stream)
         scores: FloatArray = gpu.download(results[0], self._stream)

@@ -65,10 +65,17 @@ class Rows(NamedTuple):
             rows = features, squares, scales
             launches.pool_int8(gpu, tokens, centres, shift, rows, grid, degree, stream)
 
-    def compare(self, gpu: Gpu, pairs: DeviceArray, distances: DeviceArray, stream: Stream) -> None:
+    def compare(
+        self,
+        gpu: Gpu,
+        pairs: DeviceArray,
+        distances: DeviceArray,
+        stream: Stream,
+        near: launches.Near | None = None,
+    ) -> None:
         """Queue the comparison of ``pairs`` (count,4) of images, into ``distances`` (rows,P)."""
         features, squares, scales = self
         if scales is None:
-            launches.gram_min(gpu, features, squares, pairs, distances, stream)
+            launches.gram_min(gpu, features, squares, pairs, distances, stream, near)
         else:
-            launches.gram_min_int8(gpu, (features, squares, scales), pairs, distances, stream)
+            launches.gram_min_int8(gpu, (features, squares, scales), pairs, distances, stream, near)

@@ -141,7 +141,8 @@ class CudaScorer:
         pairs = self.judges(shape[1]).pairs
         some = min(pairs, max(1, pairs_per_launch(size) // 8))
         all_pairs = shape[0] * len(self.method.degrees) * pairs * _of_device(plan).comparisons
-        return self.device.run(lambda gpu: seconds_of(gpu, size, some, self.precision)) * all_pairs / some
+        seconds = self.device.run(lambda gpu: seconds_of(gpu, size, some, self.method, self.precision))
+        return seconds * all_pairs / some
 
 
 def _of_device(plan: Plan) -> DevicePlan:

@@ -68,6 +68,7 @@ class DeviceWork:
             uses,
             self.timer,
             self.inside,
+            self.method.near,
         ) as lot:
             launcher = _Launcher(self, lot, len(left), schedule.pairs)
             for layer, scores in enumerate(finished):
@@ -183,8 +184,8 @@ class _Launcher:
         self._work.progress("score", min(round(self._done), self._total), self._total, "pairs")
 
 
-def seconds_of(gpu: Gpu, size: LotSize, pairs: int, precision: str = HALF) -> float:
-    """Return the seconds that comparing ``pairs`` pairs takes, of two images of random rows."""
+def seconds_of(gpu: Gpu, size: LotSize, pairs: int, method: Method, precision: str = HALF) -> float:
+    """Return the seconds that comparing ``pairs`` pairs takes by ``method``, of two images of random rows."""
     stream, event, allocated = gpu.stream(), gpu.event(), []
 
     def empty(shape: tuple[int, ...], dtype: type) -> DeviceArray:
@@ -207,7 +208,7 @@ def seconds_of(gpu: Gpu, size: LotSize, pairs: int, precision: str = HALF) -> fl
     gpu.record(event, stream)
     gpu.finish(event)
     start = time.perf_counter()
-    rows.compare(gpu, order, distances, stream)
+    rows.compare(gpu, order, distances, stream, launches.Near.of(method.grid, method.near))
     gpu.record(event, stream)
     gpu.finish(event)
     seconds = time.perf_counter() - start

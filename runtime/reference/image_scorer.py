@@ -42,10 +42,7 @@ def open_image_scorer(
             f"{reference.root} keeps some patches of each image, which are compared on the CPU. Use --scorer "
             "auto, or a reference made without --patches."
         )
-    window = reference.manifest.window is not None
-    if resources.scorer == "cuda" and window:
-        raise DeviceError(f"{reference.root}: {scorers.WINDOW_ON_GPU}. Use --scorer auto or numba.")
-    if resources.scorer in (AUTO, "cuda") and reference.manifest.whole and not window:
+    if resources.scorer in (AUTO, "cuda") and reference.manifest.whole:
         with ExitStack() as trial:
             try:
                 row = _open_on_gpu(trial, reference, resources, bundle, notes)

@@ -23,13 +23,14 @@ from .plan import LotSize
 class Window(NamedTuple):
     """What is averaged of an image's distances to ``judges``: from ``start`` to ``stop`` of the sorted ones.
 
-    With ``burn_out`` as many, from where burn_out.py says.
+    With ``burn_out`` as many, from where burn_out.py says; ``near`` that some patches may have no neighbor.
     """
 
     judges: int
     start: int
     stop: int
     burn_out: bool
+    near: bool
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,8 @@ class Method:
 
     def window(self, judges: int) -> Window:
         """Return what is averaged of the distances to so many ``judges``; LotError if that is nothing."""
-        return Window(judges, *interval_bounds(judges + 1, self.interval), self.burn_out)
+        bounds = interval_bounds(judges + 1, self.interval)
+        return Window(judges, *bounds, self.burn_out, self.near is not None)
 
     def average(self, distances: FloatArray) -> Array:
         """Return the interval averages of ``distances`` (K,Q) to K judges: (1,Q), or with burn-out (2,Q).

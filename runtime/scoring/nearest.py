@@ -3,7 +3,7 @@
 A patch that is excluded by a region of interest neither has a score nor is anybody's neighbor.  With a window
 W only patches of another image whose rows and columns differ by at most W are compared.  A patch that finds
 none in an image is there at the largest distance of unit vectors, 2: it is last among its sorted distances.
-(One without content, which is no unit vector, is there at the root of 3.)
+(One without content, which is no unit vector, is there at the root of 3; on a GPU at 2 as well.)
 
 Pooling is not touched: the mean over a patch's neighborhood (LNAMD) has all tokens that are there, excluded
 ones too, as for the grid's own patches.

@@ -281,6 +281,50 @@ def test_equal_patches_in_int8_are_at_distance_zero(compared: Run) -> None:
     assert not distances.any()
 
 
+# ---- near ------------------------------------------------------------------------------------
+
+
+def nearest_within(near: launches.Near, rows: Array, others: Array) -> Array:
+    """Squared distances (P,) to the nearest patch of an image within the window."""
+    place = np.stack(np.divmod(np.arange(len(rows)), near.across))
+    steps = np.abs(place[:, :, None] - place[:, None]).max(axis=0)
+    apart = ((rows[:, None] - others) ** 2).sum(axis=2)
+    found: Array = np.where(steps <= near.reach, apart, np.inf).min(axis=1)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("grid", "window"), [((1, 1), 0), ((4, 5), 0), ((5, 7), 1), ((12, 11), 2), ((18, 16), 2), ((2, 150), 9)]
+)
+def test_gram_min_near(compared: Run, grid: Grid, window: int) -> None:
+    """In halves and in int8; tiles that no pair of a window lies in are left out."""
+    patches = grid[0] * grid[1]
+    near = launches.Near.of(grid, window)
+    assert near is not None
+    rng = np.random.default_rng(patches)
+    rows = np.zeros((2, patches, 128), np.int8)
+    rows[:, :, :16] = rng.integers(-9, 10, (2, patches, 16))
+    squares = (rows.astype(np.float32) ** 2).sum(axis=2)
+    pairs = np.array([(0, 1, 0, 3), (1, 1, 1, -1)], np.int32)
+    features, scales = rows.astype(np.float16), np.ones_like(squares)
+
+    def work(device: Bench) -> tuple[Array, ...]:
+        by_halves = device.gram_min(features, squares, pairs, 4, near)
+        return by_halves, device.gram_min_int8((rows, squares, scales), pairs, 4, near)
+
+    exact = rows[:, :, :16].astype(np.float64)
+    for distances in compared(work):
+        np.testing.assert_array_equal(distances[0], nearest_within(near, exact[0], exact[1]))
+        np.testing.assert_array_equal(distances[3], nearest_within(near, exact[1], exact[0]))
+        assert not distances[1].any()
+        assert np.isinf(distances[2]).all()
+
+
+def test_a_window_over_the_grid_is_no_wider_than_it() -> None:
+    assert launches.Near.of((3, 5), 10**9) == (5, 5)
+    assert launches.Near.of((3, 5), None) is None
+
+
 # ---- interval_mean ---------------------------------------------------------------------------
 
 

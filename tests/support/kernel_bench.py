@@ -76,21 +76,25 @@ class Bench:
         launches.column_mean(self.gpu, on_device, features.shape[1], shift, self.stream)
         return self.get(shift)
 
-    def gram_min(self, features: Array, squares: Array, pairs: Array, rows: int) -> Array:
+    def gram_min(
+        self, features: Array, squares: Array, pairs: Array, rows: int, near: launches.Near | None = None
+    ) -> Array:
         """Squared distances (rows,P), infinite where no pair has any."""
         distances = self.gpu.empty((rows, features.shape[1]), np.uint32)
         self.gpu.fill(distances, launches.INFINITY_BITS, self.stream)
         blocks = self.put(to_blocks(features).view(np.uint16))
         on_device = blocks, self.put(squares), self.put(pairs)
-        launches.gram_min(self.gpu, *on_device, distances, self.stream)
+        launches.gram_min(self.gpu, *on_device, distances, self.stream, near)
         return self.get(distances).view(np.float32)
 
-    def gram_min_int8(self, rows: tuple[Array, Array, Array], pairs: Array, count: int) -> Array:
+    def gram_min_int8(
+        self, rows: tuple[Array, Array, Array], pairs: Array, count: int, near: launches.Near | None = None
+    ) -> Array:
         """Squared distances (count,P) of features, squares and scales, infinite where no pair has any."""
         distances = self.gpu.empty((count, rows[0].shape[1]), np.uint32)
         self.gpu.fill(distances, launches.INFINITY_BITS, self.stream)
         on_device = self.put(to_blocks(rows[0])), self.put(rows[1]), self.put(rows[2])
-        launches.gram_min_int8(self.gpu, on_device, self.put(pairs), distances, self.stream)
+        launches.gram_min_int8(self.gpu, on_device, self.put(pairs), distances, self.stream, near)
         return self.get(distances).view(np.float32)
 
     def interval_mean(self, squared: Array, start: int, stop: int) -> Array:

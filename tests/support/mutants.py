@@ -278,10 +278,10 @@ INTERVAL = _of(
     # burn-out
     ("GAP = 0.1;", "GAP = 0.11;"),
     ("(found - 1) / 2", "found / 2"),
-    ("found % 2 ? lower : find_rank(values, judges, patches, found / 2).value", "lower"),
-    ("find_rank(values, judges, patches, found / 2)", "find_rank(values, judges, patches, judges / 2)"),
+    ("found % 2 ? lower : find_rank(values, count, stride, found / 2).value", "lower"),
+    ("find_rank(values, count, stride, found / 2)", "find_rank(values, count, stride, count / 2)"),
     ("(root(lower) + root(upper)) / 2", "root(lower)"),
-    ("first, stop, GAP * median)", "first, stop, GAP)"),
+    ("first, last, GAP * median)", "first, last, GAP)"),
     ("find_rank(values, count, stride, first - 1)", "find_rank(values, count, stride, first)"),
     ("double largest = least", "double largest = 0"),
     ("value = values[k * stride];\n      if", "value = values[k];\n      if"),
@@ -381,20 +381,45 @@ GRAM_HOPPER = _of(
     ("i / 2 * WGMMA_ROWS + i % 2 * 8;", "i / 2 * WGMMA_ROWS;"),
     ("n * 4 + t)", "n * 4)"),
     ("i % 2 * 2 + n % 2]", "n % 2]"),
-    ("row_min[i] = fminf(row_min[i], fmaf", "row_min[i] = fminf(INFINITY, fmaf"),
+    ("row_min[i] = fminf(row_min[i], near", "row_min[i] = fminf(INFINITY, near"),
     ("i ? fminf(column_min[n], apart) : apart", "apart"),
     ("fmaf(-2.f, product, squares.row[i])", "fmaf(-2.f, product, 0)"),
     ("smallest + squares.column[j / 32]", "smallest"),
     ("smallest + squares.row[i]", "smallest"),
-    ("fminf(smallest_of_eight(column_min, lane), __uint_as_float(INFINITY_BITS))",
-     "smallest_of_eight(column_min, lane)"),
+    ("fminf(smallest_of_eight(column_min, lane), far)", "smallest_of_eight(column_min, lane)"),
     ("smallest_of(row_min[i], 3)", "smallest_of(row_min[i], 1)"),
     ("if (to < 0 || patch >= patches) return;", "if (to < 0) return;"),
     ("if (to < 0 || patch >= patches) return;", "if (patch >= patches) return;"),
     ("fmaxf(square, 0.f)", "square"),
 )  # fmt: skip
 
-MUTANTS = [*POOL, *GRAM, *INTERVAL, *POOL_INT8, *GRAM_HOPPER]
+NEAR = _of(
+    "near.cuh",
+    ("patch / across << 16 |", "0 |"),
+    ("| patch % across", "| 0"),
+    ("<= 2u * reach", "< 2u * reach"),
+    ("(unsigned)(steps + reach)", "(unsigned)(steps + reach + 1)"),
+    ("(place >> 16) - (other >> 16)", "(place & 0xffff) - (other & 0xffff)"),
+    ("first + count - 1", "first"),
+    ("other + others - 1", "other"),
+    ("<= reach &&", "< reach &&"),
+    ("across <= reach;", "across < reach;"),
+    ("squares, pairs, distances, patches, pitch, Near{across, reach});\n}\n\nKERNEL",
+     "squares, pairs, distances, patches, pitch, Near{reach, across});\n}\n\nKERNEL"),
+    ("squares, scales, pairs, distances, patches, pitch, Near{across, reach}",
+     "squares, scales, pairs, distances, patches, pitch, Near{across, reach + 1}"),
+    ("pitch, count, Near{across, reach}", "pitch, count, Near{across, reach + 1}"),
+    # burn-out among the images that have a neighbor
+    ("values[(size_t)k * patches]", "values[k]"),
+    ("< FAR_BITS", "<= FAR_BITS"),
+    ("(found + 9) / 10", "(judges + 9) / 10"),
+    ("last = found - stop < stop ? found - stop : stop", "last = stop"),
+    ("patches, found, first", "patches, judges, first"),
+    ("start, start + stop)", "0, stop)"),
+    ("if (patch >= patches) return;", "", BOUNDS),
+)  # fmt: skip
+
+MUTANTS = [*POOL, *GRAM, *INTERVAL, *POOL_INT8, *GRAM_HOPPER, *NEAR]
 
 HOST_MUTANTS = [
     *_of(
@@ -416,7 +441,7 @@ HOST_MUTANTS = [
         ("self.gpu.wait(self._copies, self._used[buffer])", "pass"),
         ("self.gpu.record(self._used[buffer], self.compute)", "pass"),
         ("self.gpu.record(self._copied[buffer], self._copies)", "pass"),
-        ("self.gpu.fill(rows, launches.INFINITY_BITS, self.compute)", "pass"),
+        ("self.gpu.fill(rows, farthest, self.compute)", "pass"),
         ("self.gpu.fill(self.shift, 0, self.compute)", "pass"),
         (
             "self.gpu.upload(on_device, pairs, self.compute)",

@@ -19,7 +19,7 @@ from support.places import ROOT
 
 CUDA = Path(__file__).parent / "cuda"
 KERNELS = ROOT / "kernels"
-BATTERIES = "pool", "gram", "interval", "pool_int8", "gram_hopper"
+BATTERIES = "pool", "gram", "interval", "pool_int8", "gram_hopper", "near"
 SEEDS = "0", "1", "6", "7"
 """Late and early copies, each with the warps in order and in a random one."""
 SECONDS = 30

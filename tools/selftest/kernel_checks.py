@@ -17,6 +17,7 @@ from ...kernels import launches
 from ...kernels.blocks import from_blocks, to_blocks
 from ...kernels.gpu import Array, DeviceArray, Gpu, Stream
 from ...runtime.scoring.burn_out import burn_out_mean, first_gap
+from ...runtime.scoring.nearest import far_apart
 
 Doubles = npt.NDArray[np.float64]
 HALF_STEP = 2.0**-11
@@ -213,6 +214,31 @@ def check_gram_min_int8(gpu: Gpu, images: int, patches: int, width: int, seed: i
     return 0.0
 
 
+def check_gram_min_near(gpu: Gpu, grid: tuple[int, int], window: int, seed: int) -> float:
+    """gram_min within a window, in halves and in int8: of small whole numbers, which neither rounds."""
+    near, patches = launches.Near.of(grid, window), grid[0] * grid[1]
+    rows = np.zeros((2, patches, 128), np.int8)
+    rows[:, :, :16] = np.random.default_rng(seed).integers(-9, 10, (2, patches, 16))
+    squares = (rows.astype(np.float32) ** 2).sum(axis=2)
+    table = np.array([(0, 1, 0, 1)], np.int32)
+    with bench(gpu) as b:
+        distances = [b.empty((2, patches), np.uint32) for _ in range(2)]
+        for array in distances:
+            gpu.fill(array, launches.INFINITY_BITS, b.stream)
+        halves = b.put(to_blocks(rows.astype(np.float16)).view(np.uint16))
+        launches.gram_min(gpu, halves, b.put(squares), b.put(table), distances[0], b.stream, near)
+        made = b.put(to_blocks(rows)), b.put(squares), b.put(np.ones_like(squares))
+        launches.gram_min_int8(gpu, made, b.put(table), distances[1], b.stream, near)
+        found = [b.get(array).view(np.float32) for array in distances]
+    products = rows[0].astype(np.float64) @ rows[1].astype(np.float64).T
+    apart = squares[0][:, None] + squares[1] - 2 * products
+    apart[far_apart(grid, window)] = np.inf
+    expected = np.stack([apart.min(axis=1), apart.min(axis=0)])
+    for got in found:
+        require(np.array_equal(got, expected), "distances within a window are not exact")
+    return 0.0
+
+
 def check_interval_mean(
     gpu: Gpu, images: int, judges: int, patches: int, start: int, stop: int, seed: int
 ) -> float:
@@ -282,6 +308,8 @@ def check_kernels(gpu: Gpu, *, large: bool, seed: int = 0) -> dict[str, float]:
         )
         name = f"gram_min N={images} P={patches} C={pitch} int8"
         errors[name] = check_gram_min_int8(gpu, images, patches, pitch, seed)
+    for grid, window in [((4, 5), 0), ((18, 16), 2)] + [((37, 37), 3)] * large:
+        errors[f"gram_min_near {grid[0]}x{grid[1]} W={window}"] = check_gram_min_near(gpu, grid, window, seed)
     for judges, start, stop in [(1, 0, 1), (9, 0, 3), (10, 2, 7), (7, 6, 7)] + [
         (199, 0, 59),
         (199, 20, 150),

@@ -6,6 +6,7 @@
 #include "gram_hopper_cpu.cpp"
 #include "interval_cpu.cpp"
 #include "gather_cpu.cpp"
+#include "near_cpu.cpp"
 #include "peak_cpu.cpp"
 #include "pool_cpu.cpp"
 #include "pool_int8_cpu.cpp"
