@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..runtime.settings import PAIRS, RESIDUAL
 from . import arguments, cli
 
 if TYPE_CHECKING:
@@ -60,6 +61,9 @@ def add_parser(commands: Any) -> None:
     method = parser.add_argument_group("method")
     cli.add_method(method)
     cli.add_position_median(method)
+    method.add_argument("--score-by", choices=(PAIRS, RESIDUAL),
+        help=f"as for infer; by {RESIDUAL} what the images have in common is kept instead of images: small, "
+        "and a check takes the same time for any number of them (default: as --method has it)")  # fmt: skip
     method.add_argument("--interval", type=arguments.interval, metavar="LO,HI", help="as for infer")
     method.add_argument("--burn-out", action=argparse.BooleanOptionalAction, help="as for infer")
     method.add_argument("--window", type=arguments.window, metavar="W", help="as for infer")
@@ -90,7 +94,7 @@ def _reference(args: argparse.Namespace) -> int:
     from .reference_text import reference_json, reference_text
 
     held = (
-        *("method", "degrees", "interval", "window", "burn_out", "position_median"),
+        *("method", "degrees", "score_by", "interval", "window", "burn_out", "position_median"),
         *("roi", "mask_background", "patches", "precision"),
     )
     fixed = [name.replace("_", "-") for name in held if getattr(args, name) is not None]

@@ -14,6 +14,7 @@ from ..runtime.reference.checker import ALPHA, Check, Checker
 from ..runtime.reference.files import ReferenceFolder
 from ..runtime.reference.manifest import ReferenceManifest
 from ..runtime.results.text import columns, printable
+from ..runtime.settings import PAIRS, RESIDUAL
 
 LEAST = round(1 / ALPHA) - 1
 """Images to calibrate by without which nothing can be rejected at the usual false-alarm rate."""
@@ -39,10 +40,13 @@ def reference_text(reference: ReferenceFolder) -> str:
     beside = f"; {counted(len(m.others), 'more image')} accepted but not kept" if m.others else ""
     patches, share = m.grid[0] * m.grid[1], how.get("position_median", 0.0)
     kept = "all patches" if m.whole else f"{m.patches} of {patches} patches for each layer and degree"
+    bank = f"{counted(len(m.images), 'image')}, {kept}, {m.precision}{beside}"
+    if m.by == RESIDUAL:
+        bank = f"what {counted(len(m.images), 'image')} have in common; patches are scored by residual"
     disk = sum((reference.root / name).stat().st_size for name in m.files)
     rows = [
         ("reference", str(reference.root)),
-        ("bank", f"{counted(len(m.images), 'image')}, {kept}, {m.precision}{beside}"),
+        ("bank", bank),
         ("suspects", f"{counted(left_out, 'image')} left out of the bank"),
         (
             "calibrated",
@@ -51,7 +55,8 @@ def reference_text(reference: ReferenceFolder) -> str:
         ),
         (
             "method",
-            f"degrees {', '.join(map(str, m.degrees))}; interval {m.interval[0]:g}, {m.interval[1]:g}"
+            f"degrees {', '.join(map(str, m.degrees))}"
+            + (f"; interval {m.interval[0]:g}, {m.interval[1]:g}" if m.by == PAIRS else "")
             + ("; burn-out" if m.burn_out else "")
             + (f"; {share:g} of each position's median" if share else "")
             + (f"; window {m.window}" if m.window is not None else ""),

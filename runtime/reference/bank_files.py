@@ -33,12 +33,21 @@ def write_bank(folder: Path, manifest: ReferenceManifest, chosen: Chosen) -> dic
         files[file], measure = write(folder / file, manifest, chosen, position)
         measures.append(measure)
     files[name] = write_array(folder / name, *manifest.shapes()[name], measures)
-    if manifest.excludes:
-        files[INSIDE] = write_array(folder / INSIDE, *manifest.shapes()[INSIDE], [_inside(manifest, chosen)])
     return files
 
 
-def _inside(manifest: ReferenceManifest, chosen: Chosen) -> Array:
+def write_inside(folder: Path, manifest: ReferenceManifest, chosen: Chosen) -> str:
+    """Write which patches of the bank's images take part; returns the hash.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written.
+    """
+    return write_array(folder / INSIDE, *manifest.shapes()[INSIDE], [_inside(chosen)])
+
+
+def _inside(chosen: Chosen) -> Array:
     """Which patches (M,P) of the bank's images take part."""
     new = np.array([chosen.pool.inside(row) for row in chosen.rows], bool)
     before = read_inside(chosen.earlier.root, chosen.earlier.manifest) if chosen.earlier else None

@@ -4,6 +4,7 @@
     layer_<l>.npy       the bank: tokens (M,P,C) of whole images, or chosen patches (R,n,M,C) as unit vectors
     lengths.npy         (S,M,R,P), of the pooled tokens of whole images; with chosen patches
     hollow.npy          (S,M,R), whether an image has patches without content
+    counts.npy, moments.npy  by residual, with other layers: residual_bank.py
     cls.npy, looks.npy  of all images that were accepted: CLS embeddings (N,D), brightness and sharpness (N,2)
     calibration.npy     (n,) raw scores of images outside of the bank
     inside.npy          (M,P), with a region of interest: which patches of the bank's images take part
@@ -39,6 +40,7 @@ from .manifest import (
     AGAIN,
     CALIBRATION,
     CLS,
+    COUNTS,
     FORMAT,
     HOLLOW,
     INSIDE,
@@ -46,6 +48,7 @@ from .manifest import (
     LEVEL,
     LOOKS,
     MANIFEST,
+    MOMENTS,
     THUMBNAILS,
     ReferenceManifest,
     layer_file,
@@ -53,7 +56,9 @@ from .manifest import (
     parse_manifest,
 )
 
-NAMES = frozenset({MANIFEST, CLS, LOOKS, CALIBRATION, LENGTHS, HOLLOW, THUMBNAILS, LEVEL, INSIDE})
+NAMES = frozenset(
+    {MANIFEST, CLS, LOOKS, CALIBRATION, LENGTHS, HOLLOW, THUMBNAILS, LEVEL, INSIDE, COUNTS, MOMENTS}
+)
 """What a reference holds beside its layers."""
 
 

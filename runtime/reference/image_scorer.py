@@ -12,10 +12,11 @@ from ..gpu.row import DeviceRow, row_bytes
 from ..memory import size_text
 from ..scoring.blas import one_thread_per_product
 from ..scoring.row import ImageScorer, RowScorer
-from ..settings import AUTO, Resources
+from ..settings import AUTO, RESIDUAL, Resources
 from ..types import Bundle, FloatArray
 from .files import ReferenceFolder, open_bank, read_array, read_inside
 from .manifest import layer_file
+from .residual_bank import open_common
 
 
 def open_image_scorer(
@@ -29,13 +30,17 @@ def open_image_scorer(
     Raises
     ------
     DeviceError
-        If the GPU was asked for and cannot be used, or a precision that is for lots.
+        If the GPU was asked for and cannot be used, or a precision that is for lots, or a scorer by residual.
     LotError
         If the bank is larger than the memory budget.
     ReferenceFolderError
         If the reference is damaged.
     """
     scorers.require_half(resources)
+    if reference.manifest.by == RESIDUAL:
+        scorers.require_meaning(RESIDUAL, resources)
+        stack.enter_context(one_thread_per_product(resources.workers))
+        return stack.enter_context(open_common(reference, resources)), []
     notes: list[str] = []
     if resources.scorer == "cuda" and not reference.manifest.whole:
         raise DeviceError(

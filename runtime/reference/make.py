@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,10 +32,10 @@ from ..scorers import require_half
 from ..scoring.anomaly_map import raw_scores
 from ..scoring.blas import one_thread_per_product
 from ..scoring.position import LEAST_IMAGES, position_level, settled
-from ..scoring.row import RowScorer
-from ..settings import ANYTHING, AUTO, DEFAULT, PAIRS, Resources, ScoreSettings
+from ..scoring.row import ImageScorer, RowScorer
+from ..settings import ANYTHING, AUTO, DEFAULT, RESIDUAL, Resources, ScoreSettings, meaningless
 from ..types import Array, Bundle, FloatArray, LotImage
-from .bank_files import write_bank
+from .bank_files import write_bank, write_inside
 from .choose import held_out
 from .files import (
     NAMES,
@@ -50,6 +51,7 @@ from .manifest import (
     CLS,
     DTYPES,
     FORMAT,
+    INSIDE,
     LEVEL,
     LOOKS,
     MANIFEST,
@@ -60,6 +62,7 @@ from .manifest import (
     layer_file,
 )
 from .parts import Chosen, Part, choose
+from .residual_bank import open_common, write_common
 
 HOLD_OUT = 0.3
 """Share of a lot that is held out to calibrate by."""
@@ -135,7 +138,7 @@ def make_reference(
     bundle : the bundle's folder, or what ``open_bundle`` returned.
     out : the reference's folder, which is made.
     settings : the method's parameters, or the name of a preset as for ``score_lot``; what comes after the
-        maximum of a map, and ``group_size``, have no meaning, and a reference by residual is refused.
+        maximum of a map, and ``group_size``, have no meaning.
     resources : what runs the work, and how much of the machine it may use.
     options : what is kept, and what is held out.
     calibrate : another lot, of good images, to calibrate by; then none of ``lot`` is held out.
@@ -161,13 +164,12 @@ def make_reference(
     require_half(resources)
     require_one_machine(resources, "references are made")
     bundle, settings = opened(bundle, settings, watch)
-    _require_pairs(settings)
     if settings.tiles:
         raise LotError(f"{settings.tiles}: a reference is made of whole images.")
     earlier = open_reference(base) if isinstance(base, str | os.PathLike) else base
     if earlier:
         m = earlier.manifest
-        settings = ScoreSettings(m.degrees, m.interval, burn_out=m.burn_out, window=m.window)
+        settings = ScoreSettings(m.degrees, m.interval, by=m.by, burn_out=m.burn_out, window=m.window)
         reading = ReadOptions(m.bit_depth, m.max_pixels, m.region, m.mask_background)
         options = replace(options, precision=m.precision, patches=m.patches / (m.grid[0] * m.grid[1]))
     _require_possible(settings, options, reading)
@@ -196,20 +198,13 @@ def make_reference(
     return open_reference(out)
 
 
-def _require_pairs(settings: ScoreSettings) -> None:
-    """Raise LotError if a lot is to be scored without comparing images."""
-    if settings.by != PAIRS:
-        raise LotError(
-            f"a reference keeps images to compare others with, and by {settings.by} none are compared: make "
-            f"it by {PAIRS}. A lot can be scored by either."
-        )
-
-
 def pool_compared(settings: ScoreSettings, options: ReferenceOptions, images: int, *, calibrate: bool) -> int:
     """Return how many of a lot's images will be compared with each other, each with all; 0 if none will.
 
     ``calibrate`` says whether another lot is calibrated by, so that no image is held out.
     """
+    if settings.by == RESIDUAL:
+        return 0
     pool = images if calibrate else images - len(held_out(images, options.hold_out))
     by_median = settings.position_median != 0
     if settings.position_median == AUTO:
@@ -243,6 +238,13 @@ def _position(
 
 def _require_possible(settings: ScoreSettings, options: ReferenceOptions, reading: ReadOptions) -> None:
     """Raise LotError for what a reference cannot have."""
+    whole = ReferenceOptions()
+    if settings.by == RESIDUAL and (options.images, options.patches, options.precision) != (
+        whole.images,
+        whole.patches,
+        whole.precision,
+    ):
+        raise LotError(meaningless("a choice of images, patches or precision"))
     if settings.window is not None and options.patches < 1:
         raise LotError(
             f"a window of {settings.window} patches with a share of {options.patches:g} of each image's "
@@ -309,7 +311,12 @@ def _write(
     none = np.empty((0, manifest.cls_width), np.float32), np.empty((0, 2))
     cls, looks = (earlier.cls, earlier.looks) if earlier else none
     before = read_thumbnails(earlier) if earlier else np.empty((0, *shapes[THUMBNAILS][1][1:]), np.uint8)
-    files = write_bank(folder, manifest, chosen)
+    if manifest.by == RESIDUAL:
+        files = write_common(folder, manifest, chosen, run)
+    else:
+        files = write_bank(folder, manifest, chosen)
+    if manifest.excludes:
+        files[INSIDE] = write_inside(folder, manifest, chosen)
     new_looks, thumbnails = chosen.pool.looks(run)
     cls, looks = chosen.gather(cls, chosen.pool.cls), chosen.gather(looks, new_looks)
     pictures = chosen.gather(before, thumbnails)
@@ -335,8 +342,12 @@ def score_part(reference: ReferenceFolder, part: Part, run: Run) -> FloatArray:
     threads = run.resources.workers
     maps = np.empty((len(part.images), *reference.manifest.grid), np.float32)
     layers = range(len(reference.manifest.layers))
-    bank = open_bank(reference, run.resources)
-    with run.watch.timer.stage("calibrate"), one_thread_per_product(threads), RowScorer(bank, threads) as row:
+    row: ImageScorer
+    with run.watch.timer.stage("calibrate"), one_thread_per_product(threads), ExitStack() as stack:
+        if reference.manifest.by == RESIDUAL:
+            row = stack.enter_context(open_common(reference, run.resources))
+        else:
+            row = stack.enter_context(RowScorer(open_bank(reference, run.resources), threads))
         for i in range(len(maps)):
             maps[i] = row.score([part.tokens(layer, i) for layer in layers], part.inside(i))
             run.watch.progress("calibrate", i + 1, len(maps), "images")
@@ -379,6 +390,7 @@ def _manifest(run: Run, chosen: Chosen, options: ReferenceOptions) -> ReferenceM
         window=m.near,
         roi=StoredRegion.of(region) if region else None,
         mask_background=survey.mask_background,
+        by=m.by,
     )
 
 

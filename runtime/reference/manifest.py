@@ -14,17 +14,23 @@ from ..images.reading import BIT_DEPTHS
 from ..images.roi import PatchRegion
 from ..scoring.interval import smallest_lot
 from ..scoring.method import Method
+from ..settings import PAIRS, RESIDUAL
 from .looks import THUMBNAIL
 
-SCHEMA_VERSION = 2
-_ADDED = {"burn_out": False, "window": None, "roi": None, "mask_background": None}
-"""The fields that schema 2 added beside level.npy, and what it means where they are not there."""
+SCHEMA_VERSION = 3
+_ADDED = {"burn_out": False, "window": None, "roi": None, "mask_background": None, "by": PAIRS}
+"""What later schemas added, beside level.npy of schema 2, and what it means where a field is not there."""
+_SINCE = {"by": 3}
+"""The schema of those that schema 2 has not."""
 
 MANIFEST = "manifest.json"
 FORMAT = "musc-edge reference"
-CLS, LOOKS, CALIBRATION, LENGTHS, HOLLOW, THUMBNAILS, LEVEL, INSIDE = (
+CLS, LOOKS, CALIBRATION, LENGTHS, HOLLOW, THUMBNAILS, LEVEL, INSIDE, COUNTS, MOMENTS = (
     f"{name}.npy"
-    for name in ("cls", "looks", "calibration", "lengths", "hollow", "thumbnails", "level", "inside")
+    for name in (
+        *("cls", "looks", "calibration", "lengths", "hollow", "thumbnails", "level", "inside"),
+        *("counts", "moments"),
+    )
 )
 DTYPES = {"float32": "<f4", "float16": "<f2"}
 AGAIN = "Make the reference again, or copy it again."
@@ -68,7 +74,7 @@ class ReferenceManifest:
     The bank's images are ``images``; ``others`` were accepted too, but only their CLS embeddings and looks
     are kept; ``calibration`` are the images that the scores in calibration.npy belong to.  ``patches`` of
     each image are kept, all P of them or fewer, in ``precision``.  ``scale`` are the distances of an
-    overlay's colours.
+    overlay's colours.  ``by`` is what a patch is scored by: pairs of images, or the residual of them all.
     """
 
     format: str
@@ -96,6 +102,7 @@ class ReferenceManifest:
     window: int | None
     roi: StoredRegion | None
     mask_background: str | None
+    by: str
 
     @property
     def region(self) -> PatchRegion | None:
@@ -115,17 +122,24 @@ class ReferenceManifest:
     @property
     def method(self) -> Method:
         """The parameters that the bank was made with."""
-        return Method(self.grid, self.degrees, self.interval, burn_out=self.burn_out, near=self.window)
+        return Method(
+            self.grid, self.degrees, self.interval, by=self.by, burn_out=self.burn_out, near=self.window
+        )
 
     def shapes(self) -> dict[str, tuple[str, tuple[int, ...]]]:
         """Type and shape of the array in every file of the reference."""
         S, M, R, P = len(self.layers), len(self.images), len(self.degrees), self.grid[0] * self.grid[1]
-        accepted = M + len(self.others)
-        image = (M, P) if self.whole else (R, self.patches, M)
-        measures = (LENGTHS, ("<f4", (S, M, R, P))) if self.whole else (HOLLOW, ("|u1", (S, M, R)))
+        accepted, C = M + len(self.others), self.token_width
+        image: tuple[int, ...]
+        if self.by == RESIDUAL:
+            image, measures = (R, C + 1), {COUNTS: ("<i8", (S, R, 2)), MOMENTS: ("<f8", (S, R, C + 1, C))}
+        elif self.whole:
+            image, measures = (M, P), {LENGTHS: ("<f4", (S, M, R, P))}
+        else:
+            image, measures = (R, self.patches, M), {HOLLOW: ("|u1", (S, M, R))}
         return {
-            **{layer_file(k): (DTYPES[self.precision], (*image, self.token_width)) for k in self.layers},
-            measures[0]: measures[1],
+            **{layer_file(k): (DTYPES[self.precision], (*image, C)) for k in self.layers},
+            **measures,
             **({INSIDE: ("|u1", (M, P))} if self.excludes else {}),
             CLS: ("<f4", (accepted, self.cls_width)),
             LOOKS: ("<f8", (accepted, 2)),
@@ -138,6 +152,8 @@ class ReferenceManifest:
     def bank_bytes(self) -> int:
         """Memory that the bank takes, in float32."""
         S, M, R, P = len(self.layers), len(self.images), len(self.degrees), self.grid[0] * self.grid[1]
+        if self.by == RESIDUAL:
+            return 4 * S * R * (self.token_width + 1) * self.token_width
         each = P * self.token_width + R * P if self.whole else R * self.patches * self.token_width
         return 4 * S * M * each
 
@@ -148,12 +164,14 @@ def layer_file(layer: int) -> str:
 
 
 def manifest_facts(manifest: ReferenceManifest) -> dict[str, Any]:
-    """Return the content of manifest.json: of schema 1, which earlier versions read, where that says all."""
+    """Return the content of manifest.json: of the earliest schema that says all."""
     facts = asdict(manifest)
     used = {name for name, absent in _ADDED.items() if facts[name] != absent}
-    newer = used or LEVEL in manifest.files  # which earlier versions would take for damage
+    needed = {_SINCE.get(name, 2) for name in used}
+    if LEVEL in manifest.files:  # which schema 1 would take for damage
+        needed.add(2)
     return {name: value for name, value in facts.items() if name not in _ADDED or name in used} | {
-        "schema_version": SCHEMA_VERSION if newer else 1
+        "schema_version": max(needed, default=1)
     }
 
 
@@ -216,7 +234,15 @@ def _check(m: ReferenceManifest) -> None:
         )
     if m.roi:
         m.roi.region(m.grid)
-    if m.mask_background not in (None, "auto") or (m.window is not None and not m.whole):
-        raise ValueError(f"mask_background {shortly(m.mask_background)}, window {m.window}: not possible")
+    _check_choices(m)
     if {*m.files, THUMBNAILS} != set(m.shapes()):
         raise ValueError(f"it lists the files {shortly(sorted(m.files))}, expected {sorted(m.shapes())}")
+
+
+def _check_choices(m: ReferenceManifest) -> None:
+    """Raise ValueError if choices of the method are unknown, or do not go together."""
+    of_pairs = m.burn_out or m.window is not None or not m.whole or m.others
+    if m.by not in (PAIRS, RESIDUAL) or (m.by == RESIDUAL and of_pairs):
+        raise ValueError(f"by {shortly(m.by)}, with choices for {PAIRS} alone: not possible")
+    if m.mask_background not in (None, "auto") or (m.window is not None and not m.whole):
+        raise ValueError(f"mask_background {shortly(m.mask_background)}, window {m.window}: not possible")

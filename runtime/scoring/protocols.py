@@ -21,6 +21,19 @@ Groups = Sequence[Sequence[int]]
 """Groups of rows of a lot."""
 
 
+class Tokens(Protocol):
+    """Tokens of images, to be read: all that a FeatureStore is where it is full."""
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(S, N, P, C)."""
+        ...
+
+    def block(self, layer: int, i0: int, i1: int) -> Array:
+        """Return the tokens (n,P,C) of images ``i0`` to ``i1`` in the layer at this position."""
+        ...
+
+
 class MutualScorer(Protocol):
     """Scores the images of a lot.
 

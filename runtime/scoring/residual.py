@@ -36,7 +36,7 @@ from .blas import one_thread_per_product
 from .judges import Judges, require_finite
 from .method import Method
 from .plan import UNLIMITED, HostNeeds, LotSize, block_images, first_within
-from .protocols import Groups, KeptCells
+from .protocols import Groups, KeptCells, Tokens
 from .subspace import Moments, Subspace, describe, subspaces
 
 SHARE = 0.95
@@ -133,7 +133,7 @@ class ResidualScorer:
         return (total / layers).astype(np.float32)
 
     def _layer(
-        self, store: FeatureStore, layer: int, plan: Plan, judges: Judges, tick: Tick, timer: StageTimer
+        self, store: Tokens, layer: int, plan: Plan, judges: Judges, tick: Tick, timer: StageTimer
     ) -> Layer:
         return Layer(self.method, self.share, store, layer, plan, judges, tick, timer)
 
@@ -173,7 +173,7 @@ class Layer:
 
     method: Method
     share: float
-    store: FeatureStore
+    store: Tokens
     layer: int
     plan: Plan
     judges: Judges
@@ -200,6 +200,15 @@ class Layer:
 
     def _common(self) -> list[Subspace]:
         """Read all tokens and find what is common in the lot, for each degree."""
+        whole = self.whole_moments()
+        with self.timer.work("components"):
+            return subspaces(whole, self.share)
+
+    def whole_moments(self) -> Moments:
+        """Read all tokens; returns the moments of the lot's patches.
+
+        Raises LotError, with the numbers of the images, if tokens are not finite.
+        """
         whole = Moments.none(len(self.method.degrees), self.store.shape[3])
         lengths = np.empty(self.judges.images, np.float32)
 
@@ -213,8 +222,7 @@ class Layer:
             lengths[start:stop] = longest
             self.tick(stop - start)
         require_finite(self.layer, self.judges, lengths)
-        with self.timer.work("components"):
-            return subspaces(whole, self.share)
+        return whole
 
     def moments(self, span: Span) -> tuple[Moments, FloatArray]:
         """Read a block of images; returns the moments of its patches, and each image's longest token (n,)."""
