@@ -65,7 +65,7 @@ burn_out_mean_near(const unsigned* __restrict__ distances, float* __restrict__ s
   int found = 0;
   for (int k = 0; k < judges; k++) found += values[(size_t)k * patches] < FAR_BITS;
   const int first = (found + 9) / 10, last = found - stop < stop ? found - stop : stop;
-  const int start = first <= last ? later_start(values, judges, patches, found, first, last) : 0;
+  const int start = later_start(values, judges, patches, found, first, last);  // 0 if ``last`` is before ``first``
   const size_t to = own_result(patch, patches);
   scores[to] = mean_of_roots(values, judges, patches, start, start + stop);
   later[to] = start ? 1.f : 0.f;

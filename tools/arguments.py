@@ -134,7 +134,24 @@ def roi(text: str) -> tuple[int, int, int, int] | Path:
         raise argparse.ArgumentTypeError(
             f"{text!r} does not exist: expected x,y,w,h in pixels, the file of a mask, or a folder of masks"
         )
-    return Path(text)
+    path = Path(text)
+    _require_masks(path)
+    return path
+
+
+def _require_masks(path: Path) -> None:
+    """Raise ArgumentTypeError unless ``path`` is an image, as a mask is, or a folder with any below it."""
+    from ..runtime.images.kinds import IMAGE_SUFFIXES
+    from ..runtime.images.reading import ImageError, read_header
+
+    if path.is_dir():
+        if not any(each.suffix.lower() in IMAGE_SUFFIXES for each in path.rglob("*")):
+            raise argparse.ArgumentTypeError(f"{str(path)!r} has no image in it: expected a folder of masks")
+        return
+    try:
+        read_header(path)
+    except ImageError as error:
+        raise argparse.ArgumentTypeError(f"the mask {str(path)!r} cannot be read: {error}") from error
 
 
 def window(text: str) -> int:

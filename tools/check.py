@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import cli
+from . import arguments, cli
 from .infer import SKIPPED_EXIT
 from .verdict_options import FLAGGED_EXIT
 
@@ -28,6 +28,9 @@ def add_parser(commands: Any) -> None:
     cli.add_alpha(parser)
     add("-o", "--out", help="folder for checks.json, regions.csv, maps and overlays (default: none)")
     add("--overwrite", action="store_true", help="replace what an earlier check wrote there")
+    add("--roi", type=arguments.roi, metavar="MASK|DIR",
+        help="a mask for all images, or a folder with one under each image's own name, where the reference "
+        "has a mask for each of its images (default: what most of these have)")  # fmt: skip
     add("--fail-on", choices=("reject",), help="exit with code 9 if an image is rejected")
     cli.add_resources(parser)
     cli.add_common(parser, 3, 4, 5, 6, 7, 9)
@@ -43,12 +46,13 @@ def _check(args: argparse.Namespace) -> int:
     from .reference_text import checks_facts, checks_text
 
     images = _list(args.images)
+    masks = _masks(args, images)
     progress = ProgressLine(sys.stderr, {"check": "checking"})
     cli.clean_up_on_sigterm()
     with Checker(args.reference, find_bundle(args.bundle), args.alpha, cli.resources(args)) as checker:
         checks = []
         for done, image in enumerate(images, 1):
-            checks.append(checker.check(image.path, image.name))
+            checks.append(checker.check(image.path, image.name, masks.get(image.name)))
             progress("check", done, len(images), "images")
         maps = _write(args, images, checks, checker) if args.out else {}
     cli.show(
@@ -79,6 +83,22 @@ def _list(given: Sequence[str]) -> list[LotImage]:
         else:
             raise UsageError(f"there is no file {name!r}: give images, or folders of them.")
     return list(images.values())
+
+
+def _masks(args: argparse.Namespace, images: Sequence[LotImage]) -> dict[str, Path]:
+    """The mask of each image by the image's name, if there are any; LotError if one is missing."""
+    from ..runtime.images.roi import Roi
+    from ..runtime.types import LotImage
+
+    if args.roi is None:
+        return {}
+    if isinstance(args.roi, tuple):
+        args.usage_error("--roi of check is a mask or a folder of masks: a rectangle is the reference's own")
+    found = {}
+    for image in images:
+        alone = LotImage(image.path.name, image.path)  # images may come from several folders
+        found[image.name] = Roi.of(args.roi, [alone]).source(alone)
+    return {name: path for name, path in found.items() if path}
 
 
 def _write(

@@ -98,6 +98,8 @@ def _reference(args: argparse.Namespace) -> int:
         *("roi", "mask_background", "patches", "precision"),
     )
     fixed = [name.replace("_", "-") for name in held if getattr(args, name) is not None]
+    if isinstance(args.roi, Path) and args.roi.is_dir():  # the masks of the images that are added
+        fixed.remove("roi")
     if args.add and fixed:
         args.usage_error(
             f"--{fixed[0].replace('_', '-')} has no meaning with --add: the earlier reference's holds"

@@ -27,6 +27,8 @@ def _region_text(m: ReferenceManifest) -> str:
         width, height = region.size
         share = f"{region.patches.mean():.0%}"
         parts.append(f"{share} of the patches of images of {width} x {height} pixels")
+    if m.masks:
+        parts.append("by a mask for each image")
     if m.mask_background:
         parts.append("without a plain background")
     return ", ".join(parts)

@@ -19,7 +19,7 @@ from ..errors import DeviceError, LotError, ReferenceFolderError
 from ..images.inside import product_patches
 from ..images.kinds import refusal
 from ..images.reading import ImageError, preprocess, read_image
-from ..images.roi import HALF, require_size
+from ..images.roi import HALF, coverage, half_or_more, read_mask, require_size
 from ..scoring.anomaly_map import raw_scores
 from ..scoring.cautions import bundle_cautions
 from ..settings import ANYTHING, Resources
@@ -179,7 +179,12 @@ class Checker:
             if stack:
                 stack.close()
 
-    def check(self, image: str | os.PathLike[str] | Image.Image, name: str = "") -> Check:
+    def check(
+        self,
+        image: str | os.PathLike[str] | Image.Image,
+        name: str = "",
+        mask: str | os.PathLike[str] | Array | None = None,
+    ) -> Check:
         """Check one image.
 
         Parameters
@@ -188,6 +193,9 @@ class Checker:
             A file, read as the reference's images were; or a picture in 8-bit RGB.
         name : str
             What the result calls it; by default the path.
+        mask : str, path or ndarray of shape (H, W), optional
+            What of the image is scored, where the reference was made with a mask for each image: a file in
+            which that is light, or True there.  By default what most of the reference's images have.
 
         Returns
         -------
@@ -200,11 +208,18 @@ class Checker:
             If the checker is closed.
         DeviceError
             If the backend fails, or gives tokens that are not finite.
+        LotError
+            If there is a mask and the reference was made without.
         """
+        if mask is not None and not self.reference.manifest.masks:
+            raise LotError(
+                f"{self.reference.root} was made without a mask for each image, so none is taken here: leave "
+                "it out."
+            )
         name = name or (os.fspath(image) if not isinstance(image, Image.Image) else "")
         try:
             picture = self._read(image)
-            inside, unclear = self._inside(picture, name)
+            inside, unclear = self._inside(picture, name, mask)
             pixels = preprocess(picture, self._spec)
         except ImageError as error:
             return Check(name, error.status, error=str(error))
@@ -243,13 +258,15 @@ class Checker:
             for request in batch:
                 request.served = True
 
-    def _inside(self, picture: Image.Image, name: str) -> tuple[Array | None, tuple[str, ...]]:
+    def _inside(
+        self, picture: Image.Image, name: str, mask: str | os.PathLike[str] | Array | None
+    ) -> tuple[Array | None, tuple[str, ...]]:
         """Which patches (P,) of an image take part, None for all; and a warning if that is not clear.
 
         Raises
         ------
         ImageError
-            If the reference's region does not fit the image, or leaves nothing of it.
+            If the reference's region, or the mask, does not fit the image, or leaves nothing of it.
         """
         if self._usual is None:
             return None, ()
@@ -260,14 +277,36 @@ class Checker:
             except LotError as error:
                 raise ImageError("unsupported", str(error)) from error
             inside &= self._region.patches.ravel()
+        if self.reference.manifest.masks:
+            if mask is None:
+                warnings = ("no mask was given: the reference's usual region was taken",)
+            inside &= self._usual if mask is None else self._masked(picture, mask)
         if self.reference.manifest.mask_background:
             product = product_patches(picture, self.reference.manifest.grid)
             if product is None:
-                warnings = ("its background is not clear to tell: the reference's usual region was taken",)
+                warnings = (
+                    *warnings,
+                    "its background is not clear to tell: the reference's usual region was taken",
+                )
             inside &= self._usual if product is None else product.ravel()
         if not inside.any():
-            raise ImageError("unsupported", "the reference's region leaves no patch of it")
+            raise ImageError("unsupported", "the region leaves no patch of it")
         return inside, warnings
+
+    def _masked(self, picture: Image.Image, mask: str | os.PathLike[str] | Array) -> Array:
+        """Which patches (P,) of an image are in its mask; ImageError if that cannot be told."""
+        if isinstance(mask, str | os.PathLike):
+            try:
+                mask = read_mask(Path(mask), self.reference.manifest.max_pixels)
+            except LotError as error:
+                raise ImageError("unsupported", str(error)) from error
+        if mask.shape != (picture.height, picture.width):
+            raise ImageError(
+                "unsupported",
+                f"its mask has {mask.shape[-1]} x {mask.shape[0]} pixels and the image {picture.width} x "
+                f"{picture.height} as it is shown: expected the same size",
+            )
+        return half_or_more(coverage(mask.astype(bool), self.reference.manifest.grid)).ravel()
 
     def _regions(self, grid: FloatArray, picture: Image.Image) -> tuple[Region, ...]:
         """Where a rejected image's map lies above the limit, at least where it is highest."""

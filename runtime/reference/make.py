@@ -23,7 +23,7 @@ from ..._version import __version__
 from ..cluster.possible import require_one_machine
 from ..errors import LotError
 from ..images.inside import patches_inside
-from ..images.roi import PatchRegion
+from ..images.roi import PatchRegion, RoiOption
 from ..images.survey import DEFAULT_READING, ReadOptions, Survey
 from ..results.heatmap import lot_scale
 from ..results.output import new_folder
@@ -170,7 +170,8 @@ def make_reference(
     if earlier:
         m = earlier.manifest
         settings = ScoreSettings(m.degrees, m.interval, by=m.by, burn_out=m.burn_out, window=m.window)
-        reading = ReadOptions(m.bit_depth, m.max_pixels, m.region, m.mask_background)
+        roi = _masks_of_more(reading, earlier) if m.masks else m.region
+        reading = ReadOptions(m.bit_depth, m.max_pixels, roi, m.mask_background)
         options = replace(options, precision=m.precision, patches=m.patches / (m.grid[0] * m.grid[1]))
     _require_possible(settings, options, reading)
     with Run(bundle, replace(settings, group_size=None), resources, watch) as run:
@@ -188,7 +189,7 @@ def make_reference(
                         reading,
                         bit_depth=pool.survey.bit_depth,
                         max_pixels=pool.survey.max_pixels,
-                        roi=_region_of(pool.survey, run),
+                        roi=reading.roi if _is_folder(reading.roi) else _region_of(pool.survey, run),
                     )
                     _, held = _extract(run, calibrate, same, 1, earlier)
             share, level, raw = _position(run, pool, options, earlier)
@@ -250,17 +251,29 @@ def _require_possible(settings: ScoreSettings, options: ReferenceOptions, readin
             f"a window of {settings.window} patches with a share of {options.patches:g} of each image's "
             "patches is not made: make the reference without --patches, or without --window."
         )
-    if isinstance(reading.roi, str | os.PathLike) and Path(reading.roi).is_dir():
+
+
+def _is_folder(roi: RoiOption | None) -> bool:
+    """Return whether a region is a folder of masks."""
+    return isinstance(roi, str | os.PathLike) and Path(roi).is_dir()
+
+
+def _masks_of_more(reading: ReadOptions, earlier: ReferenceFolder) -> RoiOption | None:
+    """Return the folder of masks of the images that are added; LotError if none is given."""
+    if not _is_folder(reading.roi):
         raise LotError(
-            f"the region {reading.roi} is a folder of masks, and images that are checked later have none in "
-            "it: give a rectangle, or one mask for all."
+            f"the images of {earlier.root} had a mask each, so those that are added need theirs: give their "
+            "folder by --roi."
         )
+    return reading.roi
 
 
 def _region_of(survey: Survey, run: Run) -> PatchRegion | None:
-    """Return the region of interest that all images of a lot have; LotError if their sizes differ."""
+    """Return the region that all images of a lot have, None for masks; LotError if their sizes differ."""
     if survey.roi is None or isinstance(survey.roi, PatchRegion):
         return survey.roi
+    if _is_folder(survey.roi):
+        return None
     sizes = {(header.width, header.height) for header in survey.headers.values()}
     if len(sizes) > 1:
         raise LotError(
@@ -391,6 +404,7 @@ def _manifest(run: Run, chosen: Chosen, options: ReferenceOptions) -> ReferenceM
         roi=StoredRegion.of(region) if region else None,
         mask_background=survey.mask_background,
         by=m.by,
+        masks=_is_folder(survey.roi),
     )
 
 

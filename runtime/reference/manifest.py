@@ -18,9 +18,12 @@ from ..settings import PAIRS, RESIDUAL
 from .looks import THUMBNAIL
 
 SCHEMA_VERSION = 3
-_ADDED = {"burn_out": False, "window": None, "roi": None, "mask_background": None, "by": PAIRS}
+_ADDED = {
+    **{"burn_out": False, "window": None, "roi": None, "mask_background": None},
+    **{"by": PAIRS, "masks": False},
+}
 """What later schemas added, beside level.npy of schema 2, and what it means where a field is not there."""
-_SINCE = {"by": 3}
+_SINCE = {"by": 3, "masks": 3}
 """The schema of those that schema 2 has not."""
 
 MANIFEST = "manifest.json"
@@ -75,6 +78,7 @@ class ReferenceManifest:
     are kept; ``calibration`` are the images that the scores in calibration.npy belong to.  ``patches`` of
     each image are kept, all P of them or fewer, in ``precision``.  ``scale`` are the distances of an
     overlay's colours.  ``by`` is what a patch is scored by: pairs of images, or the residual of them all.
+    ``masks`` says that each image had a mask of its own.
     """
 
     format: str
@@ -103,6 +107,7 @@ class ReferenceManifest:
     roi: StoredRegion | None
     mask_background: str | None
     by: str
+    masks: bool
 
     @property
     def region(self) -> PatchRegion | None:
@@ -112,7 +117,7 @@ class ReferenceManifest:
     @property
     def excludes(self) -> bool:
         """Whether some patches of the bank's images are excluded."""
-        return self.roi is not None or self.mask_background is not None
+        return self.roi is not None or self.mask_background is not None or self.masks
 
     @property
     def whole(self) -> bool:

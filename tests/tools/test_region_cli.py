@@ -131,12 +131,18 @@ def test_kept_work_of_another_region_is_not_taken(lot: Path, tmp_path: Path) -> 
 
 
 def test_images_and_masks_that_cannot_be_used(commands: Path, lot: Path, tmp_path: Path) -> None:
+    masks, empty, text = tmp_path / "masks", tmp_path / "empty", tmp_path / "text.png"
+    write_lot(masks, 1)
+    empty.mkdir()
+    text.write_text("no image")
     out = ["-b", str(BUNDLE), "-o", str(tmp_path / "out")]
     for given, code, said in (
         ("1,2,3", 2, "expected x,y,w,h in pixels"),
         (str(tmp_path / "gone"), 2, "does not exist"),
         ("0,0,41,4", 6, "ends at 41, 4 and the image 0.png has 40 x 40 pixels"),
-        (str(tmp_path), 6, "has no mask for 0.png, 1.png, 2.png and 11 more"),
+        (str(masks), 6, "has no mask for 1.png, 2.png, 3.png and 10 more"),
+        (str(empty), 2, "has no image in it: expected a folder of masks"),
+        (str(text), 2, "text.png' cannot be read"),
     ):
         run = edge(commands, "infer", str(lot), *out, "--roi", given)
         assert run.returncode == code
@@ -207,6 +213,71 @@ def test_a_reference_of_some_patches_takes_those_inside(lot: Path, tmp_path: Pat
     np.testing.assert_allclose(maps[1], maps[0], atol=1e-5)
 
 
+def write_masks(folder: Path, images: list[str]) -> Path:
+    """A mask for each image: a band that lies a little lower from one to the next."""
+    folder.mkdir()
+    for k, name in enumerate(images):
+        mask = np.zeros((40, 40), np.uint8)
+        mask[5 * (k % 3) : 5 * (k % 3) + 25] = 255
+        Image.fromarray(mask).save(folder / name)
+    return folder
+
+
+def test_a_reference_of_images_with_a_mask_each(lot: Path, tmp_path: Path) -> None:
+    together = tmp_path / "lot"
+    write_lot(together, 14)
+    masks = write_masks(tmp_path / "masks", [f"{k}.png" for k in range(14)] + ["new.png"])
+    kept = reference(together, tmp_path / "ref", ScoreSettings(), roi=masks)
+    part(99, spot=60).save(together / "new.png")
+    result = score_lot(together, BUNDLE, ScoreSettings(), reading=ReadOptions(roi=masks))
+    position = [image.name for image in result.images].index("new.png")
+    assert (kept.manifest.schema_version, kept.manifest.roi, kept.manifest.masks) == (3, None, True)
+    with Checker(kept, BUNDLE) as checker:
+        check = checker.check(together / "new.png", mask=masks / "new.png")
+        without = checker.check(together / "new.png")
+        wrong = checker.check(together / "new.png", mask=np.ones((40, 39), bool))
+        broken = checker.check(together / "new.png", mask=tmp_path / "gone.png")
+    np.testing.assert_allclose(np.asarray(check.map), result.maps[position], rtol=0, atol=1e-5)
+    assert not any("mask" in text for text in check.warnings)
+    assert "no mask was given: the reference's usual region was taken" in without.warnings[0]
+    assert "its mask has 39 x 40 pixels and the image 40 x 40" in wrong.error
+    assert (broken.status, "gone.png cannot be read" in broken.error) == ("unsupported", True)
+    more = tmp_path / "more"
+    write_lot(more, 6)
+    with pytest.raises(LotError, match="those that are added need theirs: give their folder by --roi"):
+        make_reference(more, BUNDLE, tmp_path / "larger", base=kept)
+    add = [
+        "musc-edge",
+        "reference",
+        str(kept.root),
+        "--add",
+        str(more),
+        "-b",
+        str(BUNDLE),
+        "--roi",
+        str(masks),
+    ]
+    added = run_here([*add, "-o", str(tmp_path / "larger")])
+    assert added.returncode == 0, added.stderr
+    assert "by a mask for each image" in added.stdout
+
+
+def test_masks_of_checked_images(lot: Path, tmp_path: Path) -> None:
+    masks = write_masks(tmp_path / "masks", [path.name for path in lot.iterdir()])
+    kept = reference(lot, tmp_path / "ref", ScoreSettings(), roi=masks)
+    check = ["musc-edge", "check", str(lot / "inside.png"), "-b", str(BUNDLE), "--json", "--reference"]
+    done = run_here([*check, str(kept.root), "--roi", str(masks)])
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["images"][0]["warnings"] == []
+    (masks / "inside.png").unlink()
+    lacking = run_here([*check, str(kept.root), "--roi", str(masks)])
+    assert (lacking.returncode, "has no mask for inside.png" in lacking.stderr) == (6, True)
+    assert run_here([*check, str(kept.root), "--roi", "0,0,5,5"]).returncode == 2
+    plain = reference(lot, tmp_path / "plain", ScoreSettings())
+    useless = run_here([*check, str(plain.root), "--roi", str(masks / "0.png")])
+    assert (useless.returncode, "made without a mask for each image" in useless.stderr) == (6, True)
+
+
 def test_a_reference_without_a_region_is_of_schema_1(lot: Path, tmp_path: Path) -> None:
     kept = reference(lot, tmp_path / "ref", ScoreSettings())
     text = json.loads((tmp_path / "ref/manifest.json").read_text(encoding="ascii"))
@@ -215,8 +286,6 @@ def test_a_reference_without_a_region_is_of_schema_1(lot: Path, tmp_path: Path) 
 
 
 def test_what_a_reference_cannot_have(lot: Path, tmp_path: Path) -> None:
-    with pytest.raises(LotError, match="is a folder of masks, and images that are checked later have none"):
-        reference(lot, tmp_path / "ref", ScoreSettings(), roi=tmp_path)
     with pytest.raises(LotError, match=r"a window of 2 patches with a share of 0\.5"):
         make_reference(
             lot, BUNDLE, tmp_path / "ref", ScoreSettings(window=2), options=ReferenceOptions(patches=0.5)

@@ -55,14 +55,14 @@ void check_gram(int height, int across, int reach, bool hopper = false) {
 }
 
 // Each patch has another number of neighbors, from none on; one of ``part`` is of what is on a few images only.
-void check_burn_out(int judges, int patches, int stop, int part = 3) {
+void check_burn_out(int judges, int patches, int stop, int part = 3, float near = 0.3f) {
   const int images = 2;
   Array<unsigned> distances((size_t)images * judges * patches);
   Array<float> scores((size_t)images * patches), later((size_t)images * patches);
   for (int image = 0; image < images; image++)
     for (int patch = 0; patch < patches; patch++)
       for (int k = 0; k < judges; k++) {
-        const float value = (k * 7 % judges) * part < judges ? 0.3f : 1.f;
+        const float value = (k * 7 % judges) * part < judges ? near : 1.f;
         const bool none = k * 5 % judges >= (patch + image * 3) % (judges + 1);
         distances[((size_t)image * judges + k) * patches + patch] =
             none ? FAR_BITS : __float_as_uint(value + battery.number(1000) / 1e4f);
@@ -95,5 +95,6 @@ int main(int count, char** arguments) {
                       {[] { check_gram<uint16_t>(5, 4, 1, true); }, [] { check_gram<uint16_t>(19, 16, 2); }, [] { check_gram<uint16_t>(33, 8, 1); },
                        [] { check_gram<uint16_t>(19, 16, 2, true); }, [] { check_gram<uint16_t>(9, 43, 3, true); },
                        [] { check_gram<int8_t>(13, 11, 2); }, [] { check_gram<uint16_t>(3, 3, 3); },
-                       [] { check_burn_out(10, 12, 3); }, [] { check_burn_out(61, 130, 18, 6); }});
+                       [] { check_burn_out(10, 12, 3); }, [] { check_burn_out(61, 130, 18, 6); },
+                       [] { check_burn_out(61, 130, 18, 6, 0.72f); }});
 }
