@@ -173,7 +173,7 @@ def test_a_level_is_of_schema_2(made: Path) -> None:
 
 
 def test_a_newer_schema_says_what_to_do(folder: Path) -> None:
-    edit(folder, lambda content: content.update(schema_version=3, something_new=1))
+    edit(folder, lambda content: content.update(schema_version=4, something_new=1))
     with pytest.raises(ReferenceFolderError, match="Upgrade musc-edge"):
         open_reference(folder)
 
