@@ -17,7 +17,6 @@ import pytest
 from musc_edge.kernels.thread import GpuThread
 from musc_edge.runtime.errors import DeviceError, LotError
 from musc_edge.runtime.gpu.scorer import CudaScorer
-from musc_edge.runtime.reference.make import make_reference
 from musc_edge.runtime.scorers import open_scorer
 from musc_edge.runtime.scoring.cautions import copy_caution
 from musc_edge.runtime.scoring.method import Method
@@ -34,7 +33,6 @@ from musc_edge.runtime.types import Copies, FeatureStore
 from musc_edge.runtime.verdict.judged_lot import JudgedLot, MadeBy
 from support import oracle
 from support.emulated_gpu import EmulatedGpu
-from support.lots import make_bundle
 from support.scorer_checks import put_on_device
 
 Array = npt.NDArray[Any]
@@ -339,13 +337,6 @@ def test_resources_without_meaning_are_refused(resources: Resources) -> None:
         pass
     with open_scorer(method) as scorer:
         assert scorer.kind == RESIDUAL
-
-
-def test_a_reference_by_residual_is_refused(tmp_path: Path) -> None:
-    bundle = make_bundle(tmp_path / "bundle")
-    with pytest.raises(LotError, match="a reference keeps images to compare others with"):
-        make_reference(tmp_path, bundle, tmp_path / "ref", ScoreSettings(by=RESIDUAL))
-    assert not (tmp_path / "ref").exists()
 
 
 def test_limits_of_a_lot_by_pairs_do_not_serve() -> None:
