@@ -422,6 +422,11 @@ def test_maps_with_another_number_of_axes_are_refused(shape: tuple[int, ...]) ->
         upsample(np.ones(shape, np.float32), (8, 8))
 
 
+def test_a_pixel_has_a_value_where_half_of_its_weights_belong_to_patches_with_a_score() -> None:
+    maps = np.array([[[0.5, np.nan, np.nan, 0.25]]], np.float32)
+    np.testing.assert_array_equal(upsample(maps, (1, 7)), [[[0.5, 0.5, np.nan, np.nan, np.nan, 0.25, 0.25]]])
+
+
 # ---- rescoring -------------------------------------------------------------------------------
 
 
@@ -511,6 +516,7 @@ def test_window_sizes_below_1_are_refused(neighbors: tuple[int, ...]) -> None:
     [
         (random_scores(6), random_cls(5)),
         (random_scores(6)[:, None], random_cls(6)),
+        (np.array(0.5), random_cls(1)),
         (random_scores(6), random_cls(6)[0]),
         (random_scores(0), random_cls(0)),
         (np.array([0.1, np.nan, 0.3]), random_cls(3)),

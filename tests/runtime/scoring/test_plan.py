@@ -110,6 +110,15 @@ def test_bytes_of_the_papers_model() -> None:
     assert plan.workspace_bytes == 200 * image + 200 * 1369 * (4 * 3 * 4 + 24) + image * 7 // 2 + product
 
 
+@pytest.mark.parametrize(("near", "products"), [(None, 2), (3, 3)])
+def test_a_thread_of_a_scorer_has_products_of_two_images(near: int | None, products: int) -> None:
+    """Two that are pooled in turn; with a window also which patches are too far."""
+    shape, needs = (2, 20, 1024, 8), HostNeeds(threads=3)
+    scorer = CpuScorer(Method((32, 32), near=near))
+    bare = make_plan(scorer.method.lot_size(shape, 4), needs)
+    assert scorer.plan(shape, 4, needs).memory_bytes - bare.memory_bytes == 3 * products * 1024**2 * 4
+
+
 # ---- promises --------------------------------------------------------------------------------
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from musc_edge.runtime import pipeline
 from musc_edge.runtime.errors import DeviceError
 from musc_edge.runtime.pipeline import score_lot
 from musc_edge.runtime.planning import Planner
+from musc_edge.runtime.scoring import anomaly_map
 from musc_edge.runtime.scoring.anomaly_map import raw_scores, upsample
 from musc_edge.runtime.settings import Resources
 from musc_edge.runtime.types import Array, Plan
@@ -28,6 +31,25 @@ def test_each_maximum_is_at_its_map(count: int, threads: int) -> None:
     raw = raw_scores(maps, SIZE, threads)
     assert raw.dtype == np.float64
     np.testing.assert_array_equal(raw, upsample(maps, SIZE).max(axis=(1, 2), initial=0))
+
+
+@pytest.mark.parametrize(
+    ("size", "asked", "taken"),
+    [(SIZE, 3, 3), ((1000, 500), 100, 12), ((1000, 500), 5, 5), ((8000, 2000), 100, 1)],
+)
+def test_no_more_threads_than_64_mb_of_strips(
+    size: tuple[int, int], asked: int, taken: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each thread has a strip of 256 rows in float64, and the columns that it is made of."""
+    seen: list[tuple[int, int]] = []
+
+    def nothing(items: Array, work: object, threads: int, ahead: int, name: str) -> Iterator[Any]:
+        seen.append((threads, ahead))
+        yield from ()
+
+    monkeypatch.setattr(anomaly_map, "in_order", nothing)
+    raw_scores(np.zeros((2, 5, 7), np.float32), size, asked)
+    assert seen == [(taken, 2 * taken)]
 
 
 def test_no_thread_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
