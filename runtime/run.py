@@ -42,8 +42,10 @@ from .results.image_files import NO_FILES, OutputOptions
 from .results.lot_scores import RunFacts
 from .scorers import open_scorer
 from .scoring.copies import find_copies
+from .scoring.image_pairs import prepare_near
 from .scoring.interval import smallest_lot
 from .scoring.method import Method
+from .scoring.mutual import CpuScorer
 from .scoring.nearest import mark_excluded
 from .scoring.presets import settings_for
 from .scoring.protocols import Groups, MutualScorer
@@ -359,7 +361,13 @@ class Run:
         with self.watch.timer.stage("region"):
             room = memory_left(self.resources.budget)
             grid, threads = self.method.grid, self.resources.workers
-            return patches_inside(survey, grid, threads, room, self.watch.progress, layout)
+            found = patches_inside(survey, grid, threads, room, self.watch.progress, layout)
+        if found and isinstance(self.scorer, CpuScorer):
+            with self.watch.timer.stage("compile"):  # before the forecast, which times pairs
+                self.watch.progress("compile", 0, 1, "pass")
+                self.scorer.notes.extend(filter(None, [prepare_near(self.scorer.kind)]))
+                self.watch.progress("compile", 1, 1, "pass")
+        return found
 
     def find_copies(self, features: Features, survey: Survey) -> list[tuple[int, ...]]:
         """The groups of images, rows of a lot, that are copies of each other.

@@ -12,7 +12,7 @@ from ..kernels.pycuda_gpu import PycudaGpu, import_driver
 from ..kernels.thread import GpuThread
 from .errors import DeviceError, device_errors
 from .gpu.scorer import CudaScorer
-from .scoring.image_pairs import best_filter
+from .scoring.image_pairs import best_filter, prepare_near
 from .scoring.method import Method
 from .scoring.mutual import CpuScorer
 from .scoring.protocols import MutualScorer
@@ -56,7 +56,8 @@ def open_scorer(
             yield CudaScorer(method, device, resources.device_memory, notes, precision)
         else:
             kind, note = best_filter(name)
-            yield CpuScorer(method, kind, resources.scratch, notes + ([note] if note else []))
+            near = prepare_near(kind) if method.near is not None else ""
+            yield CpuScorer(method, kind, resources.scratch, [*notes, *filter(None, (note, near))])
 
 
 def require_meaning(by: str, resources: Resources) -> None:

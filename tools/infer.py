@@ -50,6 +50,7 @@ and takes all below a folder that it matches. * is any text in a part, ** any nu
 _STAGES = {
     "survey": "looking at files",
     "background": "looking at backgrounds",
+    "compile": "compiling",
     "check": "checking",
     "extract": "ViT",
     "describe": "describing",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,8 +90,9 @@ def _show_plans(
     notes: dict[str, None] = {}
 
     def forecast(settings: ScoreSettings) -> Forecast:
-        with Run(bundle, settings, resources) as run, run.vit() as vit:
-            planner = run.planner
+        with Run(bundle, settings, resources) as run:
+            # The ViT is open already, and counts as one that is loaded for this run.
+            planner = replace(run.planner, program_bytes=first.planner.program_bytes)
             tiles = tile_lots(count, planner.together(count, survey) // count, free=True)
             require_judges(tiles, run.method)
             plan = planner.plan(count, survey=survey, keep=args.resume)
@@ -99,8 +100,10 @@ def _show_plans(
             notes.update(dict.fromkeys(run.notes))
             return found
 
-    found = forecast(settings)
-    ways = ways_to_find(pixels, found, settings, bundle.manifest, forecast) if pixels else []
+    with Run(bundle, settings, resources) as first, first.vit() as vit:
+        found = forecast(settings)
+        ways = ways_to_find(pixels, found, settings, bundle.manifest, forecast) if pixels else []
+        notes.update(dict.fromkeys(first.notes))
     for note in notes:
         cli.show_error(note)
     if args.json:

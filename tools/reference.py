@@ -11,17 +11,19 @@ from ..runtime.settings import PAIRS, RESIDUAL
 from . import arguments, cli
 
 if TYPE_CHECKING:
+    from ..runtime.forecast import Forecast
     from ..runtime.reference.make import ReferenceOptions
 
 SUSPECTS = 0.1
 """Share of the images that --exclude-suspects leaves out by default."""
 _COMPARED = (
-    "{} images are compared with each other first, each with all others: for --position-median (0 leaves it "
-    "out) or --exclude-suspects SHARE"
+    "{} images are compared with each other first, each with all others, which takes about {} after {} for "
+    "the ViT: for --position-median (0 leaves it out) or --exclude-suspects SHARE"
 )
 _STAGES = {
     "survey": "looking at files",
     "background": "looking at backgrounds",
+    "compile": "compiling",
     "extract": "ViT",
     "describe": "describing",
     "score": "comparing the lot with itself",
@@ -90,7 +92,7 @@ def _reference(args: argparse.Namespace) -> int:
     from ..runtime.results.output import require_apart
     from ..runtime.run import Watch
     from ..runtime.vit.bundle import find_bundle, open_bundle
-    from .progress import ProgressLine
+    from .progress import ProgressLine, duration
     from .reference_text import reference_json, reference_text
 
     held = (
@@ -116,8 +118,16 @@ def _reference(args: argparse.Namespace) -> int:
     cli.clean_up_on_sigterm()
     settings, options = cli.score_settings(args, bundle.manifest), _options(args)
     compared = pool_compared(settings, options, len(images), calibrate=bool(args.calibrate))
-    if compared and not args.add:  # of which the earlier reference's settings hold
-        cli.show_error_line(_COMPARED.format(compared))
+    said: list[Forecast] = []
+
+    def announce(forecast: Forecast) -> None:
+        # Once, for the lot itself, and not with --add, since the earlier reference's settings hold.
+        if compared and not args.add and not said:
+            share = compared * (compared - 1) / (forecast.images * (forecast.images - 1))
+            times = duration(forecast.seconds * share), duration(forecast.vit_seconds)
+            cli.show_error_line(_COMPARED.format(compared, *times))
+        said.append(forecast)
+
     reference = make_reference(
         images,
         bundle,
@@ -128,7 +138,7 @@ def _reference(args: argparse.Namespace) -> int:
         calibrate=args.calibrate,
         base=given if args.add else None,
         reading=ReadOptions(roi=args.roi, mask_background=args.mask_background),
-        watch=Watch(ProgressLine(sys.stderr, _STAGES)),
+        watch=Watch(ProgressLine(sys.stderr, _STAGES), announce),
         overwrite=args.overwrite,
     )
     cli.show(reference_json(reference) if args.json else reference_text(reference))

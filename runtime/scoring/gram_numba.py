@@ -350,3 +350,9 @@ def compile_now() -> None:
     """Compile the pass, or load it from numba's cache, before work is timed and threads wait for it."""
     tiny = np.ones((2, 1, 1), np.float32)
     NumbaFilter((1, 1), (1,)).maxima(tiny[0], tiny[0], tiny[0], tiny[0], tiny[1])
+
+
+def compile_near() -> None:
+    """Compile the pass for regions and windows, or load it, which without them nobody waits for."""
+    tiny = np.ones((2, 1, 1), np.float32)
+    NumbaFilter((1, 1), (1,), 0).maxima(tiny[0], tiny[0], tiny[0], tiny[0], tiny[1])

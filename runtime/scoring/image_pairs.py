@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 
 from ..._extras import install
@@ -16,6 +18,9 @@ _BROKEN = (
     "gram_numba.*.nb* in the package's __pycache__, in the user's cache folder or in $NUMBA_CACHE_DIR; "
     "--scorer numpy works without it."
 )
+
+
+_LONG = 2.0  # seconds: loading takes a fraction of one
 
 
 def load_filter(name: str) -> type[GramFilter]:
@@ -63,6 +68,21 @@ def best_filter(name: str) -> tuple[str, str]:
     except DeviceError as error:
         absent = isinstance(error.__cause__, ModuleNotFoundError) and error.__cause__.name == "numba"
         return NumpyFilter.name, "" if absent else f"numpy compares the images: {error}"
+
+
+def prepare_near(name: str) -> str:
+    """Make the filter ``name`` ready for regions and windows, before work is timed and threads wait for it.
+
+    Returns a note where that took long, which it does once: numba keeps what it has compiled.
+    """
+    if name != "numba":
+        return ""
+    from .gram_numba import compile_near
+
+    start = time.perf_counter()
+    compile_near()
+    seconds = time.perf_counter() - start
+    return f"numba compiled its pass for regions and windows in {seconds:.0f} s" if seconds >= _LONG else ""
 
 
 def _named(chosen: type[GramFilter]) -> tuple[str, str]:

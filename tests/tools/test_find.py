@@ -18,6 +18,7 @@ from musc_edge.runtime.forecast import Forecast
 from musc_edge.runtime.images.resolution import Resolution
 from musc_edge.runtime.settings import ScoreSettings
 from musc_edge.runtime.types import Manifest, Plan
+from musc_edge.runtime.vit import onnx_backend
 from musc_edge.tools.find import PATCHES, Way, chosen, defect_pixels, find_text, length, ways_to_find
 from musc_edge.tools.usage import UsageError
 from support.command_line import run_here
@@ -112,7 +113,9 @@ def test_units_must_fit(find: tuple[float, str], per_pixel: float | None, said: 
         defect_pixels(argparse.Namespace(find=find, mm_per_pixel=per_pixel))
 
 
-def test_by_the_command_line(commands: Path, quick_bundle: Path, tmp_path: Path) -> None:
+def test_by_the_command_line(
+    commands: Path, quick_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """quick_bundle has 8 x 8 patches at 112: of an image of 400 x 300 they are 50 x 37.5 pixels."""
     (tmp_path / "lot").mkdir()
     for k in range(6):
@@ -130,7 +133,16 @@ def test_by_the_command_line(commands: Path, quick_bundle: Path, tmp_path: Path)
     names = ["this bundle", "--image-size 280", "--tiles 2x3"]
     assert [way["name"] for way in facts["find"]["ways"]] == names
     assert facts["find"]["take"] in names[1:]
+    opened: list[onnx_backend.OnnxBackend] = []
+    enter = onnx_backend.OnnxBackend.__enter__
+
+    def counted(vit: onnx_backend.OnnxBackend) -> onnx_backend.OnnxBackend:
+        opened.append(vit)
+        return enter(vit)
+
+    monkeypatch.setattr(onnx_backend.OnnxBackend, "__enter__", counted)
     text = plan(str(tmp_path / "lot"), "--find", "30").stdout
+    assert len(opened) == 1
     assert "find: a defect of 30 pixels takes patches of 20 pixels or less" in text
     assert plan("9", "--find", "30").returncode == 2
     assert plan(str(tmp_path / "lot"), "--find", "30", "--tiles", "2x2").returncode == 2
