@@ -220,5 +220,7 @@ class Planner:
         """How many pairs are compared in each layer, and how often its tokens are read."""
         if self.settings.by == RESIDUAL:
             return 0, READS
+        if plan.cluster:  # where tokens are read is decided as tasks are shared out
+            return judges.pairs, 2.0
         loads = judges.loads(plan.block, plan.blocks_in_memory) * plan.block
         return judges.pairs, 1 + loads / judges.images

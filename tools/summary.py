@@ -134,9 +134,10 @@ def forecast_text(forecast: Forecast) -> str:
     if f.resolution:
         lines.insert(0, f"resolution: {f.resolution.text}")
     budget = f" of {size_text(plan.budget)}" if plan.budget is not None else ""
+    first = f", and first the ViT {size_text(plan.vit_bytes)}" if plan.vit_bytes or not plan.cluster else ""
     lines.append(
         f"      memory at most {size_text(plan.memory_bytes)}{budget}: "
-        f"the program {size_text(plan.program_bytes)}, and first the ViT {size_text(plan.vit_bytes)}"
+        f"the program {size_text(plan.program_bytes)}{first}"
     )
     lines.append(f"      the ViT by {f.vit}")
     on_disk = [

@@ -21,10 +21,11 @@ from ..memory import size_text
 from ..scoring.judges import choose
 from ..scoring.plan import HostNeeds, LotSize, block_images
 from ..types import ClusterPlan, Plan
+from .engine import WORKER_BYTES
 
 ARC_BYTES = 32_000_000
 """Bytes of the tokens of an arc, at most: two of them are read for one task."""
-ROW_BYTES = 64_000_000
+ROW_BYTES = 128_000_000
 """Bytes of the cosines that one task averages, at most."""
 LEAST_ARCS = 8
 """Arcs of a lot, at least, if its blocks are so many: their 36 cells keep a few machines busy."""
@@ -32,6 +33,10 @@ LEAST_ARCS = 8
 
 class Machines(Protocol):
     """What a plan must know of a cluster (engine.Cluster)."""
+
+    def threads_for(self, memory: int) -> int:
+        """LotError if no machine has so much for a task."""
+        ...
 
     @property
     def reserved(self) -> int:
@@ -64,10 +69,10 @@ def cut_circle(size: LotSize) -> Cut:
 
 def cells(size: LotSize, cut: Cut) -> int:
     """How many cells of two arcs have pairs."""
-    judges = choose(size.images, None if size.judge_count >= size.images - 1 else size.judge_count)
     arcs = ceil_div(size.images, cut.arc)
-    if judges.count >= size.images - 1:
+    if size.judge_count >= size.images - 1:
         return arcs * (arcs + 1) // 2
+    judges = choose(size.images, size.judge_count)
     return sum(len(group) for group in judges.groups(cut.arc, arcs))
 
 
@@ -79,12 +84,12 @@ def moved_bytes(size: LotSize, cut: Cut) -> int:
 
 
 def worker_bytes(size: LotSize, cut: Cut) -> int:
-    """Bytes that a task takes in its own memory, beside the process itself."""
+    """Bytes of a process that compares or averages."""
     gram = 3 * size.patches**2 * 4
     cosines = 2 * cut.arc**2 * size.degree_count * size.patches * 4
     averaging = (cut.rows + 4) * size.judge_count * size.degree_count * size.patches * 4
     preparing = 2 * cut.arc * size.patches * size.width * 4
-    return max(gram + cosines, averaging, preparing)
+    return WORKER_BYTES + max(gram + cosines, averaging, preparing)
 
 
 def cluster_plan(size: LotSize, needs: HostNeeds, cluster: Machines) -> Plan:
@@ -96,6 +101,7 @@ def cluster_plan(size: LotSize, needs: HostNeeds, cluster: Machines) -> Plan:
         If the budget is too small for that.
     """
     cut = cut_circle(size)
+    cluster.threads_for(worker_bytes(size, cut))
     on_cluster = ClusterPlan(
         processors=cluster.cpus,
         arc=cut.arc,
@@ -129,13 +135,21 @@ def cluster_plan(size: LotSize, needs: HostNeeds, cluster: Machines) -> Plan:
     return plan
 
 
+def _open_cells(size: LotSize, cut: Cut) -> int:
+    """How many cells are waiting for others of their rows, at most."""
+    reach = ceil_div(size.judge_count, 2 * cut.arc) + 1
+    arcs = ceil_div(size.images, cut.arc)
+    return min(reach**2 * 2, arcs * (arcs + 1) // 2) + arcs  # those across the end of the circle too
+
+
 REFERENCE_BYTES = 2_000
 """Bytes that this process keeps of each object of the cluster, about."""
 
 
 def _head_bytes(size: LotSize, cut: Cut) -> int:
     """Bytes of this process: references, scores of one layer and of all, what is hollow, one cell."""
-    references = size.layers * size.images + 4 * cells(size, cut)
+    parts = ceil_div(cut.arc, cut.rows)
+    references = size.layers * size.images + 2 * parts * min(cells(size, cut), _open_cells(size, cut))
     scores = 24 * size.results * size.images * size.patches
     hollow = size.images * size.degree_count * size.patches
     return (

@@ -11,6 +11,8 @@ from ..._numbers import counted
 from ..errors import DeviceError, LotError, MuscEdgeError
 from ..memory import size_text
 
+WORKER_BYTES = 300_000_000
+"""Memory of a worker process with numpy, numba and ONNX Runtime, before it does anything."""
 RETRIES = 20
 """How often a task is given to another worker if its own is lost."""
 

@@ -113,10 +113,11 @@ class ClusterScorer:
         table = kept.open_cosines((images, items)) if kept else None
         report = Report(progress, layers * judges.pairs)
         shared = self.cluster.ray.put(circle)
+        memory = plan.cluster.worker_bytes if plan.cluster else 0
         total = np.zeros((self.method.results, images, patches), np.float64)
         # In their order, kept or new, as on one machine, so that sums are the same.
         for layer in range(layers):
-            one = LayerOnCluster(self.cluster, circle, shared, store, layer, table, kept, report)
+            one = LayerOnCluster(self.cluster, circle, shared, store, layer, memory, table, kept, report)
             total += one.finished() if (scores := one.kept_scores()) is None else scores
         if kept and report.earlier:
             kept.notes.append(
@@ -127,13 +128,18 @@ class ClusterScorer:
 
 @dataclass(frozen=True)
 class LayerOnCluster:
-    """The work on one layer; ``shared`` refers to the circle, ``table`` holds the cosines of kept work."""
+    """The work on one layer.
+
+    ``shared`` refers to the circle, ``memory`` is what a worker takes in bytes, ``table`` holds the cosines
+    of kept work.
+    """
 
     cluster: Cluster
     circle: Circle
     shared: Any
     store: FeatureStore
     layer: int
+    memory: int
     table: Table | None
     kept: KeptCells | None
     report: Report
@@ -178,7 +184,7 @@ class LayerOnCluster:
         for arc in range(self.circle.arcs):
             images = self.circle.judges.order[self.circle.places(arc).start : self.circle.places(arc).stop]
             given = [reference_of(self.cluster, self.store, self.layer, image) for image in images.tolist()]
-            yield arc, self.cluster.submit(prepare, self.shared, arc, *given, returns=3)
+            yield arc, self.cluster.submit(prepare, self.shared, arc, *given, returns=3, memory=self.memory)
 
     def _jobs(self, tokens: Sequence[Any], inverse: Sequence[Any], empty: Any) -> Iterator[Job[Cell | Rows]]:
         """Compare cell after cell, and average an arc as soon as all of its cells have been submitted."""
@@ -195,7 +201,7 @@ class LayerOnCluster:
             else:
                 job = self.cluster.submit(
                     compare, self.shared, cell, tokens[i], inverse[i], tokens[j], inverse[j],
-                    returns=1 + len(circle.pieces(cell)),
+                    returns=1 + len(circle.pieces(cell)), memory=self.memory,
                 )  # fmt: skip
                 for piece, reference in zip(circle.pieces(cell), job[1:], strict=True):
                     pieces.setdefault(piece.rows, []).append((piece, reference))
@@ -209,7 +215,12 @@ class LayerOnCluster:
         """Average the rows of an arc, of which all pieces are known; forgets them."""
         for rows in self.circle.rows_of(arc):
             named, given = zip(*pieces.pop(rows), strict=True)
-            yield rows, self.cluster.submit(average, self.shared, rows, named, empty, inverse, *given)
+            yield (
+                rows,
+                self.cluster.submit(
+                    average, self.shared, rows, named, empty, inverse, *given, memory=self.memory
+                ),
+            )
 
     def _note(self, cell: Cell, pairs: int, references: Sequence[Any]) -> None:
         """Count the pairs of a cell that was compared, and keep their cosines."""

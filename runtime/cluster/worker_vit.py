@@ -11,11 +11,9 @@ from ..errors import DeviceError
 from ..settings import AUTO, Resources
 from ..types import Bundle, DeviceSlot, FloatArray, Slot, Uploaded
 from ..vit.extract import running_bytes
-from .engine import Cluster
+from .engine import WORKER_BYTES, Cluster
 from .shards import Met, VitJob, meet
 
-WORKER_BYTES = 300_000_000
-"""Memory of a worker process with numpy, numba and ONNX Runtime, before it does anything."""
 _COPIES = 2
 """How often the weights are in memory while a ViT is loaded."""
 

@@ -1,0 +1,318 @@
+"""The tables of docs/cluster.md: clusters against one machine, bytes moved, kills, 10,000 images, on paper.
+
+    python tests/measure/cluster.py ELPV WORK [--part speed|moved|kills|large|paper ...]
+
+ELPV is the unpacked package elpv-dataset 1.0.0.post1; WORK a folder, with a short path, that receives lots,
+bundles of random weights and results.  "speed" pins commands to cores by taskset; "moved" makes two hosts of
+network namespaces, and needs root.  "paper" multiplies the rates that "speed" has left in WORK.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # tests/, for support
+
+from musc_edge.runtime.cluster.arcs import cells, cut_circle, moved_bytes
+from musc_edge.runtime.scoring.plan import LotSize
+from support.hosts import Host, two_hosts
+from support.random_vit import Shape
+
+PYTHON = [sys.executable, "-m", "musc_edge"]
+WIDE = Shape(384, 4, 6, 14, 224)
+"""A third of DINOv2-S's blocks, and tokens as large as its own: 4 layers of 256 patches."""
+QUICK = Shape(128, 2, 2, 14, 112)
+IMAGES, JUDGES = 400, 64
+KILLS = 30
+MANY, FEW = 10_000, 20
+
+
+def make_lot(folder: Path, elpv: Path, count: int, side: int) -> Path:
+    """A lot of ``count`` images that differ: those of ELPV, then these turned."""
+    if folder.is_dir() and len(list(folder.iterdir())) == count:
+        return folder
+    folder.mkdir(parents=True, exist_ok=True)
+    sources = sorted((elpv / "elpv_dataset/data/images").iterdir())
+    for k in range(count):
+        with Image.open(sources[k % len(sources)]) as image:
+            image.rotate(90 * (k // len(sources))).resize((side, side)).save(folder / f"{k:05}.png")
+    return folder
+
+
+def make_bundle(folder: Path, shape: Shape, layers: str) -> Path:
+    """A bundle of a ViT of random weights."""
+    import onnx
+
+    from musc_edge.tools.export import main as export
+    from support.random_vit import random_vit
+
+    if not (folder / "bundle").is_dir():
+        folder.mkdir(parents=True, exist_ok=True)
+        onnx.save(random_vit(shape), folder / "vit.onnx")
+        options = ["--layers", layers, "--taps", "block_{layer}", "--cls", "cls", "--image-size"]
+        export(["onnx", str(folder / "vit.onnx"), *options, str(shape.side), "-o", str(folder / "bundle")])
+    return folder / "bundle"
+
+
+@dataclass
+class Ran:
+    """What a command took: seconds in all and by stage, and the most memory of head and of a worker in MB."""
+
+    seconds: float
+    about: dict[str, Any]
+    head: float
+    worker: float
+
+    @property
+    def work(self) -> float:
+        """Seconds of ViT and comparing alone."""
+        timings = self.about["timings_s"]
+        return float(timings["extract"] + timings.get("wait for images", 0) + timings["score"])
+
+
+def infer(out: Path, lot: Path, bundle: Path, *more: str, before: tuple[str, ...] = ()) -> Ran:
+    """Score a lot into ``out``, and watch memory meanwhile."""
+    command = [*before, *PYTHON, "infer", str(lot), "-b", str(bundle), "-o", str(out), "--overwrite"]
+    command += ["--backend", "cpu", "--method", "paper", *more]
+    start = time.monotonic()
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    with watched(process.pid) as peaks:
+        _, said = process.communicate()
+    seconds = time.monotonic() - start
+    if process.returncode:
+        raise SystemExit(f"{' '.join(command)} ended with {process.returncode}: {said}")
+    about = json.loads((out / "lot.json").read_text(encoding="ascii"))
+    return Ran(seconds, about, peaks["head"], peaks["worker"])
+
+
+@contextmanager
+def watched(head: int) -> Iterator[dict[str, float]]:
+    """The most private memory, in MB, of a process and of any of Ray's workers, four times a second."""
+    peaks, done = {"head": 0.0, "worker": 0.0}, threading.Event()
+
+    def look() -> None:
+        while not done.wait(0.25):
+            peaks["head"] = max(peaks["head"], private(head))
+            peaks["worker"] = max(peaks["worker"], *[private(pid) for pid in workers()], 0.0)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield peaks
+    finally:
+        done.set()
+        thread.join()
+
+
+def private(pid: int) -> float:
+    try:
+        text = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return 0.0
+    return next((int(line.split()[1]) / 1000 for line in text.splitlines() if "RssAnon" in line), 0.0)
+
+
+def workers() -> list[int]:
+    """Ray's processes that do tasks, on this machine."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            name = (path / "cmdline").read_bytes().decode(errors="replace")
+        except OSError:
+            continue
+        if name.startswith("ray::") and "Agent" not in name:
+            found.append(int(path.name))
+    return found
+
+
+def same(one: Path, other: Path) -> str:
+    """Whether two folders of results have the same tables and maps, by every byte."""
+    names = sorted(
+        path.relative_to(one) for path in one.rglob("*") if path.suffix in (".csv", ".npy") and path.is_file()
+    )
+    assert names
+    return (
+        "same bytes" if all((one / n).read_bytes() == (other / n).read_bytes() for n in names) else "DIFFER"
+    )
+
+
+# ---- parts -----------------------------------------------------------------------------------
+
+
+def speed(elpv: Path, work: Path) -> None:
+    """One machine against clusters of 1, 2 and 4 workers."""
+    lot = make_lot(work / "lot400", elpv, IMAGES, 300)
+    bundle = make_bundle(work / "wide", WIDE, "0,1,2,3")
+    group = ["--group-size", str(JUDGES)]
+    rows = {
+        "one machine, 1 core": ("0", "--threads", "1"),
+        "cluster, 1 worker on 1 core": ("0", "--threads", "1", "--cluster", "auto"),
+        "cluster, 2 workers on 2 cores": ("0,1", "--threads", "2", "--cluster", "auto"),
+        "cluster, 4 workers on 2 cores": ("0,1", "--threads", "4", "--cluster", "auto"),
+        "one machine, 2 cores": ("0,1", "--threads", "2"),
+    }
+    print(f"{IMAGES} images at {WIDE.side}, 4 blocks of a ViT and 4 layers, {JUDGES} judges each")
+    print("| | ViT s | comparing s | both s | in all s | head MB | worker MB | results |")
+    for number, (name, (cores, *more)) in enumerate(rows.items()):
+        out = work / f"speed{number}"
+        ran = infer(out, lot, bundle, *group, *more, before=("taskset", "-c", cores))
+        compared = ran.about["timings_s"]["score"]
+        if number == 1:
+            rates = {"vit": ran.work - compared, "compare": compared, "images": IMAGES}
+            rates["pairs"] = IMAGES * JUDGES // 2 * 4
+            (work / "rates.json").write_text(json.dumps(rates), encoding="ascii")
+        print(
+            f"| {name} | {ran.work - compared:.1f} | {compared:.1f} | {ran.work:.1f} | {ran.seconds:.1f} | "
+            f"{ran.head:.0f} | {ran.worker:.0f} | {same(work / 'speed0', out)} |", flush=True
+        )  # fmt: skip
+
+
+def moved(elpv: Path, work: Path) -> None:
+    """Two hosts, one core each: bytes over the cable against the plan."""
+    lot, bundle = make_lot(work / "lot100", elpv, 100, 300), make_bundle(work / "wide", WIDE, "0,1,2,3")
+    infer(work / "moved0", lot, bundle, "--threads", "1")
+    with two_hosts() as (head, other), ray_on(head, other, work) as environment:
+        os.environ.update(environment)
+        before = head.sent() + other.sent()
+        address = f"{head.address}:6379"
+        ran = infer(work / "moved1", lot, bundle, "--cluster", address, before=tuple(head.command([])))
+        count = head.sent() + other.sent() - before
+    plan = ran.about["plan"]["cluster"]
+    print(f"two hosts, 100 images by all others: {same(work / 'moved0', work / 'moved1')}")
+    print(f"{count / 1e6:.0f} MB over the cable, at most {plan['moved_bytes'] / 1e6:.0f} MB by the plan")
+
+
+@contextmanager
+def ray_on(head: Host, other: Host, work: Path) -> Iterator[dict[str, str]]:
+    """A cluster of two hosts, by the commands of docs/cluster.md."""
+    environment = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    everything = {**os.environ, **environment, "RAY_USAGE_STATS_ENABLED": "0"}
+    ray = [sys.executable, "-m", "ray.scripts.scripts"]
+    sizes = ["--num-cpus", "1", "--object-store-memory", "400000000", "--memory", "2000000000"]
+    temporary = work / "ray"
+    first = ["--head", "--node-ip-address", head.address, "--port", "6379", "--include-dashboard", "false"]
+    start, join = [*ray, "start"], ["--address", f"{head.address}:6379", "--node-ip-address", other.address]
+    started: list[int] = []
+    try:
+        before = set(ray_processes())
+        head.run([*start, *first, *sizes, "--temp-dir", str(temporary)], everything)
+        other.run([*start, *join, *sizes], everything)
+        started += sorted(set(ray_processes()) - before)
+        yield environment
+    finally:
+        for pid in started:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def ray_processes() -> list[int]:
+    """Processes of Ray's own, on this machine."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (path / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if b"/ray/" in command and int(path.name) != os.getpid():
+            found.append(int(path.name))
+    return found
+
+
+def kills(elpv: Path, work: Path) -> None:
+    """Workers killed at random, and then kept work that is damaged."""
+    lot, bundle = make_lot(work / "lot400", elpv, IMAGES, 300), make_bundle(work / "wide", WIDE, "0,1,2,3")
+    given = ["--group-size", str(JUDGES), "--threads", "2"]
+    if not (work / "speed0").is_dir():
+        infer(work / "speed0", lot, bundle, *given)
+    draw, killed, done = random.Random(0), 0, threading.Event()
+
+    def kill() -> None:
+        nonlocal killed
+        while killed < KILLS and not done.wait(draw.uniform(0.5, 2.5)):
+            if found := workers():
+                with suppress(ProcessLookupError):
+                    os.kill(draw.choice(found), signal.SIGKILL)
+                    killed += 1
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    ran = infer(work / "killed", lot, bundle, *given, "--cluster", "auto")
+    done.set()
+    thread.join()
+    print(f"{killed} workers killed in {ran.seconds:.0f} s: {same(work / 'speed0', work / 'killed')}")
+
+
+def large(elpv: Path, work: Path) -> None:
+    """10,000 images with groups, end to end."""
+    lot, bundle = make_lot(work / "lot10000", elpv, MANY, 112), make_bundle(work / "quick", QUICK, "1")
+    options = ["--group-size", str(FEW), "--maps", "none", "--threads", "2"]
+    ran = infer(work / "large", lot, bundle, *options, "--cluster", "auto")
+    plan = ran.about["plan"]
+    print(f"{MANY} images at {QUICK.side}, {FEW} judges each, 2 workers: {ran.seconds:.0f} s")
+    print({name: round(seconds, 1) for name, seconds in ran.about["timings_s"].items()})
+    print(
+        f"head {ran.head:.0f} MB of {plan['memory_bytes'] / 1e6:.0f} by the plan; a worker at most "
+        f"{ran.worker:.0f} MB"
+    )
+
+
+def paper(elpv: Path, work: Path) -> None:
+    """100,000 and 1,000,000 images on 8 and 64 machines of 16 cores, by the measured rates."""
+    rates = json.loads((work / "rates.json").read_text(encoding="ascii"))
+    per_image = 3 * rates["vit"] / rates["images"]  # DINOv2-S has three times the blocks
+    per_pair = rates["compare"] / rates["pairs"]
+    print(f"one core: {per_image:.3f} s of DINOv2-S per image, {1e3 * per_pair:.2f} ms per pair and layer")
+    print("| images | judges | machines | ViT h | comparing h | objects TB | moved TB | MB/s per machine |")
+    for images in (100_000, 1_000_000):
+        for judges in (200, images - 1):
+            size = LotSize(4, images, 256, 384, 4, 3, judges)
+            cut = cut_circle(size)
+            for machines in (8, 64):
+                cores = 16 * machines
+                vit = per_image * images / cores / 3600
+                compare = 4 * per_pair * images * judges / 2 / cores / 3600
+                objects = size.token_bytes + images * 256 * 384 * 4 + size.cosine_bytes
+                network = moved_bytes(size, cut)
+                rate = network / ((vit + compare) * 3600) / machines / 1e6
+                print(
+                    f"| {images:,} | {judges:,} | {machines} | {vit:,.1f} | {compare:,.1f} | "
+                    f"{objects / 1e12:,.1f} | {network / 1e12:,.1f} | {rate:,.0f} |"
+                )
+            print(f"tasks in each layer: {cells(size, cut):,}")
+
+
+PARTS = {"speed": speed, "moved": moved, "kills": kills, "large": large, "paper": paper}
+
+
+def main() -> None:
+    """Run the parts that are asked for, by default all."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("elpv", type=Path)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--part", choices=PARTS, action="append")
+    args = parser.parse_args()
+    args.work.mkdir(parents=True, exist_ok=True)
+    for name in args.part or PARTS:
+        PARTS[name](args.elpv.absolute(), args.work.absolute())
+
+
+if __name__ == "__main__":
+    main()
