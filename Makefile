@@ -1,6 +1,7 @@
 # make demo   set everything up and score 90 real images
 # make test   set everything up and run the tests, in WORKERS processes
-# make test-long   those that it leaves out: exports by torch, engines, kernels at length, the package, the benchmark
+# make test-long   those that it leaves out, which CI runs too: the real ViT, exports by torch, engines, kernels at
+#                  length, the package, the benchmark, and others of many seconds
 # make test-quick  for daily work, 70 s on two quiet cores: without command lines, the real ViT, exports, compiled
 #                  programs, wheel and sdist, and what takes seconds by itself; lists what took over a second
 # make check  what CI runs after the tests: lint, types and the API page

@@ -41,28 +41,6 @@ ends with a list of what took more than one.
 """
 
 
-TESTS = Path(__file__).resolve().parent
-LONG = {
-    "export/test_clip.py",
-    "export/test_exporters.py",
-    "export/test_presets.py",
-    "export/test_timm_vit.py",
-    "kernels/test_compiler.py",
-    "kernels/test_mutants.py",
-    "kernels/test_sanitizers.py",
-    "measure/test_accuracy.py",
-    "runtime/gpu/test_repeats.py",
-    "runtime/gpu/test_scorer.py",
-    "test_packaging.py",
-    "tools/bench/test_commands.py",
-    "tools/test_engine_cli.py",
-    "tools/test_export_kernels.py",
-    "tools/test_export_torch_cli.py",
-}
-"""Files that ``make test`` leaves to ``make test-long``: exports by torch, engines, what compiles or emulates
-the GPU's kernels at length, the package, the benchmark.  CI runs both."""
-
-
 FORBIDDEN = "this kernel does not allow"
 """Words in the reason of a skip that stands even where nothing may be skipped."""
 
@@ -71,30 +49,32 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     """Do not import what is left out as a whole: torch alone takes seconds."""
     if collection_path.suffix != ".py" or not collection_path.name.startswith("test_"):
         return None
-    long = is_long(collection_path)
-    slow = long or b"\npytestmark = pytest.mark.slow\n" in collection_path.read_bytes()
-    left_out = {"not slow": slow, "not long": long, "long": not long}
+    text = collection_path.read_bytes()
+    long, slow = (b"\npytestmark = pytest.mark.%s\n" % mark in text for mark in (b"long", b"slow"))
+    left_out = {"not slow": slow or long, "not long": long, "long": b"pytest.mark.long" not in text}
     return left_out.get(config.option.markexpr) or None
 
 
-def is_long(path: Path) -> bool:
-    """Return whether a file of tests is one of ``LONG``."""
-    return path.relative_to(TESTS).as_posix() in LONG
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as slow what uses a fixture of ``SLOW``, itself or by others; as long the files of ``LONG``."""
+    """Mark as slow what is long, or uses a fixture of ``SLOW``, itself or by others."""
     for item in items:
-        if is_long(item.path):
-            item.add_marker(pytest.mark.long)
-        if isinstance(item, pytest.Function) and SLOW.intersection(item.fixturenames):
+        fixtures = item.fixturenames if isinstance(item, pytest.Function) else ()
+        if item.get_closest_marker("long") or SLOW.intersection(fixtures):
             item.add_marker(pytest.mark.slow)
 
 
-def pytest_collection_finish() -> None:
-    """Keep what all test files imported out of the collections of garbage that a run of the package makes."""
-    gc.collect()
-    gc.freeze()
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Look for no garbage while test files are imported: they make none, and it takes a tenth of the time.
+
+    What they imported is kept out of the collections of garbage that a run of the package makes.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.hookimpl(wrapper=True)

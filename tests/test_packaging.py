@@ -15,6 +15,8 @@ import pytest
 
 from support.places import ROOT
 
+pytestmark = pytest.mark.long
+
 PARTS = ("export", "kernels", "runtime", "tools")
 TOP = {f"musc_edge/{name}" for name in ("py.typed", *(path.name for path in ROOT.glob("_*.py")))}
 

@@ -41,7 +41,7 @@ from support.tiny_clip import (
     tiny_state,
 )
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 NATIVE = (SIDE, SIDE)
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)

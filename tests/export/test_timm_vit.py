@@ -20,7 +20,7 @@ from musc_edge.runtime.errors import BundleError
 from musc_edge.runtime.vit.bundle import open_bundle
 from support.tiny_clip import quiet
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 DINO, SIGLIP = "vit_tiny_dino_test", "vit_tiny_siglip_test"
 SIZE = (32, 48)

@@ -190,7 +190,7 @@ def test_variants_are_compared_round_by_round() -> None:
     assert "| gram_min, P=1 | 2.000, 4.000 | 0.500, 0.750 |" in text
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_variant_is_checked_and_timed(
     check: gpu_check.Check, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,7 +24,7 @@ from musc_edge.kernels.errors import KernelError
 from musc_edge.kernels.nvcc import Nvcc, installed_nvcc
 from musc_edge.kernels.nvrtc import Nvrtc, installed_nvrtc
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 KERNELS = {
     *("centre_half", "centre_float", "pool_half", "pool_float", "pool_half_int8", "pool_float_int8"),

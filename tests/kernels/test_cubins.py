@@ -423,7 +423,7 @@ def test_an_entry_of_the_cache_without_its_cubin(cache: Path, compiler: Compiler
         find_cubin("sm_87")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_several_processes_at_once(cache: Path) -> None:
     """Each with the real compiler: all get the same, and one entry is left."""
     code = (

@@ -14,7 +14,7 @@ from support.mutants import HOST_MUTANTS, MUTANTS, Mutant, plant
 from support.nets import SECONDS, Nets
 from support.places import ROOT
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 
 def caught_in_host(library: Path, mutant: Mutant | None) -> str:

@@ -7,6 +7,8 @@ import pytest
 from support.mutants import NETS, RACES
 from support.nets import BATTERIES, Nets
 
+pytestmark = pytest.mark.long
+
 CASES = [(name, net) for name in BATTERIES for net in NETS if (name, net) != ("gram_hopper", RACES)]
 """ThreadSanitizer is not told of barriers in shared memory, nor of copies and products beside the threads."""
 

@@ -20,7 +20,7 @@ from support.accuracy.tables import mean_and_spread, pairs, table
 from support.accuracy.verdict_tables import Outcome, summary
 from support.lots import write_png
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 
 def make_pool(folder: Path, quick_bundle: Path, images: int = 12) -> Pool:

@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
-"""Names of the program, as Debian and others have it."""
+CHROMIUM = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
+"""Names of the program, as Debian and others have it.
+
+First the one that knows no windows: it opens a page in a third of the time.
+"""
 
 OPTIONS = ("--no-sandbox", "--in-process-gpu")
 """Without its sandbox, which containers do not allow: it opens pages that the tests made.

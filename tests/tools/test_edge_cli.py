@@ -111,6 +111,7 @@ def rows(out: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+@pytest.mark.long
 def test_golden_lot_of_60_solar_cells(
     golden: dict[str, Any], solar_cells: Path, infer: Any, tmp_path: Path
 ) -> None:
@@ -135,6 +136,7 @@ def test_golden_lot_of_60_solar_cells(
     np.testing.assert_allclose([score[n] for n in names], expected, atol=2e-6)
 
 
+@pytest.mark.long
 def test_results_are_complete(lot: Path, infer_forked: Any, tmp_path: Path) -> None:
     run = infer_forked(lot, tmp_path / "out")
     assert run.returncode == 0, run.stderr
@@ -466,6 +468,7 @@ def test_plan_says_what_a_lot_would_take(commands: Path, wide_bundle: Path) -> N
         assert (run.returncode, message in run.stderr) == (code, True), run.stderr
 
 
+@pytest.mark.long
 def test_inspect_says_what_a_bundle_is(commands: Path, real_bundle: Path, tmp_path: Path) -> None:
     command = [str(commands / "musc-edge"), "inspect", str(real_bundle)]
     run = subprocess.run(command, capture_output=True, text=True, check=True)

@@ -24,7 +24,7 @@ from support.gpu_machine import install
 from support.lots import write_png
 from support.places import listen_to_interrupts
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 WITHOUT_GPU = {"CUDA_VISIBLE_DEVICES": ""}
 

@@ -30,6 +30,7 @@ def six_files() -> Iterator[list[Path]]:
         yield files[::2]
 
 
+@pytest.mark.long
 def test_onnx_command_equals_the_preset(
     commands: Path, real_vit: Path, real_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -52,6 +53,7 @@ def test_onnx_command_equals_the_preset(
     assert json.loads(shown.stdout)["path"] == str(out.resolve())
 
 
+@pytest.mark.long
 def test_verify_passes_and_says_the_numbers(commands: Path, real_bundle: Path, wide_bundle: Path) -> None:
     run = export(commands, "verify", str(real_bundle))
     assert run.returncode == 0, run.stderr
@@ -61,6 +63,7 @@ def test_verify_passes_and_says_the_numbers(commands: Path, real_bundle: Path, w
     assert len(data["parity"]["layers"]) == 4
 
 
+@pytest.mark.long
 def test_verify_refuses_a_flipped_bit(commands: Path, real_bundle: Path, tmp_path: Path) -> None:
     damaged = tmp_path / "bundle"
     shutil.copytree(real_bundle, damaged)

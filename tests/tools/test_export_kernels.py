@@ -24,6 +24,8 @@ from support.lots import make_bundle, tree
 from support.places import listen_to_interrupts
 from support.sources import quiet, tiny_source
 
+pytestmark = pytest.mark.long
+
 
 class Compiler:
     """Compiles anything at once."""

@@ -19,7 +19,7 @@ from musc_edge.runtime.scoring.cautions import RANDOM
 from musc_edge.tools import export
 from support.command_line import run_here
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 
 @pytest.fixture

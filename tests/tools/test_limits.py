@@ -200,7 +200,8 @@ def test_what_is_at_hand_is_enough() -> None:
 
 PLACES = ("HOME", "TMPDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME")
 # Nothing else: where CI or GITHUB_ACTIONS is set, ONNX Runtime writes nothing, told or not.
-PLAIN = {name: os.environ[name] for name in ("PATH", "PYTHONPATH", "LANG") if name in os.environ}
+KEPT = ("PATH", "PYTHONPATH", "PYTHONPYCACHEPREFIX", "LANG")
+PLAIN = {name: os.environ[name] for name in KEPT if name in os.environ}
 
 
 def test_nothing_is_written_outside_of_the_output(place: Place, commands: Path) -> None:

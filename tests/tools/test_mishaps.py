@@ -72,7 +72,7 @@ def test_full_disk_leaves_nothing_and_keeps_earlier_results(place: Place, comman
     assert sorted(p.name for p in place.root.iterdir()) == ["lot", "out"]
 
 
-@pytest.mark.parametrize("kept", [False, True])
+@pytest.mark.parametrize("kept", [pytest.param(False, marks=pytest.mark.long), True])
 def test_full_disk_for_the_scratch_file(place: Place, wide_bundle: Path, commands: Path, kept: bool) -> None:
     place = Place(place.root, place.lot, wide_bundle)
     tokens = 4 * 8 * 256 * 384 * 4

@@ -101,8 +101,13 @@ def least_budget(run: list[str]) -> int:
     [
         ("jpegs", [], False),
         ("jpegs", ["--overlays", "--maps", "original", "--map-format", "tiff"], True),
-        ("deep", ["--overlays", "--bit-depth", "auto"], False),
-        ("deep", ["--maps", "original", "--map-format", "png16", "--bit-depth", "16"], True),
+        pytest.param("deep", ["--overlays", "--bit-depth", "auto"], False, marks=pytest.mark.long),
+        pytest.param(
+            "deep",
+            ["--maps", "original", "--map-format", "png16", "--bit-depth", "16"],
+            True,
+            marks=pytest.mark.long,
+        ),
     ],
 )
 def test_memory_is_what_was_promised(

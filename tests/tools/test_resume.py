@@ -223,6 +223,7 @@ def test_a_group_of_judges(
     assert np.corrcoef(list(few.values()), list(everyone.values()))[0, 1] > 0.8
 
 
+@pytest.mark.long
 def test_both_scorers(lot: Path, commands: Path, real_bundle: Path, tmp_path: Path) -> None:
     """With the real ViT: the nearer images are, the more a rounding error weighs in their distance."""
     outs = [tmp_path / name for name in ("numpy", "numba")]

@@ -25,6 +25,7 @@ def options(quick_bundle: Path) -> steps.Options:
     return steps.Options(str(quick_bundle), ("cpu",), small=True)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("emulated_gpu")
 def test_every_step_on_an_emulated_gpu(options: steps.Options) -> None:
     results = {name: steps.run_step(name, options) for name in steps.STEPS}

@@ -21,7 +21,7 @@ from support.emulated_gpu import EmulatedGpu
 from support.repeated import GRID, repeated_defect
 from support.scorer_checks import put_on_device, some_plans
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 FINE = 3e-4
 """What half precision may cost in a score of random and narrow tokens."""

@@ -40,7 +40,7 @@ from support.emulated_gpu import EmulatedGpu
 from support.places import golden_folder
 from support.scorer_checks import check_scorer, fill, make_lot
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 Array = npt.NDArray[Any]
 Shape = tuple[int, int, int, int]

@@ -222,7 +222,7 @@ def load_in_a_new_process(cache: Path) -> tuple[str, str]:
     return name, note
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_cache_that_others_could_have_written_is_not_read(tmp_path: Path) -> None:
     """numba's cache is made of pickles: what is planted there would run."""
     assert load_in_a_new_process(tmp_path) == ("numba", "")

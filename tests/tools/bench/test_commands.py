@@ -31,6 +31,8 @@ from support.command_line import run_here
 from support.forks import run_forked
 from support.places import listen_to_interrupts
 
+pytestmark = pytest.mark.long
+
 Run = subprocess.CompletedProcess[str]
 Bench = Callable[..., Run]
 SCHEMA = json.loads((Path(bench.__file__).parent / "schema.json").read_text(encoding="ascii"))

@@ -55,6 +55,7 @@ def test_peaks_of_a_gpu(emulated_gpu: None, commands: Path) -> None:
     ]
 
 
+@pytest.mark.long
 def test_a_gpu_that_was_asked_for_must_be_there(commands: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scorers, "open_gpu", no_gpu)
     run = run_here([str(commands / "musc-bench"), "peak", "--gpu", "--rounds", "1"])

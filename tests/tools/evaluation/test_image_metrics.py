@@ -48,7 +48,7 @@ def test_one_class_alone_defines_nothing(label: bool) -> None:
     assert np.isnan([found.auroc.value, found.ap.value, found.f1_max.value, found.threshold]).all()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_intervals_hold_the_true_value_about_as_often_as_they_say() -> None:
     # The AUROC of two normal distributions a standard deviation apart is 0.760.
     rng, held = np.random.default_rng(0), 0

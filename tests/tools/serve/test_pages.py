@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import pytest
 from axe_playwright_python.sync_playwright import Axe
 
 from support.browser import PATIENCE, until
@@ -74,6 +75,7 @@ def test_by_keyboard_and_paused(server: Server, browser: Browser) -> None:
         assert page.locator("#pause").get_attribute("aria-pressed") == "true"
 
 
+@pytest.mark.long
 def test_axe_finds_nothing_in_light_and_dark(server: Server, browser: Browser) -> None:
     server.check(encoded(99, spot=120))
     for scheme in ("light", "dark"):

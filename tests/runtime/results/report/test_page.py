@@ -485,6 +485,7 @@ def test_marks_work_where_nothing_may_be_kept(browser: Browser, lot: Path, how: 
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.long
 def test_axe_finds_nothing(browser: Browser, judged: Path, scheme: str) -> None:
     from axe_playwright_python.base import AXE_SCRIPT
 
