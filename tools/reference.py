@@ -69,7 +69,9 @@ def add_parser(commands: Any) -> None:
     method.add_argument("--interval", type=arguments.interval, metavar="LO,HI", help="as for infer")
     method.add_argument("--burn-out", action=argparse.BooleanOptionalAction, help="as for infer")
     method.add_argument("--window", type=arguments.window, metavar="W", help="as for infer")
-    cli.add_region(parser.add_argument_group("images"))
+    cut = parser.add_argument_group("images")
+    cli.add_tiles(cut)
+    cli.add_region(cut)
     cli.add_resources(parser)
     cli.add_common(parser, 4, 5, 6, 7)
     parser.set_defaults(run=_reference, usage_error=parser.error)
@@ -97,7 +99,7 @@ def _reference(args: argparse.Namespace) -> int:
 
     held = (
         *("method", "degrees", "score_by", "interval", "window", "burn_out", "position_median"),
-        *("roi", "mask_background", "patches", "precision"),
+        *("roi", "mask_background", "patches", "precision", "tiles", "overlap"),
     )
     fixed = [name.replace("_", "-") for name in held if getattr(args, name) is not None]
     if isinstance(args.roi, Path) and args.roi.is_dir():  # the masks of the images that are added

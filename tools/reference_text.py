@@ -63,6 +63,7 @@ def reference_text(reference: ReferenceFolder) -> str:
             + (f"; {share:g} of each position's median" if share else "")
             + (f"; window {m.window}" if m.window is not None else ""),
         ),
+        *([("tiles", f"{m.tiles}, a bank for each")] if m.tiles else []),
         *([("region", _region_text(m))] if m.excludes else []),
         ("size", f"{size_text(disk)} on disk, {size_text(m.bank_bytes)} in memory"),
         ("bundle", f"{m.backbone}, {m.bundle}"),

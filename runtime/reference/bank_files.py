@@ -16,8 +16,10 @@ from .manifest import HOLLOW, INSIDE, LENGTHS, ReferenceManifest, layer_file
 from .parts import Chosen
 
 
-def write_bank(folder: Path, manifest: ReferenceManifest, chosen: Chosen) -> dict[str, str]:
+def write_bank(folder: Path, manifest: ReferenceManifest, chosen: Chosen, part: str = "") -> dict[str, str]:
     """Write the files of the bank that ``manifest`` describes into ``folder``; returns their hashes.
+
+    ``part`` is how their names begin.
 
     Raises
     ------
@@ -28,8 +30,9 @@ def write_bank(folder: Path, manifest: ReferenceManifest, chosen: Chosen) -> dic
     """
     files, measures = {}, []
     name, write = (LENGTHS, _write_whole) if manifest.whole else (HOLLOW, _write_patches)
+    name = part + name
     for position, layer in enumerate(manifest.layers):
-        file = layer_file(layer)
+        file = part + layer_file(layer)
         files[file], measure = write(folder / file, manifest, chosen, position)
         measures.append(measure)
     files[name] = write_array(folder / name, *manifest.shapes()[name], measures)
@@ -58,7 +61,8 @@ def _inside(chosen: Chosen) -> Array:
 
 def _write_whole(path: Path, manifest: ReferenceManifest, chosen: Chosen, position: int) -> tuple[str, Array]:
     """Write whole images of a layer (M,P,C); returns the hash, and the lengths (M,R,P) of the tokens."""
-    lengths = np.empty((chosen.images, *manifest.shapes()[LENGTHS][1][2:]), np.float32)
+    patches = manifest.grid[0] * manifest.grid[1]
+    lengths = np.empty((chosen.images, len(manifest.degrees), patches), np.float32)
     dtype, shape = manifest.shapes()[path.name]
 
     def stored() -> Iterator[Array]:
@@ -89,7 +93,8 @@ def _write_patches(
     if chosen.earlier:
         root, m = chosen.earlier.root, chosen.earlier.manifest
         units[:, :, :first] = read_array(root, m, path.name)[:, :, chosen.old]
-        hollow[:first] = read_array(root, m, HOLLOW)[position, chosen.old]
+        part = path.name.removesuffix(layer_file(m.layers[position]))
+        hollow[:first] = read_array(root, m, part + HOLLOW)[position, chosen.old]
     for j, row in enumerate(chosen.rows, first):
         query = describe(chosen.pool.tokens(position, row), manifest.method)
         inside = chosen.pool.inside(row)

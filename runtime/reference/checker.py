@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import os
 from collections import deque
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
 
@@ -18,10 +19,11 @@ from ..cluster.possible import require_one_machine
 from ..errors import DeviceError, LotError, ReferenceFolderError
 from ..images.inside import product_patches
 from ..images.kinds import refusal
-from ..images.reading import ImageError, preprocess, read_image
+from ..images.reading import ImageError, normalise, preprocess, read_image, resize
 from ..images.roi import HALF, coverage, half_or_more, read_mask, require_size
-from ..scoring.anomaly_map import raw_scores
+from ..scoring.anomaly_map import map_size, raw_scores
 from ..scoring.cautions import bundle_cautions
+from ..scoring.stitch import stitch
 from ..settings import ANYTHING, Resources
 from ..types import Array, Bundle, FeatureBackend, FloatArray
 from ..verdict.flagged import image_regions
@@ -32,7 +34,7 @@ from ..vit.choose import enter_backend
 from ..vit.extract import empty_slot
 from .conformal import Calibration
 from .files import ReferenceFolder, open_reference, read_inside
-from .image_scorer import open_image_scorer
+from .image_scorer import open_image_scorers
 from .looks import Familiar, look
 
 ALPHA = 0.05
@@ -143,6 +145,7 @@ class Checker:
         self._familiar = Familiar(self.reference.cls, self.reference.looks)
         self._spec = self.bundle.manifest.preprocess
         self._region = self.reference.manifest.region
+        self._layout = self.reference.manifest.layout if self.reference.manifest.tiles else None
         of_bank = read_inside(self.reference.root, self.reference.manifest)
         self._usual: Array | None = None if of_bank is None else of_bank.mean(axis=0) >= HALF
         self._share = share
@@ -151,10 +154,10 @@ class Checker:
         with ExitStack() as stack:
             self._vit: FeatureBackend
             self._vit, notes = (share._vit, ()) if share else self._enter(stack, resources)
-            self._row, more = open_image_scorer(stack, self.reference, resources, self.bundle)
+            self._rows, more = open_image_scorers(stack, self.reference, resources, self.bundle)
             self.batch = 1 if self._vit.name == "cpu" else resources.batch
             self.notes = *notes, *more
-            self.computed_by = self._vit.version, self._row.version
+            self.computed_by = self._vit.version, self._rows[0].version
             self._open: ExitStack | None = stack.pop_all()
 
     def _enter(self, stack: ExitStack, resources: Resources) -> tuple[FeatureBackend, tuple[str, ...]]:
@@ -220,7 +223,7 @@ class Checker:
         try:
             picture = self._read(image)
             inside, unclear = self._inside(picture, name, mask)
-            pixels = preprocess(picture, self._spec)
+            pixels = self._inputs(picture)
         except ImageError as error:
             return Check(name, error.status, error=str(error))
         request = _Request(pixels, inside)
@@ -231,11 +234,11 @@ class Checker:
                 self._serve()
         grid, cls = request.result()
         above = grid if self.reference.level is None else grid - self.reference.level
-        raw = float(raw_scores(above[None], self._spec.size)[0])
+        raw = float(raw_scores(above[None], map_size((1, *above.shape), self.bundle.manifest))[0])
         p = self.calibration.p(raw)
         verdict = self.calibration.verdict(p)
         regions = self._regions(above, picture) if verdict == REJECT else ()
-        away, looks = self._familiar.away(cls), look(pixels, self._spec)
+        away, looks = self._familiar.away(cls), look(pixels[0], self._spec)
         warnings = (*unclear, *self._familiar.warnings(away, looks))
         brightness, sharpness = looks.tolist()
         return Check(name, "ok", raw, p, verdict, grid, regions, away, brightness, sharpness, warnings)
@@ -246,17 +249,54 @@ class Checker:
         try:
             if self._open is None or (self._share and self._share._open is None):
                 raise ReferenceFolderError(f"the checker of {self.reference.root} is closed. Open a new one.")
-            slot = empty_slot(self.bundle, len(batch))
-            self._vit.extract_into(np.stack([request.pixels for request in batch]), slot)
-            for k, request in enumerate(batch):
-                tokens = list(slot.tokens[:, k])
-                request.grid, request.cls = self._row.score(tokens, request.inside), slot.cls[k]
+            inputs = [(request, number) for request in batch for number in range(len(request.pixels))]
+            for start in range(0, len(inputs), self.batch):
+                self._describe(inputs[start : start + self.batch])
+            for request in batch:
+                request.grid = self._whole_map(request.maps)
         except Exception as error:
             for request in batch:
                 request.error = error
         finally:
             for request in batch:
                 request.served = True
+
+    def _describe(self, inputs: Sequence[tuple[_Request, int]]) -> None:
+        """Let the ViT describe some inputs of images, and score those that have a bank."""
+        slot = empty_slot(self.bundle, len(inputs))
+        self._vit.extract_into(np.stack([request.pixels[number] for request, number in inputs]), slot)
+        for k, (request, number) in enumerate(inputs):
+            if number == 0:
+                request.cls = slot.cls[k]
+            if number or not self._layout:  # in tiles the whole image, which is the first, has no bank
+                row = self._rows[number - 1 if self._layout else 0]
+                request.maps.append(row.score(list(slot.tokens[:, k]), request.inside))
+
+    def _whole_map(self, maps: Sequence[FloatArray]) -> FloatArray:
+        """Return the map of an image, of those of its tiles."""
+        return stitch(np.stack(maps)[:, None], self._layout)[0] if self._layout else maps[0]
+
+    def _inputs(self, picture: Image.Image) -> list[FloatArray]:
+        """Return the graph inputs (3,H,W) of an image: the whole, then its tiles, if the reference has them.
+
+        Raises
+        ------
+        ImageError
+            If it has not the size that the tiles are for.
+        """
+        whole = preprocess(picture, self._spec)
+        if self._layout is None:
+            return [whole]
+        size = self.reference.manifest.tiles_of
+        if size and picture.size != size:
+            raise ImageError(
+                "unsupported",
+                f"it has {picture.width} x {picture.height} pixels as it is shown, and the tiles of the "
+                f"reference are for images of {size[0]} x {size[1]}",
+            )
+        boxes = self._layout.boxes(picture.size)
+        tiles = [np.asarray(resize(picture, self._spec, box)) for box in boxes]
+        return [whole, *(normalise(tile, self._spec) for tile in tiles)]
 
     def _inside(
         self, picture: Image.Image, name: str, mask: str | os.PathLike[str] | Array | None
@@ -327,10 +367,11 @@ class Checker:
 
 @dataclass(eq=False)
 class _Request:
-    """An image that waits to be described and scored: a graph input (3,H,W), and what came of it."""
+    """An image that waits to be described and scored: its graph inputs (3,H,W), and what came of them."""
 
-    pixels: FloatArray
+    pixels: list[FloatArray]
     inside: Array | None = None
+    maps: list[FloatArray] = field(default_factory=list)
     grid: FloatArray | None = None
     cls: FloatArray | None = None
     error: Exception | None = None

@@ -31,8 +31,8 @@ from ..._json import read_json
 from ..errors import LotError, ReferenceFolderError
 from ..memory import memory_left, size_text
 from ..scoring.image_pairs import best_filter, load_filter
-from ..scoring.row import Bank, PatchBank, WholeBank
-from ..settings import ANYTHING, Resources
+from ..scoring.row import PatchBank, WholeBank
+from ..settings import ANYTHING, RESIDUAL, Resources
 from ..store.npy import read_data, read_header
 from ..types import Array, Bundle, FloatArray
 from ..vit.hashes import sha256
@@ -147,6 +147,14 @@ def is_reference(root: str | os.PathLike[str]) -> bool:
     return isinstance(content, dict) and content.get("format") == FORMAT
 
 
+def names_in(root: Path) -> frozenset[str]:
+    """Return the names of the files of a reference, as far as it can be opened; none elsewhere."""
+    try:
+        return frozenset(open_reference(root).manifest.files)
+    except ReferenceFolderError:
+        return frozenset()
+
+
 def check_all(reference: ReferenceFolder) -> None:
     """Check the hash of every file of a reference; ReferenceFolderError if one is missing or changed."""
     for name, expected in reference.manifest.files.items():
@@ -159,8 +167,27 @@ def check_all(reference: ReferenceFolder) -> None:
             raise ReferenceFolderError(f"{path} was changed since it was written. {AGAIN}")
 
 
-def open_bank(reference: ReferenceFolder, resources: Resources = ANYTHING) -> Bank:
-    """Read the bank of a reference into memory, in float32.
+def require_room(reference: ReferenceFolder, resources: Resources, parts: int | None = None) -> None:
+    """Raise LotError if ``parts`` of a reference, by default all, are larger than the memory budget."""
+    m, left = reference.manifest, memory_left(resources.budget)
+    needed = m.bank_bytes // len(m.parts) * (parts or len(m.parts))
+    if needed > left:
+        smaller = "" if m.by == RESIDUAL else ", or make a smaller reference with --images or --patches"
+        raise LotError(
+            f"the bank of {reference.root} takes {size_text(needed)}, and the memory budget leaves "
+            f"{size_text(left)}. Allow more by --memory-budget{smaller}."
+        )
+
+
+def open_bank(
+    reference: ReferenceFolder,
+    resources: Resources = ANYTHING,
+    part: str = "",
+    beside: WholeBank | None = None,
+) -> WholeBank | PatchBank:
+    """Read the bank of a reference, or of the ``part`` of it that is for a tile, into memory, in float32.
+
+    The scratch memory of a bank ``beside`` it, which is not used at the same time, is shared.
 
     Raises
     ------
@@ -170,20 +197,14 @@ def open_bank(reference: ReferenceFolder, resources: Resources = ANYTHING) -> Ba
         If the bank is larger than the memory budget.
     """
     m, folder = reference.manifest, reference.root
-    left = memory_left(resources.budget)
-    if m.bank_bytes > left:
-        raise LotError(
-            f"the bank of {folder} takes {size_text(m.bank_bytes)}, and the memory budget leaves "
-            f"{size_text(left)}. Allow more by --memory-budget, or make a smaller reference with "
-            "--images or --patches."
-        )
+    require_room(reference, resources, 1)
     # Each layer becomes float32 before the next one is read.
-    tokens = [read_array(folder, m, layer_file(k)).astype(np.float32, copy=False) for k in m.layers]
+    tokens = [read_array(folder, m, part + layer_file(k)).astype(np.float32, copy=False) for k in m.layers]
     if not m.whole:
-        return PatchBank(m.method, tokens, read_array(folder, m, HOLLOW) != 0)
+        return PatchBank(m.method, tokens, read_array(folder, m, part + HOLLOW) != 0)
     kind = load_filter(best_filter("auto" if resources.scorer == "cuda" else resources.scorer)[0])
-    lengths = read_array(folder, m, LENGTHS)
-    return WholeBank(m.method, kind, tokens, lengths, resources.workers, read_inside(folder, m))
+    lengths = read_array(folder, m, part + LENGTHS)
+    return WholeBank(m.method, kind, tokens, lengths, resources.workers, read_inside(folder, m), beside)
 
 
 def read_inside(folder: Path, manifest: ReferenceManifest) -> Array | None:

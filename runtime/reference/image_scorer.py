@@ -11,19 +11,20 @@ from ..errors import DeviceError, device_errors
 from ..gpu.row import DeviceRow, row_bytes
 from ..memory import size_text
 from ..scoring.blas import one_thread_per_product
-from ..scoring.row import ImageScorer, RowScorer
+from ..scoring.row import ImageScorer, RowScorer, WholeBank
 from ..settings import AUTO, RESIDUAL, Resources
 from ..types import Bundle, FloatArray
-from .files import ReferenceFolder, open_bank, read_array, read_inside
+from .files import ReferenceFolder, open_bank, read_array, read_inside, require_room
 from .manifest import layer_file
 from .residual_bank import open_common
 
 
-def open_image_scorer(
+def open_image_scorers(
     stack: ExitStack, reference: ReferenceFolder, resources: Resources, bundle: Bundle
-) -> tuple[ImageScorer, list[str]]:
+) -> tuple[list[ImageScorer], list[str]]:
     """Open the scorer that ``resources`` name for the bank of ``reference``, until ``stack`` is left.
 
+    There is one for each tile, on the CPU, or one.
     "auto" takes the GPU if there is one that works and has the memory, and if the bank holds whole images.
     Returns it with notes for the user.
 
@@ -37,17 +38,23 @@ def open_image_scorer(
         If the reference is damaged.
     """
     scorers.require_half(resources)
+    parts = reference.manifest.parts
     if reference.manifest.by == RESIDUAL:
         scorers.require_meaning(RESIDUAL, resources)
         stack.enter_context(one_thread_per_product(resources.workers))
-        return stack.enter_context(open_common(reference, resources)), []
+        require_room(reference, resources)
+        return [stack.enter_context(open_common(reference, resources, part)) for part in parts], []
     notes: list[str] = []
     if resources.scorer == "cuda" and not reference.manifest.whole:
         raise DeviceError(
             f"{reference.root} keeps some patches of each image, which are compared on the CPU. Use --scorer "
             "auto, or a reference made without --patches."
         )
-    if resources.scorer in (AUTO, "cuda") and reference.manifest.whole:
+    if resources.scorer == "cuda" and reference.manifest.tiles:
+        raise DeviceError(
+            f"{reference.root} keeps a bank for each tile, which are compared on the CPU. Use --scorer auto."
+        )
+    if resources.scorer in (AUTO, "cuda") and reference.manifest.whole and not reference.manifest.tiles:
         with ExitStack() as trial:
             try:
                 row = _open_on_gpu(trial, reference, resources, bundle, notes)
@@ -58,10 +65,15 @@ def open_image_scorer(
                 row = None
             if row:
                 stack.enter_context(trial.pop_all())
-                return row, notes
-    bank = open_bank(reference, resources)
+                return [row], notes
     stack.enter_context(one_thread_per_product(resources.workers))
-    return stack.enter_context(RowScorer(bank, resources.workers)), notes
+    require_room(reference, resources)
+    rows, first = list[ImageScorer](), None
+    for part in parts:
+        bank = open_bank(reference, resources, part, first)
+        first = first or (bank if isinstance(bank, WholeBank) else None)
+        rows.append(stack.enter_context(RowScorer(bank, resources.workers)))
+    return rows, notes
 
 
 @device_errors()

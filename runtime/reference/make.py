@@ -29,17 +29,20 @@ from ..results.heatmap import lot_scale
 from ..results.output import new_folder
 from ..run import Run, Watch, opened, require_enough, survey_files
 from ..scorers import require_half
-from ..scoring.anomaly_map import raw_scores
+from ..scoring.anomaly_map import map_size, raw_scores
 from ..scoring.blas import one_thread_per_product
 from ..scoring.position import LEAST_IMAGES, position_level, settled
 from ..scoring.row import ImageScorer, RowScorer
+from ..scoring.stitch import stitch
 from ..settings import ANYTHING, AUTO, DEFAULT, RESIDUAL, Resources, ScoreSettings, meaningless
 from ..types import Array, Bundle, FloatArray, LotImage
 from .bank_files import write_bank, write_inside
 from .choose import held_out
+from .cut import Cut
 from .files import (
     NAMES,
     ReferenceFolder,
+    names_in,
     open_bank,
     open_reference,
     read_thumbnails,
@@ -164,20 +167,22 @@ def make_reference(
     require_half(resources)
     require_one_machine(resources, "references are made")
     bundle, settings = opened(bundle, settings, watch)
-    if settings.tiles:
-        raise LotError(f"{settings.tiles}: a reference is made of whole images.")
     earlier = open_reference(base) if isinstance(base, str | os.PathLike) else base
     if earlier:
         m = earlier.manifest
-        settings = ScoreSettings(m.degrees, m.interval, by=m.by, burn_out=m.burn_out, window=m.window)
+        settings = ScoreSettings(
+            m.degrees, m.interval, by=m.by, burn_out=m.burn_out, window=m.window, tiles=m.tiles
+        )
         roi = _masks_of_more(reading, earlier) if m.masks else m.region
         reading = ReadOptions(m.bit_depth, m.max_pixels, roi, m.mask_background)
         options = replace(options, precision=m.precision, patches=m.patches / (m.grid[0] * m.grid[1]))
     _require_possible(settings, options, reading)
-    with Run(bundle, replace(settings, group_size=None), resources, watch) as run:
+    with Run(bundle, replace(settings, group_size=None), resources, watch) as run, ExitStack() as stack:
         if earlier:
             earlier.require(run.bundle)
-        ours = NAMES | {layer_file(k) for k in run.bundle.manifest.layers}
+        ours = NAMES | {layer_file(k) for k in run.bundle.manifest.layers} | names_in(Path(out))
+        if settings.tiles:  # the ViT describes the tiles of one position after the other
+            stack.enter_context(run.vit())
         # Before any work: what is in the way is told at once.
         with new_folder(Path(out), overwrite, MANIFEST, ours) as folder:
             with run.vit():
@@ -233,7 +238,7 @@ def _position(
     level = earlier.level if earlier else position_level(maps, settings.position_median)
     share = earlier.manifest.options.get("position_median", 0.0) if earlier else settings.position_median
     above = maps if level is None else maps - level
-    raw = raw_scores(above, run.bundle.manifest.preprocess.size, run.resources.workers)
+    raw = raw_scores(above, map_size(above.shape, run.bundle.manifest), run.resources.workers)
     return float(share), level, raw
 
 
@@ -250,6 +255,16 @@ def _require_possible(settings: ScoreSettings, options: ReferenceOptions, readin
         raise LotError(
             f"a window of {settings.window} patches with a share of {options.patches:g} of each image's "
             "patches is not made: make the reference without --patches, or without --window."
+        )
+    if settings.tiles and settings.tiles.free:
+        raise LotError(
+            f"{settings.tiles}: a reference keeps a bank for each place, so tiles of any place are not made. "
+            "Leave --tiles-free out."
+        )
+    if settings.tiles and (reading.roi is not None or reading.mask_background):
+        raise LotError(
+            f"{settings.tiles} with a region of interest: such a reference is not made. Leave --tiles out, "
+            "or the region."
         )
 
 
@@ -300,10 +315,13 @@ def _extract(
         require_enough(len(inside) + 1, survey.skipped, run.settings)
     # The images that are held out come last, so that both parts are runs of rows.
     order = tuple(survey.images[i] for i in (*inside, *outside))
-    features = run.extract(replace(survey, images=order))
+    ordered = replace(survey, images=order)
+    layout = run.planner.layout(ordered)
+    cut = Cut(run, ordered, layout) if layout else None
+    features = cut.whole if cut else run.extract(ordered)
     apart = {survey.images[i].name for i in outside}
     first = sum(image.name not in apart for image in features.images)
-    return Part(features, survey, 0, first), Part(features, survey, first, len(features.images))
+    return Part(features, survey, 0, first, cut), Part(features, survey, first, len(features.images), cut)
 
 
 # ---- writing ---------------------------------------------------------------------------------
@@ -324,10 +342,7 @@ def _write(
     none = np.empty((0, manifest.cls_width), np.float32), np.empty((0, 2))
     cls, looks = (earlier.cls, earlier.looks) if earlier else none
     before = read_thumbnails(earlier) if earlier else np.empty((0, *shapes[THUMBNAILS][1][1:]), np.uint8)
-    if manifest.by == RESIDUAL:
-        files = write_common(folder, manifest, chosen, run)
-    else:
-        files = write_bank(folder, manifest, chosen)
+    files: dict[str, str] = {}
     if manifest.excludes:
         files[INSIDE] = write_inside(folder, manifest, chosen)
     new_looks, thumbnails = chosen.pool.looks(run)
@@ -336,12 +351,21 @@ def _write(
     files[THUMBNAILS] = write_array(folder / THUMBNAILS, *shapes[THUMBNAILS], [pictures])
     files[CLS] = write_array(folder / CLS, *shapes[CLS], [cls])
     files[LOOKS] = write_array(folder / LOOKS, *shapes[LOOKS], [looks])
+    reference = ReferenceFolder(folder, replace(manifest, files=files), "", cls, looks, np.empty(0))
+    tiles = []
+    for number, part in enumerate(manifest.parts):
+        bank = replace(chosen, pool=chosen.pool.tile(number))
+        if manifest.by == RESIDUAL:
+            files.update(write_common(folder, manifest, bank, run, part))
+        else:
+            files.update(write_bank(folder, manifest, bank, part))
+        tiles.append(score_part(reference, held.tile(number), run, part))
+    maps = stitch(np.stack(tiles), manifest.layout) if manifest.tiles else tiles[0]
     manifest = replace(manifest, files=files)
-    maps = score_part(ReferenceFolder(folder, manifest, "", cls, looks, np.empty(0)), held, run)
     above = maps if level is None else maps - level
-    raw = raw_scores(above, run.bundle.manifest.preprocess.size, run.resources.workers)
+    raw = raw_scores(above, map_size(above.shape, run.bundle.manifest), run.resources.workers)
     if level is not None:
-        files[LEVEL] = write_array(folder / LEVEL, "<f4", manifest.grid, [level])
+        files[LEVEL] = write_array(folder / LEVEL, "<f4", manifest.map_grid, [level])
     manifest = replace(manifest, calibration=tuple(image.name for image in held.images))
     if len(raw):
         scale = lot_scale(maps, raw if level is None else maps)
@@ -350,17 +374,17 @@ def _write(
     write_manifest(folder, replace(manifest, files=files, options=how))
 
 
-def score_part(reference: ReferenceFolder, part: Part, run: Run) -> FloatArray:
-    """Return the maps (n,Gh,Gw) of a part's images against the bank of ``reference``."""
+def score_part(reference: ReferenceFolder, part: Part, run: Run, name: str) -> FloatArray:
+    """Return the maps (n,Gh,Gw) of a part's images against the bank of ``reference`` with this ``name``."""
     threads = run.resources.workers
     maps = np.empty((len(part.images), *reference.manifest.grid), np.float32)
     layers = range(len(reference.manifest.layers))
     row: ImageScorer
     with run.watch.timer.stage("calibrate"), one_thread_per_product(threads), ExitStack() as stack:
         if reference.manifest.by == RESIDUAL:
-            row = stack.enter_context(open_common(reference, run.resources))
+            row = stack.enter_context(open_common(reference, run.resources, name))
         else:
-            row = stack.enter_context(RowScorer(open_bank(reference, run.resources), threads))
+            row = stack.enter_context(RowScorer(open_bank(reference, run.resources, name), threads))
         for i in range(len(maps)):
             maps[i] = row.score([part.tokens(layer, i) for layer in layers], part.inside(i))
             run.watch.progress("calibrate", i + 1, len(maps), "images")
@@ -405,7 +429,15 @@ def _manifest(run: Run, chosen: Chosen, options: ReferenceOptions) -> ReferenceM
         mask_background=survey.mask_background,
         by=m.by,
         masks=_is_folder(survey.roi),
+        tiles=run.settings.tiles,
+        tiles_of=_size_of(survey) if run.settings.tiles and run.settings.tiles.in_pixels else None,
     )
+
+
+def _size_of(survey: Survey) -> tuple[int, int]:
+    """Width and height of the images of a lot that have one size."""
+    header = survey.headers[survey.images[0].name]
+    return header.width, header.height
 
 
 def _how(chosen: Chosen, held: Part, options: ReferenceOptions, *, other_lot: bool) -> dict[str, Any]:

@@ -15,15 +15,16 @@ from ..images.roi import PatchRegion
 from ..scoring.interval import smallest_lot
 from ..scoring.method import Method
 from ..settings import PAIRS, RESIDUAL
+from ..tiling import WHOLE, Layout, Tiles, layout_of
 from .looks import THUMBNAIL
 
 SCHEMA_VERSION = 3
 _ADDED = {
     **{"burn_out": False, "window": None, "roi": None, "mask_background": None},
-    **{"by": PAIRS, "masks": False},
+    **{"by": PAIRS, "masks": False, "tiles": None, "tiles_of": None},
 }
 """What later schemas added, beside level.npy of schema 2, and what it means where a field is not there."""
-_SINCE = {"by": 3, "masks": 3}
+_SINCE = {"by": 3, "masks": 3, "tiles": 3, "tiles_of": 3}
 """The schema of those that schema 2 has not."""
 
 MANIFEST = "manifest.json"
@@ -39,6 +40,7 @@ DTYPES = {"float32": "<f4", "float16": "<f2"}
 AGAIN = "Make the reference again, or copy it again."
 
 _LARGEST_SIDE = 1 << 14
+_LARGEST_SIZE = 1 << 20
 _MOST_IMAGES = 1 << 20
 _MOST_LAYERS = 1 << 10
 _LARGEST = 1 << 42
@@ -78,7 +80,8 @@ class ReferenceManifest:
     are kept; ``calibration`` are the images that the scores in calibration.npy belong to.  ``patches`` of
     each image are kept, all P of them or fewer, in ``precision``.  ``scale`` are the distances of an
     overlay's colours.  ``by`` is what a patch is scored by: pairs of images, or the residual of them all.
-    ``masks`` says that each image had a mask of its own.
+    ``masks`` says that each image had a mask of its own.  With ``tiles`` there is a bank for each position;
+    where these lie by pixels, in images of the size (W,H) ``tiles_of``.
     """
 
     format: str
@@ -108,6 +111,8 @@ class ReferenceManifest:
     mask_background: str | None
     by: str
     masks: bool
+    tiles: Tiles | None
+    tiles_of: tuple[int, int] | None
 
     @property
     def region(self) -> PatchRegion | None:
@@ -131,10 +136,29 @@ class ReferenceManifest:
             self.grid, self.degrees, self.interval, by=self.by, burn_out=self.burn_out, near=self.window
         )
 
-    def shapes(self) -> dict[str, tuple[str, tuple[int, ...]]]:
-        """Type and shape of the array in every file of the reference."""
+    @property
+    def layout(self) -> Layout:
+        """Where the tiles lie, if there are any: else the whole image is one."""
+        if self.tiles is None:
+            return WHOLE
+        return layout_of(self.tiles, [self.tiles_of] if self.tiles_of else [])
+
+    @property
+    def map_grid(self) -> tuple[int, int]:
+        """Rows and columns of a map."""
+        return self.layout.grid(self.grid) if self.tiles else self.grid
+
+    @property
+    def parts(self) -> list[str]:
+        """How the names of the files of each bank begin: one for each tile, or one of whole images."""
+        if self.tiles is None:
+            return [""]
+        return [f"tile_{number + 1}_" for number in range(len(self.layout.positions))]
+
+    def _bank_shapes(self) -> dict[str, tuple[str, tuple[int, ...]]]:
+        """Type and shape of the array in every file of a bank."""
         S, M, R, P = len(self.layers), len(self.images), len(self.degrees), self.grid[0] * self.grid[1]
-        accepted, C = M + len(self.others), self.token_width
+        C = self.token_width
         image: tuple[int, ...]
         if self.by == RESIDUAL:
             image, measures = (R, C + 1), {COUNTS: ("<i8", (S, R, 2)), MOMENTS: ("<f8", (S, R, C + 1, C))}
@@ -145,12 +169,21 @@ class ReferenceManifest:
         return {
             **{layer_file(k): (DTYPES[self.precision], (*image, C)) for k in self.layers},
             **measures,
+        }
+
+    def shapes(self) -> dict[str, tuple[str, tuple[int, ...]]]:
+        """Type and shape of the array in every file of the reference."""
+        M, P = len(self.images), self.grid[0] * self.grid[1]
+        accepted = M + len(self.others)
+        bank = self._bank_shapes()
+        return {
+            **{f"{part}{name}": shape for part in self.parts for name, shape in bank.items()},
             **({INSIDE: ("|u1", (M, P))} if self.excludes else {}),
             CLS: ("<f4", (accepted, self.cls_width)),
             LOOKS: ("<f8", (accepted, 2)),
             CALIBRATION: ("<f8", (len(self.calibration),)),
             THUMBNAILS: ("|u1", (accepted, THUMBNAIL, THUMBNAIL, 3)),
-            **({LEVEL: ("<f4", self.grid)} if LEVEL in self.files else {}),
+            **({LEVEL: ("<f4", self.map_grid)} if LEVEL in self.files else {}),
         }
 
     @property
@@ -158,9 +191,9 @@ class ReferenceManifest:
         """Memory that the bank takes, in float32."""
         S, M, R, P = len(self.layers), len(self.images), len(self.degrees), self.grid[0] * self.grid[1]
         if self.by == RESIDUAL:
-            return 4 * S * R * (self.token_width + 1) * self.token_width
+            return len(self.parts) * 4 * S * R * (self.token_width + 1) * self.token_width
         each = P * self.token_width + R * P if self.whole else R * self.patches * self.token_width
-        return 4 * S * M * each
+        return len(self.parts) * 4 * S * M * each
 
 
 def layer_file(layer: int) -> str:
@@ -211,6 +244,7 @@ def _check(m: ReferenceManifest) -> None:
     """Raise ValueError or LotError if fields are impossible or contradict each other."""
     if not 1 <= m.schema_version <= SCHEMA_VERSION:
         raise ValueError(f"schema_version {shortly(m.schema_version)} was never used")
+    _check_choices(m)
     sides = (*m.grid, m.token_width, m.cls_width)
     if min(sides) < 1 or max(sides) > _LARGEST_SIDE:
         raise ValueError(f"grid and widths {shortly(sides)}: expected 1 to {_LARGEST_SIDE}")
@@ -239,7 +273,6 @@ def _check(m: ReferenceManifest) -> None:
         )
     if m.roi:
         m.roi.region(m.grid)
-    _check_choices(m)
     if {*m.files, THUMBNAILS} != set(m.shapes()):
         raise ValueError(f"it lists the files {shortly(sorted(m.files))}, expected {sorted(m.shapes())}")
 
@@ -249,5 +282,9 @@ def _check_choices(m: ReferenceManifest) -> None:
     of_pairs = m.burn_out or m.window is not None or not m.whole or m.others
     if m.by not in (PAIRS, RESIDUAL) or (m.by == RESIDUAL and of_pairs):
         raise ValueError(f"by {shortly(m.by)}, with choices for {PAIRS} alone: not possible")
+    if m.tiles and (m.excludes or m.tiles.free or m.tiles.in_pixels != (m.tiles_of is not None)):
+        raise ValueError(f"{m.tiles} with a region, of any place, or without the images' size: not possible")
+    if m.tiles_of and not 1 <= min(m.tiles_of) <= max(m.tiles_of) <= _LARGEST_SIZE:
+        raise ValueError(f"images of {shortly(m.tiles_of)} pixels: expected sides up to {_LARGEST_SIZE}")
     if m.mask_background not in (None, "auto") or (m.window is not None and not m.whole):
         raise ValueError(f"mask_background {shortly(m.mask_background)}, window {m.window}: not possible")

@@ -13,20 +13,30 @@ from ..images.reading import ImageError
 from ..images.survey import Survey, decode_ahead
 from ..run import Features, Run
 from ..scoring.interval import interval_bounds
+from ..scoring.stitch import stitch
 from ..types import Array, FloatArray, LotImage
 from .choose import cover
+from .cut import Cut
 from .files import ReferenceFolder
 from .looks import THUMBNAIL, look, thumbnail
 
 
 @dataclass(frozen=True)
 class Part:
-    """Some images of a lot with their features: rows ``start`` to ``stop`` of ``features``."""
+    """Some images of a lot with their features: rows ``start`` to ``stop`` of ``features``.
+
+    ``cut`` is the lot in tiles; None for whole images.
+    """
 
     features: Features
     survey: Survey
     start: int
     stop: int
+    cut: Cut | None = None
+
+    def tile(self, number: int) -> Part:
+        """Return the tiles of these images at a position; itself where they are not cut."""
+        return replace(self, features=self.cut.at(number), cut=None) if self.cut else self
 
     @property
     def images(self) -> tuple[LotImage, ...]:
@@ -66,11 +76,20 @@ class Part:
 
     def maps(self, run: Run) -> FloatArray:
         """Return the maps (n,Gh,Gw) of a part that begins with row 0, scored as a lot of its own."""
+        lot = self._lot()
+        copies = [] if run.settings.copies_judge else run.find_copies(lot, self.survey)
+        apart = run.apart(lot, copies)
+        if self.cut is None:
+            return run.score(lot, apart)[0]
+        layout = self.cut.layout
+        tiles = [run.score(self.tile(k)._lot(), apart)[0] for k in range(len(layout.positions))]
+        return stitch(np.stack(tiles), layout)
+
+    def _lot(self) -> Features:
+        """The features of a part that begins with row 0."""
         store = self.features.store.first(self.stop)
         inside = None if self.features.inside is None else self.features.inside[: self.stop]
-        lot = replace(self.features, images=self.images, store=store, inside=inside)
-        copies = [] if run.settings.copies_judge else run.find_copies(lot, self.survey)
-        return run.score(lot, run.apart(lot, copies))[0]
+        return replace(self.features, images=self.images, store=store, inside=inside)
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import LotError, ReferenceFolderError
-from ..memory import memory_left, size_text
+from ..errors import ReferenceFolderError
 from ..run import Run
 from ..scoring.blas import one_thread_per_product
 from ..scoring.judges import everyone
@@ -26,7 +25,7 @@ from ..scoring.residual_row import ResidualRow
 from ..scoring.subspace import Moments, Subspace, subspaces
 from ..settings import ANYTHING, Resources
 from ..types import Array
-from .files import ReferenceFolder, read_array, write_array
+from .files import ReferenceFolder, read_array, require_room, write_array
 from .manifest import AGAIN, COUNTS, MOMENTS, ReferenceManifest, layer_file
 from .parts import Chosen
 
@@ -47,8 +46,12 @@ class _Rows:
         return np.stack([self.chosen.pool.tokens(layer, row) for row in self.chosen.rows[i0:i1]])
 
 
-def write_common(folder: Path, manifest: ReferenceManifest, chosen: Chosen, run: Run) -> dict[str, str]:
+def write_common(
+    folder: Path, manifest: ReferenceManifest, chosen: Chosen, run: Run, part: str = ""
+) -> dict[str, str]:
     """Write what is common in the accepted images into ``folder``; returns the hashes of the files.
+
+    ``part`` is how their names begin.
 
     Raises
     ------
@@ -60,21 +63,23 @@ def write_common(folder: Path, manifest: ReferenceManifest, chosen: Chosen, run:
         If the earlier reference is damaged.
     """
     shapes, files = manifest.shapes(), dict[str, str]()
-    counts = np.empty(shapes[COUNTS][1], np.int64)
-    before = _earlier(chosen)
+    counts = np.empty(shapes[part + COUNTS][1], np.int64)
+    before = _earlier(chosen, part)
 
     def moments() -> Iterator[Array]:
         for position, layer in enumerate(manifest.layers):
             found = _moments(chosen, position, run, before)
             common = subspaces(found, SHARE)
-            name = layer_file(layer)
+            name = part + layer_file(layer)
             files[name] = write_array(folder / name, *shapes[name], [_table(each) for each in common])
             counts[position] = [(each.outside.shape[1], found.count) for each in common]
             yield np.concatenate([found.sums[:, None], found.products], axis=1)
 
     with one_thread_per_product(run.resources.workers), run.watch.timer.stage("common"):
-        files[MOMENTS] = write_array(folder / MOMENTS, *shapes[MOMENTS], moments())
-    files[COUNTS] = write_array(folder / COUNTS, *shapes[COUNTS], [counts])
+        name = part + MOMENTS
+        files[name] = write_array(folder / name, *shapes[name], moments())
+    name = part + COUNTS
+    files[name] = write_array(folder / name, *shapes[name], [counts])
     return files
 
 
@@ -107,29 +112,29 @@ def _table(common: Subspace) -> Array:
     return table
 
 
-def _earlier(chosen: Chosen) -> list[Moments] | None:
+def _earlier(chosen: Chosen, part: str) -> list[Moments] | None:
     """Return the moments of each layer of the reference that is added to."""
     if chosen.earlier is None:
         return None
     root, m = chosen.earlier.root, chosen.earlier.manifest
-    counts, moments = _counts(chosen.earlier), read_array(root, m, MOMENTS)
+    counts, moments = _counts(chosen.earlier, part), read_array(root, m, part + MOMENTS)
     return [
         Moments(int(count[0, 1]), each[:, 0], each[:, 1:])
         for count, each in zip(counts, moments, strict=True)
     ]
 
 
-def _counts(reference: ReferenceFolder) -> Array:
+def _counts(reference: ReferenceFolder, part: str) -> Array:
     """Read how many directions there are, and of how many patches; ReferenceFolderError if it cannot be."""
     m = reference.manifest
-    counts = read_array(reference.root, m, COUNTS)
+    counts = read_array(reference.root, m, part + COUNTS)
     if not ((counts >= 1).all() and (counts[..., 0] <= m.token_width).all()):
-        raise ReferenceFolderError(f"{reference.root / COUNTS} has counts that cannot be. {AGAIN}")
+        raise ReferenceFolderError(f"{reference.root / (part + COUNTS)} has counts that cannot be. {AGAIN}")
     return counts
 
 
-def open_common(reference: ReferenceFolder, resources: Resources = ANYTHING) -> ResidualRow:
-    """Read what is common in the images of a reference by residual into memory.
+def open_common(reference: ReferenceFolder, resources: Resources = ANYTHING, part: str = "") -> ResidualRow:
+    """Read what is common in the images of a reference by residual, or in a part of it, into memory.
 
     Raises
     ------
@@ -138,15 +143,11 @@ def open_common(reference: ReferenceFolder, resources: Resources = ANYTHING) -> 
     LotError
         If it is larger than the memory budget.
     """
-    m, left = reference.manifest, memory_left(resources.budget)
-    if m.bank_bytes > left:
-        raise LotError(
-            f"what {reference.root} keeps takes {size_text(m.bank_bytes)}, and the memory budget leaves "
-            f"{size_text(left)}. Allow more by --memory-budget."
-        )
+    m = reference.manifest
+    require_room(reference, resources, 1)
     common = []
-    for layer, counts in zip(m.layers, _counts(reference), strict=True):
-        tables = read_array(reference.root, m, layer_file(layer))
+    for layer, counts in zip(m.layers, _counts(reference, part), strict=True):
+        tables = read_array(reference.root, m, part + layer_file(layer))
         common.append(
             [_subspace(table, int(outside)) for table, outside in zip(tables, counts[:, 0], strict=True)]
         )

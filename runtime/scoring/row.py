@@ -84,6 +84,7 @@ class WholeBank:
     lengths : (S,M,R,P), of the pooled tokens.
     threads : how many jobs may run at once.
     inside : (M,P) bool, which patches may be the nearest; None for all.
+    beside : another bank of the same method, whose scratch memory this one uses too.
     """
 
     def __init__(
@@ -94,6 +95,7 @@ class WholeBank:
         lengths: FloatArray,
         threads: int,
         inside: Array | None = None,
+        beside: WholeBank | None = None,
     ) -> None:
         self.method, self.version = method, gram_filter.version
         self.layers, self.images = lengths.shape[:2]
@@ -104,9 +106,9 @@ class WholeBank:
         )
         self._part = ceil_div(self.images, threads)
         # Scratch memory of P*P numbers each: as many as can work at once, passed from job to job.
-        self._comparers: SimpleQueue[Comparer] = SimpleQueue()
+        self._comparers: SimpleQueue[Comparer] = beside._comparers if beside else SimpleQueue()
         patches, degrees = lengths.shape[3], method.degrees
-        for _ in range(threads):
+        for _ in range(0 if beside else threads):
             one = gram_filter(method.grid, degrees, method.near)
             self._comparers.put(Comparer(one, patches, len(degrees)))
 

@@ -96,7 +96,7 @@ def features(checker: Checker, shown: Iterator[Image.Image]) -> dict[str, Array]
     for each in shown:
         pixels, slot = preprocess(each, spec), empty_slot(checker.bundle, 1)
         checker._vit.extract_into(pixels[None], slot)
-        grid = checker._row.score(list(slot.tokens[:, 0]))
+        grid = checker._rows[0].score(list(slot.tokens[:, 0]))
         raw.append(raw_scores(grid[None], spec.size)[0])
         cls.append(slot.cls[0])
         looks.append(look(pixels, spec))

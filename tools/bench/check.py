@@ -152,5 +152,5 @@ def _check(checker: Checker, image: Path) -> None:
 
 def _check_with(checker: Checker, row: RowScorer, image: Path) -> None:
     """Check an image with another bank than the checker's own."""
-    checker._row = row
+    checker._rows = [row]
     _check(checker, image)

@@ -138,7 +138,7 @@ def test_what_has_no_meaning_is_refused(kept: ReferenceFolder, lot: Path, tmp_pa
     for resources in (Resources(scorer="numpy"), Resources(device_memory=10**9)):
         with pytest.raises(DeviceError, match="has no meaning by residual"):
             Checker(kept, BUNDLE, resources=resources)
-    with pytest.raises(LotError, match=r"what .* keeps takes .* memory budget leaves"):
+    with pytest.raises(LotError, match=r"takes .* memory budget leaves .* by --memory-budget\.$"):
         Checker(kept, BUNDLE, resources=Resources(memory_budget=1_000_000))
 
 
