@@ -8,11 +8,8 @@ Labels are used by the metrics alone.
 
 from __future__ import annotations
 
-import json
 import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -20,19 +17,19 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # tests/, for support
 
-from musc_edge import mutual_scores
 from musc_edge.runtime.scoring.position import HALF, alignment
 from musc_edge.runtime.scoring.presets import MEASURED_DEGREES, PAPER_GRID
 from musc_edge.runtime.scoring.residual import SHARE
 from musc_edge.runtime.types import Array
 from support.accuracy.choice_lots import EARLIER, FURTHER, JUDGING, LOTS, by_lot, pixel_rows, rows_of
+from support.accuracy.choice_tables import METRICS, SECONDS_HEAD, kept_lines, rescoring_tables, seconds_table
 from support.accuracy.drawn import score_drawn
-from support.accuracy.measured import Row, name_of
+from support.accuracy.measured import Row
 from support.accuracy.paired import Paired, difference_head, difference_line, paired, spread
 from support.accuracy.pool import Pool
 from support.accuracy.products import GOOD
 from support.accuracy.setup import Setup, parser, setup
-from support.accuracy.variants import CLS, NONE, SALIENT, Variant, residuals
+from support.accuracy.variants import CLS, SALIENT, Variant
 
 EARLIER_DRAWS, PIXEL_DRAWS = 5, 3
 PAPER = Variant((1, 3, 5), rescore=CLS)
@@ -51,8 +48,8 @@ SALIENTS = tuple(
     Variant(degrees, share, rescore=SALIENT)
     for degrees, share in (((1, 3, 5), 0.0), ((1, 5), 0.0), ((1, 5), HALF), ((1,), HALF))
 )
+TIMED = {"paper": PAPER, "default": DEFAULT, "degree 1": Variant((1,)), "fast": FAST}
 PATCH = 14
-METRICS = {"auroc": "AUROC", "ap": "AP", "aupro_0.3": "AUPRO@0.3"}
 
 
 def variants(which: str) -> tuple[Variant, ...]:
@@ -114,19 +111,6 @@ def differences_table(rows: Sequence[Row], which: str, of: Variant) -> list[str]
     return [*difference_head(lots), *(difference_line(name, pair, lots) for name, pair in found.items())]
 
 
-def rescoring_table(rows: Sequence[Row], metric: str) -> list[str]:
-    """Lines of a table: what each rescoring changes of the raw scores of the same choices."""
-    lines: list[str] = []
-    for salient in SALIENTS:
-        base = by_lot(rows, replace(salient, rescore=NONE), metric)
-        lines = lines or difference_head(list(base), f"{METRICS[metric]} against the same choices, raw")
-        for rescore in (CLS, SALIENT):
-            variant = replace(salient, rescore=rescore)
-            values = by_lot(rows, variant, metric)
-            lines += [difference_line(variant.name, paired(values, base), list(base))] if values else []
-    return lines
-
-
 def falls(rows: Sequence[Row], size: int) -> list[str]:
     """A line for each preset that says which lots fall against the paper."""
     lines = []
@@ -181,39 +165,6 @@ def _alignment(pool: Pool, degrees: tuple[int, ...]) -> float:
     return alignment(score_drawn(pool, pool.of(GOOD)[:40]).maps(degrees))
 
 
-def seconds_table(at: Setup, size: int) -> list[str]:
-    """Seconds of one processor core that it takes to score a lot by the presets' choices, the ViT apart."""
-    pool = at.further_pool("mono cells", size, 0)
-    assert pool.tokens is not None
-    tokens = np.array(pool.tokens)
-    images = tokens.shape[1]
-    lines = []
-    for name, degrees in (("paper", PAPER.degrees), ("default", DEFAULT.degrees), ("degree 1", (1,))):
-        taken = _processor_seconds(partial(mutual_scores, tokens, pool.grid, degrees, threads=1))
-        lines.append(f"| {name}: {name_of(degrees)} | {size} | {images} | {taken:.1f} |")
-    taken = _processor_seconds(partial(residuals, tokens, pool.grid, SHARE))
-    return [*lines, f"| fast: {FAST.name} | {size} | {images} | {taken:.1f} |"]
-
-
-def kept_lines(path: Path, make: Callable[[], list[str]]) -> list[str]:
-    """Lines of a table from the file where they are kept; else they are made, and kept."""
-    if not path.exists():
-        path.write_text(json.dumps(make()), encoding="utf-8")
-    lines: list[str] = json.loads(path.read_text(encoding="utf-8"))
-    return lines
-
-
-def _seconds_head() -> list[str]:
-    return ["| choices | size | images | processor seconds |", "|---|---|---|---|"]
-
-
-def _processor_seconds(work: Callable[[], object]) -> float:
-    work()  # compiled code and pages of memory are there from here on
-    start = time.process_time()
-    work()
-    return time.process_time() - start
-
-
 def size_sections(at: Setup, size: int, further: int, judging: int, only_kept: bool) -> list[str]:
     """Tables of one size: further and judging lots where there are any, then the earlier ones."""
     lines = []
@@ -229,14 +180,9 @@ def size_sections(at: Setup, size: int, further: int, judging: int, only_kept: b
                 *falls(rows, size),
                 "\nDifferences of AUROC from the paper's choices, rescored as there:\n",
                 *differences_table(rows, which, PAPER),
-                *(rescoring_tables(rows) if which != EARLIER else []),
+                *(rescoring_tables(rows, SALIENTS) if which != EARLIER else []),
             ]
     return lines
-
-
-def rescoring_tables(rows: Sequence[Row]) -> list[str]:
-    """Tables of what rescoring changes, by metric."""
-    return [line for metric in ("auroc", "ap") for line in ("", *rescoring_table(rows, metric))]
 
 
 def page(at: Setup, sizes: Mapping[int, int], judging: Mapping[int, int], only_kept: bool) -> list[str]:
@@ -260,12 +206,12 @@ def page(at: Setup, sizes: Mapping[int, int], judging: Mapping[int, int], only_k
         "\n## Alignment: good images of the earlier pools\n",
         *kept_lines(at.work / "choices" / "alignment.json", partial(alignment_table, at, list(sizes))),
         "\n## Time to score a lot, the ViT apart\n",
-        *_seconds_head(),
+        *SECONDS_HEAD,
         *(
             line
             for size in measured_further
             for line in kept_lines(
-                at.work / "choices" / f"seconds-{size}.json", partial(seconds_table, at, size)
+                at.work / "choices" / f"seconds-{size}.json", partial(seconds_table, at, size, TIMED)
             )
         ),
     ]
