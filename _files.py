@@ -116,18 +116,21 @@ def write_pieces(path: Path, pieces: Iterable[bytes | memoryview], mode: int = 0
         raise
 
 
-def make_folders(folder: Path, mode: int = 0o777) -> None:
+def make_folders(folder: Path, mode: int = 0o777, within: Path | None = None) -> None:
     """Make ``folder`` with its parents, however many: ``Path.mkdir`` would recurse for each.
 
-    ``mode`` is that of all that are made, less what the process's umask takes away.
+    ``mode`` is that of all that are made, less what the process's umask takes away.  ``within`` is one of the
+    parents that must be there: one that somebody has removed is not made again.
 
     Raises
     ------
     OSError
-        If one cannot be made, or a file is in the way (NotADirectoryError).
+        If one cannot be made, a file is in the way (NotADirectoryError), or ``within`` is not there.
     """
     missing = []
     while not folder.is_dir() and folder != folder.parent:
+        if folder == within:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(folder))
         missing.append(folder)
         folder = folder.parent
     for each in reversed(missing):

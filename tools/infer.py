@@ -351,7 +351,7 @@ def _score_one(job: _Job, images: Sequence[LotImage], subfolder: str) -> Scored:
     if job.rule:
         result = replace(result, judgement=result.judgement_by(job.rule, args.min_region or 1))
     target = job.folder / subfolder
-    make_folders(target)
+    make_folders(target, within=job.folder)
     about, rows = write_results(result, target, job.root, output, progress)
     return Scored(result, about, rows, subfolder)
 

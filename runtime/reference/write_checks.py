@@ -42,7 +42,7 @@ def write_maps(
             continue
         target, picture = folder / MAPS / f"{name}.npy", folder / OVERLAYS / f"{name}.jpg"
         for path in (target, picture):
-            make_folders(path.parent)
+            make_folders(path.parent, within=folder)
         np.save(target, check.map)
         rgb = np.asarray(read_image(image.path, manifest.bit_depth, manifest.max_pixels))
         caption = f"{shown(image.path.name)}   raw {check.raw_score:.3f}   p {check.p:.3f}"

@@ -189,10 +189,10 @@ class Drawing:
         options, failed = self.options, list[Missing]()
         if options.maps != "none":
             suffix = MAP_FORMATS[options.map_format]
-            with optional("map", self.folder / MAPS / f"{name}{suffix}", failed) as target:
+            with optional("map", self.folder / MAPS / f"{name}{suffix}", failed, self.folder) as target:
                 save_map(target, self._map(image, grid), options.map_format, self.codes)
         if options.overlays:
-            with optional("overlay", self.folder / OVERLAYS / f"{name}.jpg", failed) as target:
+            with optional("overlay", self.folder / OVERLAYS / f"{name}.jpg", failed, self.folder) as target:
                 self._require_jpeg(image)
                 picture = draw_overlay(np.asarray(self.survey.read(image)), grid, self.scale, caption)
                 save_picture(target, Image.fromarray(picture), "JPEG", quality=JPEG_QUALITY)
@@ -216,21 +216,22 @@ class Drawing:
 
 
 @contextmanager
-def optional(what: str, target: Path, failed: list[Missing]) -> Iterator[Path]:
+def optional(what: str, target: Path, failed: list[Missing], within: Path | None = None) -> Iterator[Path]:
     """Yield the path of an optional file, its folder made; a failure of the block goes to ``failed``.
 
     Raises
     ------
     OSError
-        If the disk is full or fails.
+        If the disk is full or fails, or ``within``, the folder of all results, is gone.
     DeviceError
         If the machine allows too few files.
     """
     try:
-        make_folders(target.parent)
+        make_folders(target.parent, within=within)
         yield target
     except Exception as error:  # decoders and encoders raise anything at all
-        if isinstance(error, DeviceError) or (isinstance(error, OSError) and error.errno in _DISK):
+        of_disk = isinstance(error, OSError) and (error.errno in _DISK or (within and not within.is_dir()))
+        if isinstance(error, DeviceError) or of_disk:
             raise
         if found := limit_reached(error):
             raise found from error

@@ -80,7 +80,7 @@ def write_results(
     with timer.stage("write"):
         written = write_image_files(result, folder, options, progress)
         failed: list[Missing] = []
-        with optional("contact sheet", folder / CONTACT_SHEET, failed) as target:
+        with optional("contact sheet", folder / CONTACT_SHEET, failed, folder) as target:
             threads, room, _ = writing_room(result, options)
             draw_contact_sheet(result, target, options.top, threads, room)
     result = dataclasses.replace(

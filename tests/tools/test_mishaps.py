@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -18,9 +19,13 @@ import pytest
 from PIL import Image
 
 from musc_edge import open_bundle, score_lot
+from musc_edge._files import make_folders
+from musc_edge.runtime.errors import OutputError
 from musc_edge.runtime.images.listing import list_lot
 from musc_edge.runtime.images.survey import ReadOptions, survey_lot
+from musc_edge.runtime.results.image_files import OutputOptions
 from musc_edge.runtime.results.output import new_folder
+from musc_edge.runtime.results.write import LOT, write_results
 from musc_edge.runtime.run import Watch
 from support.bad_input import Place
 from support.command_line import run_here
@@ -163,11 +168,33 @@ def test_file_that_vanishes_or_changes_while_the_lot_is_read(place: Place) -> No
     assert len(result.images) == 6
 
 
+def removed_meanwhile(out: Path, write: Callable[[Path], None]) -> None:
+    with new_folder(out, False, LOT) as folder:
+        folder.rmdir()
+        write(folder)
+
+
+@pytest.mark.parametrize("maps", ["none", "grid"])
+def test_half_written_results_that_somebody_removes_are_not_begun_anew(place: Place, maps: str) -> None:
+    """A folder without a record in the lock would be in the way of every other run."""
+    out, options = place.root / "out", OutputOptions(maps, overlays=True)
+    result = score_lot(place.lot, open_bundle(place.bundle))
+
+    def write(folder: Path) -> None:
+        write_results(result, folder, place.lot, options)
+
+    def write_group(folder: Path) -> None:
+        make_folders(folder / "groups" / "1", within=folder)
+
+    for each in (write, write_group):
+        with pytest.raises(OutputError, match="No such file"):
+            removed_meanwhile(out, each)
+    assert sorted(path.name for path in place.root.iterdir()) == ["lot"]
+    result.save(out)
+
+
 @pytest.mark.slow
 def test_image_that_vanishes_before_its_overlay_is_drawn(place: Place, tmp_path: Path) -> None:
-    from musc_edge.runtime.results.image_files import OutputOptions
-    from musc_edge.runtime.results.write import write_results
-
     result = score_lot(place.lot, open_bundle(place.bundle))
     result.images[1].path.unlink()
     out = tmp_path / "written"

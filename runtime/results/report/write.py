@@ -89,7 +89,7 @@ def add_report(
         If the disk is full or fails.
     """
     failed: list[Missing] = []
-    with optional("report", folder / REPORT, failed) as target:
+    with optional("report", folder / REPORT, failed, folder) as target:
         _write(folder, target, images, grids, room, progress)
     warnings = [str(each) for each in failed]
     if warnings:
