@@ -34,7 +34,7 @@ from support.accuracy.setup import Setup, parser, setup
 from support.accuracy.variants import Variant
 
 SIZE, DRAWS = 224, 3
-ALL, WINDOWS = 0, (2,)
+ALL, WINDOWS = 0, (4, 2)
 """All patches, and those so many rows and columns apart, of 16 x 16."""
 POOLS = {"mono cells": 3, "magnetic tiles": 1, "textiles": 1}
 """Pools of each product that are compared anew; draws from a single one overlap."""
