@@ -11,8 +11,9 @@ import secrets
 import shutil
 import signal
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ LEAST_STORE = 100_000_000
 STORE_SHARE, WORKERS_SHARE = 0.35, 0.5
 """Shares of what the budget leaves for objects in shared memory, and for the worker processes."""
 
+_STARTS = 3
+"""Ray gives its processes 30 seconds, too little for a machine that is busy: how often it tries."""
 _QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
 _MODE, _TOKEN, _TOKEN_FILE = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
 _HELD = (signal.SIGINT, signal.SIGTERM)
@@ -107,47 +110,77 @@ def _local(ray: Any, resources: Resources) -> Iterator[Cluster]:
             "_temp_dir": str(folder),
             "_node_ip_address": "127.0.0.1",
         }
-        with _initialised(ray, options, "started here"):
+        with _ended(ray):
+            _start(ray, options, folder)
             yield Cluster.of(ray, "on this machine", reserved=store + memory)
 
 
 @contextmanager
 def _connected(ray: Any, address: str) -> Iterator[Cluster]:
-    with _initialised(ray, {"address": address}, f"reached at {address}"):
+    with _ended(ray):
+        try:
+            _init(ray, {"address": address})
+        except Exception as error:  # Ray has no common base for its errors
+            raise DeviceError(
+                f"the cluster at {address} cannot be used: {_said(error)} It needs Ray "
+                f"{ray.__version__}, and the same token as here: see docs/cluster.md."
+            ) from error
         yield Cluster.of(ray, f"at {address}", reserved=0)
 
 
-@contextmanager
-def _initialised(ray: Any, options: Mapping[str, Any], what: str) -> Iterator[None]:
-    """Connect this process to Ray until the block ends; signals keep their handlers."""
-    handlers = {number: signal.getsignal(number) for number in _HELD} if _in_main_thread() else {}
-    try:
+def _start(ray: Any, options: Mapping[str, Any], folder: Path) -> None:
+    """Start Ray's processes here; DeviceError if that fails again and again."""
+    for left in reversed(range(_STARTS)):
+        try:
+            _init(ray, options)
+            return
+        except Exception as error:  # Ray has no common base for its errors
+            kill_those_of(folder)
+            if not left:
+                raise DeviceError(
+                    f"a cluster could not be started here: {_said(error)} Try again when the machine has "
+                    "less to do, or leave --cluster out."
+                ) from error
+
+
+def _init(ray: Any, options: Mapping[str, Any]) -> None:
+    with _own_handlers():
         ray.init(**options, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    except Exception as error:  # Ray has no common base for its errors
-        ray.shutdown()
-        raise DeviceError(
-            f"the cluster could not be {what}: {type(error).__name__}: {_first_lines(error)} A cluster needs "
-            f"Ray {ray.__version__} and a token on every machine: see docs/cluster.md."
-        ) from error
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+
+
+@contextmanager
+def _ended(ray: Any) -> Iterator[None]:
+    """Leave the cluster behind the block, and end what was started for it."""
     try:
         yield
     finally:
-        ray.shutdown()
+        with _own_handlers():
+            ray.shutdown()
+
+
+@contextmanager
+def _own_handlers() -> Iterator[None]:
+    """Put back the handlers of signals behind the block, which Ray sets its own for."""
+    in_main = threading.current_thread() is threading.main_thread()
+    handlers = {number: signal.getsignal(number) for number in _HELD} if in_main else {}
+    try:
+        yield
+    finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
 
 
-def _in_main_thread() -> bool:
-    import threading
+def kill_those_of(folder: Path) -> None:
+    """Kill the processes of Ray that were given ``folder``: Ray forgets them where a start fails."""
+    for path in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            command = (path / "cmdline").read_bytes()
+            if os.fsencode(folder) in command and int(path.name) != os.getpid():
+                os.kill(int(path.name), signal.SIGKILL)
 
-    return threading.current_thread() is threading.main_thread()
 
-
-def _first_lines(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300].rstrip(".") + "."
+def _said(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300].rstrip('.')}."
 
 
 @contextmanager
@@ -159,6 +192,7 @@ def _folder(scratch: Path | None) -> Iterator[Path]:
     try:
         yield folder
     finally:
+        kill_those_of(folder)
         shutil.rmtree(folder, ignore_errors=True)
 
 

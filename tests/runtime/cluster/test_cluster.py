@@ -177,7 +177,7 @@ def test_an_interrupted_command_leaves_nothing(lot: Path, quick_bundle: Path, tm
     with temporary_folder() as temporary:
         with started(command, temporary) as process:
             wait_for_more(tmp_path / ".out.kept" / "lot" / "batches.journal", process)
-            process.send_signal(signal.SIGINT)
+            os.killpg(process.pid, signal.SIGINT)  # as ctrl-C does: to the processes of Ray too
             _, said = process.communicate()
         assert process.returncode == 130, said
         assert not list(temporary.iterdir())

@@ -8,11 +8,15 @@ from unittest import mock
 
 import pytest
 
+from musc_edge.runtime.cluster.engine import Node
+from musc_edge.runtime.cluster.opened import open_cluster
 from musc_edge.runtime.cluster.possible import require_one_machine, require_possible
+from musc_edge.runtime.cluster.worker_vit import WorkerVit
 from musc_edge.runtime.errors import DeviceError, LotError, MuscEdgeError
 from musc_edge.runtime.run import Run
 from musc_edge.runtime.settings import RESIDUAL, Resources, ScoreSettings
 from musc_edge.runtime.tiling import Tiles
+from musc_edge.runtime.vit.bundle import open_bundle
 from support.bad_input import Place
 from support.command_line import run_here
 from support.inline_cluster import InlineCluster
@@ -74,3 +78,23 @@ def test_workers_fit_into_their_machines() -> None:
     assert (cluster.lanes(1_000, threads=2), cluster.lanes(100, threads=1)) == (2, 4)
     with pytest.raises(LotError, match="a worker needs 2 kB of memory, and no machine"):
         cluster.threads_for(2_001)
+
+
+def test_a_vit_takes_a_gpu_where_the_cluster_has_some(quick_bundle: Path) -> None:
+    bundle = open_bundle(quick_bundle)
+    cluster = InlineCluster(cpus=8)
+    with pytest.raises(DeviceError, match="backend cuda was asked for, and the cluster has no GPU"):
+        WorkerVit(cluster, bundle, Resources(backend="cuda")).__enter__()
+    cluster = InlineCluster(8, 1 << 40, Node("there", 4, 1, 1 << 40), gpus=2)
+    vit = WorkerVit(cluster, bundle, Resources(backend="auto"))
+    assert vit.gpus == 1
+    assert cluster.threads_for(vit.memory, vit.gpus) == 4  # of the 8 processors that two GPUs have
+    assert cluster.lanes(vit.memory, 4, vit.gpus) == 3
+    assert WorkerVit(cluster, bundle, Resources(backend="cpu")).gpus == 0
+
+
+def test_an_address_where_no_cluster_is_can_not_be_used() -> None:
+    nowhere = open_cluster(Resources(cluster="nowhere"))
+    with pytest.raises(DeviceError, match="the cluster at nowhere cannot be used: ") as refused:
+        nowhere.__enter__()
+    assert "docs/cluster.md" in str(refused.value)
