@@ -5,10 +5,10 @@
 Needs cosmic-ray (``pip install cosmic-ray``), whose operators make the mutants: another operator, comparison
 or number, a condition turned, a loop not entered, a decorator gone.  Of all of them ``--count`` are drawn by
 ``--seed``.  A mutant that differs in annotations alone, which nothing evaluates, or that says what an earlier
-one said, is passed over and counted.  Each runs the tests of its module, until one fails, in a process that
-imports the mutant in place of the file: no file is changed.  What takes too long, takes too much memory or
-kills its process is caught too.  At the end each test that caught one has to pass without.  ``--number``
-shows and runs one mutant again.
+one said, is passed over and counted.  Each runs the tests of its module, until one fails, in a process of
+its own; no file is changed (mutant_trials.py).  What takes too long, takes too much memory or kills its
+process is caught too.  Each test that caught one has to pass without.  ``--number`` shows and runs one
+mutant again.
 """
 
 from __future__ import annotations
@@ -18,18 +18,22 @@ import ast
 import json
 import random
 import re
-import resource
+import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from difflib import unified_diff
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # tests/, for support
 
 import musc_edge
+from measure.mutant_trials import PATIENCE, limit, run_trials, skeleton
 from support.forks import run_forked
 from support.mutants import plant_source
 from support.places import ROOT
@@ -50,12 +54,7 @@ TESTS = {
 
 FAST = ["-m", "not slow and not long", "-k", "not gpu and not another_core and (not numba or auto or said)"]
 RUN = "import sys, pytest; sys.exit(pytest.main(sys.argv[1:]))"
-SECONDS = 60
-"""Limit of a process's work, by the processor's clock, so that a busy machine catches nothing."""
-PATIENCE = 1800
-"""Seconds after which a process waits for what never comes."""
-MEMORY = 16 << 30
-"""Bytes of addresses that a process may have."""
+Numbered = dict[int, "Place"]
 
 
 @dataclass(frozen=True)
@@ -139,39 +138,54 @@ def draw(found: Sequence[Place], count: int, seed: int) -> tuple[list[Place], in
     return drawn, len(order) - len(drawn)
 
 
-def prepare(file: Path, source: str) -> None:
-    """Make this process one that imports ``source`` in place of ``file``, and stays within the limits."""
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
-    plant_source(file, source)
+def run_module(module: str, drawn: Numbered, work: Path) -> Iterator[tuple[int, str]]:
+    """Run the tests of ``module`` for each of its mutants; yield its number with what caught it, if any."""
+    files = [str((ROOT / "tests/runtime/scoring" / f"{name}.py").resolve()) for name in TESTS[module]]
+    arguments = [*FAST, f"--basetemp={work / module}", *files]
+    file = SCORING / f"{module}.py"
+    within = skeleton(file.read_text(encoding="utf-8"))
+    sources = {number: place.mutant() for number, place in drawn.items()}
+    others = {number: source for number, source in sources.items() if skeleton(source) != within}
+    yield from _forked(arguments, file, {n: source for n, source in sources.items() if n not in others})
+    for number, source in others.items():  # a constant, a decorator: the module has to be imported anew
+        yield number, _imported(arguments, file, source)
 
 
-def pytest_run(*chosen: str, before: Callable[[], None] | None = None) -> tuple[int, str]:
-    """Run tests until one fails; return the exit code, and which one it was."""
-    command = [sys.executable, "-c", RUN, "-x", "-q", *chosen]
-    run = run_forked(command, cwd=ROOT, prepare=before, timeout=PATIENCE)
-    failed = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", run.stdout, re.MULTILINE)
-    if failed is None and run.returncode > 0:
-        raise RuntimeError(f"pytest ended with {run.returncode}:\n{run.stdout[-2000:]}{run.stderr[-2000:]}")
-    return run.returncode, failed[1] if failed else ""
+def _forked(arguments: list[str], file: Path, sources: dict[int, str]) -> Iterator[tuple[int, str]]:
+    context = get_context("fork")
+    results, sender = context.Pipe(duplex=False)
+    process = context.Process(target=run_trials, args=(arguments, file, sources, sender))
+    process.start()
+    sender.close()
+    with suppress(EOFError):
+        while True:
+            number, caught = results.recv()
+            if number >= 0:
+                yield number, caught
+            elif caught:
+                raise RuntimeError(f"{caught} fails without a mutant of {file.name}, and has caught nothing.")
+            else:
+                return
+    raise RuntimeError(f"the tests of {file.name} have not run to their end (above).")
 
 
-def caught_by(place: Place) -> str:
-    """Run the tests of a mutant, and return what caught it; empty if nothing did."""
-    files = [str((ROOT / "tests/runtime/scoring" / f"{name}.py").resolve()) for name in TESTS[place.module]]
+def _imported(arguments: list[str], file: Path, source: str) -> str:
+    command = [sys.executable, "-c", RUN, "-x", "-q", *arguments]
     try:
-        code, failed = pytest_run(*FAST, *files, before=partial(prepare, place.file, place.mutant()))
+        run = run_forked(command, cwd=ROOT, prepare=partial(prepare, file, source), timeout=PATIENCE)
     except subprocess.TimeoutExpired:
         return "waited for ever"
-    return failed or (f"ended by signal {-code}" if code else "")
+    if run.returncode <= 0:
+        return f"ended by {signal.Signals(-run.returncode).name}" if run.returncode else ""
+    if failed := re.search(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", run.stdout, re.MULTILINE):
+        return failed[1]
+    raise RuntimeError(f"pytest ended with {run.returncode}:\n{run.stdout[-2000:]}{run.stderr[-2000:]}")
 
 
-def require_passing(tests: Iterable[str]) -> None:
-    """Raise RuntimeError unless tests, each a file or its ``file::test``, pass where nothing is changed."""
-    chosen = sorted(tests)
-    code, failed = pytest_run(*chosen) if chosen else (0, "")
-    if code:
-        raise RuntimeError(f"{failed} fails without a mutant, and has caught nothing.")
+def prepare(file: Path, source: str) -> None:
+    """Make this process one that imports ``source`` in place of ``file``, and stays within the limits."""
+    limit()
+    plant_source(file, source)
 
 
 def main() -> int:
@@ -184,18 +198,17 @@ def main() -> int:
     found = list(places(args.only or list(TESTS)))
     drawn, passed_over = draw(found, args.count, args.seed)
     print(f"{len(found):,} places; {len(drawn)} mutants drawn, {passed_over} passed over", flush=True)
-    chosen = list(enumerate(drawn))[slice(args.number, None if args.number is None else args.number + 1)]
-    catchers: set[str] = set()
+    chosen = {n: place for n, place in enumerate(drawn) if args.number in (None, n)}
     survivors = 0
-    for number, place in chosen:
-        caught = caught_by(place)
-        survivors += not caught
-        catchers |= {caught} if caught.startswith("tests/") else set()
-        print(f"{number} {place.module} {place.operator}: {caught or 'SURVIVED'}")
-        if not caught or args.number is not None:
-            print(place.difference())
-        sys.stdout.flush()
-    require_passing(catchers)
+    with tempfile.TemporaryDirectory(prefix="mutants_") as work:
+        for module in TESTS:
+            mine = {number: place for number, place in chosen.items() if place.module == module}
+            for number, caught in run_module(module, mine, Path(work)) if mine else ():
+                survivors += not caught
+                print(f"{number} {module} {mine[number].operator}: {caught or 'SURVIVED'}")
+                if not caught or args.number is not None:
+                    print(mine[number].difference())
+                sys.stdout.flush()
     share = 1 - survivors / len(chosen)
     print(json.dumps({"mutants": len(chosen), "survived": survivors, "caught": round(share, 3)}))
     return int(survivors > 0)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import warnings
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
+from types import CodeType
 from typing import Any, NamedTuple
 
 VALUES, RACES, BOUNDS = NETS = "values", "races", "bounds"
@@ -42,15 +43,20 @@ def plant(mutant: Mutant, package: Path) -> None:
 
 def plant_source(file: Path, source: str) -> None:
     """Let this process import ``source`` in place of a ``file`` that it has not imported yet."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", SyntaxWarning)  # a fault is found by what it does
-        code = compile(source, file, "exec")
+    code = compile_quietly(source, file)
     import_code = SourceFileLoader.get_code
 
     def get_code(loader: SourceFileLoader, name: str) -> Any:
         return code if Path(loader.path) == file else import_code(loader, name)
 
     SourceFileLoader.get_code = get_code  # type: ignore[assignment,method-assign]
+
+
+def compile_quietly(source: str, file: Path) -> CodeType:
+    """Compile ``source`` in place of ``file``; a fault is found by what it does, not by a warning."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SyntaxWarning)
+        return compile(source, file, "exec")
 
 
 def _of(file: str, *patches: tuple[str, ...]) -> list[Mutant]:
