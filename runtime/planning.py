@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from heapq import nlargest
 from math import prod
+from pathlib import Path
 
 import numpy as np
 
@@ -25,7 +28,7 @@ from .scoring.plan import HostNeeds
 from .scoring.position import LOGARITHM_BYTES
 from .scoring.protocols import MutualScorer
 from .scoring.rescore import SALIENT
-from .scoring.residual import READS
+from .scoring.residual import READS, ResidualScorer
 from .settings import AUTO, RESIDUAL, Resources, ScoreSettings
 from .tiling import Layout, layout_of
 from .trial import seconds_to_read, seconds_to_write
@@ -47,6 +50,7 @@ class Planner:
     bundle, method, scorer, settings, resources : those of the run.
     outputs : the files per image that will be written.
     program_bytes : what the process took before the ViT was loaded.
+    tokens_needed : whether tokens must be kept for other work than scoring.
     """
 
     bundle: Bundle
@@ -56,6 +60,7 @@ class Planner:
     resources: Resources
     outputs: OutputOptions
     program_bytes: int
+    tokens_needed: bool = False
 
     def shape(self, images: int) -> tuple[int, int, int, int]:
         """(S, N, P, C) of the tokens of so many images."""
@@ -105,8 +110,20 @@ class Planner:
             keep=keep,
         )
         itemsize = np.dtype(self.bundle.manifest.tokens[0].dtype).itemsize
-        plan = self.scorer.plan(self.shape(self.together(images, survey)), itemsize, host)
+        shape = self.shape(self.together(images, survey))
+        plan = self.scorer.plan(shape, itemsize, host)
+        if isinstance(self.scorer, ResidualScorer) and self._no_room(plan, survey, keep=keep):
+            plan = self.scorer.plan_twice(shape, itemsize, host, resources.batch)
         return replace(plan, tile_bytes=self._tile_bytes(images, plan, survey))
+
+    def _no_room(self, plan: Plan, survey: Survey | None, *, keep: bool) -> bool:
+        """Whether tokens do not fit on the disk, and can do without it: the ViT can run twice instead."""
+        if not plan.tokens_on_disk or keep or self.tokens_needed or self.settings.tiles:
+            return False
+        if (survey and survey.in_region) or self.settings.rescore == SALIENT:
+            return False
+        folder = self.resources.scratch or Path(tempfile.gettempdir())
+        return folder.is_dir() and shutil.disk_usage(folder).free < plan.disk_bytes
 
     def layout(self, survey: Survey | None) -> Layout | None:
         """Where the tiles of a lot's images lie; None if they are scored whole.
@@ -194,7 +211,7 @@ class Planner:
             pairs=pairs,
             layers=shape[0],
             reads=reads,
-            seconds=images * tiles / together * self.scorer.seconds(shape, plan),
+            seconds=images * tiles / together * self.scorer.seconds(shape, plan) + plan.twice * images * each,
             plan=plan,
             scorer=self.scorer.kind,
             vit=f"{vit.name} ({vit.version})",
@@ -219,7 +236,7 @@ class Planner:
     def _comparing(self, judges: Judges, plan: Plan) -> tuple[int, float]:
         """How many pairs are compared in each layer, and how often its tokens are read."""
         if self.settings.by == RESIDUAL:
-            return 0, READS
+            return 0, 0 if plan.twice else READS
         if plan.cluster:  # where tokens are read is decided as tasks are shared out
             return judges.pairs, 2.0
         loads = judges.loads(plan.block, plan.blocks_in_memory) * plan.block

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
@@ -41,7 +42,7 @@ from .planning import Planner
 from .results.image_files import NO_FILES, OutputOptions
 from .results.lot_scores import RunFacts
 from .scorers import open_scorer
-from .scoring.copies import find_copies
+from .scoring.copies import find_copies, looked_at
 from .scoring.image_pairs import prepare_near
 from .scoring.interval import smallest_lot
 from .scoring.method import Method
@@ -49,11 +50,13 @@ from .scoring.mutual import CpuScorer
 from .scoring.nearest import mark_excluded
 from .scoring.presets import settings_for
 from .scoring.protocols import Groups, MutualScorer
+from .scoring.residual import ResidualScorer
 from .scoring.same_shot import SameShot
 from .scoring.tile_lots import TileLot
 from .settings import ANYTHING, PAPER, RESIDUAL, Resources, ScoreSettings
+from .store.again import AgainStore, Taker
 from .store.checkpoint import Checkpoint
-from .store.tables import require_room
+from .store.tables import FileRows, require_room
 from .tiling import WHOLE, Layout
 from .timing import StageTimer
 from .types import (
@@ -344,11 +347,26 @@ class Run:
                     survey, backend, self.bundle.manifest.preprocess, store, resources.batch,
                     resources.workers, watch.timer, watch.progress, kept, plan.decoding_bytes, pictures,
                 )  # fmt: skip
+        if isinstance(store, AgainStore):
+            store.again = partial(self._describe_again, survey, plan, store)
         skipped = (*survey.skipped, *failed)
         require_enough(len(read), skipped, self.settings)  # files may have vanished since the survey
         inside = rows_of(read, survey, region) if region else None
         notes = region.notes if region else ()
         return Features(read, skipped, store.first(len(read)), plan, kept, inside=inside, notes=notes)
+
+    def _describe_again(self, survey: Survey, plan: Plan, store: AgainStore, taker: Taker) -> None:
+        """Let the ViT describe the images of a lot once more, in the same batches, for a ``taker``."""
+
+        def progress(_: str, done: float, total: float, unit: str) -> None:
+            self.watch.progress("score", done, total, unit)
+
+        second = store.taken_by(taker)
+        with self.vit() as backend:
+            extract(
+                survey, backend, self.bundle.manifest.preprocess, second, self.resources.batch,
+                self.resources.workers, self.watch.timer, progress, room=plan.decoding_bytes,
+            )  # fmt: skip
 
     def region(self, survey: Survey, layout: Layout = WHOLE) -> Inside | None:
         """Which patches of images, or of the tiles of a layout, take part, before any work; None for all.
@@ -441,6 +459,10 @@ class Run:
         shape, dtype = self.planner.shape(images), self.bundle.manifest.tokens[0].dtype
         if self._cluster and kept is None:
             return ObjectStore(self._cluster, shape, np.dtype(dtype), cls)
+        if plan.twice and isinstance(self.scorer, ResidualScorer):
+            places = looked_at(shape[2])
+            rows = FileRows((images, len(places) * shape[3]), dtype, self.resources.scratch)
+            return AgainStore(shape, dtype, cls, rows, places, self.scorer.seen(shape, plan))
         on_device = self.scorer.device_store(shape, dtype, cls, plan)
         if on_device is not None:
             return on_device.for_backend(fills_device=fills_device)

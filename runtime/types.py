@@ -307,7 +307,8 @@ class Plan:
     cosines are the largest of each patch with each judge, of one layer.  ``decoding_bytes``, a part of
     ``vit_bytes``, is the room for images that are decoded at once; ``writing_bytes`` that for maps and
     overlays, when tokens and cosines are gone.  ``tile_bytes`` are those of files that tiles need besides.
-    With a ``cluster`` this process holds neither tokens nor cosines.
+    With a ``cluster`` this process holds neither tokens nor cosines.  Where the ViT runs ``twice``,
+    ``token_bytes`` are those of the few tokens that are kept.
     """
 
     budget: int | None
@@ -326,6 +327,7 @@ class Plan:
     writing_bytes: int = 0
     tile_bytes: int = 0
     cluster: ClusterPlan | None = None
+    twice: bool = False
 
     @property
     def memory_bytes(self) -> int:

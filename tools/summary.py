@@ -151,6 +151,8 @@ def forecast_text(forecast: Forecast) -> str:
     ]
     if on_disk:
         read = f"; features are read {counted(round(f.reads), 'time')}" if plan.tokens_on_disk else ""
+        if plan.twice:
+            read = ": only what tells copies, since all do not fit on the disk; the ViT runs twice"
         lines.append(f"      in files: {' and '.join(on_disk)}{read}")
     if plan.cluster:
         lines.append(f"      cluster: {cluster_plan_text(plan.cluster)}")

@@ -178,6 +178,7 @@ def make_reference(
         options = replace(options, precision=m.precision, patches=m.patches / (m.grid[0] * m.grid[1]))
     _require_possible(settings, options, reading)
     with Run(bundle, replace(settings, group_size=None), resources, watch) as run, ExitStack() as stack:
+        run.planner = replace(run.planner, tokens_needed=True)
         if earlier:
             earlier.require(run.bundle)
         ours = NAMES | {layer_file(k) for k in run.bundle.manifest.layers} | names_in(Path(out))

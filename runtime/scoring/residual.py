@@ -28,15 +28,18 @@ from threadpoolctl import threadpool_info
 from ..._numbers import ceil_div, counted
 from ..parallel import in_order
 from ..settings import RESIDUAL
+from ..store.again import AgainStore
 from ..store.features import HostStore
 from ..timing import UNTIMED, StageTimer
 from ..types import Array, FeatureStore, FloatArray, Plan, Progress, no_progress
 from .aggregate import centre, rescale
 from .blas import one_thread_per_product
-from .judges import Judges, require_finite
+from .copies import looked_at
+from .judges import Judges, everyone, require_finite
 from .method import Method
 from .plan import UNLIMITED, HostNeeds, LotSize, block_images, first_within
 from .protocols import Groups, KeptCells, Tokens
+from .residual_again import LayerOf, Seen, score_again
 from .subspace import Moments, Subspace, describe, subspaces
 
 SHARE = 0.95
@@ -83,6 +86,38 @@ class ResidualScorer:
         plans = [_plan(size, needs, tokens_on_disk=on_disk) for on_disk in (False, True)]
         return first_within(plans, size, needs)
 
+    def plan_twice(
+        self, shape: tuple[int, int, int, int], itemsize: int, needs: HostNeeds, batch: int
+    ) -> Plan:
+        """Make the plan that keeps no tokens: the ViT describes all images, ``batch`` at a time, twice."""
+        size = self.method.lot_size(shape, itemsize)
+        plan = _plan(size, needs, tokens_on_disk=True)
+        image = size.patches * size.width
+        # All layers at once, beside the ViT: their sums, those of the next block, and its images.
+        sums = 8 * size.width**2 * size.degree_count * 2 * size.layers
+        images = size.layers * image * (plan.block * 8 * size.degree_count + (plan.block + batch) * itemsize)
+        workspace = plan.workspace_bytes + sums + images
+        kept = size.images * len(looked_at(size.patches)) * size.width * itemsize
+        whole = replace(
+            plan,
+            twice=True,
+            token_bytes=kept,
+            workspace_bytes=workspace,
+            vit_bytes=needs.vit_bytes + workspace,
+        )
+        return first_within([whole], size, needs)
+
+    def seen(self, shape: tuple[int, int, int, int], plan: Plan) -> Seen:
+        """Return who sums up what is common while the ViT runs, for a plan by which it runs twice."""
+        return Seen(self._layer_of(plan), plan, shape[0], len(self.method.degrees), shape[3])
+
+    def _layer_of(self, plan: Plan) -> LayerOf:
+        def layer_of(store: HostStore, layer: int) -> Layer:
+            judges = everyone(store.shape[1])
+            return self._layer(store, layer, plan, judges, lambda reads: None, UNTIMED)
+
+        return layer_of
+
     def device_store(
         self, shape: tuple[int, int, int, int], dtype: npt.DTypeLike, cls: FloatArray, plan: Plan
     ) -> None:
@@ -105,6 +140,8 @@ class ResidualScorer:
         """
         layers, images, patches, _ = store.shape
         judges = self.judges(images)
+        if isinstance(store, AgainStore):
+            return score_again(store, self._layer_of(plan), judges, self.share, plan)
         if kept:
             kept.begin_scoring()
         done = earlier = 0

@@ -7,12 +7,14 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from musc_edge import open_bundle, score_lot
+from musc_edge.runtime import planning
 from musc_edge.runtime.settings import RESIDUAL, Resources, ScoreSettings
 from musc_edge.runtime.store import checkpoint
 from musc_edge.tools.demo import read_scores
@@ -109,7 +111,11 @@ def test_limits_of_results_by_pairs_are_refused(infer: Any, tmp_path: Path) -> N
     assert "was scored with by pairs, this lot with residual" in run.stderr
 
 
-def test_plan_says_what_a_large_lot_takes(commands: Path, wide_bundle: Path) -> None:
+def test_plan_says_what_a_large_lot_takes(
+    commands: Path, wide_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = SimpleNamespace(free=10**12)
+    monkeypatch.setattr(planning, "shutil", SimpleNamespace(disk_usage=lambda _: disk))
     command = [
         str(commands / "musc-edge"),
         "plan",
@@ -127,5 +133,10 @@ def test_plan_says_what_a_large_lot_takes(commands: Path, wide_bundle: Path) -> 
     assert (data["pairs"], data["reads"], data["scorer"]) == (0, 2, RESIDUAL)
     assert data["plan"]["disk_bytes"] == 4 * 100_000 * 256 * 384 * 4
     assert data["plan"]["memory_bytes"] < 4e9
+    disk.free = 10**10
+    assert "the ViT runs twice" in run_here(command).stdout
+    data = json.loads(run_here([*command, "--json"]).stdout)
+    assert (data["reads"], data["plan"]["twice"]) == (0, True)
+    assert data["plan"]["disk_bytes"] == 100_000 * 64 * 384 * 4
     refused = run_here([*command, "--devices", "8G"])
     assert (refused.returncode, "--devices has no meaning" in refused.stderr) == (2, True)
