@@ -56,7 +56,7 @@ _PUBLIC = {
     "Resources": "runtime.settings",
     "ReadOptions": "runtime.images.survey",
     "OutputOptions": "runtime.results.image_files",
-    "Watch": "runtime.run",
+    "Watch": "runtime.beginning",
     "Bundle": "runtime.types",
     "LotImage": "runtime.types",
     "mutual_scores": "runtime.scoring.mutual",
@@ -129,6 +129,7 @@ __all__ = [  # noqa: RUF022 - in the order of the API page
 
 if TYPE_CHECKING:
     from ._version import __version__
+    from .runtime.beginning import Watch
     from .runtime.errors import (
         BundleError,
         DeviceError,
@@ -157,7 +158,6 @@ if TYPE_CHECKING:
     from .runtime.results.image_files import OutputOptions
     from .runtime.results.judged_lot import read_judged_lot
     from .runtime.results.lot_result import LotResult
-    from .runtime.run import Watch
     from .runtime.scoring.anomaly_map import upsample
     from .runtime.scoring.mutual import mutual_scores
     from .runtime.scoring.presets import settings_for

@@ -18,11 +18,12 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
+from .beginning import Watch, opened, require_enough, survey_files
 from .images.same_files import same_files
 from .images.survey import DEFAULT_READING, ReadOptions, Survey
 from .results.image_files import NO_FILES, OutputOptions
 from .results.lot_result import LotResult
-from .run import Features, Run, Watch, opened, require_enough, survey_files
+from .run import Features, Run
 from .scoring.anomaly_map import map_size, raw_scores
 from .scoring.cautions import bundle_cautions, cautions, copy_caution
 from .scoring.position import position_level, settled

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
@@ -23,8 +23,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .._numbers import too_few
 from .._version import __version__
+from .beginning import Watch, require_enough
 from .cluster.engine import Cluster
 from .cluster.extraction import extract_on
 from .cluster.object_store import ObjectStore
@@ -32,33 +32,28 @@ from .cluster.opened import open_cluster
 from .cluster.possible import require_possible
 from .cluster.scorer import ClusterScorer
 from .cluster.worker_vit import WorkerVit
-from .errors import MuscEdgeError, TooFewImagesError
-from .forecast import Forecast
+from .errors import MuscEdgeError
 from .images.inside import Inside, patches_inside
-from .images.listing import list_lot
-from .images.survey import ReadOptions, Survey, decode_ahead, gray, survey_lot
-from .memory import give_back_large_blocks, memory_left, process_memory, release_memory
+from .images.survey import Survey, decode_ahead, gray
+from .memory import memory_left, process_memory, release_memory
 from .planning import Planner
 from .results.image_files import NO_FILES, OutputOptions
 from .results.lot_scores import RunFacts
 from .scorers import open_scorer
 from .scoring.copies import find_copies, looked_at
 from .scoring.image_pairs import prepare_near
-from .scoring.interval import smallest_lot
 from .scoring.method import Method
 from .scoring.mutual import CpuScorer
 from .scoring.nearest import mark_excluded
-from .scoring.presets import settings_for
 from .scoring.protocols import Groups, MutualScorer
 from .scoring.residual import ResidualScorer
 from .scoring.same_shot import SameShot
 from .scoring.tile_lots import TileLot
-from .settings import ANYTHING, PAPER, RESIDUAL, Resources, ScoreSettings
+from .settings import ANYTHING, PAPER, Resources, ScoreSettings
 from .store.again import AgainStore, Taker
 from .store.checkpoint import Checkpoint
 from .store.tables import FileRows, require_room
 from .tiling import WHOLE, Layout
-from .timing import StageTimer
 from .types import (
     Array,
     Bundle,
@@ -67,37 +62,11 @@ from .types import (
     FloatArray,
     LotImage,
     Plan,
-    Progress,
     SkippedImage,
-    no_progress,
 )
-from .vit.bundle import open_beside, open_bundle
+from .vit.bundle import open_bundle
 from .vit.choose import enter_backend
 from .vit.extract import Pictures, allocate, extract
-
-
-def _say_nothing(forecast: Forecast) -> None:
-    """Say nothing: the default."""
-
-
-@dataclass(frozen=True)
-class Watch:
-    """Who is told of a run.
-
-    Attributes
-    ----------
-    progress : callable
-        Called as ``progress(stage, done, total, unit)``, often, from the thread that scores the lot.
-    announce : callable
-        Called once before the work begins, with a forecast: ``images``, ``pairs``, the seconds of each stage,
-        and the memory ``plan``.
-    timer : StageTimer
-        ``timer.seconds`` has the seconds of each stage by its name.
-    """
-
-    progress: Progress = no_progress
-    announce: Callable[[Forecast], None] = _say_nothing
-    timer: StageTimer = field(default_factory=StageTimer)
 
 
 @dataclass(frozen=True)
@@ -514,49 +483,7 @@ class Run:
         return Checkpoint(folder, features, scoring, void_other=void_other)
 
 
-def opened(
-    bundle: str | os.PathLike[str] | Bundle, settings: ScoreSettings | str, watch: Watch
-) -> tuple[Bundle, ScoreSettings]:
-    """Open a bundle, unless it is, and resolve the settings for it, if they are given as a preset's name.
-
-    Its weights are still being checked: ``Run.vit`` waits for that.
-    """
-    with watch.timer.stage("open"):
-        if not isinstance(bundle, Bundle):
-            bundle = open_beside(bundle, watch.timer)
-        if isinstance(settings, str):
-            settings = settings_for(bundle.manifest, settings)
-        return bundle, settings
-
-
 def rows_of(images: Sequence[LotImage], survey: Survey, region: Inside) -> Array:
     """The patches (N,P) of ``images``, of those of the survey, that take part."""
     rows = {image.name: row for row, image in enumerate(survey.images)}
     return region.patches[[rows[image.name] for image in images]]
-
-
-def survey_files(
-    lot: str | os.PathLike[str] | Sequence[LotImage], resources: Resources, reading: ReadOptions, watch: Watch
-) -> Survey:
-    """List the images of a lot and read their headers, within the memory budget."""
-    give_back_large_blocks()
-    with watch.timer.stage("survey"):
-        images = list_lot(lot) if isinstance(lot, str | os.PathLike) else lot
-        # Looking at files comes before any plan.  Of the same budget, it has what the program leaves.
-        room = memory_left(resources.budget)
-        return survey_lot(images, reading, resources.workers, watch.progress, room)
-
-
-def require_enough(images: int, skipped: Sequence[SkippedImage], settings: ScoreSettings) -> None:
-    """Raise TooFewImagesError, with what was ``skipped``, if ``images`` are too few for the interval."""
-    least = smallest_lot(settings.interval, images)
-    if images == least:
-        return
-    reasons = "".join(f"\n  {s.name}: {s.status} ({s.reason})" for s in skipped[:10])
-    unread = f"; {len(skipped)} could not be read:{reasons}" if skipped else ""
-    over = f"mutual scoring over the interval {settings.interval}"
-    raise TooFewImagesError(
-        f"{too_few(images, 'image')}: {'scoring by residual' if settings.by == RESIDUAL else over} needs at "
-        f"least {least} that can be read{unread}",
-        skipped,
-    )

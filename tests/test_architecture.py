@@ -29,7 +29,7 @@ FLOORS = (
     {"verdict"},
     {"gpu", "results", "vit"},
     {"cluster", "forecast", "scorers", "trial"},
-    {"planning"},
+    {"beginning", "planning"},
     {"run"},
     {"tiled"},
     {"pipeline", "reference"},

@@ -322,9 +322,9 @@ def _say_where(args: argparse.Namespace, root: Path, out: Path, images: Listing)
 def _score_one(job: _Job, images: Sequence[LotImage], subfolder: str) -> Scored:
     """Score a lot, or a group of it, and write its results into a subfolder of the job's."""
     from .._files import make_folders
+    from ..runtime.beginning import Watch
     from ..runtime.pipeline import score_lot
     from ..runtime.results.write import write_results
-    from ..runtime.run import Watch
     from .progress import ProgressLine
     from .summary import Scored, forecast_text
 

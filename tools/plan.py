@@ -77,8 +77,9 @@ def _show_plans(
     pixels: float | None,
 ) -> int:
     """Print the forecast, and the ways to find defects of so many ``pixels``, if it is asked for."""
+    from ..runtime.beginning import Watch, require_enough, survey_files
     from ..runtime.images.survey import DEFAULT_READING
-    from ..runtime.run import Run, Watch, require_enough, survey_files
+    from ..runtime.run import Run
     from ..runtime.scoring.tile_lots import require_judges, tile_lots
     from .summary import forecast_json, forecast_text, method_lines
 

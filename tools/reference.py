@@ -88,11 +88,11 @@ def _suspects(text: str) -> float | Path:
 
 
 def _reference(args: argparse.Namespace) -> int:
+    from ..runtime.beginning import Watch
     from ..runtime.images.listing import list_lot
     from ..runtime.images.survey import ReadOptions
     from ..runtime.reference.make import make_reference, pool_compared
     from ..runtime.results.output import require_apart
-    from ..runtime.run import Watch
     from ..runtime.vit.bundle import find_bundle, open_bundle
     from .progress import ProgressLine, duration
     from .reference_text import reference_json, reference_text

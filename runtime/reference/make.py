@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from ..._version import __version__
+from ..beginning import Watch, opened, require_enough, survey_files
 from ..cluster.possible import require_one_machine
 from ..errors import LotError
 from ..images.inside import patches_inside
@@ -27,7 +28,7 @@ from ..images.roi import PatchRegion, RoiOption
 from ..images.survey import DEFAULT_READING, ReadOptions, Survey
 from ..results.heatmap import lot_scale
 from ..results.output import new_folder
-from ..run import Run, Watch, opened, require_enough, survey_files
+from ..run import Run
 from ..scorers import require_half
 from ..scoring.anomaly_map import map_size, raw_scores
 from ..scoring.blas import one_thread_per_product

@@ -13,12 +13,13 @@ import pytest
 from PIL import Image
 
 from musc_edge import LotImage, ReadOptions, ScoreSettings, score_lot, upsample
+from musc_edge.runtime.beginning import Watch
 from musc_edge.runtime.errors import LotError, OutputError
 from musc_edge.runtime.forecast import Forecast
 from musc_edge.runtime.gpu.scorer import CudaScorer
 from musc_edge.runtime.images.reading import ImageError
 from musc_edge.runtime.images.survey import Survey, survey_lot
-from musc_edge.runtime.run import Run, Watch
+from musc_edge.runtime.run import Run
 from musc_edge.runtime.settings import Resources
 from musc_edge.runtime.store.features import DeviceStore
 from musc_edge.runtime.tiling import Tiles

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from musc_edge import LotImage, ReadOptions, ScoreSettings, score_lot
+from musc_edge.runtime.beginning import Watch
 from musc_edge.runtime.errors import LotError, OutputError
 from musc_edge.runtime.forecast import Forecast
-from musc_edge.runtime.run import Watch
 from musc_edge.runtime.scoring.stitch import stitch
 from musc_edge.runtime.settings import RESIDUAL, Resources
 from musc_edge.runtime.tiling import Tiles, layout_of

@@ -20,13 +20,13 @@ from PIL import Image
 
 from musc_edge import open_bundle, score_lot
 from musc_edge._files import make_folders
+from musc_edge.runtime.beginning import Watch
 from musc_edge.runtime.errors import OutputError
 from musc_edge.runtime.images.listing import list_lot
 from musc_edge.runtime.images.survey import ReadOptions, survey_lot
 from musc_edge.runtime.results.image_files import OutputOptions
 from musc_edge.runtime.results.output import new_folder
 from musc_edge.runtime.results.write import LOT, write_results
-from musc_edge.runtime.run import Watch
 from support.bad_input import Place
 from support.command_line import run_here
 from support.forks import Forked, run_forked

@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ...runtime.beginning import Watch
 from ...runtime.pipeline import score_lot
 from ...runtime.results.image_files import OutputOptions
 from ...runtime.results.lot_result import LotResult
 from ...runtime.results.write import plan_facts, write_results
-from ...runtime.run import Watch
 from ...runtime.settings import Resources, ScoreSettings
 from ...runtime.timing import StageTimer
 from ...runtime.types import Bundle

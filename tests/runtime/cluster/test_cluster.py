@@ -16,13 +16,13 @@ from pathlib import Path
 import pytest
 
 from musc_edge.runtime import run as run_module
+from musc_edge.runtime.beginning import Watch
 from musc_edge.runtime.cluster.engine import Cluster
 from musc_edge.runtime.cluster.opened import open_cluster
 from musc_edge.runtime.errors import DeviceError
 from musc_edge.runtime.images.survey import ReadOptions
 from musc_edge.runtime.pipeline import score_lot
 from musc_edge.runtime.results.lot_result import LotResult
-from musc_edge.runtime.run import Watch
 from musc_edge.runtime.settings import Resources, ScoreSettings
 from support.command_line import run_here
 

@@ -14,9 +14,9 @@ import pytest
 
 from musc_edge import LotError, LotResult, ReadOptions, Resources, ScoreSettings, make_reference, score_lot
 from musc_edge.runtime import planning
+from musc_edge.runtime.beginning import Watch
 from musc_edge.runtime.forecast import Forecast
 from musc_edge.runtime.planning import Planner
-from musc_edge.runtime.run import Watch
 from musc_edge.runtime.scoring.residual_again import Measured
 from support.command_line import run_here
 from support.references import BUNDLE, part, write_lot

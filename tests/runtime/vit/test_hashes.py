@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from musc_edge.runtime.beginning import Watch
 from musc_edge.runtime.errors import BundleError, DeviceError, LotError
 from musc_edge.runtime.pipeline import score_lot
-from musc_edge.runtime.run import Watch
 from musc_edge.runtime.settings import Resources
 from musc_edge.runtime.timing import StageTimer
 from musc_edge.runtime.types import FloatArray, Slot
