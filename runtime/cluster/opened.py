@@ -110,9 +110,20 @@ def _local(ray: Any, resources: Resources) -> Iterator[Cluster]:
             "_temp_dir": str(folder),
             "_node_ip_address": "127.0.0.1",
         }
-        with _ended(ray):
+        with _loopback_alone(ray), _ended(ray):
             _start(ray, options, folder)
             yield Cluster.of(ray, "on this machine", reserved=store + memory)
+
+
+@contextmanager
+def _loopback_alone(ray: Any) -> Iterator[None]:
+    """Within the block Ray takes 127.0.0.1 for this machine's address, as by itself on macOS and Windows."""
+    constants = ray._private.ray_constants
+    before, constants.ENABLE_RAY_CLUSTER = constants.ENABLE_RAY_CLUSTER, False
+    try:
+        yield
+    finally:
+        constants.ENABLE_RAY_CLUSTER = before
 
 
 @contextmanager

@@ -71,12 +71,12 @@ class Circle:
         return self.judges.pairs_of(cell, self.arc)
 
     def entries(self, piece: Piece) -> list[tuple[int, int]]:
-        """The place, and its judge's index, of each row of a piece, in their order."""
-        if piece.mine:
-            found = ((a, there) for a, _, there, _ in self.pairs(piece.cell))
-        else:
-            found = ((b, back) for _, b, _, back in self.pairs(piece.cell))
-        return [(place, index) for place, index in found if place in piece.rows]
+        """The place, and its judge's index, of each row of a piece, in the order of ``pairs``."""
+        first = piece.rows if piece.mine else self.places(piece.cell[0])
+        second = self.places(piece.cell[1]) if piece.mine else piece.rows
+        both = ((a, b) if piece.mine else (b, a) for a in first for b in second if a < b)
+        found = ((place, self.judges.index_of(place, judge)) for place, judge in both)
+        return [(place, index) for place, index in found if index is not None]
 
 
 class Piece(NamedTuple):

@@ -213,6 +213,25 @@ def test_files_that_a_worker_cannot_read_are_named(
     os.close(int(here.name))
 
 
+def test_a_cluster_of_our_own_listens_to_this_machine_alone(cluster: Cluster) -> None:
+    (node,) = cluster.ray.nodes()
+    gcs = cluster.ray.get_runtime_context().gcs_address
+    ports = {int(gcs.rpartition(":")[2]), node["NodeManagerPort"], node["ObjectManagerPort"]}
+    found = {port: address for address, port in listening() if port in ports}
+    assert set(found) == ports
+    assert set(found.values()) <= {"0100007F", "0000000000000000FFFF00000100007F"}  # 127.0.0.1
+
+
+def listening() -> Iterator[tuple[str, int]]:
+    """Addresses and ports, as the kernel has them, on which somebody listens."""
+    for name in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{name}").read_text(encoding="ascii").splitlines()[1:]:
+            _, local, _, state, *_ = line.split()
+            if state == "0A":
+                address, port = local.split(":")
+                yield address, int(port, 16)
+
+
 @pytest.mark.long
 def test_nobody_connects_without_the_token(cluster: Cluster) -> None:
     address = cluster.ray.get_runtime_context().gcs_address
