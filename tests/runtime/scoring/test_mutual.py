@@ -212,6 +212,14 @@ def test_interval_mean_is_the_mean_of_the_sorted_slice(start: int, stop: int) ->
     np.testing.assert_allclose(interval_mean(distances, start, stop), expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize(("start", "stop"), [(0, 1), (0, 900), (0, 2999), (100, 900), (2000, 3000)])
+def test_interval_mean_of_a_large_lot(start: int, stop: int) -> None:
+    """NumPy sorts few numbers whole, where it is asked for a part: only many show whether that was enough."""
+    distances = np.random.default_rng(6).random((3000, 4)).astype(np.float32)
+    expected = np.sort(distances, axis=0)[start:stop].mean(axis=0, dtype=np.float64)
+    np.testing.assert_allclose(interval_mean(distances, start, stop), expected, rtol=1e-7)
+
+
 @pytest.mark.parametrize("degrees", [(), (2,), (1, 4), (0,), (-3,)])
 def test_unusable_degrees_are_refused(degrees: tuple[int, ...]) -> None:
     with pytest.raises(LotError, match="odd"):

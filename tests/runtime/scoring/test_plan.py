@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from musc_edge.runtime.errors import LotError
+from musc_edge.runtime.scoring import mutual
 from musc_edge.runtime.scoring.image_pairs import load_filter
 from musc_edge.runtime.scoring.method import Method
 from musc_edge.runtime.scoring.mutual import CpuScorer
@@ -240,6 +241,17 @@ def test_message_says_what_was_asked_of_what() -> None:
 
 
 # ---- kept ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("on_disk", [True, False])
+def test_cosines_lie_where_the_plan_says(
+    on_disk: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shape = (1, 9, 6, 4)
+    scorer = CpuScorer(Method((2, 3), (3,)), "numpy", scratch=tmp_path)
+    wrong = "MemoryRows" if on_disk else "FileRows"
+    monkeypatch.setattr(mutual, wrong, lambda *_: pytest.fail(wrong))
+    scorer.score(random_store(0, shape), dataclasses.replace(scorer.plan(shape, 4), cosines_on_disk=on_disk))
 
 
 @pytest.mark.parametrize("kind", ["numpy", "numba"])
