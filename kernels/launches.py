@@ -225,6 +225,13 @@ def burn_out_mean_near(
     gpu.launch(launch, (distances, scores, later, *(np.int32(number) for number in numbers)), stream)
 
 
+def exclude_patches(gpu: Gpu, squares: DeviceArray, inside: DeviceArray, stream: Stream) -> None:
+    """Make the ``squares`` (n,P) infinite where ``inside`` (n,P), uint8, is 0."""
+    count = squares.nbytes // squares.dtype.itemsize
+    launch = Launch("exclude_patches", (ceil_div(count, 128), 1, 1), (128, 1, 1))
+    gpu.launch(launch, (squares, inside, np.int32(count)), stream)
+
+
 def gather_rows(
     gpu: Gpu, tokens: DeviceArray, places: DeviceArray, rows: DeviceArray, stream: Stream
 ) -> None:

@@ -13,8 +13,10 @@
 // or, with --window, in place of gram_min and burn_out_mean,
 //   *_near*        the same of patches near each other                      near.cuh
 // and, apart from these,
+//   exclude_patches  which rows are nobody's nearest                        exclude.cuh
 //   gather_rows    tokens of some patches, for the host                     gather.cuh
 //   peak_*         what the GPU gives at most                               peak.cuh
+#include "exclude.cuh"
 #include "gather.cuh"
 #include "gram.cuh"
 #include "gram_hopper.cuh"

@@ -22,7 +22,6 @@ from ..scoring.plan import LotSize
 from ..timing import StageTimer
 from ..types import Array, DevicePlan
 from .average import average
-from .excluded import exclude
 from .plan import SAMPLES, pairs_per_launch
 from .rows import Rows
 from .timing import DeviceTimer
@@ -59,7 +58,8 @@ class DeviceLot:
         window: int | None = None,
     ) -> None:
         self._near = launches.Near.of(grid, window)
-        self._timer, self._inside = timer, inside
+        self._timer, self._excluding = timer, inside
+        self._inside: DeviceArray | None = None
         self.gpu, self.size, self.plan = gpu, size, plan
         self._grid, self._read, self._on_device, self._uses = grid, read, on_device, uses
         self._next = 0
@@ -95,6 +95,9 @@ class DeviceLot:
         self._sample_rows = self._rows(samples, HALF)
         self._sample_centres = self._empty((samples, 4), np.float32)
         self.compute, self._copies = gpu.stream(), gpu.stream()
+        if self._excluding is not None:
+            self._inside = self._empty(self._excluding.shape, np.uint8)
+            gpu.upload(self._inside, self._excluding.astype(np.uint8), self.compute)
         # UploadStore queued its copies in the default stream, and streams do not wait for each other.
         earlier = gpu.event()
         gpu.record(earlier, gpu.default_stream())
@@ -174,7 +177,8 @@ class DeviceLot:
                 rows = self.rows.part(row, row + count)
                 self._pool(tokens, degree, centres, rows)
                 if self._inside is not None:
-                    exclude(self.gpu, rows.squares, self._inside[start : start + count], self.compute)
+                    inside = self._inside.rows(start, start + count)
+                    launches.exclude_patches(self.gpu, rows.squares, inside, self.compute)
                 start, row = start + count, row + count
         self._centred.add(block)
         if not self.plan.holds_tokens:

@@ -21,7 +21,6 @@ from ..scoring.nearest import mark_excluded
 from ..scoring.row import require_finite
 from ..types import Array, FloatArray
 from .average import average
-from .excluded import exclude
 from .plan import SAMPLES
 from .rows import row_bytes as image_bytes
 from .schedule import NOT_WANTED
@@ -138,6 +137,9 @@ class DeviceRow:
         order = np.arange(images, dtype=np.int32)
         pairs = np.stack([np.full_like(order, images), order, order, np.full_like(order, NOT_WANTED)], axis=1)
         gpu.upload(self._pairs, pairs, self._stream)
+        self._there = None if self._inside is None else self._empty(gpu, (images, patches), np.uint8)
+        if self._inside is not None and self._there is not None:
+            gpu.upload(self._there, self._inside.astype(np.uint8), self._stream)
         tokens = gpu.empty((images, patches, width), np.float32)
         try:
             for number in range(layers):
@@ -160,8 +162,8 @@ class DeviceRow:
         self._pool(gpu, rows.part(0, some), shift, degree)
         launches.column_mean(gpu, features.rows(0, some), self._shape[2], shift, self._stream)
         self._pool(gpu, rows.part(0, images), shift, degree)
-        if self._inside is not None:
-            exclude(gpu, squares.rows(0, images), self._inside, self._stream)
+        if self._there is not None:
+            launches.exclude_patches(gpu, squares.rows(0, images), self._there, self._stream)
 
     def _pool(self, gpu: Gpu, rows: _Rows, shift: DeviceArray, degree: int) -> None:
         tokens, centres, features, squares = rows

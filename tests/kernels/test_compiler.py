@@ -37,6 +37,7 @@ KERNELS = {
         "peak_products",
         "peak_copy",
         "gather_rows",
+        "exclude_patches",
         "gram_min_near",
         "gram_min_int8_near",
         "burn_out_mean_near",

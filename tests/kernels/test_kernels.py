@@ -497,6 +497,17 @@ def test_rows_of_an_array_share_its_memory() -> None:
         array.rows(3, 6)
 
 
+# ---- exclude_patches -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 43), (2, 128)])
+def test_exclude_patches(run: Run, shape: Grid) -> None:
+    rng = np.random.default_rng(0)
+    squares, inside = rng.uniform(0, 2, shape).astype(np.float32), rng.random(shape) < 0.5
+    (found,) = run(lambda device: (device.exclude_patches(squares, inside),))
+    np.testing.assert_array_equal(found, np.where(inside, squares, np.inf))
+
+
 # ---- gather_rows -----------------------------------------------------------------------------
 
 

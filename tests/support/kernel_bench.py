@@ -110,6 +110,11 @@ class Bench:
         launches.burn_out_mean(self.gpu, distances, scores, later, window, self.stream)
         return self.get(scores), self.get(later)
 
+    def exclude_patches(self, squares: Array, inside: Array) -> Array:
+        there = self.put(squares)
+        launches.exclude_patches(self.gpu, there, self.put(inside.astype(np.uint8)), self.stream)
+        return self.get(there)
+
     def gather_rows(self, tokens: Array, places: Array) -> Array:
         rows = self.gpu.empty((len(tokens), len(places), tokens.shape[2]), tokens.dtype)
         launches.gather_rows(self.gpu, self.put(tokens), self.put(places), rows, self.stream)

@@ -79,7 +79,8 @@ const std::vector<Kernel> kernels = {DESCRIBE(centre_half), DESCRIBE(centre_floa
                                      DESCRIBE(pool_half_int8), DESCRIBE(pool_float_int8),
                                      DESCRIBE(gram_min_int8), DESCRIBE(interval_mean), DESCRIBE(burn_out_mean),
                                      DESCRIBE(gram_min_near), DESCRIBE(gram_min_int8_near), DESCRIBE(burn_out_mean_near),
-                                     DESCRIBE(peak_products), DESCRIBE(peak_copy), DESCRIBE(gather_rows)};
+                                     DESCRIBE(peak_products), DESCRIBE(peak_copy), DESCRIBE(gather_rows),
+                                     DESCRIBE(exclude_patches)};
 
 // ---- memory -----------------------------------------------------------------------------------
 

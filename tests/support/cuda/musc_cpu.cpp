@@ -5,6 +5,7 @@
 #include "gram_cpu.cpp"
 #include "gram_hopper_cpu.cpp"
 #include "interval_cpu.cpp"
+#include "exclude_cpu.cpp"
 #include "gather_cpu.cpp"
 #include "near_cpu.cpp"
 #include "peak_cpu.cpp"

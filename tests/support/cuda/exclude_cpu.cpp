@@ -1,0 +1,4 @@
+#include "exclude.cuh"
+
+#include "run_kernel.h"
+RUN(exclude_patches)
