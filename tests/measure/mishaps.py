@@ -3,8 +3,8 @@
     python tests/measure/mishaps.py [--tries 60] [--seed 0] [--only NAME]
 
 As root, or where users may have namespaces: the output lies on a tmpfs, which one of the mishaps makes
-read-only.  The moment is drawn from the command's beginning to where an undisturbed run ends.  No run may end
-by a traceback, or by an exit code that is not told.
+read-only.  The moment is drawn from the command's beginning to where an undisturbed run ends; a run that has
+ended by then does not count.  No run may end by a traceback, or by an exit code that is not told.
 
 A run whose output was meddled with completes, with the bytes of an undisturbed one, or ends with exit code 7,
 and leaves what somebody else put there and nothing of its own; once that is away, the same command completes.
@@ -153,11 +153,13 @@ OF_LOT: dict[str, Callable[[Place], object]] = {
 def try_once(
     name: str, place: Place, expected: Found, seconds: float, chance: random.Random
 ) -> tuple[str, str]:
-    """Meddle once: what is wrong, or nothing, and how the run ended."""
+    """Meddle once: what is wrong, or nothing, and how the run ended; nothing if it had ended before."""
     place.begin_anew()
     options = ["--overlays", "--report", *(["--resume"] if chance.random() < 0.5 else [])]
     with place.start(*options) as run:
         time.sleep(chance.uniform(0, seconds))
+        if run.poll() is not None:
+            return "", ""
         with suppress(OSError):  # what is not there (yet, or any more) cannot be removed
             {**OF_OUTPUT, **OF_LOT}[name](place)
         code = run.wait(120)
@@ -231,9 +233,12 @@ def main() -> int:
             begin = time.monotonic()
             expected = place.complete()
             seconds = time.monotonic() - begin
-            for number in range(args.tries):
-                name = names[number % len(names)]
+            while (done := sum(map(Counter.total, ends.values()))) < args.tries:
+                name = names[done % len(names)]
                 problem, ended = try_once(name, place, expected, seconds, chance)
+                if not ended:  # the machine is less busy now
+                    seconds *= 0.9
+                    continue
                 ends[name][ended] += 1
                 if problem:
                     wrong += 1
