@@ -246,7 +246,7 @@ def kills(elpv: Path, work: Path) -> None:
 
     def kill() -> None:
         nonlocal killed
-        while killed < KILLS and not done.wait(draw.uniform(0.5, 2.5)):
+        while killed < KILLS and not done.wait(draw.uniform(1, 4)):
             if found := workers():
                 with suppress(ProcessLookupError):
                     os.kill(draw.choice(found), signal.SIGKILL)
