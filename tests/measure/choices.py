@@ -229,7 +229,7 @@ def main() -> None:
     options.add_argument(
         "--further", default="224:3,294:0,392:3,518:0", help="draws of further lots at each image size"
     )
-    options.add_argument("--judging", default="392:0", help="the same of judging lots")
+    options.add_argument("--judging", default="392:3", help="the same of judging lots")
     options.add_argument(
         "--kept", action="store_true", help="image tables alone, of what WORK has; compute nothing"
     )

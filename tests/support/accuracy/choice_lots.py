@@ -3,7 +3,7 @@
 "earlier" lots are those of docs/accuracy.md, which choices were made on: draws from one pool, which overlap.
 "further" ones are made of images that no earlier pool has, each draw of cells and textiles of its own; the
 draws of tiles overlap, since there is one such pool, and all frays were in the earlier one too.  "judging"
-ones are of images that are in neither, for what was seen first on further lots; of tiles none are left.
+ones are of images that are in neither, for what was seen first on further lots.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def further_lots(at: Setup, size: int, name: str, draws: int) -> Iterator[tuple[
 
 
 def judging_lots(at: Setup, size: int, name: str, draws: int) -> Iterator[tuple[Pool, Array]]:
-    """Yield the pool and rows of each draw of a judging lot; nothing where no images are left."""
+    """Yield the pool and rows of each draw of a judging lot; nothing for products that are not judged."""
     case = next(case for case in LARGE_LOTS if case.name == name)
     for number in range(draws if case.product in JUDGED else 0):
         pool = at.judging_pool(case.product, size, number)

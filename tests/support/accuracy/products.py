@@ -112,8 +112,11 @@ There are 14 frays in all, so that those of the other pools are taken again.  29
 images of 392.
 """
 FURTHER_DRAWS = 3
-JUDGED = ("mono cells", "poly cells", "textiles")
-"""Products of which images are left that neither an earlier nor a further pool has."""
+JUDGED = ("poly cells",)
+"""Products that are judged by images that neither an earlier nor a further pool has.
+
+Of mono cells and textiles there are such images too, of magnetic tiles none.
+"""
 ONLY_ONCE = ("magnetic tiles",)
 """Products with images for a single further pool."""
 
