@@ -110,7 +110,7 @@ class Checker:
         The false-alarm rate at which an image is rejected.
     resources : Resources
         What runs the work, and how much of the machine it may use.  A reference of whole images is compared
-        on a GPU if there is one, a reference of chosen patches on the CPU.
+        on a GPU if there is one; one of chosen patches, in tiles or by residual on the CPU.
     share : Checker, optional
         An open checker of the same bundle, whose ViT this one uses too, in turn with it, instead of loading
         its own; it must be closed after this one.
