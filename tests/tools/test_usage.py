@@ -59,7 +59,7 @@ def lines(run: Run) -> list[str]:
         ("musc-edge infer LOT --bit-depth 9", "'9': expected auto, 8, 10, 12, 14 or 16"),
         ("musc-export onnx M.onnx --layers 1 -o B --precision f16", "did you mean fp16?"),
         ("musc-edge infer LOT --map-frmat=png8", "no option --map-frmat; did you mean --map-format?"),
-        ("musc-edge infer LOT --colour", "there is no option --colour"),
+        ("musc-edge infer LOT --tint", "there is no option --tint"),
         ("musc-edge --json infer LOT", "--json stands before the command: put options behind its name"),
         ("musc-edge -b BUNDLE infer LOT", "-b stands before the command: put options behind its name"),
         ("musc-edge --bundle=BUNDLE infer LOT", "--bundle stands before the command: put"),
