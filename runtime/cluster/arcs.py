@@ -38,6 +38,10 @@ class Machines(Protocol):
         """LotError if no machine has so much for a task."""
         ...
 
+    def require_store(self, size: int) -> None:
+        """LotError if the objects of a task do not fit."""
+        ...
+
     @property
     def reserved(self) -> int:
         """Bytes of the memory budget that it has."""
@@ -83,6 +87,13 @@ def moved_bytes(size: LotSize, cut: Cut) -> int:
     return size.token_bytes + size.layers * pairs
 
 
+def task_bytes(size: LotSize, cut: Cut) -> int:
+    """Bytes of the objects of one task: two arcs, and their cosines or those of its rows."""
+    arc = cut.arc * size.patches * (size.width + size.degree_count) * 4
+    cosines = size.degree_count * size.patches * 4
+    return 2 * arc + max(2 * cut.arc**2, cut.rows * size.judge_count) * cosines
+
+
 def worker_bytes(size: LotSize, cut: Cut) -> int:
     """Bytes of a process that compares or averages."""
     gram = 3 * size.patches**2 * 4
@@ -102,6 +113,7 @@ def cluster_plan(size: LotSize, needs: HostNeeds, cluster: Machines) -> Plan:
     """
     cut = cut_circle(size)
     cluster.threads_for(worker_bytes(size, cut))
+    cluster.require_store(task_bytes(size, cut))
     on_cluster = ClusterPlan(
         processors=cluster.cpus,
         arc=cut.arc,

@@ -24,12 +24,13 @@ Job = tuple[Key, Sequence[Any]]
 
 @dataclass(frozen=True)
 class Node:
-    """A machine of the cluster: its processors, GPUs, and bytes of memory for tasks."""
+    """A machine of the cluster: its processors, GPUs, and bytes of memory for tasks and for objects."""
 
     name: str
     cpus: int
     gpus: int
     memory: int
+    store: int
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,17 @@ class Cluster:
                 f"{size_text(most)} for its workers. Raise --memory-budget, or ray start --memory."
             )
         return min(ceil(node.cpus / _fitting(node, memory, gpus)) for node in able)
+
+    def require_store(self, size: int) -> None:
+        """Raise LotError unless each machine has the memory for the objects of one task, ``size`` bytes."""
+        # Ray would wait for ever for what does not fit.
+        for node in self.nodes:
+            if node.cpus and node.store < size:
+                raise LotError(
+                    f"a task takes {size_text(size)} of objects, and {node.name} has {size_text(node.store)} "
+                    "for them. Raise --memory-budget, or ray start --object-store-memory; or score each "
+                    "image by fewer others with a group size."
+                )
 
     def lanes(self, memory: int, threads: int, gpus: int = 0) -> int:
         """How many such tasks run at once."""
@@ -194,4 +206,5 @@ def _node(found: dict[str, Any]) -> Node:
         int(has.get("CPU", 0)),
         int(has.get("GPU", 0)),
         int(has.get("memory", 0)),
+        int(has.get("object_store_memory", 0)),
     )

@@ -24,7 +24,7 @@ from ..settings import AUTO, Resources
 from .engine import Cluster
 
 LEAST_STORE = 100_000_000
-"""Bytes: Ray refuses to keep objects in less than 75 MB of shared memory."""
+"""Bytes of shared memory for objects; Ray itself refuses less than 75 MB."""
 STORE_SHARE, WORKERS_SHARE = 0.35, 0.5
 """Shares of what the budget leaves for objects in shared memory, and for the worker processes."""
 

@@ -16,7 +16,7 @@ class InlineCluster(Cluster):
     def __init__(self, cpus: int = 2, memory: int = 1 << 40, *others: Node, gpus: int = 0) -> None:
         self.objects: dict[Reference, Any] = {}
         ray = SimpleNamespace(put=self._put, wait=self._wait)
-        super().__init__(ray, "here", (Node("here", cpus, gpus, memory), *others), reserved=0)
+        super().__init__(ray, "here", (Node("here", cpus, gpus, memory, 1 << 40), *others), reserved=0)
 
     def __setattr__(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)

@@ -14,6 +14,7 @@ import pytest
 from musc_edge.runtime import run as run_module
 from musc_edge.runtime.cluster import pairs, shards
 from musc_edge.runtime.cluster.arcs import cells, cluster_plan, cut_circle, moved_bytes
+from musc_edge.runtime.cluster.engine import Node
 from musc_edge.runtime.errors import LotError
 from musc_edge.runtime.scoring.plan import UNLIMITED, HostNeeds, LotSize
 from support.command_line import run_here
@@ -59,6 +60,14 @@ def test_a_head_without_the_memory_is_refused() -> None:
 def test_a_cluster_without_the_memory_is_refused() -> None:
     with pytest.raises(LotError, match="a worker needs 369 MB of memory"):
         cluster_plan(REAL, UNLIMITED, InlineCluster(memory=300_000_000))
+
+
+def test_objects_that_would_never_fit_are_refused() -> None:
+    everyone = replace(REAL, images=100_000, judge_count=99_999)
+    small = InlineCluster(2, 1 << 40, Node("small", 4, 0, 1 << 40, 300_000_000))
+    with pytest.raises(LotError, match=r"a task takes 3\d\d MB of objects, and small has 300 MB for them"):
+        cluster_plan(everyone, UNLIMITED, small)
+    cluster_plan(everyone, UNLIMITED, InlineCluster())
 
 
 def test_the_command_says_what_a_lot_takes(quick_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -85,7 +85,7 @@ def test_a_vit_takes_a_gpu_where_the_cluster_has_some(quick_bundle: Path) -> Non
     cluster = InlineCluster(cpus=8)
     with pytest.raises(DeviceError, match="backend cuda was asked for, and the cluster has no GPU"):
         WorkerVit(cluster, bundle, Resources(backend="cuda")).__enter__()
-    cluster = InlineCluster(8, 1 << 40, Node("there", 4, 1, 1 << 40), gpus=2)
+    cluster = InlineCluster(8, 1 << 40, Node("there", 4, 1, 1 << 40, 1 << 40), gpus=2)
     vit = WorkerVit(cluster, bundle, Resources(backend="auto"))
     assert vit.gpus == 1
     assert cluster.threads_for(vit.memory, vit.gpus) == 4  # of the 8 processors that two GPUs have
