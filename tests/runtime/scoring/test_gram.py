@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numba
@@ -186,7 +187,17 @@ def test_a_numba_that_does_not_work_is_said(monkeypatch: pytest.MonkeyPatch, err
         best_filter("numba")
 
 
-@pytest.mark.parametrize("name", ["cuda", "", "Numba"])
+def test_a_numba_that_cannot_be_imported_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "musc_edge.runtime.scoring.gram_numba", raising=False)
+    monkeypatch.setitem(sys.modules, "numba", ModuleType("numba"))  # a damaged one
+    with pytest.raises(DeviceError, match=r"does not work \((Import|Attribute)Error: "):
+        load_filter("numba")
+    name, passed_over = best_filter("auto")
+    assert name == "numpy"
+    assert "does not work" in passed_over
+
+
+@pytest.mark.parametrize("name", ["cuda", "", "Numba", "torch"])
 def test_unknown_filters_are_refused(name: str) -> None:
     with pytest.raises(DeviceError, match="expected numpy, numba or auto"):
         best_filter(name)
