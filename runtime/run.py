@@ -117,6 +117,7 @@ class Run:
     resources : what runs the work, and what it may use.
     watch : who is told of it.
     outputs : the files per image that will be written, for memory plan and forecast.
+    cluster : one that is open already, that of another run; by default it is opened where one is asked for.
 
     Raises
     ------
@@ -138,13 +139,14 @@ class Run:
         resources: Resources = ANYTHING,
         watch: Watch | None = None,
         outputs: OutputOptions = NO_FILES,
+        cluster: Cluster | None = None,
     ) -> None:
         self._given = bundle
         self.outputs = outputs
         self.watch = watch or Watch()
         self.settings, self.resources = settings, resources
         self._stack = ExitStack()
-        self._cluster: Cluster | None = None
+        self.cluster = cluster
         self._vit: FeatureBackend | None = None
         self._vit_names = "", ""
         self._passed_over: tuple[str, ...] = ()
@@ -172,8 +174,9 @@ class Run:
         if self.resources.cluster is None:
             return stack.enter_context(open_scorer(self.method, self.resources, self.bundle))
         require_possible(self.settings, self.resources)
-        self._cluster = stack.enter_context(open_cluster(self.resources))
-        return ClusterScorer.of(self.method, self._cluster, self.resources.scorer)
+        if self.cluster is None:
+            self.cluster = stack.enter_context(open_cluster(self.resources))
+        return ClusterScorer.of(self.method, self.cluster, self.resources.scorer)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -206,8 +209,8 @@ class Run:
     def _enter_vit(self, stack: ExitStack) -> tuple[FeatureBackend, tuple[str, ...]]:
         """Enter the ViT here, or that of the cluster's workers, with notes on it."""
         resources = self.resources
-        if self._cluster:
-            vit = stack.enter_context(WorkerVit(self._cluster, self.bundle, resources))
+        if self.cluster:
+            vit = stack.enter_context(WorkerVit(self.cluster, self.bundle, resources))
             return vit, vit.notes
         return enter_backend(stack, resources.backend, self.bundle, resources.workers, resources.batch)
 
@@ -426,8 +429,8 @@ class Run:
         """An empty store: on the scorer's device, if the plan has the tokens there, else on the host."""
         cls = np.empty((images, self.bundle.manifest.cls_width), np.float32)
         shape, dtype = self.planner.shape(images), self.bundle.manifest.tokens[0].dtype
-        if self._cluster and kept is None:
-            return ObjectStore(self._cluster, shape, np.dtype(dtype), cls)
+        if self.cluster and kept is None:
+            return ObjectStore(self.cluster, shape, np.dtype(dtype), cls)
         if plan.twice and isinstance(self.scorer, ResidualScorer):
             places = looked_at(shape[2])
             rows = FileRows((images, len(places) * shape[3]), dtype, self.resources.scratch)

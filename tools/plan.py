@@ -91,7 +91,7 @@ def _show_plans(
     notes: dict[str, None] = {}
 
     def forecast(settings: ScoreSettings) -> Forecast:
-        with Run(bundle, settings, resources) as run:
+        with Run(bundle, settings, resources, cluster=first.cluster) as run:
             # The ViT is open already, and counts as one that is loaded for this run.
             planner = replace(run.planner, program_bytes=first.planner.program_bytes)
             tiles = tile_lots(count, planner.together(count, survey) // count, free=True)

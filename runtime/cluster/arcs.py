@@ -13,6 +13,7 @@ The cut depends on the lot alone, not on the cluster: what one run has kept anot
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isqrt
 from typing import Protocol
 
 from ..._numbers import ceil_div
@@ -25,6 +26,8 @@ from .engine import WORKER_BYTES
 
 ARC_BYTES = 32_000_000
 """Bytes of the tokens of an arc, at most: two of them are read for one task."""
+CELL_BYTES = 64_000_000
+"""Bytes of the cosines of a cell, at most: what a task gives."""
 ROW_BYTES = 128_000_000
 """Bytes of the cosines that one task averages, at most."""
 LEAST_ARCS = 8
@@ -65,8 +68,9 @@ def cut_circle(size: LotSize) -> Cut:
     """Cut a lot: arcs of whole blocks, as large as the tokens of a task may be."""
     block = block_images(size.patches)
     fitting = ARC_BYTES // (size.patches * size.width * 4)
+    square = isqrt(CELL_BYTES // (2 * size.degree_count * size.patches * 4))
     several = ceil_div(size.images, LEAST_ARCS)
-    arc = max(1, ceil_div(min(fitting, several), block)) * block
+    arc = max(1, ceil_div(min(fitting, square, several), block)) * block
     row = size.judge_count * size.degree_count * size.patches * 4
     return Cut(arc, min(arc, max(1, ROW_BYTES // row)))
 
@@ -154,16 +158,22 @@ def _open_cells(size: LotSize, cut: Cut) -> int:
     return min(reach**2 * 2, arcs * (arcs + 1) // 2) + arcs  # those across the end of the circle too
 
 
+INLINE_BYTES = 100 * 1024
+"""Bytes of an object that Ray keeps with who owns it, and not in shared memory, at most."""
+COPIES_BYTES = 20_000
+"""Bytes for each image while copies are looked for: twice its sketch, and rows of distances."""
 REFERENCE_BYTES = 2_000
 """Bytes that this process keeps of each object of the cluster, about."""
 
 
 def _head_bytes(size: LotSize, cut: Cut) -> int:
-    """Bytes of this process: references, scores of one layer and of all, what is hollow, one cell."""
+    """Bytes of this process: references, scores of one layer and of all, one cell, and what is small."""
     parts = ceil_div(cut.arc, cut.rows)
     references = size.layers * size.images + 2 * parts * min(cells(size, cut), _open_cells(size, cut))
     scores = 24 * size.results * size.images * size.patches
     hollow = size.images * size.degree_count * size.patches
-    return (
-        references * REFERENCE_BYTES + scores + hollow + 4 * cut.arc**2 * size.degree_count * size.patches * 4
-    )
+    one_cell = 4 * cut.arc**2 * size.degree_count * size.patches * 4
+    # Tokens so small come along with what a task says of itself, and stay here.
+    small = size.patches * size.width * size.itemsize <= INLINE_BYTES
+    inline = size.token_bytes if small else 0
+    return references * REFERENCE_BYTES + scores + hollow + one_cell + inline + size.images * COPIES_BYTES

@@ -115,7 +115,20 @@ def test_a_worker_that_is_lost_is_replaced(cluster: Cluster, lot: Path, quick_bu
 
 
 def infer(lot: Path, bundle: Path, out: Path, *more: str) -> list[str]:
-    given = ["-b", str(bundle), "-o", str(out), "--threads", "2", "--batch", "4", "--backend", "cpu"]
+    given = [
+        "-b",
+        str(bundle),
+        "-o",
+        str(out),
+        "--threads",
+        "2",
+        "--batch",
+        "4",
+        "--backend",
+        "cpu",
+        "--scorer",
+        "numpy",
+    ]
     return [str(Path(sys.executable).parent / "musc-edge"), "infer", str(lot), *given, *more]
 
 
