@@ -103,15 +103,7 @@ class DeviceRow:
 
     @device_errors()
     def score(self, tokens: Sequence[Array], inside: Array | None = None) -> FloatArray:
-        """Return the anomaly map (Gh,Gw) of the image with ``tokens`` (P,C) in each layer.
-
-        It is NaN where a patch is not ``inside`` (P,).
-
-        Raises
-        ------
-        DeviceError
-            If tokens are not finite, or the device fails.
-        """
+        """As ``ImageScorer`` (scoring/row.py) says."""
         require_finite(tokens)
         image = np.stack([np.asarray(layer, np.float32) for layer in tokens])
         by_degree = self._device.run(lambda gpu: self._score(gpu, image))

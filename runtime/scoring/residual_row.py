@@ -39,15 +39,7 @@ class ResidualRow:
         self._pool.shutdown()
 
     def score(self, tokens: Sequence[Array], inside: Array | None = None) -> FloatArray:
-        """Return the anomaly map (Gh,Gw) of the image with ``tokens`` (P,C) in each layer.
-
-        It is NaN where a patch is not ``inside`` (P,).
-
-        Raises
-        ------
-        DeviceError
-            If tokens are not finite.
-        """
+        """As ``ImageScorer`` (row.py) says."""
         require_finite(tokens)
         layers = self._pool.map(partial(residuals, self._method), tokens, self._common)
         # Layers are added in their order, in float64, as for a lot.

@@ -58,7 +58,10 @@ class Bank(Protocol):
 
 
 class ImageScorer(Protocol):
-    """Scores single images against a bank.  Twins: RowScorer, DeviceRow (gpu/row.py)."""
+    """Scores single images against a bank.
+
+    Twins: RowScorer, DeviceRow (gpu/row.py); ResidualRow (residual_row.py) by what the bank has in common.
+    """
 
     @property
     def version(self) -> str:
@@ -69,6 +72,11 @@ class ImageScorer(Protocol):
         """Return the anomaly map (Gh,Gw) of the image with ``tokens`` (P,C) in each layer.
 
         It is NaN where a patch is not ``inside`` (P,).
+
+        Raises
+        ------
+        DeviceError
+            If tokens are not finite, or the device fails.
         """
         ...
 
@@ -206,15 +214,7 @@ class RowScorer:
         self._pool.shutdown()
 
     def score(self, tokens: Sequence[Array], inside: Array | None = None) -> FloatArray:
-        """Return the anomaly map (Gh,Gw) of the image with ``tokens`` (P,C) in each layer.
-
-        It is NaN where a patch is not ``inside`` (P,).
-
-        Raises
-        ------
-        DeviceError
-            If tokens are not finite.
-        """
+        """As ``ImageScorer`` says."""
         require_finite(tokens)
         bank = self._bank
         layers = range(bank.layers)

@@ -6,6 +6,7 @@ engines on machines without a GPU and finishes compiling them on the one that ru
 
 from __future__ import annotations
 
+import gc
 import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -83,7 +84,13 @@ def _require_version(library: Library) -> None:
 
 
 def make_log(module: Any) -> Any:
-    """Make a logger for TensorRT's objects that collects errors in its list ``errors`` and prints nothing."""
+    """Make a logger for TensorRT's objects that collects errors in its list ``errors`` and prints nothing.
+
+    Make it just before the builder or runtime that it is for.
+    """
+    # TensorRT logs while it makes one and holds the lock that destroying another takes.  What an error of
+    # earlier work left in a cycle must not be collected by then: the thread would wait for itself.
+    gc.collect()
 
     class Log(module.ILogger):  # type: ignore[misc]  # its base is known only where TensorRT is installed
         def __init__(self) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from musc_edge.runtime.errors import BundleError, DeviceError
 from musc_edge.runtime.types import no_progress
 from musc_edge.runtime.vit import tensorrt_api
 from musc_edge.runtime.vit.tensorrt_library import Library, load_library
+from support.forks import run_forked
 from support.gpu_machine import interrupt_main_thread, listening
 
 pytest.importorskip("tensorrt_rtx_bindings", reason="TensorRT-RTX is for x86-64")
@@ -214,3 +216,27 @@ def test_every_call_that_is_used_exists(rtx: Library) -> None:
         used = [n for n in (*vars(protocol), *protocol.__annotations__) if not n.startswith("_")]
         missing += [f"{name}.{n}" for n in used if not hasattr(real, n)]
     assert missing == []
+
+
+AFTER_GARBAGE = """
+import gc
+from musc_edge.runtime.vit.tensorrt_library import load_library, make_log
+
+trt = load_library("rtx").module
+gc.disable()
+old = [trt.Builder(make_log(trt))]
+old.append(old)  # as what an error keeps
+del old
+
+class Log(type(make_log(trt))):
+    def log(self, severity, message):
+        gc.collect()  # as it may happen at any time
+
+trt.Builder(Log())
+"""
+
+
+def test_garbage_of_an_earlier_builder_does_not_lock_the_next() -> None:
+    """TensorRT's own lock would be taken twice by one thread, which then waits for ever."""
+    run = run_forked([sys.executable, "-c", AFTER_GARBAGE], timeout=60)
+    assert run.returncode == 0, run.stderr

