@@ -245,15 +245,3 @@ def listening() -> Iterator[tuple[str, int]]:
             if state == "0A":
                 address, port = local.split(":")
                 yield address, int(port, 16)
-
-
-@pytest.mark.long
-def test_nobody_connects_without_the_token(cluster: Cluster) -> None:
-    address = cluster.ray.get_runtime_context().gcs_address
-    code = f"import ray; ray.init('{address}', log_to_driver=False, logging_level='ERROR')"
-    environment = {**os.environ, "RAY_AUTH_TOKEN": "0" * 64, "PYTHONPATH": os.pathsep.join(sys.path)}
-    wrong = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
-    )
-    assert wrong.returncode != 0
-    assert "token" in wrong.stderr.lower()
