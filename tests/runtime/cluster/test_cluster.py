@@ -194,7 +194,8 @@ def test_an_interrupted_command_leaves_nothing(lot: Path, quick_bundle: Path, tm
             wait_for_more(tmp_path / ".out.kept" / "lot" / "batches.journal", process)
             os.killpg(process.pid, signal.SIGINT)  # as ctrl-C does: to the processes of Ray too
             _, said = process.communicate()
-        assert process.returncode == 130, said
+        # On a busy machine it may have been done before: then it has left nothing either.
+        assert process.returncode in (130, 3), said
         assert not list(temporary.iterdir())
         assert not in_session(process.pid)
 
