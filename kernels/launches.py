@@ -33,6 +33,11 @@ MOST_IMAGES = 65535
 _WIDEST = FREE_SHARED // 4 - 4  # pool keeps a row of floats, and one for each of 4 warps, in shared memory
 
 
+def farthest_bits(near: Near | None) -> int:
+    """Return what distances hold before anything is compared: those of a patch without a neighbor."""
+    return FAR_BITS if near else INFINITY_BITS
+
+
 class Near(NamedTuple):
     """A window: of a grid of ``across`` patches a row, rows and columns differ by at most ``reach``."""
 

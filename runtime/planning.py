@@ -16,7 +16,7 @@ from .cluster.worker_vit import WorkerVit
 from .errors import LotError
 from .forecast import Forecast
 from .images.resolution import Resolution
-from .images.survey import Survey, needs
+from .images.survey import Survey, decoding_bytes, needs
 from .images.tile_file import tile_bytes
 from .memory import process_memory, release_memory
 from .results.contact_sheet import sheet_images
@@ -95,7 +95,7 @@ class Planner:
     ) -> Plan:
         """The plan that decodes and writes ``lanes`` images at a time, and compares on ``threads``."""
         resources, headers = self.resources, list(survey.headers.values()) if survey else []
-        decoding = sum(nlargest(lanes, [header.decode_bytes for header in headers]))
+        decoding = decoding_bytes(survey, lanes) if survey else 0
         writing = sum(nlargest(lanes, [writing_bytes(header, self.outputs) for header in headers]))
         vit = process_memory() - self.program_bytes + decoding + running_bytes(self.bundle, resources.batch)
         program = self.program_bytes + _LEFT_BY_VIT + _LATER + self._salient_bytes(images)

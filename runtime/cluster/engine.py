@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from math import ceil
 from typing import Any, TypeVar
 
-from ..._numbers import counted
+from ..._numbers import ceil_div, counted
 from ..errors import DeviceError, LotError, MuscEdgeError
 from ..memory import size_text
 
@@ -89,7 +88,7 @@ class Cluster:
                 f"a worker needs {size_text(memory)} of memory, and no machine of the cluster has more than "
                 f"{size_text(most)} for its workers. Raise --memory-budget, or ray start --memory."
             )
-        return min(ceil(node.cpus / _fitting(node, memory, gpus)) for node in able)
+        return min(ceil_div(node.cpus, _fitting(node, memory, gpus)) for node in able)
 
     def require_store(self, size: int) -> None:
         """Raise LotError unless each machine has the memory for the objects of one task, ``size`` bytes."""

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from heapq import nlargest
-from math import ceil
 from typing import Any
 
+from ..._numbers import ceil_div
 from ..errors import DeviceError
-from ..images.survey import Survey
+from ..images.survey import Survey, decoding_bytes
 from ..store.checkpoint import Checkpoint
 from ..store.kept_entries import Batch as KeptBatch
 from ..types import FeatureStore, LotImage, Progress, SkippedImage, Slot
@@ -82,7 +81,7 @@ def extract_on(
 
 
 def _jobs(vit: WorkerVit, survey: Survey, first: int, size: int) -> Iterator[Job[int]]:
-    layers, decoding = vit.layers, _decoding_bytes(survey, vit.job.threads)
+    layers, decoding = vit.layers, decoding_bytes(survey, vit.job.threads)
     for number, start in enumerate(range(first, len(survey.images), size)):
         part = shard_survey(survey, start, size)
         shard = Shard(vit.job, part, decoding)
@@ -92,7 +91,7 @@ def _jobs(vit: WorkerVit, survey: Survey, first: int, size: int) -> Iterator[Job
 
 def _batches_of(files: int, batch: int, lanes: int) -> int:
     """How many batches a shard has: fewer where there would be too few shards for all workers."""
-    return min(MOST_BATCHES, max(1, ceil(files / batch / (lanes * SHARDS_EACH))))
+    return min(MOST_BATCHES, max(1, ceil_div(files, batch * lanes * SHARDS_EACH)))
 
 
 def _of_image(references: Sequence[Any], number: int, layers: int) -> Sequence[Any]:
@@ -133,8 +132,3 @@ def _require_seen(survey: Survey, receipt: Described) -> None:
             f"the worker on {receipt.node} cannot read {path.absolute()} as it is here, nor {len(lost) - 1} "
             "others of its shard. Put the lot into a folder that all machines share, under the same path."
         )
-
-
-def _decoding_bytes(survey: Survey, threads: int) -> int:
-    """Bytes of the largest images of a lot that a worker decodes at once."""
-    return sum(nlargest(threads, (header.decode_bytes for header in survey.headers.values())))

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..scoring.aggregate import centre, pooled_lengths, rescale
+from ..._numbers import ceil_div
+from ..scoring.aggregate import centre, inverse_lengths, pooled_lengths, rescale
 from ..scoring.blas import one_thread_per_product
 from ..scoring.image_pairs import Comparer, load_filter
 from ..scoring.judges import Judges
@@ -50,7 +51,7 @@ class Circle:
     @property
     def arcs(self) -> int:
         """Number of arcs."""
-        return -(-self.judges.images // self.arc)
+        return ceil_div(self.judges.images, self.arc)
 
     def places(self, arc: int) -> range:
         """The places of an arc."""
@@ -108,7 +109,7 @@ def prepare(circle: Circle, arc: int, *images: Array) -> tuple[Prepared, FloatAr
             tokens[k] = rescale(centre(image[None])[0])
             lengths[k] = pooled_lengths(tokens[k], method.grid, method.degrees)
     finite = np.isfinite(lengths.reshape(len(places), -1)).all(axis=1)
-    inverse = np.divide(1, lengths, out=lengths, where=lengths > 0)
+    inverse = inverse_lengths(lengths)
     inside = None if circle.inside is None else circle.inside[places.start : places.stop]
     return Prepared(np.asarray(finite), hollow(inverse, inside, method.grid, method.near)), tokens, inverse
 

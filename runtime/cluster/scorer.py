@@ -119,10 +119,7 @@ class ClusterScorer:
         for layer in range(layers):
             one = LayerOnCluster(self.cluster, circle, shared, store, layer, memory, table, kept, report)
             total += one.finished() if (scores := one.kept_scores()) is None else scores
-        if kept and report.earlier:
-            kept.notes.append(
-                f"{report.earlier:,} comparisons of images come from an earlier, interrupted run"
-            )
+        report.note_earlier(kept)
         return by_image(total / layers, judges, later)
 
 

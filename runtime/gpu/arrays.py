@@ -190,9 +190,8 @@ class DeviceLot:
 
     def open_panel(self, images: int) -> None:
         """Set the distances of the first ``images`` images of a panel to what one without a neighbor has."""
-        farthest = launches.FAR_BITS if self._near else launches.INFINITY_BITS
         rows = self.distances.rows(0, images * self.size.judge_count)
-        self.gpu.fill(rows, farthest, self.compute)
+        self.gpu.fill(rows, launches.farthest_bits(self._near), self.compute)
 
     def compare(self, pairs: Array) -> None:
         """Queue the comparison of ``pairs`` (count,4), at most as many as one launch takes."""

@@ -167,8 +167,7 @@ class DeviceRow:
         layers, images, patches, width = self._shape
         degrees = self._method.degrees
         gpu.upload(self._image, image.reshape(layers, 1, patches, width), self._stream)
-        farthest = launches.FAR_BITS if self._near else launches.INFINITY_BITS
-        gpu.fill(self._distances, farthest, self._stream)
+        gpu.fill(self._distances, launches.farthest_bits(self._near), self._stream)
         centres = self._centres.rows(0, 1)
         for number in range(layers):
             tokens = self._image.item(number)

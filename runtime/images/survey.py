@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, replace
+from heapq import nlargest
 
 import numpy as np
 from PIL import Image
@@ -228,6 +229,11 @@ def gray(survey: Survey, image: LotImage, spec: PreprocessSpec) -> FloatArray | 
         return np.asarray(pixels.mean(axis=-1, dtype=np.float32))
     except ImageError:
         return None
+
+
+def decoding_bytes(survey: Survey, lanes: int) -> int:
+    """Return the bytes that the largest images of a lot take, ``lanes`` of which are decoded at once."""
+    return sum(nlargest(lanes, (header.decode_bytes for header in survey.headers.values())))
 
 
 def needs(image: LotImage, header: Header) -> str:

@@ -110,10 +110,14 @@ class ReferenceOptions:
             raise LotError(f"a share of {self.patches:g} of the patches: expected above 0, at most 1.")
         if self.precision not in DTYPES:
             raise LotError(f"precision {self.precision!r}: expected one of {', '.join(DTYPES)}.")
-        suspects = 0.0 if isinstance(self.suspects, tuple) else self.suspects
-        for what, share in (("images held out", self.hold_out), ("suspects", suspects)):
+        for what, share in (("images held out", self.hold_out), ("suspects", self.share_of_suspects)):
             if not 0 <= share < 1:
                 raise LotError(f"a share of {share:g} of {what}: expected from 0 to below 1.")
+
+    @property
+    def share_of_suspects(self) -> float:
+        """Share of the images that is left out by scores; 0 where names say which."""
+        return 0.0 if isinstance(self.suspects, tuple) else self.suspects
 
 
 EVERYTHING = ReferenceOptions()
@@ -217,8 +221,7 @@ def pool_compared(settings: ScoreSettings, options: ReferenceOptions, images: in
     by_median = settings.position_median != 0
     if settings.position_median == AUTO:
         by_median = pool >= LEAST_IMAGES
-    by_share = not isinstance(options.suspects, tuple) and options.suspects > 0
-    return pool if by_median or by_share else 0
+    return pool if by_median or options.share_of_suspects else 0
 
 
 def _position(
@@ -231,8 +234,7 @@ def _position(
     settings = run.settings
     if settings.position_median == AUTO and len(pool.images) < LEAST_IMAGES:
         settings = replace(settings, position_median=0.0)
-    by_share = not isinstance(options.suspects, tuple) and options.suspects > 0
-    if not (settings.position_median or by_share):
+    if not (settings.position_median or options.share_of_suspects):
         share = earlier.manifest.options.get("position_median", 0.0) if earlier else 0.0
         return share, earlier.level if earlier else None, None
     maps = pool.maps(run)

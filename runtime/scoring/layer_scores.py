@@ -48,6 +48,11 @@ class Report:
         self.earlier += pairs
         self(pairs)
 
+    def note_earlier(self, kept: KeptCells | None) -> None:
+        """Note in ``kept`` work how many pairs an earlier run had compared, if any."""
+        if kept and self.earlier:
+            kept.notes.append(f"{self.earlier:,} comparisons of images come from an earlier, interrupted run")
+
 
 @dataclass(frozen=True)
 class Layer:

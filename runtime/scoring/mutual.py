@@ -160,10 +160,7 @@ class CpuScorer:
             )
             for layer, scores in zip(work, finished, strict=True):
                 total += layer.scores(lengths.pop(layer.layer)) if scores is None else scores
-        if kept and report.earlier:
-            kept.notes.append(
-                f"{report.earlier:,} comparisons of images come from an earlier, interrupted run"
-            )
+        report.note_earlier(kept)
         # Layers are added in their order, kept or new, so that a resumed run gives the same sum.
         return by_image(total / layers, judges, later)
 

@@ -40,7 +40,7 @@ def kept_beside(out: Path) -> Path:
     OutputError
         If something that is not ours has that name.
     """
-    folder = out.with_name(f".{out.name}.kept")
+    folder = _kept_of(out)
     if not folder.is_symlink() and not folder.exists():
         return folder
     try:
@@ -71,8 +71,7 @@ def remove_finished(about: Path) -> None:
 
     So too the folder of kept work, if nothing is in it.
     """
-    out = about.parent
-    folder = out.with_name(f".{out.name}.kept")
+    folder = _kept_of(about.parent)
     with suppress(OSError):
         os.close(open_folder(folder))
         made_of = _digest(about)
@@ -80,6 +79,10 @@ def remove_finished(about: Path) -> None:
             folder.rmdir()
         elif read_regular(folder / FINISHED, follow=False) == made_of:
             remove_kept(folder)
+
+
+def _kept_of(out: Path) -> Path:
+    return out.with_name(f".{out.name}.kept")
 
 
 def _digest(about: Path) -> bytes:
