@@ -50,11 +50,16 @@ PARTS = {
     "times": 90,
     "whole": 240,
     "onnx_cuda": 60,
+    "choices": 180,
     "tensorrt": 120,
 }
 """Parts, in order, and the most seconds that each may take."""
 TOOLS = {"memcheck": 90, "racecheck": 90}
-ORDER = ("device", "kernels", "scorer", "limits", "times", "whole", *TOOLS, "onnx_cuda", "tensorrt")
+ORDER = (
+    *("device", "kernels", "scorer", "limits", "times", "whole"),
+    *TOOLS,
+    *("onnx_cuda", "choices", "tensorrt"),
+)
 VARIANTS = {"kernels": 90, "times": 90}
 """The parts that are run for each variant of the kernels, and the most seconds of each."""
 ROUNDS = 2

@@ -19,6 +19,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from PIL import Image
+
 from gpu.checkout import WORK
 from gpu.cpu_driver import CUBIN, CpuDriver, build_driver
 from gpu.reference import peaks
@@ -195,6 +198,78 @@ def onnx_cuda(options: Options) -> dict[str, Any]:
     return run_vit(options, require_bundle(options, "onnxruntime-gpu"), "cuda")
 
 
+def choices(options: Options) -> dict[str, Any]:
+    """What the command line offers, by the GPU's scorer and by numpy's: the same scores."""
+    bundle = require_bundle(options, options.device)
+    if options.device != "cuda":
+        raise NotRunError("commands find no emulated GPU")
+    with tempfile.TemporaryDirectory() as folder:
+        lot = write_crops(Path(folder) / "lot", 24)
+        changes = {}
+        for choice in CHOICES:
+            scores = []
+            for scorer in ("cuda", "numpy"):
+                out = Path(folder) / scorer
+                command = ("infer", lot, "-b", bundle, "-o", str(out), "--overwrite", "--json", *choice)
+                run(options, "edge", *command, "--scorer", scorer)
+                scores.append(read_scores(out / "scores.csv", "raw_score"))
+            changes[" ".join(choice) or "default"] = largest_change(*scores)
+        changes |= compare_checks(options, bundle, lot, Path(folder))
+    for what, change in changes.items():
+        limit = 5e-3 if "int8" in what else 1e-3
+        if not change < limit:
+            raise AssertionError(f"{what}: raw scores are {change:.1e} from numpy's, of {changes}")
+    return {"errors": changes}
+
+
+CHOICES = (
+    (),
+    ("--method", "paper"),
+    ("--window", "3"),
+    ("--window", "3", "--burn-out", "--mask-background", "auto"),
+    ("--precision", "int8"),
+    ("--precision", "int8", "--window", "3"),
+    ("--roi", "40,30,100,120"),
+    ("--burn-out", "--copies", "apart"),
+    ("--group-size", "8"),
+    ("--tiles", "2x2"),
+    ("--tiles", "2x2", "--tiles-free", "--overlap", "0.25"),
+    ("--device-memory", "60M"),
+)
+"""Options of ``infer`` that lead through other kernels or another order of work."""
+
+
+def write_crops(folder: Path, count: int) -> str:
+    """Crops of the probe's photographs, which resemble each other as images of a lot do."""
+    folder.mkdir()
+    draw = np.random.default_rng(0)
+    sources = [Image.open(path) for path in sorted((ROOT / "export/probe_images").glob("brick_*.jpg"))]
+    for number in range(count):
+        source = sources[number % len(sources)]
+        left, top = draw.integers(0, min(source.size) // 8, 2)
+        size = min(source.size) * 7 // 8
+        source.crop((left, top, left + size, top + size)).resize((256, 256)).save(folder / f"{number:02}.png")
+    return str(folder)
+
+
+def compare_checks(options: Options, bundle: str, lot: str, folder: Path) -> dict[str, float]:
+    """A reference made, and images checked, by the GPU and by the CPU."""
+    scores = []
+    for scorer in ("cuda", "numpy"):
+        kept, out = folder / f"{scorer}.ref", folder / f"{scorer}.checks"
+        run(options, "edge", "reference", lot, "-b", bundle, "-o", str(kept), "--scorer", scorer)
+        command = ("check", lot, "--reference", str(kept), "-b", bundle, "-o", str(out), "--scorer", scorer)
+        run(options, "edge", *command)
+        checked = json.loads((out / "checks.json").read_text())["images"]
+        scores.append({image["image"]: image["raw_score"] for image in checked})
+    return {"reference and check": largest_change(*scores)}
+
+
+def largest_change(some: dict[str, float], others: dict[str, float]) -> float:
+    """The largest difference of an image's score."""
+    return max(abs(some[name] - score) for name, score in others.items())
+
+
 def require_bundle(options: Options, what: str) -> str:
     """The bundle that was given; NotRunError if none was."""
     if options.bundle is None:
@@ -223,7 +298,7 @@ def compare_paths(options: Options, bundle: str, backend: str) -> dict[str, floa
         plan = json.loads((Path(folder) / "cuda" / "lot.json").read_text())["plan"]["device"]
     if not plan["holds_tokens"]:
         raise AssertionError(f"the tokens did not stay on the GPU: {plan}")
-    difference = max(abs(scores["cuda"][name] - value) for name, value in scores["numpy"].items())
+    difference = largest_change(scores["cuda"], scores["numpy"])
     if not difference < 1e-3:
         raise AssertionError(f"tokens that stayed on the GPU score {difference:.1e} from those of the host")
     return {"raw_score_max_change": difference}
@@ -257,7 +332,7 @@ def require_torch(options: Options) -> None:
 
 PARTS = {
     part.__name__: part
-    for part in (device, kernels, scorer, small, limits, times, whole, tensorrt, onnx_cuda)
+    for part in (device, kernels, scorer, small, limits, times, whole, tensorrt, onnx_cuda, choices)
 }
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from musc_edge.kernels import launches
 from musc_edge.kernels.gpu import DeviceArray, Gpu, Stream
 from musc_edge.kernels.pycuda_gpu import PycudaGpu
+from musc_edge.runtime.scoring.burn_out import first_gap
 from musc_edge.tools.selftest.kernel_checks import Bench, bench
 
 WARM_UP = 3
@@ -152,12 +153,23 @@ def comparing(b: Bench, s: Sizes) -> Iterator[Case]:
     pairs, distances = b.put(table), b.empty((2 * s.pairs, patches), np.uint32)
     b.gpu.fill(distances, launches.INFINITY_BITS, b.stream)
     flop = 2.0 * patches**2 * s.width * s.pairs
+    moved = rows.nbytes + distances.nbytes
     yield (
         f"gram_min, {s.pairs} pairs",
         lambda: launches.gram_min(b.gpu, rows, squares, pairs, distances, b.stream),
         flop,
-        rows.nbytes + distances.nbytes,
+        moved,
     )
+    for window in (1, 4):
+        near = launches.Near.of(s.grid, window)
+        yield (
+            f"gram_min_near, window {window}, {s.pairs} pairs",
+            lambda near=near: launches.gram_min(  # type: ignore[misc]
+                b.gpu, rows, squares, pairs, distances, b.stream, near
+            ),
+            flop * _share_near(s.grid, window),
+            moved,
+        )
     in_int8 = _random(b, launches.feature_shape(s.images, patches, s.width, 1), np.int8, 20)
     scales = b.put(np.full((s.images, patches), 0.001, np.float32))
     yield (
@@ -166,6 +178,15 @@ def comparing(b: Bench, s: Sizes) -> Iterator[Case]:
         flop,
         in_int8.nbytes + distances.nbytes,
     )
+
+
+def _share_near(grid: tuple[int, int], window: int) -> float:
+    """The share of all pairs of patches that are within a window."""
+    share = 1.0
+    for side in grid:
+        at = np.arange(side)
+        share *= float((abs(at[:, None] - at) <= window).mean())
+    return share
 
 
 def _averaging(b: Bench, s: Sizes) -> Iterator[Case]:
@@ -184,3 +205,18 @@ def _averaging(b: Bench, s: Sizes) -> Iterator[Case]:
             0,
             distances.nbytes + scores.nbytes,
         )
+    later, stop = b.empty((s.images, s.patches), np.float32), max(1, int(0.3 * s.judges))
+    yield (
+        f"burn_out_mean, {s.judges} judges, {s.images} images",
+        lambda: launches.burn_out_mean(
+            b.gpu, distances, scores, later, (s.judges, first_gap(s.judges), stop), b.stream
+        ),
+        0,
+        distances.nbytes + scores.nbytes,
+    )
+    yield (
+        f"burn_out_mean_near, {s.judges} judges, {s.images} images",
+        lambda: launches.burn_out_mean_near(b.gpu, distances, scores, later, stop, b.stream),
+        0,
+        distances.nbytes + scores.nbytes,
+    )

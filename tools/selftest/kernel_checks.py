@@ -20,6 +20,8 @@ from ...runtime.scoring.burn_out import burn_out_mean, first_gap
 from ...runtime.scoring.nearest import far_apart
 
 Doubles = npt.NDArray[np.float64]
+FAR = 2.0
+"""Distance to an image in which a patch has no neighbor within the window."""
 HALF_STEP = 2.0**-11
 """Half a unit in the last place of a half, relative."""
 
@@ -255,23 +257,45 @@ def check_interval_mean(
     return error
 
 
-def check_burn_out_mean(gpu: Gpu, images: int, judges: int, patches: int, seed: int) -> float:
-    """burn_out_mean against the CPU's, on distances with gaps."""
+def check_burn_out_mean(
+    gpu: Gpu, images: int, judges: int, patches: int, seed: int, *, near: bool = False
+) -> float:
+    """burn_out_mean, or with ``near`` burn_out_mean_near, against the CPU's, on distances with gaps."""
     rng = np.random.default_rng(seed)
     squares = 1 + 0.1 * rng.gamma(2, 0.2, (images, judges, patches))
     squares[rng.random(squares.shape) < 0.2] *= 0.5
     squares, stop = squares.astype(np.float32), int(0.3 * judges)
+    if near:
+        squares[rng.random(squares.shape) < rng.random((images, 1, patches))] = FAR**2
     with bench(gpu) as b:
         scores, later = (b.empty((images, patches), np.float32) for _ in range(2))
-        window = judges, first_gap(judges), stop
-        launches.burn_out_mean(gpu, b.put(squares.view(np.uint32)), scores, later, window, b.stream)
+        distances = b.put(squares.view(np.uint32))
+        if near:
+            launches.burn_out_mean_near(gpu, distances, scores, later, stop, b.stream)
+        else:
+            window = judges, first_gap(judges), stop
+            launches.burn_out_mean(gpu, distances, scores, later, window, b.stream)
         found, began_later = b.get(scores), b.get(later)
     columns = np.sqrt(np.moveaxis(squares, 1, 0).reshape(judges, -1))
-    expected, expected_later = burn_out_mean(columns, stop)
+    neighbors = (columns < FAR).sum(axis=0) if near else None
+    expected, expected_later = burn_out_mean(columns, stop, neighbors)
     require(np.array_equal(began_later.ravel(), expected_later), "intervals begin elsewhere than on the CPU")
     error = float(np.abs(found.ravel() - expected).max())
     require(error < 2e-7, f"a mean is off by {error:.2e}")
     return error
+
+
+def check_exclude_patches(gpu: Gpu, images: int, patches: int, seed: int) -> float:
+    """exclude_patches, which makes some squares infinite and leaves the others."""
+    rng = np.random.default_rng(seed)
+    squares = rng.random((images, patches), np.float32)
+    inside = rng.choice(np.array([0, 1, 255], np.uint8), (images, patches))
+    with bench(gpu) as b:
+        found = b.put(squares)
+        launches.exclude_patches(gpu, found, b.put(inside), b.stream)
+        expected = np.where(inside, squares, np.float32(np.inf))
+        require(np.array_equal(b.get(found), expected), "other patches were excluded")
+    return 0.0
 
 
 def check_gather_rows(gpu: Gpu, images: int, patches: int, width: int, dtype: type, seed: int) -> float:
@@ -319,7 +343,10 @@ def check_kernels(gpu: Gpu, *, large: bool, seed: int = 0) -> dict[str, float]:
         errors[name] = check_interval_mean(gpu, 2, judges, patches, start, stop, seed)
     for judges in [10, 61] + [199] * large:
         patches = 1369 if large else 130
-        errors[f"burn_out_mean K={judges}"] = check_burn_out_mean(gpu, 2, judges, patches, seed)
+        for kernel, near in (("burn_out_mean", False), ("burn_out_mean_near", True)):
+            errors[f"{kernel} K={judges}"] = check_burn_out_mean(gpu, 2, judges, patches, seed, near=near)
+    for patches in [1, 129] + [1369] * large:
+        errors[f"exclude_patches P={patches}"] = check_exclude_patches(gpu, 3, patches, seed)
     for patches, width in [(1, 1), (35, 33)] + [(1369, 1024)] * large:
         for dtype in (np.float16, np.float32):
             name = f"gather_rows_{np.dtype(dtype).name} P={patches} C={width}"
