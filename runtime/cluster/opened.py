@@ -22,6 +22,7 @@ from ..errors import DeviceError, LotError
 from ..memory import memory_left, size_text
 from ..settings import AUTO, Resources
 from .engine import Cluster
+from .inside_ray import MODE, TOKEN, TOKEN_FILE, loopback_alone, read_variables, require_answer
 
 LEAST_STORE = 100_000_000
 """Bytes of shared memory for objects; Ray itself refuses less than 75 MB."""
@@ -31,7 +32,6 @@ STORE_SHARE, WORKERS_SHARE = 0.35, 0.5
 _STARTS = 3
 """Ray gives its processes 30 seconds, too little for a machine that is busy: how often it tries."""
 _QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
-_MODE, _TOKEN, _TOKEN_FILE = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
 _HELD = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -64,7 +64,7 @@ def open_cluster(resources: Resources) -> Iterator[Cluster]:
     with ExitStack() as stack:
         stack.enter_context(_variables(_QUIET | _credentials(resources.cluster)))
         ray = import_ray()
-        _read_variables(ray)
+        read_variables(ray)
         if ray.is_initialized():
             raise DeviceError(
                 "this process has opened a cluster of Ray already: call ray.shutdown() before, and let "
@@ -78,16 +78,10 @@ def open_cluster(resources: Resources) -> Iterator[Cluster]:
 
 def _credentials(cluster: str | None) -> dict[str, str]:
     """Ask for a token, and make one for a cluster of our own."""
-    wanted = {} if _MODE in os.environ else {_MODE: "token"}
-    if cluster == AUTO and not {_TOKEN, _TOKEN_FILE} & os.environ.keys():
-        wanted[_TOKEN] = secrets.token_hex(32)
+    wanted = {} if MODE in os.environ else {MODE: "token"}
+    if cluster == AUTO and not {TOKEN, TOKEN_FILE} & os.environ.keys():
+        wanted[TOKEN] = secrets.token_hex(32)
     return wanted
-
-
-def _read_variables(ray: Any) -> None:
-    """Let Ray read the environment again, which it does as it is imported, and keeps the token."""
-    ray._raylet.Config.initialize("")
-    ray._raylet.AuthenticationTokenLoader.instance().reset_cache()
 
 
 @contextmanager
@@ -110,27 +104,20 @@ def _local(ray: Any, resources: Resources) -> Iterator[Cluster]:
             "_temp_dir": str(folder),
             "_node_ip_address": "127.0.0.1",
         }
-        with _loopback_alone(ray), _ended(ray):
+        with loopback_alone(ray), _ended(ray):
             _start(ray, options, folder)
             yield Cluster.of(ray, "on this machine", reserved=store + memory)
-
-
-@contextmanager
-def _loopback_alone(ray: Any) -> Iterator[None]:
-    """Within the block Ray takes 127.0.0.1 for this machine's address, as by itself on macOS and Windows."""
-    constants = ray._private.ray_constants
-    before, constants.ENABLE_RAY_CLUSTER = constants.ENABLE_RAY_CLUSTER, False
-    try:
-        yield
-    finally:
-        constants.ENABLE_RAY_CLUSTER = before
 
 
 @contextmanager
 def _connected(ray: Any, address: str) -> Iterator[Cluster]:
     with _ended(ray):
         try:
+            if address.rpartition(":")[2].isdigit():  # Ray names what is no address
+                require_answer(ray, address)
             _init(ray, {"address": address})
+        except DeviceError:
+            raise
         except Exception as error:  # Ray has no common base for its errors
             raise DeviceError(
                 f"the cluster at {address} cannot be used: {_said(error)} It needs Ray "
