@@ -75,10 +75,14 @@ class FileHeader:
 
 
 class ImageInput(io.BufferedReader):
-    """A file that can be told to refuse more reads than an image of its size needs."""
+    """A file that can be told to refuse more reads than an image of its size needs.
 
-    def __init__(self, descriptor: int) -> None:
-        super().__init__(io.FileIO(descriptor, "rb"))
+    ``stamp`` changes when the file is written to; its second part is the size in bytes.
+    """
+
+    def __init__(self, raw: io.RawIOBase, stamp: tuple[int, int]) -> None:
+        super().__init__(raw)
+        self.stamp = stamp
         self._bytes = self._reads = self._block = 1 << 62
 
     def allow(self, header: FileHeader) -> None:

@@ -13,6 +13,7 @@ from ..._files import shown
 from ..._numbers import counted
 from ..errors import LotError
 from ..types import LotImage
+from .folder_tree import FolderTree
 from .left_out import LeftOut, notes_on
 from .patterns import Patterns
 from .search import Search
@@ -90,7 +91,7 @@ def list_lot(
         raise LotError(f"there is no folder {folder}. Give the folder that holds the lot's images.")
     if not folder.is_dir():
         raise LotError(f"{folder} is a file, not a folder. Give the folder that holds the lot's images.")
-    search = Search(folder, Path(out) if out else None, Patterns(include), Patterns(exclude))
+    search = Search(FolderTree(folder, Path(out) if out else None), Patterns(include), Patterns(exclude))
     if names is None:
         search.walk()
     else:

@@ -11,6 +11,7 @@ which 12-bit data is nearly black, so OpenCV reads their values at full depth.
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 from collections.abc import Iterator
@@ -125,11 +126,8 @@ def read_header(path: Path, max_pixels: int = MAX_PIXELS) -> Header:
             (width, height), orientation = image.size, _orientation(image, found)
         if orientation in _TURNED:
             width, height = height, width
-        stat_of = os.fstat(file.fileno())
-        memory = _decode_bytes(found, stat_of.st_size, turned=orientation != 1)
-        return Header(
-            width, height, found.bits, found.pages, _stamp(stat_of), memory, found.white, found.profile
-        )
+        memory = _decode_bytes(found, file.stamp[1], turned=orientation != 1)
+        return Header(width, height, found.bits, found.pages, file.stamp, memory, found.white, found.profile)
 
 
 def _decode_bytes(header: FileHeader, file_bytes: int, turned: bool) -> int:
@@ -143,7 +141,9 @@ def _decode_bytes(header: FileHeader, file_bytes: int, turned: bool) -> int:
     return each * pixels + times * min(file_bytes, header.most_bytes) + turning
 
 
-def read_image(path: Path, bit_depth: int = 16, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def read_image(
+    path: Path, bit_depth: int = 16, max_pixels: int = MAX_PIXELS, stamp: tuple[int, int] | None = None
+) -> Image.Image:
     """Read an image file as 8-bit RGB: first page, EXIF orientation applied, alpha over white.
 
     Alpha that is 0 everywhere is no alpha.
@@ -153,13 +153,17 @@ def read_image(path: Path, bit_depth: int = 16, max_pixels: int = MAX_PIXELS) ->
     bit_depth : bits of the lot's full scale; used for files with more than 8 bits per channel only, and not
         for those that say themselves what white is.
     max_pixels : larger images are not decoded.
+    stamp : that of the file as it was seen before.
 
     Raises
     ------
     ImageError
-        If the file is not an image, is damaged or too large, or holds values above ``bit_depth``.
+        If the file is not an image, is damaged or too large, holds values above ``bit_depth``, or has
+        another ``stamp`` now.
     """
     with _reading(path) as file:
+        if stamp not in (None, file.stamp):
+            raise ImageError("unreadable", "the file changed while the lot was being read")
         header = read_file_header(file, max_pixels)
         check_pixels(file, header)
         if header.decoder != "pillow":
@@ -242,8 +246,9 @@ def _open_regular(path: Path) -> ImageInput:
     """Open a regular file; ImageError if it is anything else."""
     # Checked on the descriptor: the name may stand for something else a moment later.
     descriptor = os.open(path, _OPEN)
-    if stat.S_ISREG(os.fstat(descriptor).st_mode):
-        return ImageInput(descriptor)
+    found = os.fstat(descriptor)
+    if stat.S_ISREG(found.st_mode):
+        return ImageInput(io.FileIO(descriptor, "rb"), _stamp(found))
     os.close(descriptor)
     raise ImageError("unreadable", "not a regular file")
 

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import errno
-import json
-import os
 from collections import Counter, deque
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Hashable, Iterable
 
-from ..._files import open_regular, read_regular, shown
+from ..._files import shown
 from ..._numbers import counted
 from ..errors import LotError
-from .first_bytes import is_image, read_start
+from .folder_tree import Entry, Tree
 from .kinds import (
     is_master,
     is_placeholder,
@@ -26,13 +22,9 @@ from .kinds import (
 from .left_out import ASKED, HIDDEN, LINK, MASTER, OTHER, RESULTS, SIDE, UNFINISHED, LeftOut
 from .patterns import Patterns
 
-RESULT_MARKER = "lot.json"
-"""A folder that holds this file, as written by an earlier run, is its output and is not searched."""
-_LARGEST_MARKER = 1 << 26  # bytes; ours have about 100 for each image that could not be read
-
 
 class Search:
-    """A search below ``root``: names relative to it, with forward slashes, in no particular order.
+    """A search of a tree: names relative to its root, with forward slashes, in no particular order.
 
     Attributes
     ----------
@@ -42,18 +34,17 @@ class Search:
     remarks : what else the user should know.
     """
 
-    def __init__(self, root: Path, out: Path | None, include: Patterns, exclude: Patterns) -> None:
+    def __init__(self, tree: Tree, include: Patterns, exclude: Patterns) -> None:
         self.include, self.exclude = include, exclude
         self.found: list[str] = []
         self.by_content: list[str] = []
         self.left_out: list[LeftOut] = []
         self.remarks: list[str] = []
-        self._root = root
-        self._out = _identity(out) if out and out.is_dir() else None
+        self._tree = tree
 
     def take(self, names: Iterable[str]) -> None:
         """Take the files of these names, each once; LotError if one leads out of the folder."""
-        counts = Counter(_inside(self._root, name) for name in names)
+        counts = Counter(map(self._tree.relative, names))
         repeated = [name for name, count in counts.items() if count > 1]
         self.remarks.append(
             f"the lot is a list of {counted(len(counts), 'name')}; what else is in the folder was not "
@@ -73,22 +64,21 @@ class Search:
         Links are followed when no other folder is left.  Waiting folders are kept in a list, since they may
         be nested deeper than Python can recurse.
         """
-        seen: set[tuple[int, int]] = set()
+        seen: set[Hashable] = set()
         waiting, linked = [""], deque[str]()
         while waiting or linked:
             is_link = not waiting
             inside = linked.popleft() if is_link else waiting.pop()
-            folder = self._root / inside
             try:
-                identity, entries = _identity(folder), _entries(folder)
+                identity, entries = self._tree.identity(inside), self._tree.entries(inside)
             except OSError as error:
                 raise LotError(
-                    f"{folder} cannot be read: {error.strerror}. Check its permissions, or leave it out with "
-                    "an exclude pattern."
+                    f"{self._tree.where(inside)} cannot be read: {error.strerror}. Check its permissions, "
+                    "or leave it out with an exclude pattern."
                 ) from error
             if identity in seen:
                 self.left_out.append(LeftOut(f"{inside}/", LINK, 0))
-            elif inside and (identity == self._out or _is_result(folder, entries)):
+            elif inside and self._tree.is_results(inside, entries):
                 self._leave(inside, RESULTS, is_link)
             else:
                 for entry in entries:
@@ -109,7 +99,7 @@ class Search:
             return SIDE
         return HIDDEN if base.startswith(".") else None
 
-    def _look(self, entry: os.DirEntry[str], name: str) -> None:
+    def _look(self, entry: Entry, name: str) -> None:
         """Decide on a file, or what else is no folder."""
         asked_out = self._asked_out(name)
         if is_side_file(entry.name):
@@ -120,7 +110,7 @@ class Search:
             self._leave_file(name, HIDDEN)
         elif looks_like_image(name):
             self._keep(name, asked_out)
-        elif not (may_be_image(name) and _starts_like_image(entry)):
+        elif not (may_be_image(name) and self._tree.starts_like_image(name)):
             self._leave_file(name, OTHER)
         elif is_unfinished(name):
             self._leave_file(name, UNFINISHED)
@@ -154,7 +144,7 @@ class Search:
         while waiting:
             inside = waiting.pop()
             try:
-                entries = _entries(self._root / inside)
+                entries = self._tree.entries(inside)
             except OSError:
                 return None, images
             for entry in entries:
@@ -176,17 +166,7 @@ class Search:
                 self._leave_file(name, MASTER)
 
 
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    with os.scandir(folder) as entries:
-        return sorted(entries, key=lambda entry: entry.name)
-
-
-def _identity(folder: Path) -> tuple[int, int]:
-    found = folder.stat()
-    return found.st_dev, found.st_ino
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
+def _is_folder(entry: Entry) -> bool:
     """Return whether an entry is a folder or a link to one; a link to itself is neither."""
     try:
         return entry.is_dir()
@@ -194,49 +174,5 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _starts_like_image(entry: os.DirEntry[str]) -> bool:
-    """Return whether a file can be read and begins as an image does."""
-    try:
-        if not entry.is_file():
-            return False
-        with open_regular(Path(entry.path)) as file:
-            return is_image(read_start(file))
-    except OSError:
-        return False
-
-
 def _stem(name: str) -> str:
     return name[: len(name) - len(suffix(name))].casefold()
-
-
-def _inside(root: Path, name: str) -> str:
-    """A listed name relative to ``root``; LotError if it leads out of it."""
-    top = os.path.normpath(root.absolute())
-    relative = Path(os.path.relpath(os.path.normpath(root.absolute() / name), top))
-    if not relative.parts or relative.parts[0] == os.pardir:
-        raise LotError(
-            f"the list names {name!r}, which is no file below {root}. Expected names relative to that folder."
-        )
-    return relative.as_posix()
-
-
-def _is_result(folder: Path, entries: Iterable[os.DirEntry[str]]) -> bool:
-    """Return whether a folder with these entries holds results of an earlier run, as ``is_results``."""
-    return any(entry.name == RESULT_MARKER for entry in entries) and is_results(folder)
-
-
-def is_results(folder: Path) -> bool:
-    """Return whether a folder holds results of an earlier run; LotError if that cannot be told."""
-    marker = folder / RESULT_MARKER
-    try:
-        content = json.loads(read_regular(marker, _LARGEST_MARKER))
-    except OSError as error:
-        if error.errno == errno.EFBIG:
-            raise LotError(
-                f"{marker} is {error.strerror}: it cannot be told whether the folder holds results of an "
-                "earlier run, which are not images of the lot. Move it out of the lot."
-            ) from error
-        return False
-    except (ValueError, RecursionError):
-        return False
-    return isinstance(content, dict) and {"lot", "images", "skipped", "warnings"} <= content.keys()

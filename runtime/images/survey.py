@@ -28,7 +28,6 @@ from .reading import (
     Header,
     ImageError,
     deepest_value,
-    file_stamp,
     image_error,
     preprocess,
     read_header,
@@ -97,14 +96,7 @@ class Survey:
 
     def read(self, image: LotImage) -> Image.Image:
         """Read an image as 8-bit RGB; ImageError if it cannot be read or its file has changed since."""
-        header = self.headers[image.name]
-        try:
-            same = file_stamp(image.path) == header.stamp
-        except OSError as error:
-            raise ImageError("unreadable", error.strerror or str(error)) from error
-        if not same:
-            raise ImageError("unreadable", "the file changed while the lot was being read")
-        return read_image(image.path, self.bit_depth, self.max_pixels)
+        return read_image(image.path, self.bit_depth, self.max_pixels, self.headers[image.name].stamp)
 
     def notes(self) -> list[str]:
         """Return remarks for the user on several pages, and on depths, sizes or aspects that differ."""

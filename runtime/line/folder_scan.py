@@ -11,6 +11,7 @@ from pathlib import Path
 from ..._files import open_regular
 from ..errors import LotError
 from ..images.first_bytes import is_image, read_start
+from ..images.folder_tree import is_results
 from ..images.kinds import (
     IMAGE_SUFFIXES,
     is_master,
@@ -22,7 +23,6 @@ from ..images.kinds import (
     may_be_image,
     suffix,
 )
-from ..images.search import is_results
 from .result_log import MARK
 from .seen_files import Stamp
 

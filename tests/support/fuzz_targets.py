@@ -8,8 +8,8 @@ that once failed are in ``tests/data/fuzz/TARGET`` and are read again by ``tests
 from __future__ import annotations
 
 import hashlib
+import io
 import json
-import os
 import shutil
 import zlib
 from collections.abc import Callable, Iterable
@@ -31,6 +31,7 @@ from musc_edge.runtime.errors import BundleError, LotError, OutputError, Referen
 from musc_edge.runtime.images.decoders import check_pixels, read_samples
 from musc_edge.runtime.images.image_bytes import ImageError, ImageInput
 from musc_edge.runtime.images.image_header import read_file_header
+from musc_edge.runtime.images.reading import file_stamp
 from musc_edge.runtime.images.samples import to_rgb
 from musc_edge.runtime.reference.files import open_bank, open_reference, read_thumbnails
 from musc_edge.runtime.results.image_files import MAP_FORMATS
@@ -83,7 +84,7 @@ def image_reader(folder: Path) -> Read:
     def read(data: bytes) -> None:
         with path.open("wb") as file:
             file.write(data)
-        with ImageInput(os.open(path, os.O_RDONLY)) as image, suppress(ImageError):
+        with ImageInput(io.FileIO(path), file_stamp(path)) as image, suppress(ImageError):
             header = read_file_header(image, MOST_PIXELS)
             check_pixels(image, header)
             if header.decoder in OWN_DECODERS:

@@ -7,13 +7,14 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
+from musc_edge.runtime.images.folder_tree import Entry, FolderTree
 from support.command_line import run_here
 from support.places import DATA
 
@@ -179,25 +180,20 @@ def test_what_the_bin_of_a_disk_hides_stops_nothing(tiny: Infer, tmp_path: Path)
     from musc_edge.runtime.images.search import Search
 
     lot = small_lot(tmp_path / "lot", "1.png", "lost+found/2.png")
-    search = Search(lot, None, Patterns([]), Patterns([]))
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("musc_edge.runtime.images.search._entries", closed("lost+found"))
-        search.walk()
+    search = Search(Closed(lot), Patterns([]), Patterns([]))
+    search.walk()
     assert search.found == ["1.png"]
     (left,) = search.left_out
     assert (left.name, left.files) == ("lost+found/", None)
 
 
-def closed(name: str) -> Callable[[Path], Any]:
-    """Entries of all folders but one, which may not be read."""
-    from musc_edge.runtime.images.search import _entries
+class Closed(FolderTree):
+    """A folder below which lost+found may not be read."""
 
-    def entries(folder: Path) -> Any:
-        if folder.name == name:
+    def entries(self, inside: str) -> Sequence[Entry]:
+        if inside == "lost+found":
             raise PermissionError(13, "Permission denied")
-        return _entries(folder)
-
-    return entries
+        return super().entries(inside)
 
 
 # ---- copies ----------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -184,7 +185,7 @@ class Watch:
         self._changed = threading.Condition()
         monkeypatch.setattr(survey, "read_image", self._read)
 
-    def _read(self, path: Path, *options: int) -> Image.Image:
+    def _read(self, path: Path, *options: Any) -> Image.Image:
         with self._changed:
             self.started.append(path.name)
             self._changed.notify_all()
@@ -219,7 +220,7 @@ def test_decode_ahead_stops_when_the_consumer_stops(tmp_path: Path, monkeypatch:
     cancelled: list[object] = []
     second_runs, all_cancelled = threading.Event(), threading.Event()
 
-    def slow(path: Path, *options: int) -> Image.Image:
+    def slow(path: Path, *options: Any) -> Image.Image:
         started.append(path.name)
         if path.name == "1.png":  # the only thread is busy here until the waiting images are cancelled
             second_runs.set()
