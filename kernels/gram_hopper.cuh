@@ -63,8 +63,11 @@ struct Place {
 template <class T>
 DEVICE Place tile_at(int number, const int4* pairs, int patches) {
   const int down = (patches + ROWS - 1) / ROWS, across = (patches + T::COLUMNS - 1) / T::COLUMNS;
-  const int within = number % (down * across);
-  return {pairs[number / (down * across)], within % down * ROWS, within / down * T::COLUMNS};
+  const int pair = number / (down * across);
+  // Each pair begins with another tile: a CTA, which takes every grid-th one, would else find the same part of each
+  // pair where that divides the grid, and nothing but tiles outside of the window.
+  const int within = (number + pair) % (down * across);
+  return {pairs[pair], within % down * ROWS, within / down * T::COLUMNS};
 }
 
 template <class T>

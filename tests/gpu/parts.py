@@ -204,13 +204,13 @@ def choices(options: Options) -> dict[str, Any]:
     if options.device != "cuda":
         raise NotRunError("commands find no emulated GPU")
     with tempfile.TemporaryDirectory() as folder:
-        lot = write_crops(Path(folder) / "lot", 24)
+        lot = write_crops(Path(folder) / "lot", 16)
         changes = {}
         for choice in CHOICES:
             scores = []
-            for scorer in ("cuda", "numpy"):
+            for scorer, chosen in (("cuda", choice), ("numpy", without_precision(choice))):
                 out = Path(folder) / scorer
-                command = ("infer", lot, "-b", bundle, "-o", str(out), "--overwrite", "--json", *choice)
+                command = ("infer", lot, "-b", bundle, "-o", str(out), "--overwrite", "--json", *chosen)
                 run(options, "edge", *command, "--scorer", scorer)
                 scores.append(read_scores(out / "scores.csv", "raw_score"))
             changes[" ".join(choice) or "default"] = largest_change(*scores)
@@ -237,6 +237,11 @@ CHOICES = (
     ("--device-memory", "60M"),
 )
 """Options of ``infer`` that lead through other kernels or another order of work."""
+
+
+def without_precision(choice: tuple[str, ...]) -> tuple[str, ...]:
+    """Options for a scorer of the CPU, which compares in float32 alone."""
+    return choice[2:] if choice[:1] == ("--precision",) else choice
 
 
 def write_crops(folder: Path, count: int) -> str:
