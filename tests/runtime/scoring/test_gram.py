@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numba
@@ -16,9 +16,10 @@ import numpy.typing as npt
 import pytest
 
 from musc_edge.runtime.errors import DeviceError
+from musc_edge.runtime.scoring import image_pairs
 from musc_edge.runtime.scoring.aggregate import centre, pooled_lengths
 from musc_edge.runtime.scoring.gram_numpy import NumpyFilter
-from musc_edge.runtime.scoring.image_pairs import best_filter, load_filter
+from musc_edge.runtime.scoring.image_pairs import best_filter, load_filter, prepare_near
 from musc_edge.runtime.scoring.protocols import GramFilter
 from support import oracle
 from support.forks import run_forked
@@ -201,6 +202,21 @@ def test_a_numba_that_cannot_be_imported_is_said(monkeypatch: pytest.MonkeyPatch
 def test_unknown_filters_are_refused(name: str) -> None:
     with pytest.raises(DeviceError, match="expected numpy, numba or auto"):
         best_filter(name)
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(1.96, ""), (2.0, "2"), (12.4, "12")])
+def test_compiling_for_regions_is_told_where_one_waited(
+    monkeypatch: pytest.MonkeyPatch, seconds: float, said: str
+) -> None:
+    clock = iter([500.0, 500.0 + seconds])
+    compiled: list[str] = []
+    monkeypatch.setattr(image_pairs, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    monkeypatch.setattr("musc_edge.runtime.scoring.gram_numba.compile_near", lambda: compiled.append("near"))
+    note = f"numba compiled its pass for regions and windows in {said} s"
+    assert prepare_near("numba") == (note if said else "")
+    assert compiled == ["near"]
+    assert prepare_near("numpy") == ""
+    assert compiled == ["near"], "numpy has nothing to compile"
 
 
 # ---- numba's cache ---------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from musc_edge.runtime.errors import LotError
-from musc_edge.runtime.scoring.judges import Judges, choose, everyone
+from musc_edge.runtime.scoring.judges import Judges, by_image, choose, everyone
 from musc_edge.runtime.types import Cell
 
 CIRCLES = [(2, 1), (5, 4), (7, 2), (8, 3), (9, 4), (9, 8), (12, 5), (12, 11), (13, 6), (20, 7), (31, 10)]
@@ -156,3 +156,20 @@ def test_few_judges_need_few_loads() -> None:
     assert judges.loads(10, 100) == 100  # everything stays
     assert judges.loads(10, 2) < 400
     assert everyone(1000).loads(10, 2) > 1000
+
+
+# ---- by image again --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("burn_out", [False, True])
+def test_what_was_measured_by_place_is_told_by_image(burn_out: bool) -> None:
+    judges = choose(6, 2)
+    by_place = np.arange(12.0).reshape(6, 2)
+    measured = np.stack([by_place, by_place / 12])[: 1 + burn_out]
+    later = np.full((6, 2), np.nan, np.float32)
+    scores = by_image(measured, judges, later)
+    for place, image in enumerate(judges.order):
+        assert scores[image].tolist() == by_place[place].tolist()
+        expected = by_place[place] / 12 if burn_out else np.zeros(2)
+        np.testing.assert_array_equal(later[image], expected.astype(np.float32))
+    np.testing.assert_array_equal(by_image(measured, judges, None), scores)
