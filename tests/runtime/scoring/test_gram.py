@@ -204,6 +204,36 @@ def test_unknown_filters_are_refused(name: str) -> None:
         best_filter(name)
 
 
+def gram_numba() -> Any:
+    """The module, which must not be imported with this file: a process with another cache imports that."""
+    return sys.modules[load_filter("numba").__module__]
+
+
+@pytest.mark.parametrize("window", [None, 0, 1, 9])
+@pytest.mark.parametrize("grid", [(1, 1), (1, 6), (5, 1), (3, 4)])
+def test_numba_stays_within_its_arrays(
+    monkeypatch: pytest.MonkeyPatch, grid: Grid, window: int | None
+) -> None:
+    """Compiled code reads on beyond an array's end, also what a mask of 0 then hides: Python does not."""
+    module, degrees = gram_numba(), (1, 3, 5, 999)
+    a, b = two_images(grid, seed=5)
+    own, others = (inverse_lengths(tokens, grid, degrees) for tokens in (a, b))
+    inside = None if window is None else (np.arange(len(a)) % 3 != 1, np.arange(len(a)) % 4 != 1)
+
+    def run() -> Array:
+        found = np.full((2, len(degrees), len(a)), np.nan, np.float32)
+        numba_filter = module.NumbaFilter(grid, degrees, window)
+        numba_filter.maxima(a @ b.T, own, others, found[0], found[1], inside)
+        return found
+
+    compiled = run()
+    for name, function in vars(module).items():
+        if hasattr(function, "py_func"):
+            monkeypatch.setattr(module, name, function.py_func)
+    monkeypatch.setattr(module, "_larger", max)
+    np.testing.assert_allclose(run(), compiled, rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize(("seconds", "said"), [(1.96, ""), (2.0, "2"), (12.4, "12")])
 def test_compiling_for_regions_is_told_where_one_waited(
     monkeypatch: pytest.MonkeyPatch, seconds: float, said: str
@@ -211,7 +241,7 @@ def test_compiling_for_regions_is_told_where_one_waited(
     clock = iter([500.0, 500.0 + seconds])
     compiled: list[str] = []
     monkeypatch.setattr(image_pairs, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
-    monkeypatch.setattr("musc_edge.runtime.scoring.gram_numba.compile_near", lambda: compiled.append("near"))
+    monkeypatch.setattr(gram_numba(), "compile_near", lambda: compiled.append("near"))
     note = f"numba compiled its pass for regions and windows in {said} s"
     assert prepare_near("numba") == (note if said else "")
     assert compiled == ["near"]
