@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from ..._numbers import ceil_div, counted
@@ -123,7 +124,7 @@ class Cluster:
             "memory": memory,
             "max_retries": RETRIES,
         }
-        references = self.ray.remote(function).options(**options).remote(*given)
+        references = _as_task(self.ray, function).options(**options).remote(*given)
         return [references] if returns == 1 else references
 
     def get(self, references: Any) -> Any:
@@ -190,6 +191,12 @@ class Cluster:
             while expected in waiting:
                 yield expected, *waiting.pop(expected)
                 expected += 1
+
+
+@lru_cache
+def _as_task(ray: Any, function: Callable[..., Any]) -> Any:
+    """Make the function a task of Ray, once: each time it would be given to every worker again."""
+    return ray.remote(function)
 
 
 def _fitting(node: Node, memory: int, gpus: int) -> int:

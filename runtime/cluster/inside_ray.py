@@ -1,7 +1,7 @@
 """The private parts of Ray that musc-edge uses, for which pyproject.toml bounds its version.
 
-They let Ray read the environment once more, keep a cluster to 127.0.0.1, and ask a cluster whether it takes
-our token before Ray itself asks for it again and again.
+They let Ray read the environment once more, keep a cluster to 127.0.0.1 and to few processes, and ask a
+cluster whether it takes our token before Ray itself asks for it again and again.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 from ..._extras import install
@@ -46,14 +47,41 @@ def read_variables(ray: Any) -> None:
 @contextmanager
 def loopback_alone(ray: Any) -> Iterator[None]:
     """Within the block Ray takes 127.0.0.1 for this machine's address, as by itself on macOS and Windows."""
-    with _known(ray):
-        constants = ray._private.ray_constants
-        before = constants.ENABLE_RAY_CLUSTER
-    constants.ENABLE_RAY_CLUSTER = False
+    with ExitStack() as stack:
+        with _known(ray):
+            stack.enter_context(_replaced(ray._private.ray_constants, "ENABLE_RAY_CLUSTER", False))
+        yield
+
+
+@contextmanager
+def few_processes(ray: Any) -> Iterator[None]:
+    """Within the block ``ray.init`` starts no autoscaler, no log monitor and no server of the dashboard.
+
+    Each is a process of Python that takes a second to import Ray, and Ray waits for the last.  ``ray start``
+    has options for them (--no-monitor, --include-log-monitor), ``ray.init`` has none.
+    """
+    with ExitStack() as stack:
+        with _known(ray):
+            parameter, services = ray._private.parameter, ray._private.services
+            fewer = partial(parameter.RayParams, no_monitor=True, include_log_monitor=False)
+            stack.enter_context(_replaced(parameter, "RayParams", fewer))
+            stack.enter_context(_replaced(services, "start_api_server", _no_dashboard))
+        yield
+
+
+def _no_dashboard(*_: Any, **__: Any) -> tuple[None, None]:
+    """Return no address and no process, as Ray's own function does where the dashboard cannot start."""
+    return None, None
+
+
+@contextmanager
+def _replaced(module: Any, name: str, value: Any) -> Iterator[None]:
+    before = getattr(module, name)
+    setattr(module, name, value)
     try:
         yield
     finally:
-        constants.ENABLE_RAY_CLUSTER = before
+        setattr(module, name, before)
 
 
 def require_answer(ray: Any, address: str) -> None:

@@ -22,7 +22,7 @@ from ..errors import DeviceError, LotError
 from ..memory import memory_left, size_text
 from ..settings import AUTO, Resources
 from .engine import Cluster
-from .inside_ray import MODE, TOKEN, TOKEN_FILE, loopback_alone, read_variables, require_answer
+from .inside_ray import MODE, TOKEN, TOKEN_FILE, few_processes, loopback_alone, read_variables, require_answer
 
 LEAST_STORE = 100_000_000
 """Bytes of shared memory for objects; Ray itself refuses less than 75 MB."""
@@ -32,6 +32,8 @@ STORE_SHARE, WORKERS_SHARE = 0.35, 0.5
 _STARTS = 3
 """Ray gives its processes 30 seconds, too little for a machine that is busy: how often it tries."""
 _QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
+_UNSEEN = {"RAY_enable_metrics_collection": "0", "RAY_task_events_report_interval_ms": "0"}
+"""What Ray would tell a dashboard, which a cluster of our own has not."""
 _HELD = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -62,7 +64,8 @@ def open_cluster(resources: Resources) -> Iterator[Cluster]:
         If the memory budget is too small for a cluster on this machine.
     """
     with ExitStack() as stack:
-        stack.enter_context(_variables(_QUIET | _credentials(resources.cluster)))
+        ours = _UNSEEN if resources.cluster == AUTO else {}
+        stack.enter_context(_variables(_QUIET | ours | _credentials(resources.cluster)))
         ray = import_ray()
         read_variables(ray)
         if ray.is_initialized():
@@ -104,7 +107,7 @@ def _local(ray: Any, resources: Resources) -> Iterator[Cluster]:
             "_temp_dir": str(folder),
             "_node_ip_address": "127.0.0.1",
         }
-        with loopback_alone(ray), _ended(ray):
+        with loopback_alone(ray), few_processes(ray), _ended(ray):
             _start(ray, options, folder)
             yield Cluster.of(ray, "on this machine", reserved=store + memory)
 

@@ -68,7 +68,9 @@ class ClusterScorer:
     @classmethod
     def of(cls, method: Method, cluster: Cluster, scorer: str) -> ClusterScorer:
         """Make the scorer, for which a worker settles the filter; DeviceError if it does not work there."""
-        found = cluster.get(cluster.submit(settle, scorer, method)[0])
+        # All are asked, so that all have imported what they need when the work comes.
+        asked = [cluster.submit(settle, scorer, method)[0] for _ in range(cluster.cpus)]
+        found = cluster.get(asked[0])
         notes = [f"computed by {cluster}", *([found.note] if found.note else [])]
         return cls(method, cluster, found.kind, found.version, notes)
 

@@ -1,10 +1,10 @@
 """The tables of docs/cluster.md: clusters against one machine, bytes moved, kills, 10,000 images, on paper.
 
-    python tests/measure/cluster.py ELPV WORK [--part speed|moved|kills|large|paper ...]
+    python tests/measure/cluster.py ELPV WORK [--part start|speed|moved|kills|large|paper ...]
 
 ELPV is the unpacked package elpv-dataset 1.0.0.post1; WORK a folder, with a short path, that receives lots,
-bundles of random weights and results.  "speed" pins commands to cores by taskset; "moved" makes two hosts of
-network namespaces, and needs root.  "paper" multiplies the rates that "speed" has left in WORK.
+bundles of random weights and results.  "start" and "speed" pin commands to cores by taskset; "moved" makes
+two hosts of network namespaces, and needs root.  "paper" multiplies the rates that "speed" has left in WORK.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from PIL import Image
@@ -40,6 +41,7 @@ WIDE = Shape(384, 4, 6, 14, 224)
 """A third of DINOv2-S's blocks, and tokens as large as its own: 4 layers of 256 patches."""
 QUICK = Shape(128, 2, 2, 14, 112)
 IMAGES, JUDGES = 400, 64
+SMALL, TURNS = 40, 5
 KILLS = 30
 MANY, FEW = 10_000, 20
 
@@ -73,12 +75,17 @@ def make_bundle(folder: Path, shape: Shape, layers: str) -> Path:
 
 @dataclass
 class Ran:
-    """What a command took: seconds in all and by stage, and the most memory of head and of a worker in MB."""
+    """What a command took: seconds in all and by stage, and the most memory of head and of a worker in MB.
+
+    ``processors`` are the seconds that processors worked for it, in all of its processes, by a look four
+    times a second.
+    """
 
     seconds: float
     about: dict[str, Any]
     head: float
     worker: float
+    processors: float
 
     @property
     def work(self) -> float:
@@ -99,16 +106,19 @@ def infer(out: Path, lot: Path, bundle: Path, *more: str, before: tuple[str, ...
     if process.returncode:
         raise SystemExit(f"{' '.join(command)} ended with {process.returncode}: {said}")
     about = json.loads((out / "lot.json").read_text(encoding="ascii"))
-    return Ran(seconds, about, peaks["head"], peaks["worker"])
+    return Ran(seconds, about, peaks["head"], peaks["worker"], peaks["processors"])
 
 
 @contextmanager
 def watched(head: int) -> Iterator[dict[str, float]]:
-    """The most private memory, in MB, of a process and of any of Ray's workers, four times a second."""
-    peaks, done = {"head": 0.0, "worker": 0.0}, threading.Event()
+    """The most private memory, in MB, of a process and of any of Ray's workers, and seconds of processors."""
+    peaks, done = {"head": 0.0, "worker": 0.0, "processors": 0.0}, threading.Event()
+    spent = {head: 0.0}
 
     def look() -> None:
         while not done.wait(0.25):
+            spent.update(seconds_below(spent))
+            peaks["processors"] = sum(spent.values())
             peaks["head"] = max(peaks["head"], private(head))
             peaks["worker"] = max(peaks["worker"], *[private(pid) for pid in workers()], 0.0)
 
@@ -119,6 +129,21 @@ def watched(head: int) -> Iterator[dict[str, float]]:
     finally:
         done.set()
         thread.join()
+
+
+def seconds_below(known: Iterable[int]) -> dict[int, float]:
+    """Seconds that processors have worked for some processes, and for all that these have started."""
+    parents, seconds = {}, {}
+    for path in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            fields = (path / "stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
+            parents[int(path.name)] = int(fields[1])
+            seconds[int(path.name)] = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    ours = set(known)
+    for pid in sorted(parents):  # a process is mostly younger than its parent
+        if parents[pid] in ours:
+            ours.add(pid)
+    return {pid: seconds[pid] for pid in ours & seconds.keys()}
 
 
 def private(pid: int) -> float:
@@ -154,6 +179,28 @@ def same(one: Path, other: Path) -> str:
 
 
 # ---- parts -----------------------------------------------------------------------------------
+
+
+def start(elpv: Path, work: Path) -> None:
+    """A lot so small that a cluster's start is most of its time, in turn without a cluster and with one."""
+    lot, bundle = make_lot(work / "lot40", elpv, SMALL, 300), make_bundle(work / "wide", WIDE, "0,1,2,3")
+    rows = {
+        f"{name}, {threads} of 2 cores": (cores, "--threads", str(threads), *more)
+        for cores, threads in (("0", 1), ("0,1", 2))
+        for name, more in (("one machine", ()), ("cluster", ("--cluster", "auto")))
+    }
+    ran: dict[str, list[Ran]] = {name: [] for name in rows}
+    for _ in range(TURNS):
+        for name, (cores, *more) in rows.items():
+            given = ["--group-size", "16", *more]
+            ran[name].append(infer(work / "start", lot, bundle, *given, before=("taskset", "-c", cores)))
+    print(f"{SMALL} images, the median of {TURNS} runs in turn; load {Path('/proc/loadavg').read_text()[:4]}")
+    print("| | in all s | of processors s | opening s | ViT and comparing s |")
+    for name, runs in ran.items():
+        found = ([each.seconds, each.processors, each.about["timings_s"]["open"], each.work] for each in runs)
+        print(
+            f"| {name} | " + " | ".join(f"{median(column):.1f}" for column in zip(*found, strict=True)) + " |"
+        )
 
 
 def speed(elpv: Path, work: Path) -> None:
@@ -299,7 +346,7 @@ def paper(elpv: Path, work: Path) -> None:
             print(f"tasks in each layer: {cells(size, cut):,}")
 
 
-PARTS = {"speed": speed, "moved": moved, "kills": kills, "large": large, "paper": paper}
+PARTS = {"start": start, "speed": speed, "moved": moved, "kills": kills, "large": large, "paper": paper}
 
 
 def main() -> None:

@@ -246,3 +246,8 @@ def listening() -> Iterator[tuple[str, int]]:
             if state == "0A":
                 address, port = local.split(":")
                 yield address, int(port, 16)
+
+
+def test_ray_starts_no_process_that_is_not_needed(cluster: Cluster) -> None:
+    node = cluster.ray._private.worker.global_worker.node
+    assert set(node.all_processes) <= {"gcs_server", "raylet", "reaper"}
