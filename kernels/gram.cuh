@@ -122,6 +122,7 @@ struct Anywhere {
   DEVICE int place(int) const { return 0; }
   DEVICE bool near(int, int) const { return true; }
   DEVICE bool meet(int, int, int, int) const { return true; }
+  DEVICE int first_tile(int) const { return 0; }
 };
 
 // Minima of the warp's part of the tile, into those of the tile.  What all terms of a minimum share, the

@@ -60,13 +60,10 @@ struct Place {
   int first_a, first_b;
 };
 
-template <class T>
-DEVICE Place tile_at(int number, const int4* pairs, int patches) {
+template <class T, class Which>
+DEVICE Place tile_at(int number, const int4* pairs, int patches, const Which& which) {
   const int down = (patches + ROWS - 1) / ROWS, across = (patches + T::COLUMNS - 1) / T::COLUMNS;
-  const int pair = number / (down * across);
-  // Each pair begins with another tile: a CTA, which takes every grid-th one, would else find the same part of each
-  // pair where that divides the grid, and nothing but tiles outside of the window.
-  const int within = (number + pair) % (down * across);
+  const int pair = number / (down * across), within = (number + which.first_tile(pair)) % (down * across);
   return {pairs[pair], within % down * ROWS, within / down * T::COLUMNS};
 }
 
@@ -83,7 +80,7 @@ DEVICE void bring_tiles(Ring<T> ring, const half_bits* features, const int4* pai
   const int groups = groups_of(patches);
   Turn turn;
   for (int tile = blockIdx.x; tile < tiles_of<T>(patches, count); tile += gridDim.x) {
-    const Place place = tile_at<T>(tile, pairs, patches);
+    const Place place = tile_at<T>(tile, pairs, patches, which);
     if (!which.meet(place.first_a, ROWS, place.first_b, T::COLUMNS)) continue;
     const half_bits* from_a = value_at(features, place.pair.x, place.first_a, 0, patches, pitch);
     const half_bits* from_b = value_at(features, place.pair.y, place.first_b, 0, patches, pitch);
@@ -213,7 +210,7 @@ DEVICE void consume_tiles(Ring<T> ring, int consumer, const float* squares, cons
   const bool first_thread = (threadIdx.x & 127) == 0, first_warp = (threadIdx.x & 127) < 32;
   Turn turn;
   for (int tile = blockIdx.x; tile < tiles_of<T>(patches, count); tile += gridDim.x) {
-    const Place place = tile_at<T>(tile, pairs, patches);
+    const Place place = tile_at<T>(tile, pairs, patches, which);
     if (!which.meet(place.first_a, ROWS, place.first_b, T::COLUMNS)) continue;  // none is brought either
     if (place.first_a + consumer * OWN_ROWS >= patches) {  // no row of the image is in this half
       NO_UNROLL

@@ -23,6 +23,9 @@ struct Near {
   DEVICE bool near(int place, int other) const {
     return within((place >> 16) - (other >> 16)) && within((place & 0xffff) - (other & 0xffff));
   }
+  // Of Hopper's tiles each pair begins with another: a CTA, which takes every grid-th tile, would else find the same part
+  // of each pair where a pair's tiles divide the grid, and some nothing but tiles that are left out.
+  DEVICE int first_tile(int pair) const { return pair; }
   // Whether any of ``count`` patches from ``first`` may be near one of ``others`` from ``other``, by their rows.
   DEVICE bool meet(int first, int count, int other, int others) const {
     return other / across - (first + count - 1) / across <= reach &&

@@ -364,7 +364,7 @@ GRAM_HOPPER = _of(
     # which tile
     ("within % down * ROWS", "within / down * ROWS"),
     ("within / down * T::COLUMNS", "within % down * T::COLUMNS"),
-    ("within = number % (down * across)", "within = number % down"),
+    ("which.first_tile(pair)) % (down * across)", "which.first_tile(pair)) % down"),
     ("(patches + T::COLUMNS - 1) / T::COLUMNS;\n", "patches / T::COLUMNS + 1;\n"),
     # what is brought
     ("place.pair.x, place.first_a, 0", "place.pair.x, 0, 0"),
