@@ -83,8 +83,8 @@ def score_lot(
             above = maps if level is None else maps - level
             raw = peaks if level is None else raw_scores(above, size, threads)
         with watch.timer.stage("rescore"):  # 6
-            lot_scores = rescore(raw, features.cls, settings.neighbors)
-            scores = rescored(settings.rescore, raw, lot_scores, features.store, above)
+            lot_scores = rescore(raw, features.cls, settings.neighbors, run.by_blocks)
+            scores = rescored(settings.rescore, raw, lot_scores, features.store, above, run.by_blocks)
         copies, warnings = _look_at(run, features, survey, peaks, later, same_shots, apart)
         return LotResult(
             features.images, features.skipped, maps, raw, scores, lot_scores, features.cls,
@@ -105,7 +105,7 @@ def _look_at(
     with timer.stage("look for copies"):
         copies = tuple(_copies(features, rows, apart=rows in apart) for rows in same_shots)
     with timer.stage("look for cautions"):
-        of_lot = cautions(peaks, features.cls, len(features.skipped))
+        of_lot = cautions(peaks, features.cls, len(features.skipped), run.by_blocks)
         of_copies = copy_caution(copies, judge=run.settings.copies_judge, by=run.settings.by)
         repeated = repeated_caution([image.name for image in features.images], later)
         seen = run.planner.resolution(survey, features.images)

@@ -25,6 +25,7 @@ import numpy as np
 
 from .._version import __version__
 from .beginning import Watch, require_enough
+from .cluster.blocks import OnCluster
 from .cluster.engine import Cluster
 from .cluster.extraction import extract_on
 from .cluster.object_store import ObjectStore
@@ -40,6 +41,7 @@ from .planning import Planner
 from .results.image_files import NO_FILES, OutputOptions
 from .results.lot_scores import RunFacts
 from .scorers import open_scorer
+from .scoring.blocks import ByBlocks, here
 from .scoring.copies import find_copies, looked_at
 from .scoring.image_pairs import prepare_near
 from .scoring.method import Method
@@ -147,6 +149,7 @@ class Run:
         self.settings, self.resources = settings, resources
         self._stack = ExitStack()
         self.cluster = cluster
+        self.by_blocks: ByBlocks = here
         self._vit: FeatureBackend | None = None
         self._vit_names = "", ""
         self._passed_over: tuple[str, ...] = ()
@@ -176,6 +179,7 @@ class Run:
         require_possible(self.settings, self.resources)
         if self.cluster is None:
             self.cluster = stack.enter_context(open_cluster(self.resources))
+        self.by_blocks = OnCluster(self.cluster)
         return ClusterScorer.of(self.method, self.cluster, self.resources.scorer)
 
     def __exit__(
@@ -367,7 +371,7 @@ class Run:
         spec = self.bundle.manifest.preprocess
         confirm = SameShot(lambda row: gray(survey, features.images[row], spec))
         with self.watch.timer.stage("look for copies"):
-            return find_copies(features.store, confirm)
+            return find_copies(features.store, confirm, self.by_blocks)
 
     def apart(self, features: Features, copies: Groups) -> list[Sequence[int]]:
         """Return the groups of ``copies``, rows of a lot, that are not to judge each other.

@@ -100,7 +100,7 @@ def prepare(circle: Circle, arc: int, *images: Array) -> tuple[Prepared, FloatAr
 
     ``images`` are the tokens (P,C) of each, by place.
     """
-    _settle_down()
+    settle_down()
     method, places = circle.method, circle.places(arc)
     tokens = np.empty((len(places), *images[0].shape), np.float32)
     lengths = np.empty((len(places), len(method.degrees), images[0].shape[0]), np.float32)
@@ -126,7 +126,7 @@ def compare(
 
     ``mine`` and ``others`` are the tokens of its two arcs, with their inverse lengths.
     """
-    _settle_down()
+    settle_down()
     comparer = _comparer(circle.scorer, circle.method, mine.shape[1])
     pieces = circle.pieces(cell)
     shape = len(circle.method.degrees), mine.shape[1]
@@ -180,7 +180,7 @@ def _limit_threads() -> None:
     one_thread.enter_context(one_thread_per_product(1))
 
 
-def _settle_down() -> None:
+def settle_down() -> None:
     """Free what describing images took, and let each product run on one thread."""
     close_vit()
     _limit_threads()

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from threading import Barrier, BrokenBarrierError
 
 import numpy as np
-from threadpoolctl import threadpool_limits
+from threadpoolctl import threadpool_info, threadpool_limits
 
 _WARM = 512
 
@@ -35,3 +35,8 @@ def one_thread_per_product(threads: int) -> Iterator[None]:
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(warm, range(threads)))
         yield
+
+
+def threads_per_product() -> int:
+    """Return how many threads BLAS may split a product over, as this process is now."""
+    return max((each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"), default=1)

@@ -14,6 +14,8 @@ from ..._files import shown
 from ..._numbers import counted
 from ..settings import PAIRS
 from ..types import Array, Copies, FloatArray, Manifest
+from .blocks import ByBlocks, here
+from .spanning_tree import spanning_tree
 
 FEW_IMAGES = 20
 GROUP_GAP = 2.7
@@ -40,7 +42,7 @@ def bundle_cautions(manifest: Manifest) -> tuple[str, ...]:
     )
 
 
-def cautions(raw_scores: Array, cls: FloatArray, skipped: int) -> tuple[str, ...]:
+def cautions(raw_scores: Array, cls: FloatArray, skipped: int, by_blocks: ByBlocks = here) -> tuple[str, ...]:
     """Return the warnings for a lot: raw scores (N,), CLS embeddings (N,D), number of skipped images."""
     count = len(raw_scores)
     warnings = []
@@ -51,7 +53,7 @@ def cautions(raw_scores: Array, cls: FloatArray, skipped: int) -> tuple[str, ...
             f"only {counted(count, 'image')}: each is judged by few others; scores get steady from about "
             f"{FEW_IMAGES} on"
         )
-    smaller = separate_group(cls)
+    smaller = separate_group(cls, by_blocks)
     if smaller:
         warnings.append(
             f"the images fall into clearly separate groups ({smaller} and {count - smaller}); if these are "
@@ -106,7 +108,7 @@ def _alike(copies: Copies) -> str:
     return f"{text} ({'the same bytes' if same else 'nearly the same picture'})"
 
 
-def separate_group(cls: FloatArray) -> int:
+def separate_group(cls: FloatArray, by_blocks: ByBlocks = here) -> int:
     """Size of the smaller of two clearly separate groups of CLS embeddings (N,D), or 0.
 
     The minimum spanning tree of the embeddings is cut at its longest link that leaves enough images
@@ -116,7 +118,7 @@ def separate_group(cls: FloatArray) -> int:
     least = max(GROUP_IMAGES, round(GROUP_SHARE * count))
     if count < 2 * least:
         return 0
-    links = sorted(_spanning_tree(cls), reverse=True)
+    links = sorted(spanning_tree(cls, by_blocks), reverse=True)
     limit = GROUP_GAP * float(np.median([length for length, _, _ in links]))
     for k, (length, start, _) in enumerate(links):
         if length < limit:
@@ -133,26 +135,6 @@ def stand_out(raw_scores: Array) -> float:
     """Ratio of the largest raw score to the median; 1 where all are zero."""
     median = float(np.median(raw_scores))
     return float(raw_scores.max()) / median if median > 0 else 1.0
-
-
-def _spanning_tree(points: Array) -> list[tuple[float, int, int]]:
-    """Links (length, a, b) of the minimum spanning tree (Prim), one row of distances at a time."""
-    count = len(points)
-    points = points.astype(np.float64)
-    squares = np.einsum("nd,nd->n", points, points)
-    nearest = np.full(count, np.inf)
-    parent = np.zeros(count, np.int64)
-    outside = np.ones(count, bool)
-    current, links = 0, []
-    for _ in range(count - 1):
-        outside[current] = False
-        squared = squares + squares[current] - 2 * (points @ points[current])  # a fifth of subtracting
-        distance = np.sqrt(np.maximum(squared, 0))
-        closer = outside & (distance < nearest)
-        nearest[closer], parent[closer] = distance[closer], current
-        current = int(np.where(outside, nearest, np.inf).argmin())
-        links.append((float(nearest[current]), int(parent[current]), current))
-    return links
 
 
 def _reachable(count: int, links: Sequence[tuple[float, int, int]], start: int) -> int:

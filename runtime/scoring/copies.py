@@ -13,10 +13,12 @@ say how the surface looks in detail, where CLS embeddings say what is in the pic
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from ..types import Array, FeatureStore, FloatArray
+from .blocks import ByBlocks, here, row_blocks
 
 NEAR = 0.25
 """Largest share of the median distance from an image to the others at which one can be its copy."""
@@ -37,13 +39,15 @@ _OTHERS = 5  # of those
 _MOST = 32  # nearest images among which the gap is looked for
 _PLACES, _WIDTH, _SEED = 64, 16, 0  # patches of an image and numbers for each
 _READ = 16_000_000  # bytes of tokens that are read at once, at least one image's
-_ROWS = 256  # images that are compared with all at once
 
 
-def find_copies(store: FeatureStore, confirm: Confirm | None = None) -> list[tuple[int, ...]]:
+def find_copies(
+    store: FeatureStore, confirm: Confirm | None = None, by_blocks: ByBlocks = here
+) -> list[tuple[int, ...]]:
     """Return the groups of copies in a lot: row numbers, in order; most lots have none.
 
     ``confirm`` is asked about pairs that are not the same to the last bit; None takes them by tokens alone.
+    ``by_blocks`` compares some images with all.
 
     Takes the time of N*N products of 1,024 numbers, far less than scoring, and 4 KB for each image.
     """
@@ -58,22 +62,50 @@ def find_copies(store: FeatureStore, confirm: Confirm | None = None) -> list[tup
     near: list[tuple[float, int, int]] = []
     others: dict[int, Sequence[int]] = {}
     squares = np.einsum("nd,nd->n", sketches, sketches)
-    for i0 in range(0, count, _ROWS):
-        rows = np.arange(i0, min(i0 + _ROWS, count))
-        distances = np.maximum(squares[rows, None] + squares - 2 * (sketches[rows] @ sketches.T), 0)
-        distances[np.arange(len(rows)), rows] = np.inf
-        same = distances <= SAME
-        # One link for each row is enough to join all that are the same.
-        pairs += [(int(rows[k]), int(same[k].argmax())) for k in np.flatnonzero(same.any(axis=1))]
-        reach[rows], other[rows] = _reach(distances)
-        for k in np.flatnonzero(reach[rows] > 0):
-            found = np.flatnonzero(distances[k] <= reach[rows[k]])
-            near += [(float(distances[k, j]), int(rows[k]), int(j)) for j in found]
-            others[int(rows[k])] = _nearest(distances[k], beyond=reach[rows[k]])
+    blocks = row_blocks(count)
+    for rows, found in zip(blocks, by_blocks(look_near, blocks, sketches, squares), strict=True):
+        pairs += found.same
+        reach[rows.start : rows.stop], other[rows.start : rows.stop] = found.reach, found.other
+        near += found.near
+        others |= found.others
     reach[reach > APART * np.median(other)] = 0
     # Rounding may differ between the two directions of a pair.
     likely = [(i, j) for d, i, j in sorted(near) if d <= min(reach[i], reach[j]) * (1 + 1e-4)]
     return _joined(count, pairs, likely, confirm and (lambda i, j: confirm(i, j, (others[i], others[j]))))
+
+
+class Near(NamedTuple):
+    """What is near to some images.
+
+    Attributes
+    ----------
+    same : pairs that are copies whatever the others are.
+    reach, other : (n,) distances to the farthest copy, 0 where none is, and to the nearest that is none.
+    near : distance and rows of each pair within reach.
+    others : some of those beyond, of the images that may have copies.
+    """
+
+    same: list[tuple[int, int]]
+    reach: Array
+    other: Array
+    near: list[tuple[float, int, int]]
+    others: dict[int, Sequence[int]]
+
+
+def look_near(block: range, sketches: FloatArray, squares: FloatArray) -> Near:
+    """Compare the images of a block with all, by their sketches (N,D) and the squares (N,) of these."""
+    rows = np.arange(block.start, block.stop)
+    distances = np.maximum(squares[rows, None] + squares - 2 * (sketches[rows] @ sketches.T), 0)
+    distances[np.arange(len(rows)), rows] = np.inf
+    same = distances <= SAME
+    # One link for each row is enough to join all that are the same.
+    pairs = [(int(rows[k]), int(same[k].argmax())) for k in np.flatnonzero(same.any(axis=1))]
+    found = Near(pairs, *_reach(distances), [], {})
+    for k in np.flatnonzero(found.reach > 0):
+        within = np.flatnonzero(distances[k] <= found.reach[k])
+        found.near.extend((float(distances[k, j]), int(rows[k]), int(j)) for j in within)
+        found.others[int(rows[k])] = _nearest(distances[k], beyond=found.reach[k])
+    return found
 
 
 def sketch(store: FeatureStore) -> FloatArray:

@@ -26,15 +26,16 @@ import numpy as np
 from ..errors import LotError
 from ..settings import PAPER, RESCORE
 from ..types import Array, FeatureStore, FloatArray
+from .blocks import ByBlocks, here, row_blocks
 
 _, SALIENT, NONE = RESCORE
 SALIENT_NEIGHBORS = (1, 7)
 """Window sizes of RsCon, the image itself counted."""
 
-_ROWS = 256  # rows of W in memory at once
 
-
-def rescore(scores: Array, cls: Array, neighbors: Sequence[int] = PAPER.neighbors) -> Array:
+def rescore(
+    scores: Array, cls: Array, neighbors: Sequence[int] = PAPER.neighbors, by_blocks: ByBlocks = here
+) -> Array:
     """Smooth image scores over images that look alike: RsCIN (paper, section 3.4).
 
     Parameters
@@ -45,6 +46,8 @@ def rescore(scores: Array, cls: Array, neighbors: Sequence[int] = PAPER.neighbor
         CLS embeddings, L2-normalised.
     neighbors : sequence of int, default (1, 2, 3)
         Window sizes k, the image itself counted; k above N counts as N.
+    by_blocks : ByBlocks
+        Who works on blocks of rows of W.
 
     Returns
     -------
@@ -64,11 +67,8 @@ def rescore(scores: Array, cls: Array, neighbors: Sequence[int] = PAPER.neighbor
         return np.zeros_like(scores)
     scaled = (scores - scores.min()) / spread
     windows = [min(k, len(scores)) for k in neighbors]
-    blocks = [
-        _smooth(scaled, cls[i : i + _ROWS] @ cls.T, scaled[i : i + _ROWS], windows)
-        for i in range(0, len(scores), _ROWS)
-    ]
-    rescored: Array = np.concatenate(blocks)
+    blocks = by_blocks(smooth, row_blocks(len(scores)), scaled, cls, np.array(windows))
+    rescored: Array = np.concatenate(list(blocks))
     return rescored
 
 
@@ -94,7 +94,14 @@ def salient_tokens(store: FeatureStore, maps: FloatArray) -> FloatArray:
     return found.reshape(count, layers * width)
 
 
-def rescored(kind: str, raw: Array, lot_scores: Array, store: FeatureStore, maps: FloatArray) -> Array:
+def rescored(
+    kind: str,
+    raw: Array,
+    lot_scores: Array,
+    store: FeatureStore,
+    maps: FloatArray,
+    by_blocks: ByBlocks = here,
+) -> Array:
     """Return the column ``score`` (N,) by ``ScoreSettings.rescore``; ``lot_scores`` are those of RsCIN.
 
     ``maps`` (N,Gh,Gw) are those that the raw scores are the maxima of.
@@ -102,7 +109,7 @@ def rescored(kind: str, raw: Array, lot_scores: Array, store: FeatureStore, maps
     if kind == NONE:
         return raw
     if kind == SALIENT:
-        lot_scores = rescore(raw, salient_tokens(store, maps), SALIENT_NEIGHBORS)
+        lot_scores = rescore(raw, salient_tokens(store, maps), SALIENT_NEIGHBORS, by_blocks)
     return in_distance_units(lot_scores, raw)
 
 
@@ -112,21 +119,33 @@ def in_distance_units(lot_scores: Array, raw_scores: Array) -> Array:
     return low + (high - low) * lot_scores
 
 
-def _smooth(scaled: Array, similarity: Array, own: Array, windows: Sequence[int]) -> Array:
+def smooth(rows: range, scaled: Array, cls: Array, windows: Array) -> Array:
     """Average the scores of the most similar images, weighted and over all windows, for some rows of W.
 
     Where the weights of a window do not sum to something positive (similarities of opposite sign),
     the image keeps its own score.
     """
-    # Cumulative sums over the neighbors, sorted once, give every window size at the same time.  The stable
-    # sort lets the image that comes first in the lot win a tie.
-    nearest = np.argsort(-similarity, axis=1, kind="stable")[:, : max(windows)]
+    similarity = cls[rows.start : rows.stop] @ cls.T
+    own, most = scaled[rows.start : rows.stop], int(windows.max())
+    # Cumulative sums over the neighbors, sorted once, give every window size at the same time.
+    nearest = _largest(similarity, most)
     weights = np.take_along_axis(similarity, nearest, axis=1).astype(np.float64)
     total = weights.cumsum(axis=1)
     weighted = (weights * scaled[nearest]).cumsum(axis=1)
-    smooth = np.divide(weighted, total, out=np.repeat(own[:, None], max(windows), axis=1), where=total > 0)
-    mean: Array = smooth[:, [k - 1 for k in windows]].mean(axis=1)
+    averages = np.divide(weighted, total, out=np.repeat(own[:, None], most, axis=1), where=total > 0)
+    mean: Array = averages[:, windows - 1].mean(axis=1)
     return mean
+
+
+def _largest(similarity: Array, count: int) -> Array:
+    """Return the columns (n,count) of the largest of each row, the largest first; of equal ones the first."""
+    order = -similarity
+    limits = np.partition(order, count - 1, axis=1)[:, count - 1]
+    found = np.empty((len(order), count), np.int64)
+    for row, (values, limit) in enumerate(zip(order, limits, strict=True)):
+        among = np.flatnonzero(values <= limit)
+        found[row] = among[np.argsort(values[among], kind="stable")[:count]]
+    return found
 
 
 def _check(scores: Array, cls: Array, neighbors: Sequence[int]) -> None:

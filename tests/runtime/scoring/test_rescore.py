@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from musc_edge import LotError, Resources, ScoreSettings, rescore, score_lot
-from musc_edge.runtime.scoring.rescore import SALIENT_NEIGHBORS, in_distance_units, rescored, salient_tokens
+from musc_edge.runtime.scoring.rescore import (
+    SALIENT_NEIGHBORS,
+    _largest,
+    in_distance_units,
+    rescored,
+    salient_tokens,
+)
 from musc_edge.runtime.types import FeatureStore, FloatArray
 from support.lots import random_store
 from support.references import BUNDLE
@@ -76,3 +82,10 @@ def test_cls_is_the_papers_and_none_is_the_raw_score() -> None:
 def test_a_word_that_is_none_is_refused() -> None:
     with pytest.raises(LotError, match="'mean': expected one of cls, salient, none"):
         ScoreSettings(rescore="mean")
+
+
+@pytest.mark.parametrize("count", [1, 3, 40])
+def test_of_equal_similarities_the_first_images_are_taken(count: int) -> None:
+    similarity = np.random.default_rng(0).integers(-3, 4, (30, 40)).astype(np.float32)
+    expected = np.argsort(-similarity, axis=1, kind="stable")[:, :count]
+    np.testing.assert_array_equal(_largest(similarity, count), expected)
