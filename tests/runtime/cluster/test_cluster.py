@@ -201,10 +201,14 @@ def test_an_interrupted_command_leaves_nothing(lot: Path, quick_bundle: Path, tm
 
 
 def in_session(leader: int) -> list[str]:
-    """The commands of a session, and of sessions whose leader has it for a parent, that still run."""
-    found = subprocess.run(["ps", "-eo", "sid=,ppid=,args="], capture_output=True, text=True, check=True)
-    rows = [line.split(maxsplit=2) for line in found.stdout.splitlines()]
-    return [row[2] for row in rows if str(leader) in row[:2]]
+    """The commands of a session, and of sessions whose leader has it for a parent, that still run.
+
+    Not those that have ended and wait for init to take note.
+    """
+    given = ["ps", "-eo", "sid=,ppid=,stat=,args="]
+    found = subprocess.run(given, capture_output=True, text=True, check=True)
+    rows = [line.split(maxsplit=3) for line in found.stdout.splitlines()]
+    return [row[3] for row in rows if str(leader) in row[:2] and not row[2].startswith("Z")]
 
 
 def test_a_worker_with_another_bundle_is_refused(
