@@ -50,7 +50,10 @@ TESTS = {
         *("../test_golden", "test_mutual", "test_apart", "test_plan"),
         *("test_against_oracle", "../store/test_checkpoint"),
     ),
-    "mutual": ("test_seconds", "../test_golden", "test_mutual", "test_apart", "test_plan"),
+    "mutual": (
+        *("test_seconds", "../test_golden", "test_mutual", "test_apart", "test_plan"),
+        "../store/test_checkpoint",
+    ),
     "rescore": ("test_rescore", "test_pixels", "../test_golden"),
 }
 """Files of tests/runtime/scoring by the module that they are about, the fastest first."""

@@ -79,6 +79,12 @@ def test_cls_is_the_papers_and_none_is_the_raw_score() -> None:
     np.testing.assert_array_equal(rescored("none", RAW, paper, STORE, MAPS), RAW)
 
 
+def test_an_image_whose_weights_sum_to_nothing_keeps_its_own_score() -> None:
+    opposite = np.array([[1, 0], [-1, 0], [0, 0]], np.float32)  # and one without direction
+    found = rescore(np.array([3.0, 7.0, 5.0]), opposite, (1, 2, 3))
+    np.testing.assert_array_equal(found, [0, 1, 0.5])
+
+
 def test_a_word_that_is_none_is_refused() -> None:
     with pytest.raises(LotError, match="'mean': expected one of cls, salient, none"):
         ScoreSettings(rescore="mean")

@@ -19,7 +19,10 @@ Shape = tuple[int, int, int, int]
 
 
 class Clock(threading.local):
-    """Stands still, in each thread, but for what work takes: ``comparing`` a pair, ``loading`` an image."""
+    """Stands still, in each thread, but for what work takes: ``comparing`` a pair, ``loading`` an image.
+
+    Loading is centring and rescaling, for as long each.
+    """
 
     now = 0.0
 
@@ -34,13 +37,18 @@ class Clock(threading.local):
         self.now += self.comparing
         self.compared.append(self.now)
 
+    def centre(self, tokens: FloatArray) -> FloatArray:
+        self.now += len(tokens) * self.loading / 2
+        return tokens
+
     def rescale(self, tokens: FloatArray) -> None:
         assert tokens.ndim == 2
-        self.now += self.loading
+        self.now += self.loading / 2
 
 
 def run_by(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Clock:
     monkeypatch.setattr(mutual, "time", clock)
+    monkeypatch.setattr(mutual, "centre", clock.centre)
     monkeypatch.setattr(mutual, "rescale", clock.rescale)
     monkeypatch.setattr(Comparer, "compare", clock.compare)
     return clock
@@ -76,5 +84,10 @@ def test_timing_goes_on_as_long_as_is_worth_it(
     clock = run_by(Clock(seconds / 3.5, seconds, []), monkeypatch)
     side = int(shape[2] ** 0.5)
     scorer = CpuScorer(Method((side, side)), "numpy")
-    scorer.seconds(shape, scorer.plan(shape, 4, HostNeeds(threads=1)))
+    plan = scorer.plan(shape, 4, HostNeeds(threads=1))
+    found = scorer.seconds(shape, plan)
     assert len(clock.compared) == 1 + 4, "once to begin with, then until the time is over"
+    images = shape[1]
+    loads = images + choose(images, None).loads(plan.block, plan.blocks_in_memory) * plan.block
+    expected = shape[0] * (images * (images - 1) / 2 * clock.comparing + loads * clock.loading)
+    assert found == pytest.approx(expected), "the mean of all runs, not of the last"
