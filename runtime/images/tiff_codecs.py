@@ -18,7 +18,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 from ..types import Array
 from .extras import codecs
 from .image_bytes import ImageError
-from .pictures import picture_size
+from .pictures import lerc_values, picture_size
 
 _REVERSED = np.array([int(f"{byte:08b}"[::-1], 2) for byte in range(256)], np.uint8)
 _TRUNCATED = "image file is truncated"
@@ -109,12 +109,13 @@ def decode_picture(
         If its size is not ``shape``, or what decodes it is not installed.
     """
     height, width, samples = shape
-    if kind != "lerc":
-        size = picture_size(block, kind)
-        if size != (width, height):
-            raise ImageError(
-                "unreadable", f"a part of {size[0]} x {size[1]} pixels where {width} x {height} belong"
-            )
+    size = picture_size(block, kind)
+    if size != (width, height):
+        raise ImageError(
+            "unreadable", f"a part of {size[0]} x {size[1]} pixels where {width} x {height} belong"
+        )
+    if kind == "lerc" and (values := lerc_values(block)) > samples:
+        raise ImageError("unreadable", f"a part of {values} values per pixel where {samples} belong")
     if kind == "webp":
         with WebPImageFile(io.BytesIO(block)) as image:
             found = np.asarray(image.convert("RGBA" if samples == 4 else "RGB"))

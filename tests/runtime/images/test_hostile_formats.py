@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import random
+import struct
 import subprocess
 import sys
 import zlib
@@ -157,3 +158,54 @@ def test_dib_is_told_from_other_bytes(tmp_path: Path) -> None:
     assert outcome_of(tmp_path, b"\x28\0\0\0" + bytes(100)) == ("unreadable", "not an image file")
     Image.fromarray(pixels(5, 7)).save(tmp_path / "x.dib", "DIB")
     np.testing.assert_array_equal(np.asarray(read_image(tmp_path / "x.dib")), pixels(5, 7))
+
+
+def lerc(version: int, rows: int = 12, columns: int = 10, depth: int = 1) -> bytes:
+    """A blob of one value for 12 x 10 pixels that says it were others; version 2 has no checksum."""
+    imagecodecs = pytest.importorskip("imagecodecs")
+    blob = bytearray(imagecodecs.lerc_encode(np.full((12, 10), 7, np.uint8), level=0, version=version))
+    where = 14 if version >= 3 else 10
+    struct.pack_into("<ii", blob, where, rows, columns)
+    if version >= 4:
+        struct.pack_into("<i", blob, where + 8, depth)
+    valid = where + (12 if version >= 4 else 8)
+    struct.pack_into("<i", blob, valid, rows * columns)
+    return bytes(blob)
+
+
+def tiff_of_lerc(blob: bytes) -> bytes:
+    return Tiff((10, 12), [blob], {259: 34887}).content()
+
+
+@pytest.mark.parametrize("version", [2, 3, 4, 5, 6])
+def test_lerc_of_every_version_is_read(tmp_path: Path, version: int) -> None:
+    (tmp_path / "x.tif").write_bytes(tiff_of_lerc(lerc(version)))
+    assert np.asarray(read_image(tmp_path / "x.tif")).tolist() == np.full((12, 10, 3), 7).tolist()
+
+
+LERC_BOMBS: dict[str, tuple[Callable[[], bytes], str, str]] = {
+    "size": (lambda: lerc(2, 30_000, 30_000), "unreadable", "a part of 30000 x 30000 pixels where 10 x 12"),
+    "depth": (
+        lambda: lerc(4, depth=10**6),
+        "unreadable",
+        "a part of 1000000 values per pixel where 1 belong",
+    ),
+    "bands": (lambda: lerc(4) * 1000, "unreadable", "a part of 1000 values per pixel where 1 belong"),
+    "sizes": (lambda: lerc(2) + lerc(2, 30_000, 30_000), "unreadable", "damaged LERC (of several sizes)"),
+    "no bytes": (lambda: lerc(2)[:26] + bytes(36), "unreadable", "damaged LERC (its header)"),
+    "less than nothing": (lambda: lerc(4, depth=-1), "unreadable", "damaged LERC (its header)"),
+    "another kind": (lambda: b"CntZImage " + bytes(60), "unsupported", "an old version of LERC"),
+}
+
+
+@pytest.mark.parametrize("what", LERC_BOMBS)
+def test_lerc_that_claims_more_than_its_part_is_not_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """Of one value, a hundred bytes may stand for gigabytes."""
+    make, status, reason = LERC_BOMBS[what]
+    content = tiff_of_lerc(make())
+    monkeypatch.setattr("imagecodecs.lerc_decode", lambda _: pytest.fail("it was decoded"))
+    found = outcome_of(tmp_path, content)
+    assert found[0] == status
+    assert reason in found[1]
