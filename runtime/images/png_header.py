@@ -70,7 +70,7 @@ def transparent_gray(file: BinaryIO) -> int | None:
     """Return the value that is transparent in a gray PNG, as it is stored; None without one."""
     for kind, length, data in _chunks(file):
         if kind == b"IDAT":
-            return None
+            break
         if kind == b"tRNS" and length >= 2:
             return int(unpack_at(file, data, ">H")[0])
     return None
