@@ -157,7 +157,7 @@ class Judges:
         farthest = last[1] - first[0] * block
         side = self.count // 2
         opposite = self.count % 2 and nearest <= self.images / 2 <= farthest
-        around = farthest >= max(self.images - side, 1)
+        around = farthest >= self.images - side
         return farthest >= 1 and bool(nearest <= side or around or opposite)
 
 

@@ -137,7 +137,7 @@ def meaning(source: str) -> str:
 
 def draw(found: Sequence[Place], count: int, seed: int) -> tuple[list[Place], int]:
     """Draw ``count`` mutants that differ, and tell how many places were passed over for them."""
-    known = {""} | {meaning(place.file.read_text(encoding="utf-8")) for place in found}
+    known = {""} | {meaning(file.read_text(encoding="utf-8")) for file in {place.file for place in found}}
     drawn: list[Place] = []
     order = random.Random(seed).sample(found, len(found))
     for number, place in enumerate(order):
