@@ -153,6 +153,7 @@ def test_probe_keeps_at_most_64_tokens_of_an_image(
     assert (probe.token_index[0], probe.token_index[-1]) == (0, patches - 1)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("options", [{"opset": 18, "registers": 4}, {"opset": 17, "fused_norm": True}])
 def test_other_exports(tmp_path: Path, out: Path, options: dict[str, Any]) -> None:
     make_bundle(tiny_source(tmp_path, (12, 20), (1,), tiny_vit(**options)), out, say=quiet)
@@ -166,6 +167,7 @@ def test_given_names_are_in_the_manifest(tmp_path: Path, out: Path) -> None:
     assert open_bundle(out).manifest.tap == pattern
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_half_precision_source(tmp_path: Path, out: Path) -> None:
     """A source that takes float16 gives a bundle that runs, whatever its input is then called."""
@@ -183,6 +185,7 @@ def test_half_precision_source(tmp_path: Path, out: Path) -> None:
 # ---- the same again --------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_two_exports_are_equal(source: OnnxSource, tiny_bundle: Path, out: Path) -> None:
     make_bundle(source, out, say=quiet)
@@ -216,6 +219,7 @@ def large(made_large: Path, out: Path) -> Path:
     return Path(shutil.copytree(made_large, out))
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_external_data(large: Path, tmp_path: Path) -> None:
     assert sorted(content(large)) == FILES
@@ -342,6 +346,7 @@ def perturb(monkeypatch: pytest.MonkeyPatch, change: Change) -> None:
     monkeypatch.setattr(adopt_module, "make_graph", perturbed)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -394,6 +399,7 @@ def test_overwrite(existing: Path, tmp_path: Path) -> None:
     assert [path.name for path in existing.parent.iterdir()] == ["tiny"]
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_overwrite_of_a_damaged_bundle(source: OnnxSource, existing: Path) -> None:
     edit_manifest(existing, schema_version=99)
@@ -428,6 +434,7 @@ def test_empty_folder_is_used(source: OnnxSource, out: Path) -> None:
     open_bundle(out, whole=True)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "where", ["save_graph", "probe_images", "numbers_of", "save_probe", "write_manifest", "compare"]
 )

@@ -236,6 +236,7 @@ trt.Builder(Log())
 """
 
 
+@pytest.mark.long
 def test_garbage_of_an_earlier_builder_does_not_lock_the_next() -> None:
     """TensorRT's own lock would be taken twice by one thread, which then waits for ever."""
     run = run_forked([sys.executable, "-c", AFTER_GARBAGE], timeout=60)

@@ -18,6 +18,8 @@ from musc_edge.runtime.vit.graphs import NODES, PIECES, graphs_of
 from support.sources import built, pixels, run, tiny_source
 from support.tiny_vit import BLOCKS, tiny_vit
 
+pytestmark = pytest.mark.long
+
 SIZE = (16, 24)
 HALF, FLOAT = TensorProto.FLOAT16, TensorProto.FLOAT
 

@@ -172,7 +172,7 @@ def wide_library(host_compiler: None, tmp_path_factory: pytest.TempPathFactory) 
     return build_library(tmp_path_factory.mktemp("wide") / "libmusc_cpu.so", "-DWIDE_STEP")
 
 
-@pytest.fixture(params=["sm_86", "sm_90", HOPPER])
+@pytest.fixture(params=["sm_86", pytest.param("sm_90", marks=pytest.mark.long), HOPPER])
 def compared(request: pytest.FixtureRequest) -> Run:
     """Runs work as ``run`` does, by steps of either width, and by the products of warpgroups."""
     arch = request.param

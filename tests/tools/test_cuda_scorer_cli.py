@@ -80,6 +80,7 @@ def test_a_precision_is_refused_for_other_scorers(
     assert not out.exists()
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("emulated_gpu")
 @pytest.mark.slow
 def test_kept_work_of_one_precision_is_not_gone_on_with_in_another(
@@ -133,6 +134,7 @@ def test_a_vit_on_the_gpu_writes_its_tokens_where_they_are_compared(
     assert json.loads((direct / "lot.json").read_text())["backend"] == "cuda"
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_where_the_kernels_came_from_is_said(
     infer: Callable[..., tuple[int, Path, str]],

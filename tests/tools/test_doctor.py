@@ -69,7 +69,7 @@ def test_healthy_machine(commands: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.parametrize(
     ("body", "status", "word"),
     [
-        ("import os; os.abort()", "crashed", "signal 6"),
+        pytest.param("import os; os.abort()", "crashed", "signal 6", marks=pytest.mark.long),
         ("raise ImportError('libfoo.so.3: cannot open')", "broken", "libfoo.so.3"),
         ("raise ModuleNotFoundError(\"No module named 'onnxruntime'\")", "missing", "No module named"),
     ],
@@ -159,6 +159,7 @@ def test_a_driver_without_a_gpu(
     assert "no NVIDIA GPU that can be used: images are compared on the CPU" in text
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_compilers_and_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
@@ -176,6 +177,7 @@ def test_compilers_and_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert f"rm -r {folder}" in damaged.detail
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_what_is_good_in_the_cache_is_listed_beside_what_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

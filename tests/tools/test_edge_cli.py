@@ -170,6 +170,7 @@ def test_results_are_complete(lot: Path, infer_forked: Any, tmp_path: Path) -> N
     assert str(out / "contact_sheet.png") in run.stdout
 
 
+@pytest.mark.long
 def test_runs_budgets_and_batches_give_the_same_bytes(
     lot: Path, infer_forked: Any, infer_here: Any, tmp_path: Path
 ) -> None:
@@ -368,6 +369,7 @@ def start_watched(command: list[str], printed: int, *, new: bool) -> subprocess.
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_interrupt_leaves_nothing(
@@ -486,6 +488,7 @@ def test_inspect_says_what_a_bundle_is(commands: Path, real_bundle: Path, tmp_pa
     assert "probe.npz was changed" in run.stderr
 
 
+@pytest.mark.long
 def test_closed_or_narrow_streams_do_not_change_the_result(
     lot: Path, commands: Path, quick_bundle: Path, tmp_path: Path
 ) -> None:

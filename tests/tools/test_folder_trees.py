@@ -20,7 +20,9 @@ def rows(out: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize(
+    "seed", [*range(5), *(pytest.param(seed, marks=pytest.mark.long) for seed in range(5, 20))]
+)
 @pytest.mark.slow
 def test_every_file_is_accounted_for(tmp_path: Path, seed: int) -> None:
     lot, out = tmp_path / "lot", tmp_path / "out"

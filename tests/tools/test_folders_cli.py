@@ -135,6 +135,7 @@ def test_raw_files_of_cameras_are_never_scored_by_their_preview(tiny: Infer, tmp
 # ---- bins and thumbnails ---------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("bin_name", ["#recycle", "$RECYCLE.BIN", "__MACOSX", "lost+found", ".Trash-1000"])
 @pytest.mark.slow
 def test_thumbnails_and_bins_change_no_score(
@@ -199,6 +200,7 @@ class Closed(FolderTree):
 # ---- copies ----------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("images", "copies"), [(10, 1), (60, 4), (24, 7)])
 @pytest.mark.slow
 def test_copies_of_the_worst_image_are_named(

@@ -204,6 +204,7 @@ KEPT = ("PATH", "PYTHONPATH", "PYTHONPYCACHEPREFIX", "LANG")
 PLAIN = {name: os.environ[name] for name in KEPT if name in os.environ}
 
 
+@pytest.mark.long
 def test_nothing_is_written_outside_of_the_output(place: Place, commands: Path) -> None:
     """Case 15: ONNX Runtime's number of the device and its database; and whatever comes next."""
     homes = {name: place.root / "elsewhere" / name.lower() for name in PLACES}

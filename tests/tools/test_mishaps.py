@@ -63,6 +63,7 @@ def full_disk(limit: int) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("limit", [0, 100, 1_000, 5_000, 50_000])
 def test_full_disk_leaves_nothing_and_keeps_earlier_results(place: Place, commands: Path, limit: int) -> None:
     options = ["--maps", "original", "--map-format", "tiff", "--overlays"]
@@ -120,6 +121,7 @@ def test_lock_of_a_killed_run_does_not_hold(place: Place, commands: Path) -> Non
     assert not (place.root / "out" / "half").exists()
 
 
+@pytest.mark.long
 def test_interrupts_at_many_moments(place: Place, commands: Path) -> None:
     """Whatever the moment: exit 130 and nothing left, or a whole result."""
     codes = []

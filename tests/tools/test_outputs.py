@@ -45,7 +45,9 @@ def load(path: Path) -> Any:
     return np.load(path) if path.suffix == ".npy" else cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
 
 
-@pytest.mark.parametrize("kind", ["grid", "pixel", "original"])
+@pytest.mark.parametrize(
+    "kind", ["original", *(pytest.param(kind, marks=pytest.mark.long) for kind in ("grid", "pixel"))]
+)
 def test_maps_of_every_kind_and_format_hold_the_same_values(place: Place, commands: Path, kind: str) -> None:
     wide = Image.open(place.an_image()).resize((64, 40))
     exif = Image.Exif()

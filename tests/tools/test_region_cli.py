@@ -107,6 +107,7 @@ def test_the_report_has_what_is_inside(results: Path) -> None:
     assert found == {base64.b64encode(bits.tobytes()).decode("ascii")}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("form", ["npy", "tiff", "png8", "png16"])
 @pytest.mark.parametrize("kind", ["grid", "pixel", "original"])
 def test_maps_of_all_forms(commands: Path, lot: Path, tmp_path: Path, kind: str, form: str) -> None:

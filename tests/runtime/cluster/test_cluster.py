@@ -164,6 +164,7 @@ def started(command: list[str], temporary: Path) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
+@pytest.mark.long
 def test_a_head_that_is_lost_goes_on_by_the_same_command(
     lot: Path, quick_bundle: Path, tmp_path: Path
 ) -> None:

@@ -70,6 +70,7 @@ def test_picture_that_is_larger_than_its_canvas_is_not_decoded(tmp_path: Path) -
     assert "10 x 10 pixels, but 100 x 100 inside" in reason
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("packing", [5, 8, 32773])
 @pytest.mark.slow
 def test_strip_that_unpacks_to_more_than_its_pixels_makes_no_more(tmp_path: Path, packing: int) -> None:
@@ -105,6 +106,7 @@ def test_strip_that_lies_outside_of_the_file(tmp_path: Path, value: int) -> None
     assert (status, reason) == ("unreadable", "image file is truncated")
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_files_of_gigabytes_take_no_more_memory_than_their_pixels_need(tmp_path: Path) -> None:
     """In a process that may not have as much: what was asked for would be a MemoryError."""

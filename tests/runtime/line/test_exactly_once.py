@@ -29,6 +29,7 @@ def die(step: str, work: Path) -> None:
     assert died.returncode == DEAD, died.stderr
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("step", STEPS)
 def test_a_program_that_dies_between_two_steps(tmp_path: Path, step: str) -> None:
     (tmp_path / "in").mkdir()

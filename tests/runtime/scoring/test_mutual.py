@@ -69,6 +69,7 @@ def test_twins_agree() -> None:
     np.testing.assert_allclose(one, other, rtol=0, atol=1e-6)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_plan_changes_no_byte_on_another_core(tmp_path: Path) -> None:
     """OpenBLAS picks other kernels on other processors; some change results with the shapes."""

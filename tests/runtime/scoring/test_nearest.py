@@ -198,6 +198,7 @@ def test_the_formula_on_an_emulated_gpu(kernel_library: Path, streamed: bool, ne
     np.testing.assert_allclose(found, wanted, atol=FINE)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize(("precision", "arch"), [(HALF, "sm_00"), (HALF, HOPPER), (INT8, "sm_00")])
 @pytest.mark.parametrize("window", [0, 1, 99])

@@ -233,6 +233,7 @@ def test_interrupted_again_and_again(survey: Survey, plain: Run, tmp_path: Path)
     assert compared + last.new_comparisons() == 2 * LAYER
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("commit_s", [0.0, 1e9])
 @pytest.mark.parametrize("number", [3, 6, 9, 14, 16])
 def test_killed_at_any_moment(

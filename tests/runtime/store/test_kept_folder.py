@@ -48,6 +48,7 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_killed_between_results_and_the_removal_of_kept_work(tmp_path: Path, overwrite: bool) -> None:
     """Whoever finds the results complete removes it; what is kept of others, or of none, stays."""
@@ -75,6 +76,7 @@ def test_killed_between_results_and_the_removal_of_kept_work(tmp_path: Path, ove
     assert left > 8
 
 
+@pytest.mark.long
 def test_killed_as_kept_work_is_begun(tmp_path: Path) -> None:
     """The same command opens it."""
     number, killed = 0, True
@@ -88,6 +90,7 @@ def test_killed_as_kept_work_is_begun(tmp_path: Path) -> None:
     assert number > 10
 
 
+@pytest.mark.long
 def test_killed_as_kept_work_is_removed(tmp_path: Path) -> None:
     """Its mark goes last, so that the rest can be used or removed."""
     number, killed = 0, True

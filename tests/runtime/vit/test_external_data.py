@@ -141,6 +141,7 @@ def test_the_fields_are_those_of_onnx() -> None:
     }
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_random_messages_are_read_as_onnx_reads_them(tmp_path: Path) -> None:
     """Of damaged files none is taken whose locations onnx would find and this does not."""

@@ -331,6 +331,7 @@ def test_own_engine_in_the_cache_is_used_in_place_of_a_strangers(
         assert backend.engine.path == built.path
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("umask", [0o022, 0o002, 0o000])
 @pytest.mark.parametrize("in_cache", [False, True])
 def test_what_is_built_is_used_whatever_the_umask(

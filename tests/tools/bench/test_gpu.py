@@ -63,6 +63,7 @@ def test_a_gpu_that_was_asked_for_must_be_there(commands: Path, monkeypatch: pyt
     assert "there is no GPU here" in run.stderr
 
 
+@pytest.mark.long
 def test_stages_on_the_gpu_have_its_limits(emulated_gpu: None, commands: Path, quick_bundle: Path) -> None:
     options = ["--synthetic", "6", "-b", str(quick_bundle), "--rounds", "1", "--cold-rounds", "1"]
     options += ["--method", "paper"]

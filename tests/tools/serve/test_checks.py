@@ -153,6 +153,7 @@ def test_the_log_has_a_line_for_each_request_and_no_secret(server: Server) -> No
     assert "secret" not in "".join(lines)
 
 
+@pytest.mark.long
 def test_results_outlive_the_program(made: Path, tmp_path: Path, commands: Path) -> None:
     """SIGTERM ends with 0, ctrl-C with 130; the next one knows the keys, and two references share a ViT."""
     given = [f"{name}={made / 'ref'}" for name in ("left", "right")]

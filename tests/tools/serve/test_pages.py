@@ -15,6 +15,8 @@ from support.served import Server, encoded
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
+pytestmark = pytest.mark.long
+
 CARDS = "document.querySelectorAll('#images li').length"
 
 

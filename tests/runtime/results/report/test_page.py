@@ -158,6 +158,7 @@ def test_verdicts_and_what_they_promise(browser: Browser, judged: Path) -> None:
         assert "exactly at the reject limit of 0.600" in page.locator(".view-verdict").inner_text()
 
 
+@pytest.mark.long
 def test_results_of_the_first_schema_have_a_report(browser: Browser, tmp_path: Path) -> None:
     shutil.copytree(DATA / "schema1" / "results", tmp_path / "old" / "results")
     (target,) = write_report(tmp_path / "old" / "results")
@@ -169,6 +170,7 @@ def test_results_of_the_first_schema_have_a_report(browser: Browser, tmp_path: P
         assert page.locator(".picture canvas").count() == 1
 
 
+@pytest.mark.long
 def test_groups_have_one_report_with_a_choice(browser: Browser, tmp_path: Path) -> None:
     out = tmp_path / "out"
     for number in (1, 2):
@@ -190,6 +192,7 @@ def test_groups_have_one_report_with_a_choice(browser: Browser, tmp_path: Path) 
         assert page.locator("#view-name").inner_text() == "g2/3.png"
 
 
+@pytest.mark.long
 def test_many_pictures_lie_in_a_folder(
     browser: Browser, lot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -205,6 +208,7 @@ def test_many_pictures_lie_in_a_folder(
     assert [path.name for path in tmp_path.iterdir()] == ["a #%.html"]
 
 
+@pytest.mark.long
 def test_a_lot_by_residual_is_not_called_compared(browser: Browser, tmp_path: Path) -> None:
     result = lot_result(tmp_path / "lot", ["a.png", "b.png", "c.png"])
     run = replace(result.run, settings=ScoreSettings(by=RESIDUAL), scorer=RESIDUAL)
@@ -222,6 +226,7 @@ def test_a_lot_by_residual_is_not_called_compared(browser: Browser, tmp_path: Pa
 # ---- choosing --------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_search_filter_and_order(browser: Browser, judged: Path) -> None:
     with opened(browser, judged / "report.html", viewport={"width": 1280, "height": 4000}) as page:
         page.locator("#search").fill("DAY")
@@ -264,6 +269,7 @@ def test_search_filter_and_order(browser: Browser, judged: Path) -> None:
         assert page.locator("#clear").is_hidden()
 
 
+@pytest.mark.long
 def test_a_limit_is_dragged(browser: Browser, judged: Path) -> None:
     with opened(browser, judged / "report.html") as page:
         box = slider(page).bounding_box()
@@ -284,6 +290,7 @@ def test_a_limit_is_dragged(browser: Browser, judged: Path) -> None:
         assert page.locator("#reset").is_hidden()
 
 
+@pytest.mark.long
 def test_limits_push_each_other_go_back_and_outlast_a_reload(
     browser: Browser, judged: Path, tmp_path: Path
 ) -> None:
@@ -322,6 +329,7 @@ def typed(page: Page, field: str, value: str) -> None:
     page.locator(field).blur()
 
 
+@pytest.mark.long
 def test_a_limit_is_moved_by_touch(browser: Browser, lot: Path) -> None:
     with opened(browser, lot / "report.html", has_touch=True) as page:
         track = page.locator(".track").bounding_box()
@@ -358,6 +366,7 @@ def test_a_limit_is_moved_by_keys_and_typed(page: Page) -> None:
 # ---- keys, the large view --------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_all_of_it_by_keys(page: Page) -> None:
     page.locator("#colours").focus()
     page.keyboard.press("Tab")
@@ -386,6 +395,7 @@ def test_all_of_it_by_keys(page: Page) -> None:
     assert page.evaluate("document.activeElement.id") == "search"
 
 
+@pytest.mark.long
 def test_an_address_leads_to_an_image_and_back(browser: Browser, lot: Path) -> None:
     with opened(browser, lot / "report.html", "#image=caf%E9.png") as page:
         assert page.locator("#view-name").inner_text() == "caf\\xe9.png"
@@ -397,6 +407,7 @@ def test_an_address_leads_to_an_image_and_back(browser: Browser, lot: Path) -> N
         until(page, "!document.querySelector('#view').open")
 
 
+@pytest.mark.long
 def test_the_large_view_shows_map_outline_and_regions(browser: Browser, judged: Path) -> None:
     with opened(browser, judged / "report.html", f"#image={WORST}") as page:
         assert page.locator(".picture canvas.heat").count() == 1
@@ -415,6 +426,7 @@ def test_the_large_view_shows_map_outline_and_regions(browser: Browser, judged: 
         assert target == json_lot(judged) / WORST
 
 
+@pytest.mark.long
 def test_heatmaps_come_with_the_pointer_or_for_all(page: Page) -> None:
     assert page.locator(".card canvas").count() == 0
     page.locator(".card").nth(1).hover()
@@ -438,6 +450,7 @@ def saved(page: Page, button: str, folder: Path) -> Path:
     return path
 
 
+@pytest.mark.long
 def test_marks_are_kept_saved_and_taken_over(browser: Browser, judged: Path, tmp_path: Path) -> None:
     with opened(browser, judged / "report.html", accept_downloads=True) as page:
         page.locator(".card").first.focus()
@@ -467,6 +480,7 @@ def test_marks_are_kept_saved_and_taken_over(browser: Browser, judged: Path, tmp
         assert page.locator("#saving").inner_text() == "Save 2 marks, 1 remark"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", ["get", "set"])
 def test_marks_work_where_nothing_may_be_kept(browser: Browser, lot: Path, how: str) -> None:
     refuse = "throw new DOMException('no', 'SecurityError')"
@@ -498,6 +512,7 @@ def test_axe_finds_nothing(browser: Browser, judged: Path, scheme: str) -> None:
         assert [(each["id"], [node["html"] for node in each["nodes"]]) for each in found] == []
 
 
+@pytest.mark.long
 def test_light_and_dark(browser: Browser, lot: Path) -> None:
     paper = "getComputedStyle(document.body).backgroundColor"
     with opened(browser, lot / "report.html", color_scheme="dark") as page:
@@ -507,6 +522,7 @@ def test_light_and_dark(browser: Browser, lot: Path) -> None:
         assert (dark, light) == ("rgb(18, 19, 21)", "rgb(246, 246, 244)")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("width", [360, 768, 3840])
 def test_nothing_is_wider_than_the_page(browser: Browser, judged: Path, width: int) -> None:
     with opened(browser, judged / "report.html", viewport={"width": width, "height": 740}) as page:
@@ -537,6 +553,7 @@ def test_what_is_printed(browser: Browser, judged: Path) -> None:
         )
 
 
+@pytest.mark.long
 def test_a_print_of_a_fresh_page_in_the_dark_has_the_flagged_images(browser: Browser, judged: Path) -> None:
     with opened(browser, judged / "report.html", color_scheme="dark") as page:
         page.emulate_media(media="print")
@@ -553,6 +570,7 @@ def test_a_print_of_a_fresh_page_in_the_dark_has_the_flagged_images(browser: Bro
 # ---- large lots ------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_few_of_many_images_are_in_the_page(browser: Browser, tmp_path: Path) -> None:
     (tmp_path / "many.html").write_bytes(b"".join(html_page(*many(2000))))
     with opened(browser, tmp_path / "many.html") as page:
