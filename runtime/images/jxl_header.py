@@ -17,6 +17,9 @@ _PREVIEW_8, _PREVIEW = ((16, 0), (32, 0), (1, 5), (33, 9)), ((1, 6), (65, 8), (3
 _DEPTHS = ((8, 0), (10, 0), (12, 0), (1, 6))
 _TICKS = ((100, 0), (1000, 0), (1, 10), (1, 30)), ((1, 0), (1001, 0), (1, 8), (1, 10))
 _LOOPS = ((0, 0), (0, 3), (0, 16), (0, 32))
+_EXTRA = ((0, 0), (1, 0), (2, 4), (1, 12))
+_MOST_EXTRA = 4
+"""Limit of channels besides the colours: a file of a kilobyte may have thousands, and each is decoded."""
 
 
 class _Bits:
@@ -45,18 +48,20 @@ def jxl_header(file: BinaryIO, start: bytes) -> FileHeader:
     Raises
     ------
     ImageError
-        If it has no header, or its samples have no known white.
+        If it has no header, far too many channels, or samples without a known white.
     """
     bits = _Bits(read_at(file, _codestream(file, start) + 2, _MOST_HEADER))
     width, height = _size(bits)
-    orientation, depth = _metadata(bits)
+    orientation, depth, extra = _metadata(bits)
     if orientation in (5, 6, 7, 8):
         width, height = height, width
     if depth > 16:
         raise ImageError("unsupported", f"a JPEG XL file of {depth}-bit samples, which have no known white")
+    if extra > _MOST_EXTRA:
+        raise ImageError("unsupported", f"a JPEG XL file of {extra} channels besides its colours")
     deep = depth > 8
     white = 65535 if deep and depth < 16 else None  # the decoder scales up
-    size = width * height * 4 * (2 if deep else 1)
+    size = width * height * (3 + max(extra, 1)) * (2 if deep else 1)
     return FileHeader("jpegxl", width, height, size, bits=max(8, depth), white=white, decoder="jpegxl")
 
 
@@ -83,11 +88,11 @@ def _width(bits: _Bits, height: int, small: int) -> int:
     return 8 * (bits.take(5) + 1) if small else bits.choice(_SIZES)
 
 
-def _metadata(bits: _Bits) -> tuple[int, int]:
-    """Return orientation and bits per sample; ImageError if samples are floating-point."""
+def _metadata(bits: _Bits) -> tuple[int, int, int]:
+    """Return orientation, bits per sample and extra channels; ImageError if samples are floating-point."""
     orientation = 1
     if bits.take(1):
-        return 1, 8
+        return 1, 8, 0
     if bits.take(1):
         orientation = 1 + bits.take(3)
         if bits.take(1):
@@ -101,4 +106,6 @@ def _metadata(bits: _Bits) -> tuple[int, int]:
             bits.choice(_TICKS[0]), bits.choice(_TICKS[1]), bits.choice(_LOOPS), bits.take(1)
     if bits.take(1):
         raise ImageError("unsupported", "a JPEG XL file of floating-point samples, which have no known white")
-    return orientation, bits.choice(_DEPTHS)
+    depth = bits.choice(_DEPTHS)
+    bits.take(1)  # whether 16 bits are enough for what the decoder computes
+    return orientation, depth, bits.choice(_EXTRA)

@@ -76,6 +76,19 @@ def test_jpeg_xl_is_measured_behind_what_comes_before_its_depth(
     assert ((found.width, found.height), found.bits) == (size, bits)
 
 
+def test_channels_of_a_jpeg_xl_are_counted_as_its_encoder_writes_them(tmp_path: Path) -> None:
+    """A kilobyte of extra channels took gigabytes: each is decoded."""
+    imagecodecs = pytest.importorskip("imagecodecs")
+
+    def found(channels: int) -> tuple[str, str]:
+        planes = np.full((channels, 20, 30), 7, np.uint8)
+        return outcome_of(tmp_path, bytes(imagecodecs.jpegxl_encode(planes, lossless=True, planar=True)))
+
+    assert found(1) == ("ok", "")
+    assert found(6) == ("unsupported", "a JPEG XL file of 5 channels besides its colours")
+    assert found(60) == ("unsupported", "a JPEG XL file of 59 channels besides its colours")
+
+
 def test_first_picture_of_an_animated_jpeg_xl_is_read(tmp_path: Path) -> None:
     imagecodecs = pytest.importorskip("imagecodecs")
     frames = np.stack([PICTURE, PICTURE[::-1]])
@@ -154,6 +167,12 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str, str]] = {
         lambda: jpeg_2000(10, 12, (10, 12), 3, 11)[:-2] + b"\2\2", "unsupported", "with coarser colours",
     ),
     "JPEG XL of 32 bits": (lambda: jpeg_xl((0, 1), (0, 1), (3, 2), (31, 6)), "unsupported", "32-bit samples"),
+    "JPEG XL of 4,000 channels": (
+        lambda: jpeg_xl((0, 1), *DEPTH_10, (0, 1), (3, 2), (3998, 12)), "unsupported", "3999 channels",
+    ),
+    "JPEG XL of five channels more": (
+        lambda: jpeg_xl((0, 1), *DEPTH_10, (0, 1), (2, 2), (3, 4)), "unsupported", "5 channels besides",
+    ),
     "JPEG XL that ends": (lambda: jpeg_xl()[:9], "unreadable", "truncated"),
     "AVIF of a box too small": (
         lambda: box(b"ftyp", b"avif\0\0\0\0avif") + b"\0\0\0\4meta" + bytes(40), "unreadable", "",
