@@ -1,10 +1,11 @@
 """The tables of docs/cluster.md: clusters against one machine, bytes moved, kills, 10,000 images, on paper.
 
-    python tests/measure/cluster.py ELPV WORK [--part start|speed|moved|kills|large|paper ...]
+    python tests/measure/cluster.py ELPV WORK [--part start|speed|exact|spill|moved|kills|large|paper ...]
 
 ELPV is the unpacked package elpv-dataset 1.0.0.post1; WORK a folder, with a short path, that receives lots,
-bundles of random weights and results.  "start" and "speed" pin commands to cores by taskset; "moved" makes
-two hosts of network namespaces, and needs root.  "paper" multiplies the rates that "speed" has left in WORK.
+bundles of random weights and results.  "start", "speed" and "exact" pin commands to cores by taskset;
+"moved" makes two hosts of network namespaces, and needs root.  "paper" multiplies the rates that "speed" has
+left in WORK.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import random
 import secrets
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -32,6 +34,7 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # tests/, for support
 
 from musc_edge.runtime.cluster.arcs import cells, cut_circle, moved_bytes
+from musc_edge.runtime.cluster.opened import kill_those_of
 from musc_edge.runtime.scoring.plan import LotSize
 from support.hosts import Host, two_hosts
 from support.random_vit import Shape
@@ -42,6 +45,8 @@ WIDE = Shape(384, 4, 6, 14, 224)
 QUICK = Shape(128, 2, 2, 14, 112)
 IMAGES, JUDGES = 400, 64
 SMALL, TURNS = 40, 5
+ALL = 1000
+SPILLED, STORE = 300, 200_000_000
 KILLS = 30
 MANY, FEW = 10_000, 20
 
@@ -86,6 +91,7 @@ class Ran:
     head: float
     worker: float
     processors: float
+    forecast: str
 
     @property
     def work(self) -> float:
@@ -101,12 +107,13 @@ def infer(out: Path, lot: Path, bundle: Path, *more: str, before: tuple[str, ...
     start = time.monotonic()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     with watched(process.pid) as peaks:
-        _, said = process.communicate()
+        printed, said = process.communicate()
     seconds = time.monotonic() - start
     if process.returncode:
         raise SystemExit(f"{' '.join(command)} ended with {process.returncode}: {said}")
     about = json.loads((out / "lot.json").read_text(encoding="ascii"))
-    return Ran(seconds, about, peaks["head"], peaks["worker"], peaks["processors"])
+    forecast = next((line.strip() for line in (printed + said).splitlines() if "time about" in line), "")
+    return Ran(seconds, about, peaks["head"], peaks["worker"], peaks["processors"], forecast)
 
 
 @contextmanager
@@ -231,6 +238,99 @@ def speed(elpv: Path, work: Path) -> None:
         )  # fmt: skip
 
 
+def exact(elpv: Path, work: Path) -> None:
+    """Each image by all others: clusters against one machine, and what the plan says."""
+    lot, bundle = make_lot(work / f"lot{ALL}", elpv, ALL, 112), make_bundle(work / "quick", QUICK, "1")
+    rows = {
+        "one machine, 1 core": ("0", "--threads", "1"),
+        "cluster, 1 worker on 1 core": ("0", "--threads", "1", "--cluster", "auto"),
+        "cluster, 2 workers on 2 cores": ("0,1", "--threads", "2", "--cluster", "auto"),
+        "one machine, 2 cores": ("0,1", "--threads", "2"),
+    }
+    print(f"{ALL} images at {QUICK.side}, one layer, by all others")
+    print(
+        "| | ViT s | comparing s | in all s | of processors s | head MB | worker MB | results | by the plan |"
+    )
+    for number, (name, (cores, *more)) in enumerate(rows.items()):
+        out = work / f"exact{number}"
+        ran = infer(out, lot, bundle, "--maps", "none", *more, before=("taskset", "-c", cores))
+        compared = ran.about["timings_s"]["score"]
+        print(
+            f"| {name} | {ran.work - compared:.1f} | {compared:.1f} | {ran.seconds:.1f} | "
+            f"{ran.processors:.1f} | {ran.head:.0f} | {ran.worker:.0f} | {same(work / 'exact0', out)} | "
+            f"{planned(ran)} |", flush=True
+        )  # fmt: skip
+
+
+def planned(ran: Ran) -> str:
+    """What the plan said: the time, and the memory of head and worker."""
+    plan = ran.about["plan"]
+    worker = f", a worker {plan['cluster']['worker_bytes'] / 1e6:.0f}" if plan.get("cluster") else ""
+    return f"{ran.forecast}; head {plan['memory_bytes'] / 1e6:.0f} MB{worker}"
+
+
+def spill(elpv: Path, work: Path) -> None:
+    """Tokens of DINOv2-S's size, more than the machine's memory for objects."""
+    lot, bundle = (
+        make_lot(work / f"lot{SPILLED}", elpv, SPILLED, 300),
+        make_bundle(work / "wide", WIDE, "0,1,2,3"),
+    )
+    given = ["--group-size", str(JUDGES)]
+    infer(work / "spill0", lot, bundle, *given, "--threads", "2")
+    with own_ray(work, STORE) as (address, environment, temporary), spilled_to(temporary) as on_disk:
+        os.environ.update(environment)
+        ran = infer(work / "spill1", lot, bundle, *given, "--cluster", address)
+    tokens = SPILLED * 4 * 256 * 384 * 4
+    print(f"{SPILLED} images at {WIDE.side}, {JUDGES} judges each: {tokens / 1e6:.0f} MB of tokens")
+    print(
+        f"{STORE / 1e6:.0f} MB for objects: {on_disk['most'] / 1e6:.0f} MB on disk at most, "
+        f"{ran.seconds:.0f} s, {same(work / 'spill0', work / 'spill1')}; head {ran.head:.0f} MB, "
+        f"a worker {ran.worker:.0f} MB at most; by the plan: {planned(ran)}"
+    )
+
+
+@contextmanager
+def own_ray(work: Path, store: int) -> Iterator[tuple[str, dict[str, str], Path]]:
+    """A cluster of this machine by ``ray start``: its address, token, and folder for temporary files."""
+    environment = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    temporary = work / "ray"
+    given = ["--head", "--node-ip-address", "127.0.0.1", "--port", str(port), "--include-dashboard", "false"]
+    given += ["--num-cpus", "2", "--object-store-memory", str(store), "--memory", "4000000000"]
+    command = [sys.executable, "-m", "ray.scripts.scripts", "start", *given, "--temp-dir", str(temporary)]
+    everything = {**os.environ, **environment, "RAY_USAGE_STATS_ENABLED": "0"}
+    try:
+        subprocess.run(command, env=everything, check=True, capture_output=True)
+        yield f"127.0.0.1:{port}", environment, temporary
+    finally:
+        kill_those_of(temporary)
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def spilled_to(temporary: Path) -> Iterator[dict[str, int]]:
+    """The most bytes of objects that lie in files, twice a second."""
+    found, done = {"most": 0}, threading.Event()
+
+    def look() -> None:
+        while not done.wait(0.5):
+            with suppress(OSError):  # files come and go
+                files = temporary.glob("session_2*/ray_spilled_objects*/**/*")
+                found["most"] = max(
+                    found["most"], sum(path.stat().st_size for path in files if path.is_file())
+                )
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield found
+    finally:
+        done.set()
+        thread.join()
+
+
 def moved(elpv: Path, work: Path) -> None:
     """Two hosts, one core each: bytes over the cable against the plan."""
     lot, bundle = make_lot(work / "lot100", elpv, 100, 300), make_bundle(work / "wide", WIDE, "0,1,2,3")
@@ -346,7 +446,16 @@ def paper(elpv: Path, work: Path) -> None:
             print(f"tasks in each layer: {cells(size, cut):,}")
 
 
-PARTS = {"start": start, "speed": speed, "moved": moved, "kills": kills, "large": large, "paper": paper}
+PARTS = {
+    "start": start,
+    "speed": speed,
+    "exact": exact,
+    "spill": spill,
+    "moved": moved,
+    "kills": kills,
+    "large": large,
+    "paper": paper,
+}
 
 
 def main() -> None:
