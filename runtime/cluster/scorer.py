@@ -191,11 +191,11 @@ class LayerOnCluster:
         cells = [cell for group in circle.judges.groups(circle.arc, circle.arcs) for cell in group]
         last = {arc: number for number, cell in enumerate(cells) for arc in cell}
         pieces: Pieces = {}
-        whole = self._whole()
+        known = self.kept.cells(self.layer) if self.kept else {}
         for number, cell in enumerate(cells):
             i, j = cell
-            if cell in whole:
-                for piece, found in self._kept_pieces(cell).items():
+            if earlier := self._kept_pieces(cell, known.get(cell)):
+                for piece, found in earlier.items():
                     pieces.setdefault(piece.rows, []).append((piece, self.cluster.ray.put(found)))
             else:
                 job = self.cluster.submit(
@@ -232,19 +232,10 @@ class LayerOnCluster:
             self.kept.keep_cell(self.layer, cell, _checksum(found.values()))
         self.report(pairs)
 
-    def _whole(self) -> set[Cell]:
-        """Return the cells that an earlier run has kept and whose cosines are still as it wrote them."""
-        known = self.kept.cells(self.layer) if self.kept else {}
-        return {cell for cell, value in known.items() if self._is_whole(cell, value)}
-
-    def _is_whole(self, cell: Cell, value: int) -> bool:
-        whole = _checksum(self._kept_pieces(cell).values()) == value
-        if whole:
-            self.report.from_earlier(sum(1 for _ in self.circle.pairs(cell)))
-        return whole
-
-    def _kept_pieces(self, cell: Cell) -> dict[Piece, FloatArray]:
-        """Read the pieces of a cell from kept work."""
+    def _kept_pieces(self, cell: Cell, checksum: int | None) -> dict[Piece, FloatArray]:
+        """Read the pieces of a cell that an earlier run has kept; none if they are not as it wrote them."""
+        if checksum is None:
+            return {}
         assert self.table
         shape = len(self.circle.method.degrees), self.store.shape[2]
         items = shape[0] * shape[1]
@@ -254,6 +245,9 @@ class LayerOnCluster:
                 self.table.read(place, index * items, items) for place, index in self.circle.entries(piece)
             ]
             found[piece] = np.array(read, np.float32).reshape(-1, *shape)
+        if _checksum(found.values()) != checksum:
+            return {}
+        self.report.from_earlier(sum(1 for _ in self.circle.pairs(cell)))
         return found
 
 
