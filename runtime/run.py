@@ -25,7 +25,7 @@ import numpy as np
 
 from .._version import __version__
 from .beginning import Watch, require_enough
-from .cluster.blocks import OnCluster
+from .cluster.blocks import OnCluster, sketches_on
 from .cluster.engine import Cluster
 from .cluster.extraction import extract_on
 from .cluster.object_store import ObjectStore
@@ -371,7 +371,9 @@ class Run:
         spec = self.bundle.manifest.preprocess
         confirm = SameShot(lambda row: gray(survey, features.images[row], spec))
         with self.watch.timer.stage("look for copies"):
-            return find_copies(features.store, confirm, self.by_blocks)
+            store = features.store
+            made = sketches_on(store) if isinstance(store, ObjectStore) else None
+            return find_copies(store, confirm, self.by_blocks, made)
 
     def apart(self, features: Features, copies: Groups) -> list[Sequence[int]]:
         """Return the groups of ``copies``, rows of a lot, that are not to judge each other.

@@ -6,16 +6,21 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import numpy as np
 from threadpoolctl import threadpool_limits
 
 from ..scoring.blas import threads_per_product
 from ..scoring.blocks import here
-from ..types import Array
+from ..scoring.copies import looked_at, sketches_of
+from ..types import Array, FloatArray
 from .engine import WORKER_BYTES, Cluster, Job
+from .object_store import ObjectStore
 from .pairs import settle_down
 
 _PASSES = 6
 """Arrays of the size of a block's rows, in float64, that work on them has at once, at most."""
+_TOGETHER = 64
+"""Images whose sketches one task makes."""
 Result = TypeVar("Result")
 
 
@@ -57,3 +62,19 @@ def of_block(work: Callable[..., Result], threads: int, rows: range, *arrays: Ar
     settle_down()
     with threadpool_limits(threads, "blas"):
         return work(rows, *arrays)
+
+
+def sketches_on(store: ObjectStore) -> FloatArray:
+    """Let workers make the sketches (N,1024) by which copies are told, where the tokens lie."""
+    _, count, patches, _ = store.shape
+    places, threads = looked_at(patches), threads_per_product()
+    tokens = [store.references[image][0] for image in range(count)]
+    made = [
+        store.cluster.submit(of_block, _sketch, threads, range(0), places, *tokens[i : i + _TOGETHER])[0]
+        for i in range(0, count, _TOGETHER)
+    ]
+    return np.concatenate(store.cluster.get(made))
+
+
+def _sketch(_: range, places: Array, *images: Array) -> FloatArray:
+    return sketches_of(np.stack([image[places] for image in images]))

@@ -42,16 +42,19 @@ _READ = 16_000_000  # bytes of tokens that are read at once, at least one image'
 
 
 def find_copies(
-    store: FeatureStore, confirm: Confirm | None = None, by_blocks: ByBlocks = here
+    store: FeatureStore,
+    confirm: Confirm | None = None,
+    by_blocks: ByBlocks = here,
+    sketches: FloatArray | None = None,
 ) -> list[tuple[int, ...]]:
     """Return the groups of copies in a lot: row numbers, in order; most lots have none.
 
     ``confirm`` is asked about pairs that are not the same to the last bit; None takes them by tokens alone.
-    ``by_blocks`` compares some images with all.
+    ``by_blocks`` compares some images with all; ``sketches`` are those of the images, if made.
 
     Takes the time of N*N products of 1,024 numbers, far less than scoring, and 4 KB for each image.
     """
-    sketches = sketch(store)
+    sketches = sketch(store) if sketches is None else sketches
     sketches -= sketches.mean(axis=0)  # where all look alike, products would cancel to rounding errors
     count = len(sketches)
     if count < 2:
@@ -109,24 +112,30 @@ def look_near(block: range, sketches: FloatArray, squares: FloatArray) -> Near:
 
 
 def sketch(store: FeatureStore) -> FloatArray:
-    """Numbers (N,1024) whose squared distances are about the mean squared distances of unit tokens, 0 to 4.
-
-    Some patches of the first layer, evenly spread, each projected at random to a few numbers, which keeps
-    distances on average (Johnson and Lindenstrauss).
-    """
+    """Make the sketches (N,1024) of all images of a store, by the tokens of its first layer."""
     _, count, patches, width = store.shape
     places = looked_at(patches)
-    projection = np.random.default_rng(_SEED).standard_normal((width, _WIDTH), np.float32)
-    projection /= np.float32(np.sqrt(_WIDTH * len(places)))
     sketches = np.empty((count, len(places) * _WIDTH), np.float32)
     at_once = max(1, _READ // (patches * width * store.dtype.itemsize))
     for i0 in range(0, count, at_once):
         i1 = min(i0 + at_once, count)
-        tokens = store.some(0, i0, i1, places).astype(np.float32)
-        lengths = np.linalg.norm(tokens, axis=2, keepdims=True)
-        units = np.divide(tokens, lengths, out=np.zeros_like(tokens), where=lengths > 0)
-        sketches[i0:i1] = (units @ projection).reshape(i1 - i0, -1)
+        sketches[i0:i1] = sketches_of(store.some(0, i0, i1, places))
     return sketches
+
+
+def sketches_of(tokens: Array) -> FloatArray:
+    """Numbers (n,1024) whose squared distances are about the mean squared distances of unit tokens, 0 to 4.
+
+    ``tokens`` (n,K,C) are those of some patches, evenly spread (``looked_at``), each projected at random to a
+    few numbers, which keeps distances on average (Johnson and Lindenstrauss).
+    """
+    count, places, width = tokens.shape
+    projection = np.random.default_rng(_SEED).standard_normal((width, _WIDTH), np.float32)
+    projection /= np.float32(np.sqrt(_WIDTH * places))
+    tokens = tokens.astype(np.float32)
+    lengths = np.linalg.norm(tokens, axis=2, keepdims=True)
+    units = np.divide(tokens, lengths, out=np.zeros_like(tokens), where=lengths > 0)
+    return np.asarray((units @ projection).reshape(count, -1))
 
 
 def looked_at(patches: int) -> Array:

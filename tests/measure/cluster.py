@@ -301,6 +301,7 @@ def own_ray(work: Path, store: int) -> Iterator[tuple[str, dict[str, str], Path]
     given += ["--num-cpus", "2", "--object-store-memory", str(store), "--memory", "4000000000"]
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", *given, "--temp-dir", str(temporary)]
     everything = {**os.environ, **environment, "RAY_USAGE_STATS_ENABLED": "0"}
+    everything["RAY_local_fs_capacity_threshold"] = "0.99"  # it refuses a disk that is filled to 95 %
     try:
         subprocess.run(command, env=everything, check=True, capture_output=True)
         yield f"127.0.0.1:{port}", environment, temporary

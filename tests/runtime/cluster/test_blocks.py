@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from musc_edge.runtime.cluster.blocks import OnCluster, of_block
+from musc_edge.runtime.cluster.blocks import OnCluster, of_block, sketches_on
 from musc_edge.runtime.cluster.engine import Node
+from musc_edge.runtime.cluster.object_store import ObjectStore
 from musc_edge.runtime.cluster.pairs import settle_down
 from musc_edge.runtime.scoring.blocks import row_blocks
-from musc_edge.runtime.scoring.copies import find_copies
+from musc_edge.runtime.scoring.copies import find_copies, sketch
 from musc_edge.runtime.scoring.rescore import rescore
 from musc_edge.runtime.scoring.spanning_tree import spanning_tree
 from musc_edge.runtime.store.features import HostStore
@@ -62,3 +63,12 @@ def test_one_machine_has_all_of_its_processors_without_tasks() -> None:
     cls = CLS / np.linalg.norm(CLS, axis=1, keepdims=True)
     assert spanning_tree(cls, OnCluster(cluster)) == spanning_tree(cls)
     assert cluster.blocks == 0
+
+
+def test_workers_make_the_same_sketches() -> None:
+    settle_down()
+    cluster = InlineCluster()
+    of_images: list[Sequence[Any]] = [[cluster.ray.put(tokens)] for tokens in TOKENS[:70]]
+    store = ObjectStore(cluster, (1, 70, 9, 16), np.dtype(np.float32), CLS[:70], of_images)
+    assert sketches_on(store).tobytes() == sketch(HostStore(TOKENS[None, :70], CLS[:70])).tobytes()
+    assert find_copies(store, sketches=sketches_on(store)) == []
