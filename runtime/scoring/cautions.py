@@ -15,7 +15,7 @@ from ..._numbers import counted
 from ..settings import PAIRS
 from ..types import Array, Copies, FloatArray, Manifest
 from .blocks import ByBlocks, here
-from .spanning_tree import spanning_tree
+from .spanning_tree import Link, spanning_tree
 
 FEW_IMAGES = 20
 GROUP_GAP = 2.7
@@ -120,12 +120,11 @@ def separate_group(cls: FloatArray, by_blocks: ByBlocks = here) -> int:
         return 0
     links = sorted(spanning_tree(cls, by_blocks), reverse=True)
     limit = GROUP_GAP * float(np.median([length for length, _, _ in links]))
-    for k, (length, start, _) in enumerate(links):
-        if length < limit:
+    for link, side in zip(links, _sides(links), strict=True):
+        if link.length < limit:
             return 0
         # Cutting one link of a tree leaves two parts; the longest link often cuts off a single odd image,
         # so shorter ones are tried until both parts are large enough to be products of their own.
-        side = _reachable(count, [*links[:k], *links[k + 1 :]], start)
         if min(side, count - side) >= least:
             return min(side, count - side)
     return 0
@@ -137,15 +136,18 @@ def stand_out(raw_scores: Array) -> float:
     return float(raw_scores.max()) / median if median > 0 else 1.0
 
 
-def _reachable(count: int, links: Sequence[tuple[float, int, int]], start: int) -> int:
-    """Count the points, of ``count``, that ``links`` connect with ``start``."""
-    neighbors: list[list[int]] = [[] for _ in range(count)]
+def _sides(links: Sequence[Link]) -> list[int]:
+    """Of each link of a tree, how many points are on that side of it which point 0 is not on."""
+    neighbors: list[list[int]] = [[] for _ in range(len(links) + 1)]
     for _, a, b in links:
         neighbors[a].append(b)
         neighbors[b].append(a)
-    seen, stack = {start}, [start]
-    while stack:
-        fresh = [point for point in neighbors[stack.pop()] if point not in seen]
-        seen.update(fresh)
-        stack += fresh
-    return len(seen)
+    parent, order = {0: -1}, [0]  # from the first point on, each after the one that it hangs on
+    for point in order:
+        fresh = [other for other in neighbors[point] if other != parent[point]]
+        parent.update(dict.fromkeys(fresh, point))
+        order += fresh
+    below = [1] * len(order)
+    for point in reversed(order[1:]):
+        below[parent[point]] += below[point]
+    return [below[b] if parent[b] == a else below[a] for _, a, b in links]
