@@ -24,6 +24,7 @@ EXTRAS = {
     "bench": "matplotlib, for the picture of musc-bench ... -o DIR",
     "eval": "scikit-learn and matplotlib, for musc-edge eval",
     "cluster": "Ray, for lots beyond one machine: infer --cluster",
+    "remote": "fsspec and s3fs, for lots at URLs such as s3://bucket/lot",
     "sign": "cryptography, to sign bundles and to check who signed them",
     "watch": "inotify_simple, by which musc-edge watch hears of new files",
     "serve": "uvicorn, starlette, python-multipart and prometheus_client, for musc-edge serve",

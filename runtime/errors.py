@@ -7,13 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, ClassVar
+from dataclasses import dataclass
+from typing import ClassVar
 
 from .._signing_keys import NoCryptographyError, SignatureError
 from ..kernels.errors import KernelError
-
-if TYPE_CHECKING:
-    from .types import SkippedImage
 
 
 class MuscEdgeError(Exception):
@@ -50,6 +48,18 @@ class LotError(MuscEdgeError):
     """The images, or the settings for them, cannot be scored as a lot."""
 
     exit_code = 6
+
+
+@dataclass(frozen=True)
+class SkippedImage:
+    """An image that could not be scored.
+
+    ``status`` is unreadable, too_large or unsupported, or too_few or failed for all of a group's images.
+    """
+
+    name: str
+    status: str
+    reason: str
 
 
 class TooFewImagesError(LotError):

@@ -18,9 +18,15 @@ import numpy.typing as npt
 from .._signatures import Demands
 from ..kernels.gpu import DeviceArray
 from ..kernels.precisions import HALF
+from .errors import SkippedImage as SkippedImage  # noqa: PLC0414  # a type of the lot to all others
+from .remote import RemoteFile, RemoteFolder
 
 Array = npt.NDArray[Any]
 FloatArray = npt.NDArray[np.float32]
+FilePath = Path | RemoteFile
+"""Where a file of a lot lies."""
+LotRoot = Path | RemoteFolder
+"""What the names of a lot's images are relative to."""
 
 Cell = tuple[int, int]
 """Two blocks of places on the circle of judges (scoring/judges.py), the first not after the second; the pairs
@@ -355,24 +361,19 @@ class LotImage:
     ----------
     name : str
         What results call it: its path relative to the lot, with forward slashes.  Unique in the lot.
-    path : path
-        Where it lies.
+    path : path, or RemoteFile
+        Where it lies: on this machine, or below a URL.
     """
 
     name: str
-    path: Path
+    path: FilePath
 
-
-@dataclass(frozen=True)
-class SkippedImage:
-    """An image that could not be scored.
-
-    ``status`` is unreadable, too_large or unsupported, or too_few or failed for all of a group's images.
-    """
-
-    name: str
-    status: str
-    reason: str
+    @property
+    def local(self) -> Path:
+        """Its path, for what reads files of this machine alone; TypeError for one below a URL."""
+        if not isinstance(self.path, Path):
+            raise TypeError(f"{self.path} is no file of this machine")
+        return self.path
 
 
 @dataclass(frozen=True)

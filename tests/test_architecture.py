@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "tools": {"tools", "export", "runtime", "kernels"} | LEAVES,
 }
 FLOORS = (
-    {"cgroups", "errors", "limits", "memory", "parallel", "settings", "tiling", "timing", "types"},
+    {"cgroups", "errors", "limits", "memory", "parallel", "remote", "settings", "tiling", "timing", "types"},
     {"store"},
     {"images", "scoring"},
     {"verdict"},
@@ -41,6 +41,7 @@ HEAVY = (
     *("tensorrt_rtx", "tensorrt_rtx_bindings"),
     *("cryptography", "imagecodecs", "pillow_heif", "tifffile", "sklearn", "paho"),
     "ray",
+    *("fsspec", "s3fs", "botocore", "aiohttp"),
     *("starlette", "uvicorn", "prometheus_client", "python_multipart"),
     *("numba", "llvmlite", "matplotlib", "scipy", "torchvision", "onnx_ir", "onnxscript", "safetensors"),
 )

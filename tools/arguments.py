@@ -8,12 +8,16 @@ import os
 import re
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .._numbers import counted
 from ..runtime.errors import LotError
 from ..runtime.settings import AUTO, MAX_DEGREE
 from ..runtime.tiling import Tiles
 from .usage import UsageError
+
+if TYPE_CHECKING:
+    from ..runtime.types import LotRoot
 
 MAX_THREADS, MAX_BATCH, MAX_IMAGES = 256, 1024, 10**7
 _AMOUNT = re.compile(
@@ -23,6 +27,16 @@ _AMOUNT = re.compile(
 _DAY = 86400
 _DIGITS = 18
 _LEAST_MEMORY, _FEW_GIGABYTES, _LEAST_PIXELS = 100_000, 64, 1000
+
+
+def lot_root(text: str) -> LotRoot:
+    """The folder or URL of a lot; UsageError if there is no such folder, or the URL cannot be taken."""
+    from ..runtime.remote import RemoteFolder, is_url
+
+    try:
+        return RemoteFolder.of(text) if is_url(text) else lot_folder(text)
+    except LotError as error:
+        raise UsageError(str(error)) from error
 
 
 def lot_folder(text: str) -> Path:
@@ -232,8 +246,15 @@ def batch(text: str) -> int:
     return _at_most(positive(text), MAX_BATCH, "images")
 
 
-def images(text: str) -> int | Path:
-    """Parse the number of images of a lot, or a folder of them."""
+def images(text: str) -> int | LotRoot:
+    """Parse the number of images of a lot, or a folder or URL of them."""
+    from ..runtime.remote import is_url
+
+    if is_url(text):
+        try:
+            return lot_root(text)
+        except UsageError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
     if text.isdecimal():
         return _at_most(positive(text), MAX_IMAGES, "images")
     if not _is_there(text or "-", folder=True):

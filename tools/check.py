@@ -52,7 +52,7 @@ def _check(args: argparse.Namespace) -> int:
     with Checker(args.reference, find_bundle(args.bundle), args.alpha, cli.resources(args)) as checker:
         checks = []
         for done, image in enumerate(images, 1):
-            checks.append(checker.check(image.path, image.name, masks.get(image.name)))
+            checks.append(checker.check(image.local, image.name, masks.get(image.name)))
             progress("check", done, len(images), "images")
         maps = _write(args, images, checks, checker) if args.out else {}
     cli.show(
@@ -113,7 +113,7 @@ def _write(
 
     out = Path(args.out)
     for image in images:
-        require_apart(out, image.path)
+        require_apart(out, image.local)
     with new_folder(out, args.overwrite, CHECKS, NAMES) as folder:
         maps = write_maps(folder, images, checks, checker.reference.manifest)
         write_regions(folder / REGIONS, ((check.name, list(check.regions)) for check in checks))

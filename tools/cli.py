@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .._signatures import REQUIRED
@@ -19,6 +20,7 @@ from ..kernels.precisions import PRECISIONS
 from ..runtime.errors import MuscEdgeError
 from ..runtime.limits import limit_reached, require_files, require_threads, too_little_memory
 from ..runtime.parallel import cores, has_abandoned
+from ..runtime.remote import protocol_of, was_url
 from ..runtime.settings import (
     ANYTHING,
     AUTO,
@@ -58,6 +60,11 @@ _METHOD = (
     *("rescore", "position_median", "judge_by"),
 )
 """Options that are fields of ScoreSettings, and go before what the preset has."""
+_PLACES = (
+    *("lot", "images", "image", "folder", "results", "reference", "bundle", "out", "list", "roi"),
+    *("add", "calibrate", "before", "after", "model"),
+)
+"""Arguments that name a file or folder, of all commands."""
 _HELD_BACK = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -286,6 +293,7 @@ def _run(prog: str, parser: Parser, argv: Sequence[str] | None) -> int:
         command: Callable[[argparse.Namespace], int] = args.run
         require_files()
         require_threads(_threads_of(args))
+        _refuse_urls(args)
         with _signature_required(args):
             return command(args)
     except MuscEdgeError as error:
@@ -324,6 +332,18 @@ def _signature_required(args: argparse.Namespace) -> Iterator[None]:
         if given:
             os.environ.pop(REQUIRED)
             os.environ.update({REQUIRED: before} if before is not None else {})
+
+
+def _refuse_urls(args: argparse.Namespace) -> None:
+    """Raise UsageError for a URL, which may hold a password, where a path of this machine is taken."""
+    for name in _PLACES:
+        given = getattr(args, name, None)
+        for each in given if isinstance(given, list) else [given]:
+            if name != getattr(args, "at_url", None) and isinstance(each, str | Path) and was_url(each):
+                raise UsageError(
+                    f"{protocol_of(str(each))}://... is a URL, and a path here was expected ({name}). "
+                    "Only infer and plan read lots at URLs (docs/urls.md): copy it here."
+                )
 
 
 def _threads_of(args: argparse.Namespace) -> int:

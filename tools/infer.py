@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..runtime.results.image_files import OutputOptions
     from ..runtime.results.lot_scores import Unscored
     from ..runtime.settings import ScoreSettings
-    from ..runtime.types import Bundle, LotImage
+    from ..runtime.types import Bundle, LotImage, LotRoot
     from ..runtime.verdict.rules import Rule
     from .summary import Scored
 
@@ -34,7 +34,7 @@ class _Job:
     """What is the same for a lot and for each of its groups; ``folder`` receives the results."""
 
     args: argparse.Namespace
-    root: Path
+    root: LotRoot
     bundle: Bundle
     settings: ScoreSettings
     folder: Path
@@ -64,7 +64,9 @@ def add_parser(commands: Any) -> None:
     """Add the command to a parser's ``commands``."""
     parser = commands.add_parser("infer", help="score every image of a folder by all the others")
     add = parser.add_argument
-    add("lot", metavar="LOT_DIR", help="folder of images, searched with its subfolders")
+    add("lot", metavar="LOT_DIR|URL",
+        help="folder of images, searched with its subfolders; or a URL such as s3://bucket/lot "
+        "(docs/urls.md)")  # fmt: skip
     cli.add_bundle(parser, "bundle folder (default: $MUSC_EDGE_BUNDLE, else your default)")
     add("--group-by", choices=("folder",),
         help="score each subfolder as a lot of its own; one that cannot be scored stops none")  # fmt: skip
@@ -121,7 +123,7 @@ def add_parser(commands: Any) -> None:
         help="keep finished work beside the results until they are complete; after an interruption of any "
         "kind the same command goes on from there")  # fmt: skip
     cli.add_common(parser, 3, 4, 5, 6, 7, FLAGGED_EXIT)
-    parser.set_defaults(run=_infer, usage_error=parser.error)
+    parser.set_defaults(run=_infer, usage_error=parser.error, at_url="lot")
 
 
 def _infer(args: argparse.Namespace) -> int:
@@ -136,12 +138,13 @@ def _infer(args: argparse.Namespace) -> int:
 
     if args.maps == "none" and args.map_format:
         args.usage_error("--map-format has no meaning with --maps none")
-    root = arguments.lot_folder(args.lot)
+    root = arguments.lot_root(args.lot)
     rule = rule_of(args)
     if rule is None and (args.fail_on or args.min_region):
         args.usage_error("--fail-on and --min-region take a rule, such as --verdict auto")
-    out = Path(args.out) if args.out else Path(f"{root.resolve().name}-musc")
-    require_apart(out, root)
+    out = Path(args.out) if args.out else Path(f"{_name_of(root)}-musc")
+    if isinstance(root, Path):
+        require_apart(out, root)
     names = _read_list(args) if args.list else None
     images = list_lot(root, out, include=args.include, exclude=args.exclude, names=names)
     bundle = open_beside(find_bundle(args.bundle))
@@ -178,6 +181,10 @@ def _infer(args: argparse.Namespace) -> int:
     if failed([part.result.judgement for part in scored] + [None] * len(unscored), args.fail_on):
         return FLAGGED_EXIT
     return SKIPPED_EXIT if unscored or any(part.result.skipped for part in scored) else 0
+
+
+def _name_of(root: LotRoot) -> str:
+    return root.resolve().name if isinstance(root, Path) else root.name
 
 
 @contextmanager
@@ -252,7 +259,7 @@ def _score(job: _Job, images: Listing) -> tuple[list[Scored], list[Unscored]]:
     return scored, failed
 
 
-def _add_report(root: Path, folder: Path, scored: list[Scored]) -> None:
+def _add_report(root: LotRoot, folder: Path, scored: list[Scored]) -> None:
     """Write the report into the results; that it failed is a warning of the last lot."""
     from ..runtime.results.report.write import add_report_of
     from .progress import ProgressLine
@@ -304,7 +311,7 @@ def _read_list(args: argparse.Namespace) -> list[str]:
     return names
 
 
-def _say_where(args: argparse.Namespace, root: Path, out: Path, images: Listing) -> None:
+def _say_where(args: argparse.Namespace, root: LotRoot, out: Path, images: Listing) -> None:
     """Say before the work begins what a user may not have meant: several products, results in the lot."""
     from ..runtime.results.groups import spread
     from ..runtime.results.output import resolve
@@ -315,7 +322,7 @@ def _say_where(args: argparse.Namespace, root: Path, out: Path, images: Listing)
             f"      they lie in {folders}\n      all are scored as one lot; different products should be "
             "scored by themselves: --group-by folder"
         )
-    if resolve(out).is_relative_to(root.resolve()):
+    if isinstance(root, Path) and resolve(out).is_relative_to(root.resolve()):
         cli.show(f"      the results, {out}, will lie in the lot's folder; no run takes them for images")
 
 

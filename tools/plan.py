@@ -6,7 +6,6 @@ import argparse
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..kernels.precisions import HALF
@@ -28,7 +27,7 @@ def add_parser(commands: Any) -> None:
         "images",
         metavar="IMAGES",
         type=arguments.images,
-        help="number of images in the lot, or a folder of them",
+        help="number of images in the lot, or a folder or URL of them",
     )
     cli.add_bundle(parser, "bundle folder (default: as for infer)")
     add("--devices", type=arguments.memories, metavar="SIZE,...",
@@ -40,7 +39,7 @@ def add_parser(commands: Any) -> None:
     cli.add_precision(resources)
     cli.add_cluster(resources)
     cli.add_common(parser, 4, 5, 6)
-    parser.set_defaults(run=_plan, usage_error=parser.error)
+    parser.set_defaults(run=_plan, usage_error=parser.error, at_url="images")
 
 
 def _plan(args: argparse.Namespace) -> int:
@@ -49,11 +48,11 @@ def _plan(args: argparse.Namespace) -> int:
     from ..runtime.vit.bundle import find_bundle, open_bundle
 
     pixels = defect_pixels(args) if args.find else None
-    if args.find and not isinstance(args.images, Path):
+    if args.find and isinstance(args.images, int):
         args.usage_error("--find takes a folder of images: their size is what a patch depends on")
     if args.find and args.tiles:
         args.usage_error("--find chooses tiles: leave --tiles out")
-    images = list_lot(args.images) if isinstance(args.images, Path) else None
+    images = None if isinstance(args.images, int) else list_lot(args.images)
     args.images = args.images if images is None else len(images)
     bundle = open_bundle(find_bundle(args.bundle))
     settings = cli.score_settings(args, bundle.manifest)

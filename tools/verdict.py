@@ -132,7 +132,7 @@ def warnings(each: Rejudged) -> list[str]:
     if each.unlocated:
         return [
             f"no regions of {len(each.unlocated)} flagged images, such as {each.unlocated[0]}: these results "
-            f"do not have the images' sizes, and the files are not in {each.lot.root}"
+            f"do not have the images' sizes, and the files are not in {each.lot.lot}"
         ]
     return []
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ..._numbers import ceil_div
@@ -14,11 +15,15 @@ from ..store.kept_entries import Batch as KeptBatch
 from ..types import FeatureStore, LotImage, Progress, SkippedImage, Slot
 from .engine import Cluster, Job
 from .object_store import ObjectStore
-from .shards import Described, Shard, describe, seen, shard_survey
+from .shards import Described, Shard, describe, seen, shard_file, shard_survey
 from .worker_vit import WorkerVit
 
 MOST_BATCHES, SHARDS_EACH = 4, 4
 """Batches of a shard, and how many shards each worker gets where a lot is small, about."""
+
+
+_SHARED = "Put the lot into a folder that all machines share, under the same path."
+_REMOTE = "Give all machines the same way to it (docs/urls.md): workers have the environment of ray start."
 
 
 @dataclass
@@ -128,7 +133,8 @@ def _require_seen(survey: Survey, receipt: Described) -> None:
     lost = [name for name in receipt.missing if seen(survey, name)]
     if lost:
         path = next(image.path for image in survey.images if image.name == lost[0])
+        here = isinstance(path, Path)
         raise DeviceError(
-            f"the worker on {receipt.node} cannot read {path.absolute()} as it is here, nor {len(lost) - 1} "
-            "others of its shard. Put the lot into a folder that all machines share, under the same path."
+            f"the worker on {receipt.node} cannot read {shard_file(path)} as it is here, nor {len(lost) - 1} "
+            f"others of its shard. {_SHARED if here else _REMOTE}"
         )

@@ -15,10 +15,11 @@ import numpy as np
 
 from ..._version import __version__
 from ..errors import DeviceError
+from ..images.reading import file_stamp
 from ..images.survey import Survey
 from ..memory import release_memory
 from ..store.features import HostStore
-from ..types import Array, Bundle, FeatureBackend, FloatArray, SkippedImage
+from ..types import Array, Bundle, FeatureBackend, FilePath, FloatArray, SkippedImage
 from ..vit.bundle import open_bundle
 from ..vit.choose import enter_backend
 from ..vit.extract import empty_slot, extract, seconds_per_image, store_shape
@@ -174,16 +175,19 @@ def seen(survey: Survey, name: str) -> bool:
     """Whether a file of a survey is here as it was seen: as large, and written to at the same time."""
     path = next(image.path for image in survey.images if image.name == name)
     try:
-        found = path.stat()
+        return file_stamp(path) == survey.headers[name].stamp
     except OSError:
         return False
-    return (found.st_mtime_ns, found.st_size) == survey.headers[name].stamp
 
 
 def shard_survey(survey: Survey, first: int, count: int) -> Survey:
     """Return the survey of ``count`` files from number ``first`` on, for another machine."""
-    images = tuple(
-        replace(image, path=image.path.absolute()) for image in survey.images[first : first + count]
-    )
+    part = survey.images[first : first + count]
+    images = tuple(replace(image, path=shard_file(image.path)) for image in part)
     headers = {image.name: survey.headers[image.name] for image in images}
     return Survey(images, headers, (), survey.bit_depth, survey.max_pixels)
+
+
+def shard_file(path: FilePath) -> FilePath:
+    """The file of an image as others find it: a path may be relative to this process's folder."""
+    return path.absolute() if isinstance(path, Path) else path

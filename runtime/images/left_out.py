@@ -14,12 +14,14 @@ from .kinds import suffix
 
 OTHER, HIDDEN, SIDE, RESULTS = "not an image", "hidden", "of other programs", "results"
 ASKED, UNFINISHED, MASTER, LINK = "as asked", "backup or unfinished", "beside its image", "link"
+ODD = "no name of a file"
 _WORDS = {
     HIDDEN: "hidden",
     SIDE: "thumbnails, bins, snapshots and caches of other programs",
     RESULTS: "results of earlier runs",
     ASKED: "by --include or --exclude",
     UNFINISHED: "backups, or not copied to the end",
+    ODD: "keys with a part that is empty, . or .., which no folder has",
     MASTER: "raw and working files beside an image of the same name",
 }
 MOST_NAMED, MOST_LETTERS = 10_000, 4_000_000

@@ -12,10 +12,13 @@ from typing import overload
 from ..._files import shown
 from ..._numbers import counted
 from ..errors import LotError
-from ..types import LotImage
+from ..remote import RemoteFolder, is_url
+from ..types import FilePath, LotImage, LotRoot
 from .folder_tree import FolderTree
-from .left_out import LeftOut, notes_on
+from .kinds import looks_like_image
+from .left_out import ODD, LeftOut, notes_on
 from .patterns import Patterns
+from .remote_tree import RemoteTree
 from .search import Search
 
 
@@ -53,7 +56,7 @@ class Listing(Sequence[LotImage]):
 
 
 def list_lot(
-    root: str | os.PathLike[str],
+    root: str | os.PathLike[str] | RemoteFolder,
     out: str | os.PathLike[str] | None = None,
     *,
     include: Sequence[str] = (),
@@ -69,7 +72,7 @@ def list_lot(
 
     Parameters
     ----------
-    root : the lot's folder.
+    root : the lot's folder, or a URL such as s3://bucket/lot (docs/urls.md).
     out : folder for the results, which is left out if it is below ``root``.
     include : shell patterns on names relative to ``root``, with forward slashes; by default all images are
         taken.  A pattern without a slash is compared with every part of a name; one with a slash with the
@@ -83,20 +86,21 @@ def list_lot(
     Raises
     ------
     LotError
-        If ``root`` is not a readable folder, no image is below it, a pattern matches nothing, a name leads
-        out of ``root``, or a ``lot.json`` is too large to tell whether it is ours.
+        If ``root`` is not a readable folder or URL, no image is below it, a pattern matches nothing, a name
+        leads out of ``root``, or a ``lot.json`` is too large to tell whether it is ours.
+    DeviceError
+        If what reads the URL is not installed.
     """
-    folder = Path(root)
-    if not folder.exists():
-        raise LotError(f"there is no folder {folder}. Give the folder that holds the lot's images.")
-    if not folder.is_dir():
-        raise LotError(f"{folder} is a file, not a folder. Give the folder that holds the lot's images.")
-    search = Search(FolderTree(folder, Path(out) if out else None), Patterns(include), Patterns(exclude))
+    folder = lot_root(root)
+    tree = RemoteTree(folder) if isinstance(folder, RemoteFolder) else _folder_tree(folder, out)
+    search = Search(tree, Patterns(include), Patterns(exclude))
     if names is None:
         search.walk()
     else:
         search.take(names)
     _require_use(folder, search)
+    if isinstance(tree, RemoteTree):
+        search.left_out += [LeftOut(key, ODD, 1, int(looks_like_image(key))) for key in tree.odd]
     left_out = tuple(sorted(search.left_out, key=lambda entry: natural_key(entry.name)))
     if not search.found:
         raise LotError(_nothing(folder, left_out))
@@ -108,7 +112,27 @@ def list_lot(
             "images by their first bytes, not by their ending: "
             f"{counted(len(search.by_content), 'file')} of the lot (first: {shown(first)})"
         )
-    return Listing(tuple(LotImage(name, folder / name) for name in found), left_out, tuple(remarks))
+    return Listing(tuple(LotImage(name, file_at(folder, name)) for name in found), left_out, tuple(remarks))
+
+
+def lot_root(given: str | os.PathLike[str] | RemoteFolder) -> LotRoot:
+    """Tell a URL from a folder; LotError if a URL cannot be taken."""
+    if isinstance(given, RemoteFolder):
+        return given
+    return RemoteFolder.of(given) if isinstance(given, str) and is_url(given) else Path(given)
+
+
+def file_at(root: LotRoot, name: str) -> FilePath:
+    """The file of this name below a lot's root."""
+    return root.file(name) if isinstance(root, RemoteFolder) else root / name
+
+
+def _folder_tree(folder: Path, out: str | os.PathLike[str] | None) -> FolderTree:
+    if not folder.exists():
+        raise LotError(f"there is no folder {folder}. Give the folder that holds the lot's images.")
+    if not folder.is_dir():
+        raise LotError(f"{folder} is a file, not a folder. Give the folder that holds the lot's images.")
+    return FolderTree(folder, Path(out) if out else None)
 
 
 def natural_key(name: str) -> tuple[tuple[tuple[int, int, str], ...], str]:
@@ -124,7 +148,7 @@ def natural_key(name: str) -> tuple[tuple[tuple[int, int, str], ...], str]:
     return key, name
 
 
-def _require_use(folder: Path, search: Search) -> None:
+def _require_use(folder: LotRoot, search: Search) -> None:
     """Raise LotError if a pattern has matched nothing: it is mistyped, or meant for another folder."""
     for what, patterns in (("include", search.include), ("exclude", search.exclude)):
         for pattern in patterns.unused():
@@ -134,7 +158,7 @@ def _require_use(folder: Path, search: Search) -> None:
             )
 
 
-def _nothing(folder: Path, left_out: Sequence[LeftOut]) -> str:
+def _nothing(folder: LotRoot, left_out: Sequence[LeftOut]) -> str:
     """The message for a folder without images."""
     said = "".join(f"\n  {note}" for note in notes_on(left_out))
     return f"no image was found below {folder}. Expected files such as a.png, b.jpg, c.tif or d.webp.{said}"

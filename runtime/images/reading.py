@@ -25,8 +25,10 @@ import numpy as np
 from PIL import Image, ImageChops, ImageFile
 
 from ..._numbers import row_blocks
+from ..errors import MuscEdgeError
 from ..limits import limit_reached
-from ..types import Array, FloatArray, PreprocessSpec
+from ..remote import Blocks, RemoteFile
+from ..types import Array, FilePath, FloatArray, PreprocessSpec
 from . import metadata
 from .decoders import check_pixels, open_pillow, png_scale, read_samples
 from .image_bytes import FileHeader, ImageInput
@@ -108,7 +110,7 @@ class Header:
         return self.bits > 8 and self.white is None
 
 
-def read_header(path: Path, max_pixels: int = MAX_PIXELS) -> Header:
+def read_header(path: FilePath, max_pixels: int = MAX_PIXELS) -> Header:
     """Read size, bits per channel and pages of an image file without decoding it.
 
     Raises
@@ -117,7 +119,7 @@ def read_header(path: Path, max_pixels: int = MAX_PIXELS) -> Header:
         If the file is not an image, has more than ``max_pixels``, or a kind of pixel that has no
         known range (float, 32-bit).
     """
-    with _reading(path) as file:
+    with _reading(path, whole=False) as file:
         found = read_file_header(file, max_pixels)
         width, height = found.width, found.height
         orientation = found.orientation
@@ -127,6 +129,8 @@ def read_header(path: Path, max_pixels: int = MAX_PIXELS) -> Header:
         if orientation in _TURNED:
             width, height = height, width
         memory = _decode_bytes(found, file.stamp[1], turned=orientation != 1)
+        if isinstance(path, RemoteFile):
+            memory += file.stamp[1]  # where it is fetched to may be memory
         return Header(width, height, found.bits, found.pages, file.stamp, memory, found.white, found.profile)
 
 
@@ -142,7 +146,7 @@ def _decode_bytes(header: FileHeader, file_bytes: int, turned: bool) -> int:
 
 
 def read_image(
-    path: Path, bit_depth: int = 16, max_pixels: int = MAX_PIXELS, stamp: tuple[int, int] | None = None
+    path: FilePath, bit_depth: int = 16, max_pixels: int = MAX_PIXELS, stamp: tuple[int, int] | None = None
 ) -> Image.Image:
     """Read an image file as 8-bit RGB: first page, EXIF orientation applied, alpha over white.
 
@@ -176,7 +180,7 @@ def read_image(
         return rgb.transpose(_TURNS[orientation]) if orientation != 1 else rgb
 
 
-def deepest_value(path: Path, max_pixels: int = MAX_PIXELS) -> int:
+def deepest_value(path: FilePath, max_pixels: int = MAX_PIXELS) -> int:
     """Return the largest value, without alpha, of an image whose scale is the lot's; may raise ImageError."""
     with _reading(path) as file:
         header = read_file_header(file, max_pixels)
@@ -218,9 +222,12 @@ def preprocess(image: Image.Image, spec: PreprocessSpec) -> FloatArray:
     return normalise(np.asarray(resize(image, spec)), spec)
 
 
-def file_stamp(path: Path) -> tuple[int, int]:
-    """Return modification time and size, which change when a file is written to; OSError if it is gone."""
-    return _stamp(path.stat())
+def file_stamp(path: FilePath) -> tuple[int, int]:
+    """Return modification time and size, which change when a file is written to; OSError if it is gone.
+
+    At a URL another number has the place of the time.
+    """
+    return path.stamp() if isinstance(path, RemoteFile) else _stamp(path.stat())
 
 
 def _stamp(found: os.stat_result) -> tuple[int, int]:
@@ -231,12 +238,15 @@ def _stamp(found: os.stat_result) -> tuple[int, int]:
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[ImageInput]:
-    """Open an image file, and turn whatever goes wrong while it is read into ImageError."""
+def _reading(path: FilePath, whole: bool = True) -> Iterator[ImageInput]:
+    """Open an image file, and turn whatever goes wrong while it is read into ImageError.
+
+    A file at a URL is fetched first, unless not the ``whole`` of it is looked at.
+    """
     try:
-        with _open_regular(path) as file:
+        with _open_remote(path, whole) if isinstance(path, RemoteFile) else _open_regular(path) as file:
             yield file
-    except ImageError:
+    except (ImageError, MuscEdgeError):
         raise
     except Exception as error:
         raise limit_reached(error) or image_error(error) from error
@@ -251,6 +261,17 @@ def _open_regular(path: Path) -> ImageInput:
         return ImageInput(io.FileIO(descriptor, "rb"), _stamp(found))
     os.close(descriptor)
     raise ImageError("unreadable", "not a regular file")
+
+
+def _open_remote(file: RemoteFile, whole: bool) -> ImageInput:
+    """Open a file at a URL; ImageError if it is too large to be fetched."""
+    if whole:
+        descriptor, stamp = file.fetch()
+        return ImageInput(io.FileIO(descriptor, "rb"), stamp)
+    stamp = file.stamp()
+    if reason := file.why_too_large(stamp[1]):
+        raise ImageError("too_large", reason)
+    return ImageInput(Blocks(file, stamp[1]), stamp)
 
 
 def image_error(error: Exception) -> ImageError:

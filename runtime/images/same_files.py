@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import BinaryIO
 
 from ..._files import open_regular
+from ..remote import RemoteFile
+from ..types import FilePath
+from .reading import file_stamp
 
 _CHUNK = 1 << 20
 
 
-def same_files(paths: Sequence[Path]) -> list[tuple[int, ...]]:
+def same_files(paths: Sequence[FilePath]) -> list[tuple[int, ...]]:
     """Return groups of positions whose files have the same bytes; one that cannot be read has no equal.
 
     Only files of one size are read, and no further than they agree with the first of their group.
@@ -20,7 +23,7 @@ def same_files(paths: Sequence[Path]) -> list[tuple[int, ...]]:
     sizes: dict[int, list[list[int]]] = {}
     for position, path in enumerate(paths):
         try:
-            alike = sizes.setdefault(path.stat().st_size, [])
+            alike = sizes.setdefault(file_stamp(path)[1], [])
         except OSError:
             continue
         for group in alike:
@@ -33,12 +36,16 @@ def same_files(paths: Sequence[Path]) -> list[tuple[int, ...]]:
     return [tuple(group) for group in groups if len(group) > 1]
 
 
-def _equal(a: Path, b: Path) -> bool:
+def _equal(a: FilePath, b: FilePath) -> bool:
     try:
-        with open_regular(a) as first, open_regular(b) as second:
+        with _open(a) as first, _open(b) as second:
             return _same_content(first, second)
     except OSError:
         return False
+
+
+def _open(path: FilePath) -> BinaryIO:
+    return os.fdopen(path.fetch()[0], "rb") if isinstance(path, RemoteFile) else open_regular(path)
 
 
 def _same_content(a: BinaryIO, b: BinaryIO) -> bool:

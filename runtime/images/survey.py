@@ -18,6 +18,7 @@ from ..._numbers import counted
 from ..errors import LotError
 from ..memory import size_text
 from ..parallel import Item, Result, Room, in_order
+from ..remote import LANES, RemoteFile
 from ..timing import UNTIMED, StageTimer
 from ..types import FloatArray, LotImage, PreprocessSpec, Progress, SkippedImage, no_progress
 from .kinds import refusal
@@ -155,7 +156,7 @@ def survey_lot(
         with decoding.taken(header.decode_bytes):
             return header, deepest_value(image.path, options.max_pixels)
 
-    for done, (image, found) in enumerate(run_ahead(images, look, threads, ahead=64), 1):
+    for done, (image, found) in enumerate(run_ahead(images, look, lanes(images, threads), ahead=64), 1):
         if isinstance(found, ImageError):
             skipped.append(SkippedImage(image.name, found.status, str(found)))
         else:
@@ -211,7 +212,12 @@ def decode_ahead(
             except MemoryError as error:
                 raise image_error(error) from error
 
-    return run_ahead(survey.images[first:], decode, threads, ahead)
+    return run_ahead(survey.images[first:], decode, lanes(survey.images, threads), ahead)
+
+
+def lanes(images: Sequence[LotImage], threads: int) -> int:
+    """Return how many files are read at once by so many threads' work: more where servers are waited for."""
+    return max(threads, LANES) if images and isinstance(images[0].path, RemoteFile) else threads
 
 
 def gray(survey: Survey, image: LotImage, spec: PreprocessSpec) -> FloatArray | None:

@@ -26,6 +26,7 @@ from ..errors import LotError
 from ..images.inside import patches_inside
 from ..images.roi import PatchRegion, RoiOption
 from ..images.survey import DEFAULT_READING, ReadOptions, Survey
+from ..remote import is_url, protocol_of
 from ..results.heatmap import lot_scale
 from ..results.output import new_folder
 from ..run import Run
@@ -123,6 +124,16 @@ class ReferenceOptions:
 EVERYTHING = ReferenceOptions()
 
 
+def _require_folders(*lots: object) -> None:
+    """Raise LotError for a lot at a URL."""
+    for lot in lots:
+        if is_url(lot):
+            raise LotError(
+                "a reference is made of a folder on this machine, and a URL was given "
+                f"({protocol_of(str(lot))}://...). Copy its images here, and give their folder."
+            )
+
+
 def make_reference(
     lot: str | os.PathLike[str] | Sequence[LotImage],
     bundle: str | os.PathLike[str] | Bundle,
@@ -171,6 +182,7 @@ def make_reference(
     watch = watch or Watch()
     require_half(resources)
     require_one_machine(resources, "references are made")
+    _require_folders(lot, calibrate)
     bundle, settings = opened(bundle, settings, watch)
     earlier = open_reference(base) if isinstance(base, str | os.PathLike) else base
     if earlier:

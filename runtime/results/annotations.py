@@ -143,7 +143,7 @@ def _size(lot: ScoredLot, image: ScoredImage) -> tuple[int, int]:
     if size is None:
         raise LotError(
             f"the size of {image.name} is not known: {lot.folder} does not have it, and the file is not in "
-            f"{lot.root}. Score the lot again."
+            f"{lot.lot}. Score the lot again."
         )
     return size
 

@@ -10,6 +10,8 @@ from pathlib import Path, PurePosixPath
 from ..._numbers import counted
 from ..errors import LotError
 from ..parallel import cores
+from ..remote import RemoteFile
+from ..types import LotRoot
 from ..verdict.rules import Rule
 from .image_files import TOP, OutputOptions
 from .lot_scores import LotScores
@@ -89,9 +91,11 @@ class LotResult(LotScores):
         return dataclasses.replace(self, judgement=found)
 
     @property
-    def root(self) -> Path:
-        """The folder that the images' names are relative to."""
+    def root(self) -> LotRoot:
+        """The folder, or URL, that the images' names are relative to."""
         image = self.images[0]
+        if isinstance(image.path, RemoteFile):
+            return image.path.folder
         parents = image.path.parents
         return parents[min(len(PurePosixPath(image.name).parts), len(parents)) - 1]
 
@@ -140,7 +144,8 @@ class LotResult(LotScores):
             full, or ``maps``, ``map_format``, ``csv`` or ``top`` is none of the above.
         """
         options, out = OutputOptions(maps, map_format, overlays, cores(), csv, top), Path(folder)
-        require_apart(out, self.root, _INSTEAD)
+        if isinstance(self.root, Path):
+            require_apart(out, self.root, _INSTEAD)
         with new_folder(out, overwrite, LOT, NAMES, _INSTEAD, replace="overwrite=True") as target:
             write_results(self, target, self.root, options)
             if report:

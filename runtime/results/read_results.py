@@ -68,12 +68,17 @@ class ScoredLot:
     skipped: tuple[str, ...]
 
     @property
-    def root(self) -> Path:
-        """The lot's folder, as it was given to musc-edge infer; LotError if lot.json does not say it."""
+    def lot(self) -> str:
+        """The lot's folder or URL, as it was given to musc-edge infer; LotError if it is not said."""
         try:
-            return Path(str(self.about["lot"]))
+            return str(self.about["lot"])
         except KeyError as error:
             raise self._damaged("it names no lot") from error
+
+    @property
+    def root(self) -> Path:
+        """Its folder; that of a URL is nowhere."""
+        return Path(self.lot)
 
     @property
     def name(self) -> str:

@@ -68,7 +68,7 @@ def judged_results(out: Path, request: Request, regions: bool = True) -> list[Re
     lots = read_results(out)
     if request.marks:
         names = [image.name for lot in lots for image in lot.images]
-        request.marks.require_about(str(lots[0].root), lots[0].made_by.bundle, names)
+        request.marks.require_about(lots[0].lot, lots[0].made_by.bundle, names)
     judged = [_judge(lot, request, regions) for lot in lots]
     refused = [each.judgement.limits.refused for each in judged if each.judgement]
     if request.rule and len(refused) == len(lots) and all(refused):

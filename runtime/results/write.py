@@ -21,7 +21,7 @@ from ..images.roi import roi_text
 from ..scoring.anomaly_map import map_size
 from ..scoring.repeated import repeated_patches
 from ..timing import StageTimer
-from ..types import Plan, Progress, SkippedImage, no_progress
+from ..types import LotRoot, Plan, Progress, SkippedImage, no_progress
 from ..verdict.flagged import flagged_regions
 from ..verdict.limits import as_written
 from ..verdict.regions import Region, SizedMap
@@ -61,7 +61,7 @@ NAMES = frozenset(
 def write_results(
     result: LotScores,
     folder: Path,
-    root: Path,
+    root: LotRoot,
     options: OutputOptions,
     progress: Progress = no_progress,
     timer: StageTimer | None = None,
@@ -70,7 +70,7 @@ def write_results(
 
     Parameters
     ----------
-    root : the lot's folder, noted in lot.json.
+    root : the lot's folder or URL, noted in lot.json.
 
     Returns
     -------
@@ -100,7 +100,7 @@ def write_results(
 
 def combine(
     folder: Path,
-    root: Path,
+    root: LotRoot,
     groups: dict[str, tuple[dict[str, list[str]], dict[str, Any]]],
     unscored: Sequence[Unscored] = (),
     listing: Listing | None = None,
@@ -155,7 +155,7 @@ def _regions(result: LotScores, written: Written) -> Iterator[tuple[str, list[Re
         yield from flagged_regions(names, as_written(result.raw_scores), result.judgement, map_of)
 
 
-def describe(result: LotScores, root: Path, options: OutputOptions) -> dict[str, Any]:
+def describe(result: LotScores, root: LotRoot, options: OutputOptions) -> dict[str, Any]:
     """The content of lot.json: how the scores came about, and what was left out."""
     manifest = result.run.bundle.manifest
     settings = asdict(result.run.settings)

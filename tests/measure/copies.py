@@ -78,7 +78,7 @@ def features(bundle: Bundle, shots: Sequence[Shot]) -> Array:
         lot = []
         for number, shot in enumerate(shots):
             lot.append(LotImage(str(number), Path(folder) / f"{number}.png"))
-            shot.save(lot[-1].path)
+            shot.save(lot[-1].local)
         tokens = np.empty(store_shape(len(lot), bundle), m.tokens[0].dtype)
         store = HostStore(tokens, np.empty((len(lot), m.cls_width), np.float32))
         extract(survey_lot(lot, ReadOptions(), threads=2), backend, m.preprocess, store, threads=2)

@@ -56,7 +56,7 @@ def main() -> None:
 def pictures(lot: str | None, root: Path) -> list[bytes]:
     """The images that are sent, again and again."""
     if lot:
-        return [image.path.read_bytes() for image in list_lot(lot)]
+        return [image.local.read_bytes() for image in list_lot(lot)]
     write_lot(root / "lot", 40)
     made = []
     for seed in range(100, 140):

@@ -157,9 +157,9 @@ def test_file_that_vanishes_or_changes_while_the_lot_is_read(place: Place) -> No
 
     def vanish_then_change(stage: str, done: float, total: float, unit: str) -> None:
         if (stage, done) == ("survey", total):
-            images[2].path.unlink()
-            Image.new("RGB", (300, 300)).save(images[5].path)
-            os.utime(images[5].path, (1, 1))
+            images[2].local.unlink()
+            Image.new("RGB", (300, 300)).save(images[5].local)
+            os.utime(images[5].local, (1, 1))
 
     result = score_lot(images, open_bundle(place.bundle), watch=Watch(progress=vanish_then_change))
     reasons = {skip.name: (skip.status, skip.reason) for skip in result.skipped}
@@ -198,7 +198,7 @@ def test_half_written_results_that_somebody_removes_are_not_begun_anew(place: Pl
 @pytest.mark.slow
 def test_image_that_vanishes_before_its_overlay_is_drawn(place: Place, tmp_path: Path) -> None:
     result = score_lot(place.lot, open_bundle(place.bundle))
-    result.images[1].path.unlink()
+    result.images[1].local.unlink()
     out = tmp_path / "written"
     out.mkdir()
     about, rows = write_results(result, out, place.lot, OutputOptions(overlays=True))

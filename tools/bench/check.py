@@ -98,7 +98,7 @@ def measure(
     busy: dict[str, list[float]] = {}
     with ExitStack() as stack:
         lot = list_lot(synthetic_lot(folder / "lot", _FEW))
-        image = image or lot[0].path
+        image = image or lot[0].local
         if reference:
             checker = stack.enter_context(Checker(open_reference(reference), bundle, resources=resources))
             cases[str(reference)] = partial(_check, checker, image)

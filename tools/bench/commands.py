@@ -80,7 +80,7 @@ def _measure_lot(args: argparse.Namespace, report: Report) -> None:
                 seconds = lot.run_once(job, measured)
                 if measured.on_cpu:
                     yardstick.measure(seconds)
-            report.facts["cold"] = lot.cold_starts(job, images[0].path, args.cold_rounds)
+            report.facts["cold"] = lot.cold_starts(job, images[0].local, args.cold_rounds)
         finally:
             report.samples, report.calls = measured.samples(), dict(measured.calls)
             if measured.lot:

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from ...images.image_bytes import ImageError
+from ...images.kinds import suffix
+from ...images.listing import file_at
 from ...images.survey import run_ahead
-from ...types import LotImage, Progress
+from ...types import FilePath, LotImage, LotRoot, Progress
 from .originals import inside, is_file, link
 from .thumbnails import Reading, Shelf, Thumbnail, make_thumbnail
 
@@ -27,13 +29,13 @@ class Kept:
 
 @dataclass(frozen=True)
 class Pictures:
-    """Where the pictures of a lot come from: its folder, None if it is gone, and how its files were read.
+    """Where the pictures of a lot come from: its folder or URL, None if it is gone; and how files were read.
 
     ``longest`` is the longer side of thumbnails in pixels, ``room`` the memory in bytes for decoding one,
     ``page`` the folder that the page will be in.
     """
 
-    root: Path | None
+    root: LotRoot | None
     reading: Reading
     longest: int
     room: int | None
@@ -48,19 +50,19 @@ class Pictures:
         kept: list[Kept | None] = []
         for source, found in run_ahead(sources, self._thumbnail, threads=1, ahead=1):
             image = images[len(kept)]
-            if self.root and inside(source.name) and is_file(source.path):
+            if self.root and inside(source.name) and isinstance(source.path, Path) and is_file(source.path):
                 image["file"] = link(source.path, self.page)
             if isinstance(found, ImageError):
                 image["no_picture"] = str(found)
                 kept.append(None)
             else:
-                image |= _facts(found, source.path)
+                image |= _facts(found, source.name)
                 kept.append(Kept(shelf.put(found.content), found.form))
             progress("report", len(kept), len(images), "images")
         return kept
 
-    def _path(self, name: str) -> Path:
-        return (self.root or Path()) / name
+    def _path(self, name: str) -> FilePath:
+        return file_at(self.root or Path(), name)
 
     def _thumbnail(self, image: LotImage) -> Thumbnail:
         if self.root is None:
@@ -70,8 +72,8 @@ class Pictures:
         return make_thumbnail(image.path, self.reading, self.longest, self.room)
 
 
-def _facts(found: Thumbnail, path: Path) -> dict[str, Any]:
+def _facts(found: Thumbnail, name: str) -> dict[str, Any]:
     header = found.header
     # Of deep files browsers show the high bits alone, of those with pages any: not what was scored.
-    shown = path.suffix.lower() in SHOWN and header.bits <= 8 and header.pages == 1
+    shown = suffix(name) in SHOWN and header.bits <= 8 and header.pages == 1
     return {"size": [header.width, header.height], "shown": shown}

@@ -15,6 +15,7 @@ from PIL import Image, features
 from ...images.image_bytes import ImageError
 from ...images.reading import Header, read_header, read_image
 from ...memory import available_memory, size_text
+from ...types import FilePath
 
 SIDES = ((120, 640), (600, 400))
 """Images of a lot up to which thumbnails have a longer side of so many pixels."""
@@ -50,7 +51,7 @@ class Thumbnail:
     header: Header
 
 
-def make_thumbnail(path: Path, reading: Reading, longest: int, room: int | None = None) -> Thumbnail:
+def make_thumbnail(path: FilePath, reading: Reading, longest: int, room: int | None = None) -> Thumbnail:
     """Read an image as it was scored and make its thumbnail.
 
     ``room`` is the memory in bytes that decoding may take; None for what is free.

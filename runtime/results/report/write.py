@@ -15,7 +15,7 @@ from ...._json import parse_json
 from ...._version import __version__
 from ...errors import LotError, OutputError
 from ...memory import memory_left
-from ...types import Progress, no_progress
+from ...types import LotRoot, Progress, no_progress
 from ..image_files import Missing, optional
 from ..lot_scores import LotScores
 from ..output import new_folder
@@ -74,7 +74,7 @@ def write_report(
 
 def add_report(
     folder: Path,
-    images: Path | None = None,
+    images: LotRoot | None = None,
     grids: Grids | None = None,
     room: int | None = None,
     progress: Progress = no_progress,
@@ -100,7 +100,7 @@ def add_report(
 
 
 def add_report_of(
-    lots: Sequence[LotScores], folder: Path, root: Path, progress: Progress = no_progress
+    lots: Sequence[LotScores], folder: Path, root: LotRoot, progress: Progress = no_progress
 ) -> list[str]:
     """Write the report of lots into their results, which are being made; as ``add_report``.
 
@@ -112,7 +112,7 @@ def add_report_of(
 
 
 def _write(
-    out: Path, target: Path, folder: Path | None, grids: Grids | None, room: int | None, progress: Progress
+    out: Path, target: Path, folder: LotRoot | None, grids: Grids | None, room: int | None, progress: Progress
 ) -> list[Path]:
     parts, lots = _content(out, grids)
     total, beside = sum(len(images) for _, images in lots), target.with_name(f"{target.stem}-files")
@@ -123,7 +123,8 @@ def _write(
             root = folder or find_root(facts["lot"], out, (image["name"] for image in images))
             facts["found"] = root is not None
             reading = Reading(int(part.lot.settings["bit_depth"]), int(part.lot.settings["max_pixels"]))
-            pictures = Pictures(root and root.resolve(), reading, side(total), room, page_folder)
+            root = root.resolve() if isinstance(root, Path) else root
+            pictures = Pictures(root, reading, side(total), room, page_folder)
             kept.append(pictures.add(images, shelf, progress))
         if outside := shelf.size > INLINE:
             kept_in_order = [each for of_lot in kept for each in of_lot]

@@ -71,7 +71,7 @@ def test_relative_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.chdir(tmp_path)
     (image,) = list_lot(".")
     assert image.name == "sub/1.png"
-    assert image.path.is_file()
+    assert image.local.is_file()
 
 
 # ---- what belongs to a lot -------------------------------------------------------------------
@@ -229,7 +229,7 @@ def test_unusual_names_lead_back_to_their_files(tmp_path: Path, raw: bytes) -> N
         file.write(b"content")
     (image,) = list_lot(tmp_path)
     assert os.fsencode(image.name) == raw
-    assert image.path.read_bytes() == b"content"
+    assert image.local.read_bytes() == b"content"
 
 
 # ---- no lot ----------------------------------------------------------------------------------

@@ -229,7 +229,7 @@ def photographs(folder: Path, plain: list[bool]) -> list[LotImage]:
     images = []
     for number, each in enumerate(plain):
         images.append(LotImage(f"{number}.png", folder / f"{number}.png"))
-        photograph(number, each).save(images[-1].path)
+        photograph(number, each).save(images[-1].local)
     return images
 
 

@@ -72,7 +72,7 @@ def test_one_scale_for_the_lot_and_never_per_image(tmp_path: Path) -> None:
 
 def test_files_that_cannot_be_scored_are_skipped_with_their_reason(tmp_path: Path) -> None:
     lot = make_lot(tmp_path, 4)
-    lot[1].path.write_bytes(b"")
+    lot[1].local.write_bytes(b"")
     Image.new("F", (5, 5)).save(tmp_path / "3.tiff")
     lot[3] = LotImage("3.tiff", tmp_path / "3.tiff")
     looked = survey_lot(lot, ReadOptions(max_pixels=70), threads=2)
@@ -159,11 +159,11 @@ def test_decode_ahead_keeps_the_order(tmp_path: Path, threads: int, ahead: int) 
 def test_decode_ahead_says_why_images_cannot_be_read(tmp_path: Path) -> None:
     lot = make_lot(tmp_path, 6)
     looked = survey_lot(lot, ReadOptions(), threads=2)
-    lot[0].path.write_bytes(b"")
-    lot[2].path.unlink()
-    stamp = lot[5].path.stat()
-    lot[5].path.write_bytes(lot[5].path.read_bytes()[::-1])
-    os.utime(lot[5].path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    lot[0].local.write_bytes(b"")
+    lot[2].local.unlink()
+    stamp = lot[5].local.stat()
+    lot[5].local.write_bytes(lot[5].local.read_bytes()[::-1])
+    os.utime(lot[5].local, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
     outcomes = [outcome for _, outcome in decode_ahead(looked, SPEC, 2, 2)]
     failed = {k: str(outcome) for k, outcome in enumerate(outcomes) if isinstance(outcome, ImageError)}
     assert failed == {

@@ -54,7 +54,7 @@ def test_images_of_the_lot_score_as_infer_scores_them(
     result = score_lot(lot, BUNDLE, settings, reading=reading)
     with Checker(kept, BUNDLE) as checker:
         for k, image in enumerate(result.images):
-            check = checker.check(image.path)
+            check = checker.check(image.local)
             assert check.map is not None
             np.testing.assert_allclose(check.map, result.maps[k], rtol=0, atol=1e-6)
             assert check.raw_score == pytest.approx(result.raw_scores[k], abs=1e-5)

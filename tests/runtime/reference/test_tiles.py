@@ -96,7 +96,7 @@ def test_of_the_lot_an_image_scores_by_residual_as_in_infer(lot: Path, tmp_path:
     result = score_lot(lot, BUNDLE, settings)
     with Checker(kept, BUNDLE) as checker:
         for image, expected in zip(result.images[:2], result.maps, strict=False):
-            np.testing.assert_allclose(np.asarray(checker.check(image.path).map), expected, atol=1e-6)
+            np.testing.assert_allclose(np.asarray(checker.check(image.local).map), expected, atol=1e-6)
 
 
 def test_a_few_images_are_chosen_suspects_left_out_and_more_added(lot: Path, tmp_path: Path) -> None:

@@ -205,7 +205,7 @@ def test_images_are_shown_from_the_worst_on_with_their_own_pixels(tmp_path: Path
     result = lot_result(tmp_path / "lot", [f"{k}.png" for k in range(6)], scores=scores, size=(20, 150))
     plain = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (0, 255, 255), (255, 0, 255)]
     for image, colour in zip(result.images, plain, strict=True):
-        Image.new("RGB", (150, 20), colour).save(image.path)
+        Image.new("RGB", (150, 20), colour).save(image.local)
     result = dataclasses.replace(result, survey=survey_lot(result.images, ReadOptions(), threads=1))
     draw_contact_sheet(result, tmp_path / "sheet.png")
     found = opened(tmp_path / "sheet.png")
@@ -251,8 +251,8 @@ def test_sheet_with_odd_names_stays_within_its_cells(tmp_path: Path, raw: bytes)
 def test_sheet_with_a_file_that_vanished_and_one_that_changed(tmp_path: Path) -> None:
     result = lot_result(tmp_path / "lot", [f"{k}.png" for k in range(5)], size=(40, 60))
     draw_contact_sheet(result, tmp_path / "before.png")
-    result.images[1].path.unlink()
-    result.images[2].path.write_bytes(b"not an image any more")
+    result.images[1].local.unlink()
+    result.images[2].local.write_bytes(b"not an image any more")
     draw_contact_sheet(result, tmp_path / "after.png")
     before, after = opened(tmp_path / "before.png"), opened(tmp_path / "after.png")
     assert before.shape == after.shape
@@ -262,7 +262,7 @@ def test_sheet_with_a_file_that_vanished_and_one_that_changed(tmp_path: Path) ->
 @pytest.mark.parametrize(("threads", "room"), [(4, None), (4, 1), (3, 10**6), (20, 10**5)])
 def test_sheet_is_the_same_by_any_threads(tmp_path: Path, threads: int, room: int | None) -> None:
     result = lot_result(tmp_path / "lot", [f"{k}.png" for k in range(15)], size=(90, 120))
-    result.images[3].path.unlink()
+    result.images[3].local.unlink()
     draw_contact_sheet(result, tmp_path / "one.png")
     draw_contact_sheet(result, tmp_path / "more.png", threads=threads, room=Room(room))
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "more.png").read_bytes()

@@ -96,7 +96,7 @@ def test_the_lot_is_never_replaced(tmp_path: Path) -> None:
     (tmp_path / "out/lot.json").write_text("{}")
     with pytest.raises(OutputError, match="is or holds the lot itself"):
         result.save(tmp_path / "out", overwrite=True)
-    assert result.images[0].path.is_file()
+    assert result.images[0].local.is_file()
 
 
 @pytest.mark.parametrize("options", [{"maps": "pixels"}, {"map_format": "jpg"}])

@@ -492,7 +492,7 @@ def test_order_is_from_the_worst_with_ties_in_the_lots_order(tmp_path: Path) -> 
 def test_overlay_that_cannot_be_drawn_is_a_warning_and_the_rest_is_there(
     result: LotResult, out: Path
 ) -> None:
-    result.images[1].path.unlink()
+    result.images[1].local.unlink()
     about = write(result, out, overlays=True)
     (warning,) = about["warnings"][len(result.warnings) :]
     assert "no overlay of 2.png" in warning

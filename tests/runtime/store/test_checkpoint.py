@@ -648,7 +648,7 @@ def test_a_batch_of_which_no_image_can_be_read(tmp_path: Path) -> None:
     images = [LotImage(f"{k}.png", write_png(tmp_path / "lot" / f"{k}.png", seed=k)) for k in range(N)]
     survey = survey_lot(images, ReadOptions(), threads=1)
     for image in images[8:16]:
-        image.path.unlink()
+        image.local.unlink()
     expected = run(survey, None)
     assert expected.failed == [image.name for image in images[8:16]]
     interrupted(survey, tmp_path / "kept", number=FIRST_CELL)

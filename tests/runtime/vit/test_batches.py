@@ -110,7 +110,7 @@ def test_images_that_cannot_be_read_leave_no_gap_and_no_batch_is_empty(tmp_path:
     survey = make_lot(tmp_path, 13)
     gone = [1, 4, 5, 6, 7, 12]  # one of the first batch, all of the second, the last one
     for k in gone:
-        survey.images[k].path.unlink()
+        survey.images[k].local.unlink()
     store, vit = empty_store(13), ViT()
     seen: list[float] = []
     read, failed = extract(
