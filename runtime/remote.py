@@ -46,9 +46,9 @@ def is_url(text: object) -> bool:
     return isinstance(text, str) and _URL.match(text) is not None
 
 
-def was_url(path: os.PathLike[str] | str) -> bool:
+def was_url(path: Path) -> bool:
     """Whether a path was made of a URL, and is not there: paths have one slash where it had two."""
-    return re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", os.fspath(path)) is not None and not Path(path).exists()
+    return re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(path)) is not None and not path.exists()
 
 
 def protocol_of(url: str) -> str:

@@ -20,7 +20,7 @@ from ..kernels.precisions import PRECISIONS
 from ..runtime.errors import MuscEdgeError
 from ..runtime.limits import limit_reached, require_files, require_threads, too_little_memory
 from ..runtime.parallel import cores, has_abandoned
-from ..runtime.remote import protocol_of, was_url
+from ..runtime.remote import is_url, protocol_of, was_url
 from ..runtime.settings import (
     ANYTHING,
     AUTO,
@@ -339,7 +339,8 @@ def _refuse_urls(args: argparse.Namespace) -> None:
     for name in _PLACES:
         given = getattr(args, name, None)
         for each in given if isinstance(given, list) else [given]:
-            if name != getattr(args, "at_url", None) and isinstance(each, str | Path) and was_url(each):
+            url = was_url(each) if isinstance(each, Path) else is_url(each)
+            if url and name != getattr(args, "at_url", None):
                 raise UsageError(
                     f"{protocol_of(str(each))}://... is a URL, and a path here was expected ({name}). "
                     "Only infer and plan read lots at URLs (docs/urls.md): copy it here."
