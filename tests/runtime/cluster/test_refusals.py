@@ -6,16 +6,23 @@ import sys
 from pathlib import Path
 from unittest import mock
 
+import numpy as np
 import pytest
 
+from musc_edge.runtime.cluster import extraction
 from musc_edge.runtime.cluster.engine import Node
+from musc_edge.runtime.cluster.extraction import _require_seen
 from musc_edge.runtime.cluster.opened import open_cluster
 from musc_edge.runtime.cluster.possible import require_one_machine, require_possible
+from musc_edge.runtime.cluster.shards import Described
 from musc_edge.runtime.cluster.worker_vit import WorkerVit
 from musc_edge.runtime.errors import DeviceError, LotError, MuscEdgeError
+from musc_edge.runtime.images.survey import Survey
+from musc_edge.runtime.remote import RemoteFolder
 from musc_edge.runtime.run import Run
 from musc_edge.runtime.settings import RESIDUAL, Resources, ScoreSettings
 from musc_edge.runtime.tiling import Tiles
+from musc_edge.runtime.types import LotImage
 from musc_edge.runtime.vit.bundle import open_bundle
 from support.bad_input import Place
 from support.command_line import run_here
@@ -98,3 +105,17 @@ def test_an_address_where_no_cluster_is_can_not_be_used() -> None:
     with pytest.raises(DeviceError, match="the cluster at nowhere cannot be used: ") as refused:
         nowhere.__enter__()
     assert "docs/cluster.md" in str(refused.value)
+
+
+def test_a_worker_that_has_no_way_to_a_url_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = LotImage("1.png", RemoteFolder.of("s3://plant/lot").file("1.png"))
+    receipt = Described((), (), (image.name,), np.empty((0, 1), np.float32), "", "machine7")
+    survey = Survey((image,), {}, (), 8, 1)
+    monkeypatch.setattr(extraction, "seen", lambda survey, name: False)
+    _require_seen(survey, receipt)  # gone for all: a row
+    monkeypatch.setattr(extraction, "seen", lambda survey, name: True)
+    said = (
+        r"the worker on machine7 cannot read s3://plant/lot/1\.png as it is here.*all machines the same way"
+    )
+    with pytest.raises(DeviceError, match=said):
+        _require_seen(survey, receipt)
