@@ -27,13 +27,14 @@ from PIL import Image, ImageChops, ImageFile
 from ..._numbers import row_blocks
 from ..errors import MuscEdgeError
 from ..limits import limit_reached
-from ..remote import Blocks, RemoteFile
+from ..remote import RemoteFile
 from ..types import Array, FilePath, FloatArray, PreprocessSpec
 from . import metadata
 from .decoders import check_pixels, open_pillow, png_scale, read_samples
 from .image_bytes import FileHeader, ImageInput
 from .image_bytes import ImageError as ImageError  # noqa: PLC0414  # part of this module to all others
 from .image_header import read_file_header
+from .remote_blocks import Blocks
 from .samples import deepest, to_rgb
 
 MAX_PIXELS = 178_956_970

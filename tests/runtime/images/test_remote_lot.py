@@ -18,9 +18,10 @@ from musc_edge.runtime.errors import DeviceError, LotError, OutputError
 from musc_edge.runtime.images.left_out import ODD
 from musc_edge.runtime.images.listing import Listing, list_lot
 from musc_edge.runtime.images.reading import ImageError, read_header, read_image
+from musc_edge.runtime.images.remote_blocks import BLOCK, MOST_BLOCKS, Blocks
 from musc_edge.runtime.images.same_files import same_files
 from musc_edge.runtime.images.survey import ReadOptions, Survey, survey_lot
-from musc_edge.runtime.remote import BLOCK, Blocks, RemoteFile, RemoteFolder, is_url
+from musc_edge.runtime.remote import RemoteFile, RemoteFolder, is_url
 from support.lots import pixels
 from support.object_store import BUCKET, ObjectStore, object_store
 
@@ -153,7 +154,7 @@ def test_a_file_that_is_looked_at_all_over_is_fetched_whole(store: ObjectStore) 
         assert blocks.read() == content
         with pytest.raises(ValueError, match="negative"):
             blocks.seek(-1)
-    assert store.faults.requests.count("GET /plant/lot/big.png") == remote.MOST_BLOCKS + 1
+    assert store.faults.requests.count("GET /plant/lot/big.png") == MOST_BLOCKS + 1
 
 
 def test_a_file_that_is_replaced_or_removed_is_known(store: ObjectStore) -> None:
