@@ -100,13 +100,17 @@ class Directory:
         return int(value) if value is not None and 0 <= value < 1 << 63 else default
 
     def array(self, file: BinaryIO, tag: int) -> Array:
-        """Return all values of a tag as whole numbers (N,) int64; none if it is missing or no such."""
+        """Return all values of a tag as whole numbers (N,) int64; none if it is missing or no such.
+
+        Numbers beyond 63 bits, further than any file reaches, are the largest of these.
+        """
         entry = self.entries.get(tag)
         kind = _WHOLE.get(entry.kind) if entry else None
         if entry is None or kind is None:
             return np.zeros(0, np.int64)
         values = np.frombuffer(read_at(file, entry.where, entry.size), self.layout.order + kind)
-        return values.astype(np.int64)
+        whole: Array = np.minimum(values, np.uint64(2**63 - 1)).astype(np.int64)
+        return whole
 
     def fractions(self, file: BinaryIO, tag: int) -> FloatArray:
         """Return all values of a tag as numbers (N,); none if it is missing or has no fractions."""

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from musc_edge.runtime.images.ifd import Directory, Entry, Layout
 from musc_edge.runtime.images.reading import ImageError, read_header, read_image
 from support.containers import Tiff, Values
 from support.hostile_files import LIMITED, outcome_of, sparse
@@ -211,3 +212,11 @@ def test_lerc_that_claims_more_than_its_part_is_not_decoded(
     found = outcome_of(tmp_path, content)
     assert found[0] == status
     assert reason in found[1]
+
+
+def test_numbers_of_a_tiff_beyond_63_bits_do_not_turn_negative(tmp_path: Path) -> None:
+    """Sizes of parts below nothing would take away from those that cannot be allocated."""
+    (tmp_path / "x").write_bytes(struct.pack("<QQQ", 2**64 - 1, 2**62, 7))
+    directory = Directory(Layout("<", big=True), {279: Entry(kind=16, count=3, size=24, where=0)}, 1, 0)
+    with (tmp_path / "x").open("rb") as file:
+        assert directory.array(file, 279).tolist() == [2**63 - 1, 2**62, 7]
