@@ -32,8 +32,12 @@ STORE_SHARE, WORKERS_SHARE = 0.35, 0.5
 _STARTS = 3
 """Ray gives its processes 30 seconds, too little for a machine that is busy: how often it tries."""
 _QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
-_UNSEEN = {"RAY_enable_metrics_collection": "0", "RAY_task_events_report_interval_ms": "0"}
-"""What Ray would tell a dashboard, which a cluster of our own has not."""
+_OURS = {
+    "RAY_enable_metrics_collection": "0",  # what a dashboard would be told, which is not there
+    "RAY_task_events_report_interval_ms": "0",
+    "RAY_worker_niceness": "0",  # workers are as urgent as the command, as its threads would be
+}
+"""For a cluster of our own."""
 _HELD = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -64,7 +68,7 @@ def open_cluster(resources: Resources) -> Iterator[Cluster]:
         If the memory budget is too small for a cluster on this machine.
     """
     with ExitStack() as stack:
-        ours = _UNSEEN if resources.cluster == AUTO else {}
+        ours = _OURS if resources.cluster == AUTO else {}
         stack.enter_context(_variables(_QUIET | ours | _credentials(resources.cluster)))
         ray = import_ray()
         read_variables(ray)

@@ -45,6 +45,7 @@ WIDE = Shape(384, 4, 6, 14, 224)
 QUICK = Shape(128, 2, 2, 14, 112)
 IMAGES, JUDGES = 400, 64
 SMALL, TURNS = 40, 5
+LOOK = 1.0  # seconds from one look at processes to the next, which takes a processor some 20 ms
 ALL = 1000
 SPILLED, STORE = 300, 200_000_000
 KILLS = 30
@@ -82,8 +83,8 @@ def make_bundle(folder: Path, shape: Shape, layers: str) -> Path:
 class Ran:
     """What a command took: seconds in all and by stage, and the most memory of head and of a worker in MB.
 
-    ``processors`` are the seconds that processors worked for it, in all of its processes, by a look four
-    times a second.
+    ``processors`` are the seconds that processors worked for it, in all of its processes, by a look now and
+    then.
     """
 
     seconds: float
@@ -123,7 +124,7 @@ def watched(head: int) -> Iterator[dict[str, float]]:
     spent = {head: 0.0}
 
     def look() -> None:
-        while not done.wait(0.25):
+        while not done.wait(LOOK):
             spent.update(seconds_below(spent))
             peaks["processors"] = sum(spent.values())
             peaks["head"] = max(peaks["head"], private(head))
