@@ -107,9 +107,11 @@ class ImageInput(io.BufferedReader):
 
 def read_at(file: BinaryIO, offset: int, size: int) -> bytes:
     """Read up to ``size`` bytes from ``offset`` on; none if the file ends before it."""
+    if not 0 <= offset < 1 << 62:  # further than any file reaches: some can be sought there, and not read
+        return b""
     try:
         file.seek(offset)
-    except (OSError, ValueError, OverflowError):  # further than any file reaches
+    except OSError:  # further than files reach on this disk
         return b""
     return file.read(size)
 
