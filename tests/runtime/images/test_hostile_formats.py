@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from musc_edge.runtime.images.ifd import Directory, Entry, Layout
+from musc_edge.runtime.images.image_bytes import read_at
 from musc_edge.runtime.images.reading import ImageError, read_header, read_image
 from support.containers import Tiff, Values
 from support.hostile_files import LIMITED, outcome_of, sparse
@@ -212,6 +213,18 @@ def test_lerc_that_claims_more_than_its_part_is_not_decoded(
     found = outcome_of(tmp_path, content)
     assert found[0] == status
     assert reason in found[1]
+
+
+@pytest.mark.parametrize("offset", [-1, 1 << 62, (1 << 63) - 1, 1 << 80])
+def test_nothing_is_read_where_no_file_reaches(offset: int) -> None:
+    """Some file systems let one seek to the end of 63 bits, and fail as one reads."""
+
+    class Endless(io.BytesIO):
+        def seek(self, offset: int, whence: int = 0) -> int:
+            pytest.fail("it was sought")
+
+    assert read_at(Endless(b"abc"), offset, 2) == b""
+    assert read_at(io.BytesIO(b"abc"), 1, 2) == b"bc"
 
 
 def test_numbers_of_a_tiff_beyond_63_bits_do_not_turn_negative(tmp_path: Path) -> None:
