@@ -210,9 +210,7 @@ def choices(options: Options) -> dict[str, Any]:
             scores = []
             for scorer, chosen in (("cuda", choice), (on_cpu, without_precision(choice))):
                 out = Path(folder) / scorer
-                command = ("infer", lot, "-b", bundle, "-o", str(out), "--overwrite", "--json", *chosen)
-                run(options, "edge", *command, "--scorer", scorer)
-                scores.append(read_scores(out / "scores.csv", "raw_score"))
+                scores.append(raw_scores(options, bundle, lot, out, "--scorer", scorer, *chosen))
             changes[" ".join(choice) or "default"] = largest_change(*scores)
         changes["reference and check"] = compare_checks(options, bundle, lot, Path(folder), on_cpu)
     for what, change in changes.items():
@@ -270,6 +268,12 @@ def compare_checks(options: Options, bundle: str, lot: str, folder: Path, on_cpu
     return largest_change(*scores)
 
 
+def raw_scores(options: Options, bundle: str, lot: str, out: Path, *choice: str) -> dict[str, float]:
+    """Score a lot into ``out``: the raw score of each image."""
+    run(options, "edge", "infer", lot, "-b", bundle, "-o", str(out), "--overwrite", *choice)
+    return read_scores(out / "scores.csv", "raw_score")
+
+
 def largest_change(some: dict[str, float], others: dict[str, float]) -> float:
     """The largest difference of an image's score."""
     return max(abs(some[name] - score) for name, score in others.items())
@@ -296,10 +300,9 @@ def compare_paths(options: Options, bundle: str, backend: str) -> dict[str, floa
     scores = {}
     with tempfile.TemporaryDirectory() as folder:
         for scorer in ("cuda", "numpy"):
-            out, lot = f"{folder}/{scorer}", str(ROOT / "export" / "probe_images")
+            out, lot = Path(folder) / scorer, str(ROOT / "export" / "probe_images")
             choice = ("--backend", backend, "--scorer", scorer)
-            run(options, "edge", "infer", lot, "-b", bundle, "-o", out, *choice)
-            scores[scorer] = read_scores(Path(out) / "scores.csv", "raw_score")
+            scores[scorer] = raw_scores(options, bundle, lot, out, *choice)
         plan = json.loads((Path(folder) / "cuda" / "lot.json").read_text())["plan"]["device"]
     if not plan["holds_tokens"]:
         raise AssertionError(f"the tokens did not stay on the GPU: {plan}")

@@ -22,7 +22,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,20 +120,31 @@ def infer(out: Path, lot: Path, bundle: Path, *more: str, before: tuple[str, ...
 @contextmanager
 def watched(head: int) -> Iterator[dict[str, float]]:
     """The most private memory, in MB, of a process and of any of Ray's workers, and seconds of processors."""
-    peaks, done = {"head": 0.0, "worker": 0.0, "processors": 0.0}, threading.Event()
-    spent = {head: 0.0}
+    peaks, spent = {"head": 0.0, "worker": 0.0, "processors": 0.0}, {head: 0.0}
 
     def look() -> None:
-        while not done.wait(LOOK):
-            spent.update(seconds_below(spent))
-            peaks["processors"] = sum(spent.values())
-            peaks["head"] = max(peaks["head"], private(head))
-            peaks["worker"] = max(peaks["worker"], *[private(pid) for pid in workers()], 0.0)
+        spent.update(seconds_below(spent))
+        peaks["processors"] = sum(spent.values())
+        peaks["head"] = max(peaks["head"], private(head))
+        peaks["worker"] = max(peaks["worker"], *[private(pid) for pid in workers()], 0.0)
 
-    thread = threading.Thread(target=look)
+    with again_and_again(look, LOOK):
+        yield peaks
+
+
+@contextmanager
+def again_and_again(look: Callable[[], None], every: float) -> Iterator[None]:
+    """Look, in a thread, each time so many seconds have passed."""
+    done = threading.Event()
+
+    def go_on() -> None:
+        while not done.wait(every):
+            look()
+
+    thread = threading.Thread(target=go_on)
     thread.start()
     try:
-        yield peaks
+        yield
     finally:
         done.set()
         thread.join()
@@ -314,23 +325,15 @@ def own_ray(work: Path, store: int) -> Iterator[tuple[str, dict[str, str], Path]
 @contextmanager
 def spilled_to(temporary: Path) -> Iterator[dict[str, int]]:
     """The most bytes of objects that lie in files, twice a second."""
-    found, done = {"most": 0}, threading.Event()
+    found = {"most": 0}
 
     def look() -> None:
-        while not done.wait(0.5):
-            with suppress(OSError):  # files come and go
-                files = temporary.glob("session_2*/ray_spilled_objects*/**/*")
-                found["most"] = max(
-                    found["most"], sum(path.stat().st_size for path in files if path.is_file())
-                )
+        with suppress(OSError):  # files come and go
+            files = temporary.glob("session_2*/ray_spilled_objects*/**/*")
+            found["most"] = max(found["most"], sum(path.stat().st_size for path in files if path.is_file()))
 
-    thread = threading.Thread(target=look)
-    thread.start()
-    try:
+    with again_and_again(look, 0.5):
         yield found
-    finally:
-        done.set()
-        thread.join()
 
 
 def moved(elpv: Path, work: Path) -> None:

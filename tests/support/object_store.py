@@ -10,6 +10,8 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+import pytest
+
 from musc_edge.runtime import remote
 
 BUCKET = "plant"
@@ -50,6 +52,14 @@ class ObjectStore:
     def environment(self) -> dict[str, str]:
         """Variables that lead the AWS libraries to the server."""
         return environment_for(self.address)
+
+    @contextmanager
+    def found(self) -> Iterator[None]:
+        """Within the block the AWS libraries of this process find the server."""
+        with pytest.MonkeyPatch.context() as patched:
+            for name, value in self.environment.items():
+                patched.setenv(name, value)
+            yield
 
     def put(self, key: str, content: bytes) -> None:
         """Put an object into the bucket."""

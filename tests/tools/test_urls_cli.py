@@ -25,9 +25,7 @@ HERE = Resources(backend="cpu", scorer="numpy")
 
 @pytest.fixture(scope="module")
 def store() -> Iterator[ObjectStore]:
-    with object_store() as store, pytest.MonkeyPatch.context() as patched:
-        for name, value in store.environment.items():
-            patched.setenv(name, value)
+    with object_store() as store, store.found():
         yield store
 
 

@@ -17,11 +17,9 @@ from ...kernels import launches
 from ...kernels.blocks import from_blocks, to_blocks
 from ...kernels.gpu import Array, DeviceArray, Gpu, Stream
 from ...runtime.scoring.burn_out import burn_out_mean, first_gap
-from ...runtime.scoring.nearest import far_apart
+from ...runtime.scoring.nearest import count_neighbors, far_apart
 
 Doubles = npt.NDArray[np.float64]
-FAR = 2.0
-"""Distance to an image in which a patch has no neighbor within the window."""
 HALF_STEP = 2.0**-11
 """Half a unit in the last place of a half, relative."""
 
@@ -266,7 +264,8 @@ def check_burn_out_mean(
     squares[rng.random(squares.shape) < 0.2] *= 0.5
     squares, stop = squares.astype(np.float32), int(0.3 * judges)
     if near:
-        squares[rng.random(squares.shape) < rng.random((images, 1, patches))] = FAR**2
+        alone = rng.random(squares.shape) < rng.random((images, 1, patches))
+        squares[alone] = np.uint32(launches.FAR_BITS).view(np.float32)
     with bench(gpu) as b:
         scores, later = (b.empty((images, patches), np.float32) for _ in range(2))
         distances = b.put(squares.view(np.uint32))
@@ -277,7 +276,7 @@ def check_burn_out_mean(
             launches.burn_out_mean(gpu, distances, scores, later, window, b.stream)
         found, began_later = b.get(scores), b.get(later)
     columns = np.sqrt(np.moveaxis(squares, 1, 0).reshape(judges, -1))
-    neighbors = (columns < FAR).sum(axis=0) if near else None
+    neighbors = count_neighbors(columns) if near else None
     expected, expected_later = burn_out_mean(columns, stop, neighbors)
     require(np.array_equal(began_later.ravel(), expected_later), "intervals begin elsewhere than on the CPU")
     error = float(np.abs(found.ravel() - expected).max())

@@ -30,9 +30,7 @@ URL = f"s3://{BUCKET}/lot"
 
 @pytest.fixture(scope="module")
 def one_store() -> Iterator[ObjectStore]:
-    with object_store() as store, pytest.MonkeyPatch.context() as patched:
-        for name, value in store.environment.items():
-            patched.setenv(name, value)
+    with object_store() as store, store.found():
         yield store
 
 
