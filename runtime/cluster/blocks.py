@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -14,7 +14,7 @@ from ..scoring.blocks import here
 from ..scoring.copies import looked_at, sketches_of
 from ..types import Array, FloatArray
 from .engine import WORKER_BYTES, Cluster, Job
-from .object_store import ObjectStore
+from .object_store import ObjectStore, Place, arguments, choose
 from .pairs import settle_down
 
 _PASSES = 6
@@ -68,13 +68,12 @@ def sketches_on(store: ObjectStore) -> FloatArray:
     """Let workers make the sketches (N,1024) by which copies are told, where the tokens lie."""
     _, count, patches, _ = store.shape
     places, threads = looked_at(patches), threads_per_product()
-    tokens = [store.references[image][0] for image in range(count)]
-    made = [
-        store.cluster.submit(of_block, _sketch, threads, range(0), places, *tokens[i : i + _TOGETHER])[0]
-        for i in range(0, count, _TOGETHER)
-    ]
+    made = []
+    for i in range(0, count, _TOGETHER):
+        at, objects = arguments(store.of(0, range(i, min(i + _TOGETHER, count))))
+        made += store.cluster.submit(of_block, _sketch, threads, range(0), places, at, *objects)
     return np.concatenate(store.cluster.get(made))
 
 
-def _sketch(_: range, places: Array, *images: Array) -> FloatArray:
-    return sketches_of(np.stack([image[places] for image in images]))
+def _sketch(_: range, patches: Array, at: Sequence[Place], *objects: Array) -> FloatArray:
+    return sketches_of(choose(patches, at, *objects))

@@ -102,6 +102,10 @@ class Cluster:
                     "image by fewer others with a group size."
                 )
 
+    def holds(self, size: int) -> bool:
+        """Whether this is one machine, with memory for ``size`` bytes of objects and as much again."""
+        return len(self.nodes) == 1 and size <= self.nodes[0].store // 2
+
     def lanes(self, memory: int, threads: int, gpus: int = 0) -> int:
         """How many such tasks run at once."""
         fitting = [min(_fitting(node, memory, gpus), node.cpus // threads) for node in self.nodes]

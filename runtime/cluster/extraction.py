@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from ..store.checkpoint import Checkpoint
 from ..store.kept_entries import Batch as KeptBatch
 from ..types import FeatureStore, LotImage, Progress, SkippedImage, Slot
 from .engine import Cluster, Job
-from .object_store import ObjectStore
+from .object_store import ObjectStore, TokensAt, fetch
 from .shards import Described, Shard, describe, seen, shard_file, shard_survey
 from .worker_vit import WorkerVit
 
@@ -65,7 +66,8 @@ def extract_on(
     first = len(batches) * batch
     progress("extract", first, len(files), "images")
     size = _batches_of(len(files), batch, vit.lanes) * batch
-    for at, receipt, references in cluster.in_order(_jobs(vit, survey, first, size)):
+    together = cluster.holds(prod(store.shape) * store.dtype.itemsize)
+    for at, receipt, references in cluster.in_order(_jobs(vit, survey, first, size, together)):
         shard = names[at * size + first : (at + 1) * size + first]
         _require_seen(survey, receipt)
         vit.made_by(receipt.version)
@@ -74,7 +76,12 @@ def extract_on(
             part = shard[start : start + batch]
             good = [name for name in part if name in rows]
             bad = [skipped for skipped in receipt.failed if skipped.name in part]
-            found = [_of_image(references, shard.index(name), store.shape[0]) for name in good]
+            found = [
+                _in_shard(references, rows[name], vit.layers)
+                if together
+                else _by_itself(references, shard.index(name), vit.layers)
+                for name in good
+            ]
             cls = receipt.cls[[rows[name] for name in good]]
             _keep(cluster, lot, [by_name[name] for name in good], bad, found, cls)
             if kept:
@@ -85,12 +92,12 @@ def extract_on(
     return tuple(lot.read), tuple(lot.failed)
 
 
-def _jobs(vit: WorkerVit, survey: Survey, first: int, size: int) -> Iterator[Job[int]]:
+def _jobs(vit: WorkerVit, survey: Survey, first: int, size: int, together: bool) -> Iterator[Job[int]]:
     layers, decoding = vit.layers, decoding_bytes(survey, vit.job.threads)
     for number, start in enumerate(range(first, len(survey.images), size)):
         part = shard_survey(survey, start, size)
-        shard = Shard(vit.job, part, decoding)
-        returns = 1 + layers * len(part.images)
+        shard = Shard(vit.job, part, decoding, together)
+        returns = 2 if together else 1 + layers * len(part.images)
         yield number, vit.submit(describe, shard, returns=returns, memory=decoding)
 
 
@@ -99,8 +106,14 @@ def _batches_of(files: int, batch: int, lanes: int) -> int:
     return min(MOST_BATCHES, max(1, ceil_div(files, batch * lanes * SHARDS_EACH)))
 
 
-def _of_image(references: Sequence[Any], number: int, layers: int) -> Sequence[Any]:
-    return references[number * layers : (number + 1) * layers]
+def _in_shard(references: Sequence[Any], row: int, layers: int) -> list[TokensAt]:
+    """Return where the layers of an image are in the one object of a shard."""
+    return [TokensAt(references[0], layer, row) for layer in range(layers)]
+
+
+def _by_itself(references: Sequence[Any], file: int, layers: int) -> list[TokensAt]:
+    """Return where the layers of a file are, each in an object of its own."""
+    return [TokensAt(each, 0, 0) for each in references[file * layers : (file + 1) * layers]]
 
 
 def _keep(
@@ -108,22 +121,22 @@ def _keep(
     lot: _Lot,
     images: Sequence[LotImage],
     failed: Sequence[SkippedImage],
-    found: Sequence[Sequence[Any]],
+    found: Sequence[Sequence[TokensAt]],
     cls: Any,
 ) -> None:
-    """Add a batch to the lot: its references, or in a store on this machine what they refer to."""
+    """Add a batch to the lot: where its tokens are, or in a store on this machine these."""
     rows = len(lot.read), len(lot.read) + len(images)
     lot.read += images
     lot.failed += failed
     if isinstance(lot.store, ObjectStore):
-        lot.store.references.extend(found)
+        lot.store.found.extend(found)
         lot.store.cls[slice(*rows)] = cls
     elif images:
         slot = lot.store.slot(*rows)
         assert isinstance(slot, Slot)
         slot.cls[:] = cls
-        for image, references in enumerate(found):
-            for layer, tokens in enumerate(cluster.get(list(references))):
+        for layer, of_layer in enumerate(zip(*found, strict=True)):
+            for image, tokens in enumerate(fetch(cluster, of_layer)):
                 slot.tokens[layer][image] = tokens
         lot.store.put(*rows)
 

@@ -1,10 +1,15 @@
-"""The features of a lot as objects of the cluster, on the machines that made them."""
+"""The features of a lot as objects of the cluster, on the machines that made them.
+
+An object holds tokens (L,n,P,C).  Where there are several machines it is one layer of one image, so that each
+goes where it is needed and nowhere else; on one machine, where nothing moves, it is a whole shard: making an
+object takes a millisecond, however small it is.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,9 +17,21 @@ from ..types import Array, FeatureStore, FloatArray, Slot
 from .engine import Cluster
 
 
+class TokensAt(NamedTuple):
+    """Where the tokens (P,C) of one layer of an image are: in the object (L,n,P,C) of a reference."""
+
+    reference: Any
+    layer: int
+    row: int
+
+
+Place = tuple[int, int, int]
+"""Where they are among some objects: the object's number, layer and row."""
+
+
 @dataclass(frozen=True)
 class ObjectStore:
-    """References to the tokens (P,C) of each layer of each image; ``cls`` (N,D) in this process's memory.
+    """Where the tokens of each layer of each image are; ``cls`` (N,D) in this process's memory.
 
     What is read comes over the network, so the scorer hands the references on instead.
     """
@@ -23,7 +40,7 @@ class ObjectStore:
     shape: tuple[int, int, int, int]
     dtype: np.dtype[Any]
     cls: FloatArray
-    references: list[Sequence[Any]] = field(default_factory=list)
+    found: list[Sequence[TokensAt]] = field(default_factory=list)
 
     def slot(self, i0: int, i1: int) -> Slot:
         """Refuse: workers write the features."""
@@ -38,39 +55,65 @@ class ObjectStore:
 
     def block(self, layer: int, i0: int, i1: int) -> Array:
         """Fetch tokens (i1-i0,P,C) of one layer."""
-        return np.stack(self.cluster.get([self.references[image][layer] for image in range(i0, i1)]))
+        return np.stack(fetch(self.cluster, self.of(layer, range(i0, i1))))
 
     def some(self, layer: int, i0: int, i1: int, places: Array) -> Array:
-        """Fetch the tokens (i1-i0,K,C) of the patches ``places`` (K,): chosen where they lie."""
-        chosen = [
-            self.cluster.submit(choose, places, *[self.references[i][layer] for i in part])[0]
-            for part in (range(i, min(i + _TOGETHER, i1)) for i in range(i0, i1, _TOGETHER))
-        ]
+        """Fetch the tokens (i1-i0,K,C) of the patches ``places`` (K,): chosen by workers."""
+        chosen = []
+        for i in range(i0, i1, _TOGETHER):
+            at, objects = arguments(self.of(layer, range(i, min(i + _TOGETHER, i1))))
+            chosen += self.cluster.submit(choose, places, at, *objects)
         return np.concatenate(self.cluster.get(chosen))
+
+    def of(self, layer: int, images: Iterable[int]) -> list[TokensAt]:
+        """Return where the tokens of one layer of some images are."""
+        return [self.found[image][layer] for image in images]
 
     def first(self, images: int) -> ObjectStore:
         """Return a view of this store with its first ``images`` images only."""
         layers, _, patches, width = self.shape
         return ObjectStore(
-            self.cluster, (layers, images, patches, width), self.dtype, self.cls[:images], self.references
+            self.cluster, (layers, images, patches, width), self.dtype, self.cls[:images], self.found
         )
 
     def free(self) -> None:
         """Let the cluster forget the features."""
-        self.references.clear()
+        self.found.clear()
 
 
 _TOGETHER = 64
 """Images whose patches one task chooses."""
 
 
-def choose(places: Array, *images: Array) -> Array:
-    """Return the tokens (n,K,C) of the patches ``places`` of some images."""
-    return np.stack([image[places] for image in images])
+def choose(patches: Array, at: Sequence[Place], *objects: Array) -> Array:
+    """Return, on a worker, the tokens (n,K,C) of some ``patches`` of the images at ``at``."""
+    return np.stack([image[patches] for image in taken(at, objects)])
 
 
-def reference_of(cluster: Cluster, store: FeatureStore, layer: int, image: int) -> Any:
-    """Return a reference to the tokens (P,C) of one layer of an image, wherever the store has them."""
+def taken(at: Sequence[Place], objects: Sequence[Array]) -> list[Array]:
+    """Return the tokens (P,C) that lie at places of some objects."""
+    return [objects[number][layer, row] for number, layer, row in at]
+
+
+def arguments(found: Sequence[TokensAt]) -> tuple[list[Place], list[Any]]:
+    """Return what a task is given to find some tokens: their places, and references to objects, each once."""
+    references = {id(each.reference): each.reference for each in found}
+    numbers = {known: number for number, known in enumerate(references)}
+    at = [(numbers[id(each.reference)], each.layer, each.row) for each in found]
+    return at, list(references.values())
+
+
+def fetch(cluster: Cluster, found: Sequence[TokensAt]) -> list[Array]:
+    """Return tokens (P,C) of the cluster here."""
+    at, objects = arguments(found)
+    return taken(at, cluster.get(objects))
+
+
+def arguments_for(
+    cluster: Cluster, store: FeatureStore, layer: int, images: Sequence[int]
+) -> tuple[list[Place], list[Any]]:
+    """Return ``arguments`` for one layer of some images, wherever the store has them."""
     if isinstance(store, ObjectStore):
-        return store.references[image][layer]
-    return cluster.ray.put(store.block(layer, image, image + 1)[0])
+        return arguments(store.of(layer, images))
+    stacked = np.stack([store.block(layer, image, image + 1)[0] for image in images])
+    return [(0, 0, row) for row in range(len(images))], [cluster.ray.put(stacked[None])]

@@ -24,6 +24,7 @@ from ..scoring.layer_scores import average_distances
 from ..scoring.method import Method
 from ..scoring.nearest import hollow
 from ..types import Array, Cell, FloatArray
+from .object_store import Place, taken
 from .shards import close_vit
 
 Rows = range
@@ -95,13 +96,15 @@ class Prepared(NamedTuple):
     hollow: Array
 
 
-def prepare(circle: Circle, arc: int, *images: Array) -> tuple[Prepared, FloatArray, FloatArray]:
+def prepare(
+    circle: Circle, arc: int, at: Sequence[Place], *objects: Array
+) -> tuple[Prepared, FloatArray, FloatArray]:
     """Return the receipt, the centred tokens (n,P,C) and the inverse lengths (n,R,P) of an arc's images.
 
-    ``images`` are the tokens (P,C) of each, by place.
+    ``at`` tells where in the objects the tokens of each are, by place of the circle.
     """
     settle_down()
-    method, places = circle.method, circle.places(arc)
+    method, places, images = circle.method, circle.places(arc), taken(at, objects)
     tokens = np.empty((len(places), *images[0].shape), np.float32)
     lengths = np.empty((len(places), len(method.degrees), images[0].shape[0]), np.float32)
     with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is named by who asked

@@ -27,7 +27,7 @@ from ..timing import UNTIMED, StageTimer
 from ..types import Array, Cell, FeatureStore, FloatArray, Plan, Progress, no_progress
 from .arcs import cluster_plan, cut_circle
 from .engine import Cluster, Job
-from .object_store import reference_of
+from .object_store import arguments_for
 from .pairs import Circle, Piece, Rows, average, compare, prepare
 
 Pieces = dict[Rows, list[tuple[Piece, Any]]]
@@ -182,8 +182,11 @@ class LayerOnCluster:
     def _prepare(self) -> Iterator[Job[int]]:
         for arc in range(self.circle.arcs):
             images = self.circle.judges.order[self.circle.places(arc).start : self.circle.places(arc).stop]
-            given = [reference_of(self.cluster, self.store, self.layer, image) for image in images.tolist()]
-            yield arc, self.cluster.submit(prepare, self.shared, arc, *given, returns=3, memory=self.memory)
+            at, objects = arguments_for(self.cluster, self.store, self.layer, images.tolist())
+            yield (
+                arc,
+                self.cluster.submit(prepare, self.shared, arc, at, *objects, returns=3, memory=self.memory),
+            )
 
     def _jobs(self, tokens: Sequence[Any], inverse: Sequence[Any], empty: Any) -> Iterator[Job[Cell | Rows]]:
         """Compare cell after cell, and average an arc as soon as all of its cells have been submitted."""
@@ -213,11 +216,11 @@ class LayerOnCluster:
     def _average(self, arc: int, pieces: Pieces, inverse: Any, empty: Any) -> Iterator[Job[Rows]]:
         """Average the rows of an arc, of which all pieces are known; forgets them."""
         for rows in self.circle.rows_of(arc):
-            named, given = zip(*pieces.pop(rows), strict=True)
+            named, found = zip(*pieces.pop(rows), strict=True)
             yield (
                 rows,
                 self.cluster.submit(
-                    average, self.shared, rows, named, empty, inverse, *given, memory=self.memory
+                    average, self.shared, rows, named, empty, inverse, *found, memory=self.memory
                 ),
             )
 

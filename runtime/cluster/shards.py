@@ -22,7 +22,7 @@ from ..store.features import HostStore
 from ..types import Array, Bundle, FeatureBackend, FilePath, FloatArray, SkippedImage
 from ..vit.bundle import open_bundle
 from ..vit.choose import enter_backend
-from ..vit.extract import empty_slot, extract, seconds_per_image, store_shape
+from ..vit.extract import empty_slot, extract, seconds_per_image
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,14 @@ class VitJob:
 class Shard:
     """Files of a lot that a worker describes, which ``survey`` has alone.
 
-    ``decoding_bytes`` is the memory for those that are decoded at once.
+    ``decoding_bytes`` is the memory for those that are decoded at once.  ``together`` makes one object of all
+    tokens.
     """
 
     vit: VitJob
     survey: Survey
     decoding_bytes: int
+    together: bool
 
 
 class Described(NamedTuple):
@@ -140,13 +142,13 @@ def meet(job: VitJob) -> Met:
 
 
 def describe(shard: Shard) -> list[Any]:
-    """Describe the images of a shard: the receipt, and of each file the tokens (P,C) of each layer.
+    """Describe the images of a shard: the receipt, and objects of tokens (object_store.py).
 
-    They are None for a file that could not be read.
+    Together these are one (S,n,P,C), for the files that were read.  Otherwise they are (1,1,P,C) of each
+    layer of each file, and None for a file that could not be read.
     """
     vit, survey = opened_vit(shard.vit), shard.survey
     count, width = len(survey.images), vit.bundle.manifest.cls_width
-    shape = store_shape(count, vit.bundle)
     store = HostStore(empty_slot(vit.bundle, count).tokens, np.empty((count, width), np.float32))
     read, failed = extract(
         survey, vit.backend, vit.bundle.manifest.preprocess, store, shard.vit.batch, shard.vit.threads,
@@ -156,13 +158,15 @@ def describe(shard: Shard) -> list[Any]:
     receipt = Described(
         names, failed, _missing(survey, failed), store.cls[: len(read)], vit.backend.version, platform.node()
     )
+    if shard.together:
+        return [receipt, store.tokens[:, : len(read)]]
     rows = {name: row for row, name in enumerate(names)}
-    tokens: list[Array | None] = []
+    objects: list[Array | None] = []
     for image in survey.images:
         row = rows.get(image.name)
-        for layer in range(shape[0]):
-            tokens.append(None if row is None else np.ascontiguousarray(store.block(layer, row, row + 1)[0]))
-    return [receipt, *tokens]
+        for tokens in store.tokens:
+            objects.append(None if row is None else tokens[None, row : row + 1])
+    return [receipt, *objects]
 
 
 def _missing(survey: Survey, failed: tuple[SkippedImage, ...]) -> tuple[str, ...]:

@@ -13,10 +13,12 @@ from musc_edge.runtime.cluster.engine import Cluster, Node
 class InlineCluster(Cluster):
     """Objects are pickled, as they are on their way to a worker; references are numbers."""
 
-    def __init__(self, cpus: int = 2, memory: int = 1 << 40, *others: Node, gpus: int = 0) -> None:
+    def __init__(
+        self, cpus: int = 2, memory: int = 1 << 40, *others: Node, gpus: int = 0, store: int = 1 << 40
+    ) -> None:
         self.objects: dict[Reference, Any] = {}
         ray = SimpleNamespace(put=self._put, wait=self._wait)
-        super().__init__(ray, "here", (Node("here", cpus, gpus, memory, 1 << 40), *others), reserved=0)
+        super().__init__(ray, "here", (Node("here", cpus, gpus, memory, store), *others), reserved=0)
 
     def __setattr__(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
