@@ -114,7 +114,11 @@ class Planner:
         plan = self.scorer.plan(shape, itemsize, host)
         if isinstance(self.scorer, ResidualScorer) and self._no_room(plan, survey, keep=keep):
             plan = self.scorer.plan_twice(shape, itemsize, host, resources.batch)
-        return replace(plan, tile_bytes=self._tile_bytes(images, plan, survey))
+        tiles = self._tile_bytes(images, plan, survey)
+        if plan.cluster:
+            objects = plan.cluster.object_bytes + tiles
+            return replace(plan, cluster=replace(plan.cluster, object_bytes=objects))
+        return replace(plan, tile_bytes=tiles)
 
     def _no_room(self, plan: Plan, survey: Survey | None, *, keep: bool) -> bool:
         """Whether tokens do not fit on the disk, and can do without it: the ViT can run twice instead."""
@@ -161,7 +165,7 @@ class Planner:
         return numbers * np.dtype(np.float32).itemsize + logarithms + marks
 
     def _tile_bytes(self, images: int, plan: Plan, survey: Survey | None) -> int:
-        """Bytes of the files that tiles need beside those of each: their pixels, tokens of whole images."""
+        """Bytes of files or objects that tiles need beside those of each: pixels, tokens of whole images."""
         layout = self.layout(survey)
         if layout is None:
             return 0

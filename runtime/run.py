@@ -32,10 +32,12 @@ from .cluster.object_store import ObjectStore
 from .cluster.opened import open_cluster
 from .cluster.possible import require_possible
 from .cluster.scorer import ClusterScorer
+from .cluster.tiles import ClusterTiles, TilePictures
 from .cluster.worker_vit import WorkerVit
 from .errors import MuscEdgeError
 from .images.inside import Inside, patches_inside
 from .images.survey import Survey, decode_ahead, gray
+from .images.tile_file import TileFile
 from .memory import memory_left, process_memory, release_memory
 from .planning import Planner
 from .results.image_files import NO_FILES, OutputOptions
@@ -284,7 +286,7 @@ class Run:
         *,
         kept: Checkpoint | None = None,
         plan: Plan | None = None,
-        pictures: Pictures = decode_ahead,
+        pictures: Pictures | TilePictures = decode_ahead,
     ) -> Features:
         """Decode the images of a lot and let the ViT describe them; announces the forecast before.
 
@@ -315,10 +317,12 @@ class Run:
             plan = plan or self.prepare(survey, keep)
             store = self._allocate(len(survey.images), plan, kept, fills_device=backend.fills_device)
             if isinstance(backend, WorkerVit):
+                of_tiles = pictures if isinstance(pictures, TilePictures) else None
                 with watch.timer.stage("extract"):
-                    read, failed = extract_on(backend, survey, store, watch.progress, kept)
+                    read, failed = extract_on(backend, survey, store, watch.progress, kept, of_tiles)
                 self._passed_over = backend.notes
             else:
+                assert not isinstance(pictures, TilePictures)
                 read, failed = extract(
                     survey, backend, self.bundle.manifest.preprocess, store, resources.batch,
                     resources.workers, watch.timer, watch.progress, kept, plan.decoding_bytes, pictures,
@@ -330,6 +334,18 @@ class Run:
         inside = rows_of(read, survey, region) if region else None
         notes = region.notes if region else ()
         return Features(read, skipped, store.first(len(read)), plan, kept, inside=inside, notes=notes)
+
+    def tiles_of(self, layout: Layout, images: Sequence[LotImage]) -> TileFile | ClusterTiles:
+        """Make a place for the tiles of images: a file, or with the workers of a cluster.
+
+        Raises
+        ------
+        OutputError
+            If the disk cannot hold the file.
+        """
+        if self.cluster:
+            return ClusterTiles(layout)
+        return TileFile(layout, images, self.bundle.manifest.preprocess, self.resources.scratch)
 
     def _describe_again(self, survey: Survey, plan: Plan, store: AgainStore, taker: Taker) -> None:
         """Let the ViT describe the images of a lot once more, in the same batches, for a ``taker``."""

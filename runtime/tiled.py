@@ -1,11 +1,12 @@
 """Over a lot's images as a whole, as in the paper, or tile by tile.
 
-Each image is decoded once, and its tiles go into a file (images/tile_file.py).  Then one position after the
-other is a lot of its own: ViT and mutual scoring, in the memory of one.  Or, where tiles are compared with
-those of any place, all of them are one lot, in which those of one image do not judge each other.  At last
-the maps of the tiles are put together (scoring/stitch.py).  CLS embeddings, by which images are rescored,
-and copies are those of whole images: they say what a picture shows, which a tile need not.  With a region of
-interest a lot has the tiles that lie in it (scoring/tile_lots.py).
+Each image is decoded once, and its tiles go into a file (images/tile_file.py), or with a cluster into
+objects (cluster/tiles.py).  Then one position after the other is a lot of its own: ViT and mutual scoring, in
+the memory of one.  Or, where tiles are compared with those of any place, all of them are one lot, in which
+those of one image do not judge each other.  At last the maps of the tiles are put together
+(scoring/stitch.py).  CLS embeddings, by which images are rescored, and copies are those of whole images: they
+say what a picture shows, which a tile need not.  With a region of interest a lot has the tiles that lie in it
+(scoring/tile_lots.py).
 """
 
 from __future__ import annotations
@@ -14,15 +15,14 @@ import os
 from collections.abc import Sequence
 from contextlib import ExitStack, closing, nullcontext
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
 from .errors import OutputError
-from .images.survey import Survey, decode_ahead
-from .images.tile_file import TileFile
+from .images.survey import Survey
+from .images.tile_file import lot_of_tiles
 from .run import Features, Maps, Run, rows_of
 from .scoring.protocols import Groups
 from .scoring.stitch import stitch
@@ -106,15 +106,13 @@ class Tiled:
         with run.vit(), ExitStack() as stack:
             finished = stack.enter_context(closing(self._kept(_WHOLE, self._survey))) if self._keep else None
             plan = run.prepare(self._survey, self._keep)
-            spec, scratch = run.bundle.manifest.preprocess, run.resources.scratch
-            self._file = TileFile(self._layout, self._survey.images, spec, scratch)
+            self._tiles = run.tiles_of(self._layout, self._survey.images)
             # Tokens of whole images tell copies alone, and must not take the memory of a part's.
             device = plan.device and replace(plan.device, holds_tokens=False)
             beside = replace(plan, tokens_on_disk=True, device=device)
             images, tiles = len(whole.images), sum(len(lot.rows) for lot in self._lots)
             with run.part({"extract": (0, (images + tiles) / images)}):
-                cutting = partial(decode_ahead, aside=self._file.cut)
-                features = run.extract(whole, plan=beside, pictures=cutting)
+                features = run.extract(whole, plan=beside, pictures=self._tiles.cutting)
             # Files may have vanished since the survey.
             self._lots, warnings = self._tiles_of(features.images)
             stack.pop_all()
@@ -146,7 +144,7 @@ class Tiled:
             there = {image.name for image in features.images}
             read = [row for row, image in enumerate(self._survey.images) if image.name in there]
             features.kept.begin_scoring([read, *apart])
-        with closing(self._file), closing(features.kept) if features.kept else nullcontext():
+        with closing(self._tiles), closing(features.kept) if features.kept else nullcontext():
             for lot in self._lots:
                 maps[:, lot.position, lot.image] = self._part(lot, features, lot.apart(apart))
         with self._run.watch.timer.stage("stitch"):
@@ -180,9 +178,9 @@ class Tiled:
         """Let the ViT describe the tiles of a lot and compare them."""
         run = self._run
         survey = replace(self._survey.without_region(), images=features.images)
-        survey = self._file.lot(survey, lot.positions.tolist(), lot.rows.tolist())
+        survey = lot_of_tiles(survey, lot.positions.tolist(), lot.rows.tolist())
         with run.part(self._shares(lot, len(features.images))):
-            tiles = run.extract(survey, kept=kept, plan=features.plan, pictures=self._file.tiles)
+            tiles = run.extract(survey, kept=kept, plan=features.plan, pictures=self._tiles.tiles)
             if tiles.images != survey.images:
                 raise OutputError("tiles of some images are missing: begin anew, without kept work.")
             found = run.score(replace(tiles, inside=lot.inside), apart)

@@ -11,12 +11,14 @@ from typing import Any
 from ..._numbers import ceil_div
 from ..errors import DeviceError
 from ..images.survey import Survey, decoding_bytes
+from ..images.tile_file import tile_bytes
 from ..store.checkpoint import Checkpoint
 from ..store.kept_entries import Batch as KeptBatch
 from ..types import FeatureStore, LotImage, Progress, SkippedImage, Slot
 from .engine import Cluster, Job
-from .object_store import ObjectStore, TokensAt, fetch
+from .object_store import ObjectStore, Part, fetch
 from .shards import Described, Shard, describe, seen, shard_file, shard_survey
+from .tiles import TilePictures
 from .worker_vit import WorkerVit
 
 MOST_BATCHES, SHARDS_EACH = 4, 4
@@ -42,10 +44,12 @@ def extract_on(
     store: FeatureStore,
     progress: Progress,
     kept: Checkpoint | None = None,
+    pictures: TilePictures | None = None,
 ) -> tuple[tuple[LotImage, ...], tuple[SkippedImage, ...]]:
     """Fill ``store`` with the features of a lot, as ``vit.extract.extract`` does on one machine.
 
-    It is an ObjectStore, or with ``kept`` work the store on this machine's disk.
+    It is an ObjectStore, or with ``kept`` work the store on this machine's disk.  ``pictures`` has to do with
+    tiles, if images are cut.
 
     Raises
     ------
@@ -67,11 +71,14 @@ def extract_on(
     progress("extract", first, len(files), "images")
     size = _batches_of(len(files), batch, vit.lanes) * batch
     together = cluster.holds(prod(store.shape) * store.dtype.itemsize)
-    for at, receipt, references in cluster.in_order(_jobs(vit, survey, first, size, together)):
+    for at, receipt, references in cluster.in_order(_jobs(vit, survey, first, size, together, pictures)):
         shard = names[at * size + first : (at + 1) * size + first]
         _require_seen(survey, receipt)
         vit.made_by(receipt.version)
         rows = {name: row for row, name in enumerate(receipt.read)}
+        if pictures and pictures.cut:
+            positions = len(pictures.cut.positions)
+            pictures.tiles.add([by_name[name] for name in shard], references[-positions:])
         for start in range(0, len(shard), batch):
             part = shard[start : start + batch]
             good = [name for name in part if name in rows]
@@ -92,13 +99,19 @@ def extract_on(
     return tuple(lot.read), tuple(lot.failed)
 
 
-def _jobs(vit: WorkerVit, survey: Survey, first: int, size: int, together: bool) -> Iterator[Job[int]]:
+def _jobs(
+    vit: WorkerVit, survey: Survey, first: int, size: int, together: bool, pictures: TilePictures | None
+) -> Iterator[Job[int]]:
     layers, decoding = vit.layers, decoding_bytes(survey, vit.job.threads)
+    cut = pictures.cut if pictures else None
+    tiles = len(cut.positions) if cut else 0
+    memory = decoding + (tile_bytes(cut, size, vit.bundle.manifest.preprocess) if cut else 0)
     for number, start in enumerate(range(first, len(survey.images), size)):
         part = shard_survey(survey, start, size)
-        shard = Shard(vit.job, part, decoding, together)
-        returns = 2 if together else 1 + layers * len(part.images)
-        yield number, vit.submit(describe, shard, returns=returns, memory=decoding)
+        shard = Shard(vit.job, part, decoding, together, cut)
+        at, objects = pictures.given(part.images) if pictures else ([], [])
+        returns = 1 + (1 if together else layers * len(part.images)) + tiles
+        yield number, vit.submit(describe, shard, at, *objects, returns=returns, memory=memory)
 
 
 def _batches_of(files: int, batch: int, lanes: int) -> int:
@@ -106,14 +119,14 @@ def _batches_of(files: int, batch: int, lanes: int) -> int:
     return min(MOST_BATCHES, max(1, ceil_div(files, batch * lanes * SHARDS_EACH)))
 
 
-def _in_shard(references: Sequence[Any], row: int, layers: int) -> list[TokensAt]:
+def _in_shard(references: Sequence[Any], row: int, layers: int) -> list[Part]:
     """Return where the layers of an image are in the one object of a shard."""
-    return [TokensAt(references[0], layer, row) for layer in range(layers)]
+    return [Part(references[0], layer, row) for layer in range(layers)]
 
 
-def _by_itself(references: Sequence[Any], file: int, layers: int) -> list[TokensAt]:
+def _by_itself(references: Sequence[Any], file: int, layers: int) -> list[Part]:
     """Return where the layers of a file are, each in an object of its own."""
-    return [TokensAt(each, 0, 0) for each in references[file * layers : (file + 1) * layers]]
+    return [Part(each, 0, 0) for each in references[file * layers : (file + 1) * layers]]
 
 
 def _keep(
@@ -121,7 +134,7 @@ def _keep(
     lot: _Lot,
     images: Sequence[LotImage],
     failed: Sequence[SkippedImage],
-    found: Sequence[Sequence[TokensAt]],
+    found: Sequence[Sequence[Part]],
     cls: Any,
 ) -> None:
     """Add a batch to the lot: where its tokens are, or in a store on this machine these."""

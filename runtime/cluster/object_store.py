@@ -17,8 +17,8 @@ from ..types import Array, FeatureStore, FloatArray, Slot
 from .engine import Cluster
 
 
-class TokensAt(NamedTuple):
-    """Where the tokens (P,C) of one layer of an image are: in the object (L,n,P,C) of a reference."""
+class Part(NamedTuple):
+    """A part of an object that a reference leads to, such as the tokens (P,C) of a layer of an image."""
 
     reference: Any
     layer: int
@@ -26,7 +26,7 @@ class TokensAt(NamedTuple):
 
 
 Place = tuple[int, int, int]
-"""Where they are among some objects: the object's number, layer and row."""
+"""Where a part is among some objects: the object's number, layer and row."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class ObjectStore:
     shape: tuple[int, int, int, int]
     dtype: np.dtype[Any]
     cls: FloatArray
-    found: list[Sequence[TokensAt]] = field(default_factory=list)
+    found: list[Sequence[Part]] = field(default_factory=list)
 
     def slot(self, i0: int, i1: int) -> Slot:
         """Refuse: workers write the features."""
@@ -65,7 +65,7 @@ class ObjectStore:
             chosen += self.cluster.submit(choose, places, at, *objects)
         return np.concatenate(self.cluster.get(chosen))
 
-    def of(self, layer: int, images: Iterable[int]) -> list[TokensAt]:
+    def of(self, layer: int, images: Iterable[int]) -> list[Part]:
         """Return where the tokens of one layer of some images are."""
         return [self.found[image][layer] for image in images]
 
@@ -91,20 +91,20 @@ def choose(patches: Array, at: Sequence[Place], *objects: Array) -> Array:
 
 
 def taken(at: Sequence[Place], objects: Sequence[Array]) -> list[Array]:
-    """Return the tokens (P,C) that lie at places of some objects."""
+    """Return the parts that lie at places of some objects."""
     return [objects[number][layer, row] for number, layer, row in at]
 
 
-def arguments(found: Sequence[TokensAt]) -> tuple[list[Place], list[Any]]:
-    """Return what a task is given to find some tokens: their places, and references to objects, each once."""
+def arguments(found: Sequence[Part]) -> tuple[list[Place], list[Any]]:
+    """Return what a task is given to find some parts: their places, and references to objects, each once."""
     references = {id(each.reference): each.reference for each in found}
     numbers = {known: number for number, known in enumerate(references)}
     at = [(numbers[id(each.reference)], each.layer, each.row) for each in found]
     return at, list(references.values())
 
 
-def fetch(cluster: Cluster, found: Sequence[TokensAt]) -> list[Array]:
-    """Return tokens (P,C) of the cluster here."""
+def fetch(cluster: Cluster, found: Sequence[Part]) -> list[Array]:
+    """Return parts of the cluster's objects here."""
     at, objects = arguments(found)
     return taken(at, cluster.get(objects))
 

@@ -14,14 +14,12 @@ def require_possible(settings: ScoreSettings, resources: Resources) -> None:
     Raises
     ------
     LotError
-        For tiles, and by residual.
+        By residual.
     DeviceError
         For the scorer "cuda" and its memory.
     """
     if resources.cluster is None:
         return
-    if settings.tiles is not None:
-        raise LotError(f"tiles (--tiles) are not made on a cluster. {_ONE}")
     if settings.by == RESIDUAL:
         raise LotError(
             f"by {RESIDUAL} no images are compared, and a cluster has nothing to share out: leave --cluster "

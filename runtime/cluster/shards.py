@@ -6,23 +6,29 @@ A shard is some batches of files, so that batches hold the same images as on one
 from __future__ import annotations
 
 import platform
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from ..._version import __version__
 from ..errors import DeviceError
 from ..images.reading import file_stamp
-from ..images.survey import Survey
+from ..images.survey import Survey, decode_ahead
+from ..images.tile_file import cut, tiles_ahead
 from ..memory import release_memory
 from ..store.features import HostStore
-from ..types import Array, Bundle, FeatureBackend, FilePath, FloatArray, SkippedImage
+from ..tiling import Layout
+from ..types import Array, Bundle, FeatureBackend, FilePath, FloatArray, LotImage, SkippedImage
 from ..vit.bundle import open_bundle
 from ..vit.choose import enter_backend
-from ..vit.extract import empty_slot, extract, seconds_per_image
+from ..vit.extract import Pictures, empty_slot, extract, seconds_per_image
+from .object_store import Place, taken
 
 
 @dataclass(frozen=True)
@@ -42,13 +48,14 @@ class Shard:
     """Files of a lot that a worker describes, which ``survey`` has alone.
 
     ``decoding_bytes`` is the memory for those that are decoded at once.  ``together`` makes one object of all
-    tokens.
+    tokens.  ``cut`` asks for the images' tiles too.
     """
 
     vit: VitJob
     survey: Survey
     decoding_bytes: int
     together: bool
+    cut: Layout | None = None
 
 
 class Described(NamedTuple):
@@ -141,32 +148,49 @@ def meet(job: VitJob) -> Met:
     )
 
 
-def describe(shard: Shard) -> list[Any]:
+def describe(shard: Shard, at: Sequence[Place] = (), *objects: Array) -> list[Any]:
     """Describe the images of a shard: the receipt, and objects of tokens (object_store.py).
 
     Together these are one (S,n,P,C), for the files that were read.  Otherwise they are (1,1,P,C) of each
-    layer of each file, and None for a file that could not be read.
+    layer of each file, and None for a file that could not be read.  If images are cut, an object (1,n,H,W,3)
+    of the tiles of all files follows for each position.
+
+    Where objects are given, the shard's images are tiles, which lie ``at`` these places of them.
     """
     vit, survey = opened_vit(shard.vit), shard.survey
     count, width = len(survey.images), vit.bundle.manifest.cls_width
+    spec, tiles = vit.bundle.manifest.preprocess, list[Array]()
+    pictures: Pictures = decode_ahead
+    number = {image.name: row for row, image in enumerate(survey.images)}
+    if objects:
+        pixels = taken(at, objects)
+        pictures = partial(tiles_ahead, lambda tile: pixels[number[tile.name]])
+    elif (layout := shard.cut) is not None:
+        tiles = [np.zeros((1, count, *spec.size, 3), np.uint8) for _ in layout.positions]
+
+        def keep(image: LotImage, picture: Image.Image) -> None:
+            for kept, tile in zip(tiles, cut(picture, layout, spec), strict=True):
+                kept[0, number[image.name]] = tile
+
+        pictures = partial(decode_ahead, aside=keep)
     store = HostStore(empty_slot(vit.bundle, count).tokens, np.empty((count, width), np.float32))
     read, failed = extract(
-        survey, vit.backend, vit.bundle.manifest.preprocess, store, shard.vit.batch, shard.vit.threads,
-        room=shard.decoding_bytes,
+        survey, vit.backend, spec, store, shard.vit.batch, shard.vit.threads,
+        room=shard.decoding_bytes, pictures=pictures,
     )  # fmt: skip
     names = tuple(image.name for image in read)
     receipt = Described(
         names, failed, _missing(survey, failed), store.cls[: len(read)], vit.backend.version, platform.node()
     )
     if shard.together:
-        return [receipt, store.tokens[:, : len(read)]]
+        return [receipt, store.tokens[:, : len(read)], *tiles]
     rows = {name: row for row, name in enumerate(names)}
-    objects: list[Array | None] = []
+    tokens: list[Array | None] = []
     for image in survey.images:
         row = rows.get(image.name)
-        for tokens in store.tokens:
-            objects.append(None if row is None else tokens[None, row : row + 1])
-    return [receipt, *objects]
+        for layer in store.tokens:
+            tokens.append(None if row is None else layer[None, row : row + 1])
+    return [receipt, *tokens, *tiles]
 
 
 def _missing(survey: Survey, failed: tuple[SkippedImage, ...]) -> tuple[str, ...]:

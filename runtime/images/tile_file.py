@@ -5,8 +5,9 @@ A tile is kept as the ViT will see it, 8-bit RGB at the model's size: a tenth or
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from math import prod
 from pathlib import Path
 
@@ -18,7 +19,10 @@ from ..tiling import Layout
 from ..timing import UNTIMED, StageTimer
 from ..types import Array, FloatArray, LotImage, PreprocessSpec
 from .reading import ImageError, normalise, resize
-from .survey import Survey, run_ahead
+from .survey import Survey, decode_ahead, run_ahead
+
+Stream = Generator[tuple[LotImage, FloatArray | ImageError], None, None]
+"""The ViT's input (3,H,W) for each image of a lot, or the error of reading it."""
 
 
 class TileFile:
@@ -35,7 +39,7 @@ class TileFile:
     ) -> None:
         self.layout, self._spec = layout, spec
         numbers = range(len(layout.positions))
-        names = [_name(image, number) for number in numbers for image in images]
+        names = [tile_name(image, number) for number in numbers for image in images]
         self._row = {name: row for row, name in enumerate(names)}
         self._shape = *spec.size, 3
         self._file = FileRows((len(names), prod(self._shape)), np.uint8, scratch)
@@ -44,46 +48,62 @@ class TileFile:
         """Give the disk's room back."""
         self._file.close()
 
-    def cut(self, image: LotImage, picture: Image.Image) -> None:
-        """Keep all tiles of a picture in RGB."""
-        for number, position in enumerate(self.layout.positions):
-            tile = resize(picture, self._spec, self.layout.box(position, picture.size))
-            self._file.write(self._row[_name(image, number)], 0, np.asarray(tile))
+    @property
+    def cutting(self) -> partial[Stream]:
+        """What makes the ViT's inputs of whole images, and keeps their tiles."""
+        return partial(decode_ahead, aside=self._cut)
 
-    def read(self, name: str) -> Array:
-        """Return a tile (H,W,3) by the name that ``lot`` gives it."""
-        return self._file.read(self._row[name], 0, prod(self._shape)).reshape(self._shape)
+    @property
+    def tiles(self) -> partial[Stream]:
+        """What makes them of the tiles of a survey by ``lot_of_tiles``."""
+        return partial(tiles_ahead, self.read)
 
-    def lot(self, survey: Survey, numbers: Sequence[int], rows: Sequence[int]) -> Survey:
-        """Return tiles as a lot: ``rows`` of those of all images at the first position, then at the next."""
-        tiles = [(_name(image, k), image) for k in numbers for image in survey.images]
-        images = dict(tiles[row] for row in rows)
-        return replace(
-            survey,
-            images=tuple(LotImage(name, image.path) for name, image in images.items()),
-            headers={name: survey.headers[image.name] for name, image in images.items()},
-        )
+    def _cut(self, image: LotImage, picture: Image.Image) -> None:
+        for number, tile in enumerate(cut(picture, self.layout, self._spec)):
+            self._file.write(self._row[tile_name(image, number)], 0, tile)
 
-    def tiles(
-        self,
-        survey: Survey,
-        spec: PreprocessSpec,
-        threads: int,
-        ahead: int,
-        first: int = 0,
-        timer: StageTimer = UNTIMED,
-        room: int | None = None,
-    ) -> Generator[tuple[LotImage, FloatArray | ImageError], None, None]:
-        """Yield the tiles of a survey by ``lot``, as ``decode_ahead`` yields whole images."""
-
-        def read(tile: LotImage) -> FloatArray:
-            with timer.work("read tiles"):
-                return normalise(self.read(tile.name), spec)
-
-        return run_ahead(survey.images[first:], read, threads, ahead)
+    def read(self, tile: LotImage) -> Array:
+        """Return a tile (H,W,3)."""
+        return self._file.read(self._row[tile.name], 0, prod(self._shape)).reshape(self._shape)
 
 
-def _name(image: LotImage, number: int) -> str:
+def cut(picture: Image.Image, layout: Layout, spec: PreprocessSpec) -> Iterator[Array]:
+    """Yield the tiles (H,W,3) of a picture in RGB, in the order of the layout's positions."""
+    for position in layout.positions:
+        yield np.asarray(resize(picture, spec, layout.box(position, picture.size)))
+
+
+def lot_of_tiles(survey: Survey, numbers: Sequence[int], rows: Sequence[int]) -> Survey:
+    """Return tiles as a lot: ``rows`` of those of all images at the first position, then at the next."""
+    tiles = [(tile_name(image, k), image) for k in numbers for image in survey.images]
+    images = dict(tiles[row] for row in rows)
+    return replace(
+        survey,
+        images=tuple(LotImage(name, image.path) for name, image in images.items()),
+        headers={name: survey.headers[image.name] for name, image in images.items()},
+    )
+
+
+def tiles_ahead(
+    read: Callable[[LotImage], Array],
+    survey: Survey,
+    spec: PreprocessSpec,
+    threads: int,
+    ahead: int,
+    first: int = 0,
+    timer: StageTimer = UNTIMED,
+    room: int | None = None,
+) -> Stream:
+    """Yield tiles that ``read`` returns (H,W,3), as ``decode_ahead`` yields whole images."""
+
+    def prepared(tile: LotImage) -> FloatArray:
+        with timer.work("read tiles"):
+            return normalise(read(tile), spec)
+
+    return run_ahead(survey.images[first:], prepared, threads, ahead)
+
+
+def tile_name(image: LotImage, number: int) -> str:
     """What a tile is called."""
     return f"{image.name} (tile {number + 1})"
 

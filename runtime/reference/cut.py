@@ -7,12 +7,11 @@ position are there at a time, as where a lot is scored in tiles (tiled.py).
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 
-from ..images.survey import Survey, decode_ahead
-from ..images.tile_file import TileFile
+from ..images.survey import Survey
+from ..images.tile_file import lot_of_tiles
 from ..run import Features, Run
 from ..tiling import Layout
 
@@ -33,12 +32,12 @@ class Cut:
     def __init__(self, run: Run, survey: Survey, layout: Layout) -> None:
         self.layout, self._run, self._survey = layout, run, survey
         plan = run.prepare(survey)
-        self._file = TileFile(layout, survey.images, run.bundle.manifest.preprocess, run.resources.scratch)
+        self._file = run.tiles_of(layout, survey.images)
         # Tokens of whole images tell copies alone, and must not take the memory of a position's.
         device = plan.device and replace(plan.device, holds_tokens=False)
         beside = replace(plan, tokens_on_disk=True, device=device)
-        cutting = partial(decode_ahead, aside=self._file.cut)
-        self.whole: Features = replace(run.extract(survey, plan=beside, pictures=cutting), plan=plan)
+        whole = run.extract(survey, plan=beside, pictures=self._file.cutting)
+        self.whole: Features = replace(whole, plan=plan)
         self._number, self._tiles = -1, self.whole
 
     def at(self, number: int) -> Features:
@@ -48,7 +47,7 @@ class Cut:
                 self._tiles.store.free()
             images = self.whole.images
             rows = np.arange(len(images)).tolist()
-            tiles = self._file.lot(replace(self._survey, images=images), [number], rows)
+            tiles = lot_of_tiles(replace(self._survey, images=images), [number], rows)
             self._tiles = self._run.extract(tiles, plan=self.whole.plan, pictures=self._file.tiles)
             self._number = number
         return self._tiles

@@ -43,7 +43,9 @@ PYTHON = [sys.executable, "-m", "musc_edge"]
 WIDE = Shape(384, 4, 6, 14, 224)
 """A third of DINOv2-S's blocks, and tokens as large as its own: 4 layers of 256 patches."""
 QUICK = Shape(128, 2, 2, 14, 112)
-IMAGES, JUDGES = 400, 64
+IMAGES, JUDGES, ROUNDS = 400, 64, 3
+ONE_CORE, ONE_WORKER = "one machine, 1 core", "cluster, 1 worker on 1 core"
+TWO_WORKERS = "cluster, 2 workers on 2 cores"
 SMALL, TURNS = 40, 5
 LOOK = 1.0  # seconds from one look at processes to the next, which takes a processor some 20 ms
 ALL = 1000
@@ -95,10 +97,15 @@ class Ran:
     forecast: str
 
     @property
+    def compared(self) -> float:
+        """Seconds of comparing."""
+        return float(self.about["timings_s"]["score"])
+
+    @property
     def work(self) -> float:
         """Seconds of ViT and comparing alone."""
         timings = self.about["timings_s"]
-        return float(timings["extract"] + timings.get("wait for images", 0) + timings["score"])
+        return float(timings["extract"] + timings.get("wait for images", 0)) + self.compared
 
 
 def infer(out: Path, lot: Path, bundle: Path, *more: str, before: tuple[str, ...] = ()) -> Ran:
@@ -228,35 +235,48 @@ def speed(elpv: Path, work: Path) -> None:
     bundle = make_bundle(work / "wide", WIDE, "0,1,2,3")
     group = ["--group-size", str(JUDGES)]
     rows = {
-        "one machine, 1 core": ("0", "--threads", "1"),
-        "cluster, 1 worker on 1 core": ("0", "--threads", "1", "--cluster", "auto"),
-        "cluster, 2 workers on 2 cores": ("0,1", "--threads", "2", "--cluster", "auto"),
+        ONE_CORE: ("0", "--threads", "1"),
+        ONE_WORKER: ("0", "--threads", "1", "--cluster", "auto"),
+        TWO_WORKERS: ("0,1", "--threads", "2", "--cluster", "auto"),
         "cluster, 4 workers on 2 cores": ("0,1", "--threads", "4", "--cluster", "auto"),
         "one machine, 2 cores": ("0,1", "--threads", "2"),
     }
+    ran: dict[str, list[Ran]] = {name: [] for name in rows}
+    found: dict[str, str] = {}
+    for _ in range(ROUNDS):
+        for number, (name, (cores, *more)) in enumerate(rows.items()):
+            out = work / f"speed{number}"
+            ran[name].append(infer(out, lot, bundle, *group, *more, before=("taskset", "-c", cores)))
+            found[name] = same(work / "speed0", out)
     print(f"{IMAGES} images at {WIDE.side}, 4 blocks of a ViT and 4 layers, {JUDGES} judges each")
-    print("| | ViT s | comparing s | both s | in all s | head MB | worker MB | results |")
-    for number, (name, (cores, *more)) in enumerate(rows.items()):
-        out = work / f"speed{number}"
-        ran = infer(out, lot, bundle, *group, *more, before=("taskset", "-c", cores))
-        compared = ran.about["timings_s"]["score"]
-        if number == 1:
-            rates = {"vit": ran.work - compared, "compare": compared, "images": IMAGES}
-            rates["pairs"] = IMAGES * JUDGES // 2 * 4
+    print(f"the median of {ROUNDS} runs in turn; load {Path('/proc/loadavg').read_text()[:4]}")
+    print("| | ViT s | comparing s | both s | in all s | from, to | head MB | worker MB | results |")
+    for name, runs in ran.items():
+        vit = median(each.work - each.compared for each in runs)
+        compared = median(each.compared for each in runs)
+        in_all = median(each.seconds for each in runs)
+        if name == ONE_WORKER:
+            rates = {"vit": vit, "compare": compared, "images": IMAGES, "pairs": IMAGES * JUDGES // 2 * 4}
             (work / "rates.json").write_text(json.dumps(rates), encoding="ascii")
+        seconds = [each.seconds for each in runs]
         print(
-            f"| {name} | {ran.work - compared:.1f} | {compared:.1f} | {ran.work:.1f} | {ran.seconds:.1f} | "
-            f"{ran.head:.0f} | {ran.worker:.0f} | {same(work / 'speed0', out)} |", flush=True
-        )  # fmt: skip
+            f"| {name} | {vit:.1f} | {compared:.1f} | {vit + compared:.1f} | {in_all:.1f} | "
+            f"{min(seconds):.1f}, {max(seconds):.1f} | {max(each.head for each in runs):.0f} | "
+            f"{max(each.worker for each in runs):.0f} | {found[name]} |"
+        )
+    one, by_one, by_two = (
+        median(each.seconds for each in ran[name]) for name in (ONE_CORE, ONE_WORKER, TWO_WORKERS)
+    )
+    print(f"one worker takes {by_one / one - 1:+.0%}; two are {by_one / by_two:.2f} times as fast as one")
 
 
 def exact(elpv: Path, work: Path) -> None:
     """Each image by all others: clusters against one machine, and what the plan says."""
     lot, bundle = make_lot(work / f"lot{ALL}", elpv, ALL, 112), make_bundle(work / "quick", QUICK, "1")
     rows = {
-        "one machine, 1 core": ("0", "--threads", "1"),
-        "cluster, 1 worker on 1 core": ("0", "--threads", "1", "--cluster", "auto"),
-        "cluster, 2 workers on 2 cores": ("0,1", "--threads", "2", "--cluster", "auto"),
+        ONE_CORE: ("0", "--threads", "1"),
+        ONE_WORKER: ("0", "--threads", "1", "--cluster", "auto"),
+        TWO_WORKERS: ("0,1", "--threads", "2", "--cluster", "auto"),
         "one machine, 2 cores": ("0,1", "--threads", "2"),
     }
     print(f"{ALL} images at {QUICK.side}, one layer, by all others")
@@ -266,9 +286,8 @@ def exact(elpv: Path, work: Path) -> None:
     for number, (name, (cores, *more)) in enumerate(rows.items()):
         out = work / f"exact{number}"
         ran = infer(out, lot, bundle, "--maps", "none", *more, before=("taskset", "-c", cores))
-        compared = ran.about["timings_s"]["score"]
         print(
-            f"| {name} | {ran.work - compared:.1f} | {compared:.1f} | {ran.seconds:.1f} | "
+            f"| {name} | {ran.work - ran.compared:.1f} | {ran.compared:.1f} | {ran.seconds:.1f} | "
             f"{ran.processors:.1f} | {ran.head:.0f} | {ran.worker:.0f} | {same(work / 'exact0', out)} | "
             f"{planned(ran)} |", flush=True
         )  # fmt: skip

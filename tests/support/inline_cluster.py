@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterable
 from types import SimpleNamespace
 from typing import Any
 
+from musc_edge.runtime.cluster import pairs
 from musc_edge.runtime.cluster.engine import Cluster, Node
+from musc_edge.runtime.cluster.shards import close_vit
 
 
 class InlineCluster(Cluster):
@@ -56,3 +58,10 @@ class Reference:
 
 def _copied(value: Any) -> Any:
     return pickle.loads(pickle.dumps(value))
+
+
+def leave_worker() -> None:
+    """Give back what a worker keeps until its process ends; that of the tests goes on."""
+    close_vit()
+    pairs.one_thread.close()
+    pairs._limit_threads.cache_clear()

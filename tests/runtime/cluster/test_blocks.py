@@ -9,7 +9,7 @@ import numpy as np
 
 from musc_edge.runtime.cluster.blocks import OnCluster, of_block, sketches_on
 from musc_edge.runtime.cluster.engine import Node
-from musc_edge.runtime.cluster.object_store import ObjectStore, TokensAt
+from musc_edge.runtime.cluster.object_store import ObjectStore, Part
 from musc_edge.runtime.cluster.pairs import settle_down
 from musc_edge.runtime.scoring.blocks import row_blocks
 from musc_edge.runtime.scoring.copies import find_copies, sketch
@@ -69,7 +69,7 @@ def test_workers_make_the_same_sketches() -> None:
     settle_down()
     cluster = InlineCluster()
     shards = [cluster.ray.put(TOKENS[None, i : i + 20]) for i in range(0, 70, 20)]
-    found: list[Sequence[TokensAt]] = [[TokensAt(shards[i // 20], 0, i % 20)] for i in range(70)]
+    found: list[Sequence[Part]] = [[Part(shards[i // 20], 0, i % 20)] for i in range(70)]
     store = ObjectStore(cluster, (1, 70, 9, 16), np.dtype(np.float32), CLS[:70], found)
     assert sketches_on(store).tobytes() == sketch(HostStore(TOKENS[None, :70], CLS[:70])).tobytes()
     assert find_copies(store, sketches=sketches_on(store)) == []

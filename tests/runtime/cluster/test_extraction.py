@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,6 @@ import pytest
 from musc_edge.runtime.cluster.engine import Node
 from musc_edge.runtime.cluster.extraction import extract_on
 from musc_edge.runtime.cluster.object_store import ObjectStore
-from musc_edge.runtime.cluster.shards import close_vit
 from musc_edge.runtime.cluster.worker_vit import WorkerVit
 from musc_edge.runtime.images.listing import list_lot
 from musc_edge.runtime.images.survey import ReadOptions, survey_lot
@@ -21,9 +21,15 @@ from musc_edge.runtime.types import no_progress
 from musc_edge.runtime.vit.bundle import open_bundle
 from musc_edge.runtime.vit.choose import make_backend
 from musc_edge.runtime.vit.extract import extract, store_shape
-from support.inline_cluster import InlineCluster
+from support.inline_cluster import InlineCluster, leave_worker
 
 OTHER = Node("other", 2, 0, 1 << 40, 1 << 40)
+
+
+@pytest.fixture(autouse=True)
+def left_behind() -> Iterator[None]:
+    yield
+    leave_worker()
 
 
 @pytest.fixture
@@ -54,7 +60,6 @@ def test_features_are_those_of_one_machine(of: str, lot: Path, quick_bundle: Pat
     store = ObjectStore(cluster, shape, np.dtype(np.float32), np.empty_like(expected.cls))
     with WorkerVit(cluster, bundle, Resources(backend="cpu", threads=1, batch=2)) as vit:
         assert extract_on(vit, survey, store, no_progress) == (read, failed)
-    close_vit()
     assert (len(read), len(failed)) == (11, 2)
     assert store.cls[:11].tobytes() == expected.cls[:11].tobytes()
     for layer in range(shape[0]):

@@ -12,13 +12,12 @@ from pathlib import Path
 import pytest
 
 from musc_edge.runtime import run as run_module
-from musc_edge.runtime.cluster import pairs, shards
 from musc_edge.runtime.cluster.arcs import cells, cluster_plan, cut_circle, moved_bytes
 from musc_edge.runtime.cluster.engine import Node
 from musc_edge.runtime.errors import LotError
 from musc_edge.runtime.scoring.plan import UNLIMITED, HostNeeds, LotSize
 from support.command_line import run_here
-from support.inline_cluster import InlineCluster
+from support.inline_cluster import InlineCluster, leave_worker
 
 REAL = LotSize(4, 10_000, 256, 384, 4, 3, 100)
 """10,000 images by DINOv2-S at 224, 100 judges each."""
@@ -26,10 +25,8 @@ REAL = LotSize(4, 10_000, 256, 384, 4, 3, 100)
 
 @pytest.fixture(autouse=True)
 def here() -> Iterator[None]:
-    """What a worker keeps until it ends, this process gives back."""
     yield
-    shards.close_vit()
-    pairs.one_thread.close()
+    leave_worker()
 
 
 def test_a_small_lot_is_counted_by_hand() -> None:

@@ -21,7 +21,6 @@ from musc_edge.runtime.images.survey import Survey
 from musc_edge.runtime.remote import RemoteFolder
 from musc_edge.runtime.run import Run
 from musc_edge.runtime.settings import RESIDUAL, Resources, ScoreSettings
-from musc_edge.runtime.tiling import Tiles
 from musc_edge.runtime.types import LotImage
 from musc_edge.runtime.vit.bundle import open_bundle
 from support.bad_input import Place
@@ -35,7 +34,6 @@ COMMAND = str(Path(sys.executable).parent / "musc-edge")
 @pytest.mark.parametrize(
     ("settings", "resources", "said"),
     [
-        (ScoreSettings(tiles=Tiles(2, 2)), AUTO, r"tiles \(--tiles\) are not made on a cluster"),
         (ScoreSettings(by=RESIDUAL), AUTO, "by residual no images are compared"),
         (
             ScoreSettings(),

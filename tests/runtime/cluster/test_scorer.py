@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from musc_edge.runtime.cluster import arcs, pairs
+from musc_edge.runtime.cluster import arcs
 from musc_edge.runtime.cluster.scorer import ClusterScorer
 from musc_edge.runtime.errors import LotError
 from musc_edge.runtime.scoring.method import Method
@@ -17,7 +17,7 @@ from musc_edge.runtime.scoring.mutual import CpuScorer
 from musc_edge.runtime.scoring.plan import HostNeeds
 from musc_edge.runtime.store.checkpoint import Checkpoint
 from musc_edge.runtime.store.features import HostStore
-from support.inline_cluster import InlineCluster
+from support.inline_cluster import InlineCluster, leave_worker
 from support.lots import random_store
 
 GRID, DEGREES = (3, 4), (1, 3)
@@ -25,9 +25,8 @@ GRID, DEGREES = (3, 4), (1, 3)
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
-    """A worker has one thread until it ends; this process goes on."""
     yield
-    pairs.one_thread.close()
+    leave_worker()
 
 
 @pytest.fixture(autouse=True)
