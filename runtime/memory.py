@@ -12,7 +12,7 @@ from .limits import address_room
 
 _MEMINFO = Path("/proc/meminfo")
 _STATUS = Path("/proc/self/status")
-_M_MMAP_THRESHOLD = -3  # malloc.h
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
 def default_budget() -> int:
@@ -46,6 +46,9 @@ def give_back_large_blocks() -> None:
     set_option = getattr(ctypes.CDLL(None), "mallopt", None)
     if set_option is not None:
         set_option(_M_MMAP_THRESHOLD, 1 << 20)
+        # Left at its 128 KB, which the first option would keep it at, the end of the heap went back to the
+        # system with nearly every array, and came again page by page.
+        set_option(_M_TRIM_THRESHOLD, 4 << 20)
 
 
 def available_memory() -> int:

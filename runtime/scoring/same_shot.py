@@ -70,12 +70,13 @@ def remainder(image: FloatArray, other: FloatArray) -> float:
     Fits other = a image(x + dx, y + dy) + b by a few steps of Gauss and Newton's, in least squares; shifts of
     up to three pixels are found (Lucas and Kanade, 1981, with gain and offset).
     """
-    wanted = _inner(other)
+    wanted = _inner(other).astype(np.float64)
+    terms = np.empty((len(wanted), 4))
     shift, best = np.zeros(2), np.inf
     for _ in range(_STEPS):
         moved = _moved(image, shift)
-        columns = [moved, np.ones_like(moved), *(_slope(moved, axis) for axis in (0, 1))]
-        terms = np.stack([_inner(column) for column in columns], axis=1)
+        for k, column in enumerate((moved, np.ones_like(moved), _slope(moved, 0), _slope(moved, 1))):
+            terms[:, k] = _inner(column)
         # Even pictures have no slope: the least of all solutions will do.
         solution = np.linalg.lstsq(terms.T @ terms, terms.T @ wanted, rcond=None)[0]
         best = min(best, float(np.mean((wanted - terms @ solution) ** 2)))
@@ -86,7 +87,7 @@ def remainder(image: FloatArray, other: FloatArray) -> float:
 def _inner(image: FloatArray) -> Array:
     """All pixels but those at the edges, as one row."""
     edge = min(_EDGE, (min(image.shape) - 1) // 2)
-    return np.ravel(image[edge : image.shape[0] - edge, edge : image.shape[1] - edge]).astype(np.float64)
+    return np.ravel(image[edge : image.shape[0] - edge, edge : image.shape[1] - edge])
 
 
 def _moved(image: FloatArray, shift: Array) -> FloatArray:
