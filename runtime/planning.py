@@ -115,10 +115,12 @@ class Planner:
         if isinstance(self.scorer, ResidualScorer) and self._no_room(plan, survey, keep=keep):
             plan = self.scorer.plan_twice(shape, itemsize, host, resources.batch)
         tiles = self._tile_bytes(images, plan, survey)
-        if plan.cluster:
-            objects = plan.cluster.object_bytes + tiles
-            return replace(plan, cluster=replace(plan.cluster, object_bytes=objects))
-        return replace(plan, tile_bytes=tiles)
+        if plan.cluster is None:
+            return replace(plan, tile_bytes=tiles)
+        layout = self.layout(survey)
+        lots = images * len(layout.positions) // self.together(images, survey) if layout else 1
+        objects, moved = plan.cluster.object_bytes + tiles, plan.cluster.moved_bytes * lots + tiles
+        return replace(plan, cluster=replace(plan.cluster, object_bytes=objects, moved_bytes=moved))
 
     def _no_room(self, plan: Plan, survey: Survey | None, *, keep: bool) -> bool:
         """Whether tokens do not fit on the disk, and can do without it: the ViT can run twice instead."""

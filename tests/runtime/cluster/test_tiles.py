@@ -17,6 +17,7 @@ from musc_edge.runtime.beginning import Watch
 from musc_edge.runtime.cluster.engine import Node
 from musc_edge.runtime.images.survey import Survey
 from musc_edge.runtime.results.lot_result import LotResult
+from musc_edge.runtime.run import Run
 from musc_edge.runtime.settings import Resources
 from musc_edge.runtime.tiling import Tiles
 from musc_edge.runtime.types import LotImage
@@ -78,8 +79,23 @@ def test_a_cluster_changes_no_byte_of_tiles(
     decoded.clear()
     found = score_lot(place.lot, place.bundle, settings, MANY, reading=reading)
     same(found, expected)
-    assert found.run.plan.cluster is not None
     assert decoded == by_one
+
+
+def test_the_plan_counts_all_tiles(cluster: InlineCluster, place: Place) -> None:
+    plans = []
+    for tiles in (None, Tiles(2, 3)):
+        with Run(place.bundle, ScoreSettings(tiles=tiles), MANY) as run:
+            plans.append(run.planner.plan(100))
+            size = run.bundle.manifest.preprocess.size
+    whole, cut = (plan.cluster for plan in plans)
+    assert whole
+    assert cut
+    # Beside the tokens of one position: those of the whole images, and the pixels of all tiles.
+    beside = plans[0].token_bytes + 100 * 6 * 3 * size[0] * size[1]
+    assert cut.object_bytes == whole.object_bytes + beside
+    assert cut.moved_bytes == 6 * whole.moved_bytes + beside
+    assert (plans[1].tile_bytes, plans[1].disk_bytes) == (0, 0)
 
 
 def test_an_interrupted_run_goes_on_at_the_tile_where_it_was(

@@ -402,7 +402,7 @@ def test_an_address_leads_to_an_image_and_back(browser: Browser, lot: Path) -> N
         page.locator("#view").get_by_role("button", name="Close").click()
         until(page, "!location.hash")
         page.locator(".card").first.click()
-        assert page.locator("#view").is_visible()
+        until(page, "document.querySelector('#view').open")
         page.go_back()
         until(page, "!document.querySelector('#view').open")
 
@@ -508,6 +508,7 @@ def test_axe_finds_nothing(browser: Browser, judged: Path, scheme: str) -> None:
         page.evaluate("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
         found = page.evaluate("axe.run()")["violations"]
         page.locator(".card").first.click()
+        until(page, "document.querySelector('#view').open")
         found += page.evaluate("axe.run()")["violations"]
         assert [(each["id"], [node["html"] for node in each["nodes"]]) for each in found] == []
 
