@@ -12,6 +12,7 @@ from typing import Any
 
 from .._files import read_regular, write_whole
 from ..runtime.errors import BundleError, DeviceError, OutputError
+from ..runtime.parallel import result_of
 from ..runtime.types import Progress, no_progress
 from ..runtime.vit.tensorrt_api import IBuilder, IBuilderConfig, INetworkDefinition, IOnnxParser
 from ..runtime.vit.tensorrt_library import Library, make_log, reasons
@@ -61,7 +62,7 @@ def build_plan(
     with ThreadPoolExecutor(1, thread_name_prefix="engine builder") as pool:
         building = pool.submit(_build, library, model, options, variant, monitor)
         try:
-            plan = building.result()
+            plan = result_of(building)
         except BaseException:
             monitor.cancelled = True
             if not building.done():
