@@ -39,6 +39,8 @@ from .roi import RoiOption
 
 PATIENCE = 2.0
 """Seconds that a decoder gets to finish when its image is not wanted any more."""
+Stream = Generator[tuple[LotImage, FloatArray | ImageError], None, None]
+"""Images in the lot's order, each with its input for the graph (3,H,W) or why it could not be read."""
 
 
 @dataclass(frozen=True)
@@ -192,7 +194,7 @@ def decode_ahead(
     timer: StageTimer = UNTIMED,
     room: int | None = None,
     aside: Callable[[LotImage, Image.Image], None] | None = None,
-) -> Generator[tuple[LotImage, FloatArray | ImageError], None, None]:
+) -> Stream:
     """Yield each image from ``first`` on with its graph input (3,H,W), or the ImageError of reading it.
 
     ``room`` is the memory in bytes for what is decoded at once: fewer threads work on large images.

@@ -5,7 +5,7 @@ A tile is kept as the ViT will see it, 8-bit RGB at the model's size: a tenth or
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from math import prod
@@ -18,11 +18,8 @@ from ..store.tables import FileRows
 from ..tiling import Layout
 from ..timing import UNTIMED, StageTimer
 from ..types import Array, FloatArray, LotImage, PreprocessSpec
-from .reading import ImageError, normalise, resize
-from .survey import Survey, decode_ahead, run_ahead
-
-Stream = Generator[tuple[LotImage, FloatArray | ImageError], None, None]
-"""The ViT's input (3,H,W) for each image of a lot, or the error of reading it."""
+from .reading import normalise, resize
+from .survey import Stream, Survey, decode_ahead, run_ahead
 
 
 class TileFile:

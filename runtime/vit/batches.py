@@ -12,13 +12,10 @@ from threading import Event
 import numpy as np
 
 from ..images.reading import ImageError
-from ..images.survey import PATIENCE
+from ..images.survey import PATIENCE, Stream
 from ..parallel import one_ahead
 from ..timing import StageTimer
 from ..types import FeatureBackend, FloatArray, LotImage, SkippedImage, Uploaded
-
-Stream = Generator[tuple[LotImage, FloatArray | ImageError], None, None]
-"""Images in the lot's order, each with its input for the graph (3,H,W) or why it could not be read."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import DeviceError
-from ..images.survey import Survey, decode_ahead
+from ..images.survey import Stream, Survey, decode_ahead
 from ..settings import ANYTHING
 from ..store.checkpoint import Checkpoint
 from ..store.features import LARGEST, FileStore, HostStore
@@ -32,7 +32,7 @@ from ..types import (
     Slot,
     no_progress,
 )
-from .batches import Stream, batches_ahead
+from .batches import batches_ahead
 
 _SLOW = 1.0  # seconds
 

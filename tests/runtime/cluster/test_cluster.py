@@ -22,10 +22,10 @@ from musc_edge.runtime.cluster.opened import open_cluster
 from musc_edge.runtime.errors import DeviceError
 from musc_edge.runtime.images.survey import ReadOptions
 from musc_edge.runtime.pipeline import score_lot
-from musc_edge.runtime.results.lot_result import LotResult
 from musc_edge.runtime.settings import Resources, ScoreSettings
 from musc_edge.runtime.tiling import Tiles
 from support.command_line import run_here
+from support.same_results import same
 
 pytestmark = pytest.mark.slow
 HERE = Resources(cluster="auto", threads=2, backend="cpu", batch=4)
@@ -56,15 +56,6 @@ def lot(solar_cells: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copy(sorted(folder.iterdir())[2], folder / "copy.png")
     (folder / "cell0005.png").write_bytes(b"no image")
     return folder
-
-
-def same(one: LotResult, other: LotResult) -> None:
-    assert [image.name for image in one.images] == [image.name for image in other.images]
-    assert one.skipped == other.skipped
-    assert one.copies == other.copies
-    for name in ("maps", "raw_scores", "scores", "lot_scores", "cls", "later"):
-        a, b = getattr(one, name), getattr(other, name)
-        assert (a is None and b is None) or a.tobytes() == b.tobytes(), name
 
 
 SETTINGS: dict[str, tuple[ScoreSettings, ReadOptions]] = {

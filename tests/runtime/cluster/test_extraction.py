@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,15 +20,9 @@ from musc_edge.runtime.types import no_progress
 from musc_edge.runtime.vit.bundle import open_bundle
 from musc_edge.runtime.vit.choose import make_backend
 from musc_edge.runtime.vit.extract import extract, store_shape
-from support.inline_cluster import InlineCluster, leave_worker
+from support.inline_cluster import InlineCluster
 
 OTHER = Node("other", 2, 0, 1 << 40, 1 << 40)
-
-
-@pytest.fixture(autouse=True)
-def left_behind() -> Iterator[None]:
-    yield
-    leave_worker()
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -17,16 +16,10 @@ from musc_edge.runtime.cluster.engine import Node
 from musc_edge.runtime.errors import LotError
 from musc_edge.runtime.scoring.plan import UNLIMITED, HostNeeds, LotSize
 from support.command_line import run_here
-from support.inline_cluster import InlineCluster, leave_worker
+from support.inline_cluster import InlineCluster
 
 REAL = LotSize(4, 10_000, 256, 384, 4, 3, 100)
 """10,000 images by DINOv2-S at 224, 100 judges each."""
-
-
-@pytest.fixture(autouse=True)
-def here() -> Iterator[None]:
-    yield
-    leave_worker()
 
 
 def test_a_small_lot_is_counted_by_hand() -> None:

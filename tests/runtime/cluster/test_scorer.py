@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +16,10 @@ from musc_edge.runtime.scoring.mutual import CpuScorer
 from musc_edge.runtime.scoring.plan import HostNeeds
 from musc_edge.runtime.store.checkpoint import Checkpoint
 from musc_edge.runtime.store.features import HostStore
-from support.inline_cluster import InlineCluster, leave_worker
+from support.inline_cluster import InlineCluster
 from support.lots import random_store
 
 GRID, DEGREES = (3, 4), (1, 3)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    yield
-    leave_worker()
 
 
 @pytest.fixture(autouse=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -16,23 +15,17 @@ from musc_edge.runtime import run as run_module
 from musc_edge.runtime.beginning import Watch
 from musc_edge.runtime.cluster.engine import Node
 from musc_edge.runtime.images.survey import Survey
-from musc_edge.runtime.results.lot_result import LotResult
 from musc_edge.runtime.run import Run
 from musc_edge.runtime.settings import Resources
 from musc_edge.runtime.tiling import Tiles
 from musc_edge.runtime.types import LotImage
 from support.bad_input import Place
-from support.inline_cluster import InlineCluster, leave_worker
+from support.inline_cluster import InlineCluster
+from support.same_results import same
 
 ONE = Resources(scorer="numpy", backend="cpu", threads=1, batch=3)
 MANY = replace(ONE, cluster="auto")
 CLUSTERS = {"one machine": (), "two machines": (Node("other", 2, 0, 1 << 40, 1 << 40),)}
-
-
-@pytest.fixture(autouse=True)
-def left_behind() -> Iterator[None]:
-    yield
-    leave_worker()
 
 
 @pytest.fixture(params=CLUSTERS)
@@ -40,14 +33,6 @@ def cluster(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     found = InlineCluster(2, 1 << 40, *CLUSTERS[request.param])
     monkeypatch.setattr(run_module, "open_cluster", lambda resources: nullcontext(found))
     return found
-
-
-def same(one: LotResult, other: LotResult) -> None:
-    assert [image.name for image in one.images] == [image.name for image in other.images]
-    assert one.skipped == other.skipped
-    for name in ("maps", "raw_scores", "scores", "lot_scores", "cls", "later"):
-        a, b = getattr(one, name), getattr(other, name)
-        assert (a is None and b is None) or a.tobytes() == b.tobytes(), name
 
 
 LOTS: dict[str, tuple[ScoreSettings, ReadOptions]] = {
