@@ -33,6 +33,23 @@ def chromium() -> str | None:
     return next((path for name in CHROMIUM if (path := shutil.which(name))), None)
 
 
+LATE = """{
+    const late = 50;
+    const later = (act) => (event) => setTimeout(() => act(event), late);
+    const listen = EventTarget.prototype.addEventListener;
+    EventTarget.prototype.addEventListener = function (type, act, options) {
+        const queued = ["hashchange", "popstate", "close", "resize", "scroll"].includes(type);
+        listen.call(this, type, queued ? later(act) : act, options);
+    };
+    const frame = requestAnimationFrame;
+    window.requestAnimationFrame = (act) => frame(later(act));
+}"""
+"""Events and frames that a browser may deliver after an action has returned come 50 ms later.
+
+A test that does not wait for what they do, and would fail on a busy machine now and then, fails always.
+"""
+
+
 @contextmanager
 def launched() -> Iterator[Browser]:
     """A browser that ends with the block."""
@@ -48,22 +65,35 @@ def launched() -> Iterator[Browser]:
 def opened(
     browser: Browser, file: Path, address: str = "", before: str = "", **options: Any
 ) -> Iterator[Page]:
-    """A page from disk in a context of its own, on which nothing may go wrong until the block ends.
+    """A page from disk.
 
     ``address`` is the part from # on, ``before`` a script that runs before those of the page.
     """
+    with shown(browser, f"file://{file}{address}", ("file:", "data:", "blob:"), before, **options) as page:
+        yield page
+
+
+@contextmanager
+def shown(
+    browser: Browser, address: str, asked: str | tuple[str, ...], before: str = "", **options: Any
+) -> Iterator[Page]:
+    """A page in a context of its own, on which nothing may go wrong until the block ends.
+
+    It may ask for addresses alone that start with ``asked``.
+    """
     context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **options})
     context.set_default_timeout(PATIENCE)
+    context.add_init_script(LATE)
+    if before:
+        context.add_init_script(before)
     page = context.new_page()
     troubles: list[str] = []
     page.on("console", lambda message: troubles.append(f"{message.type}: {message.text}"))
     page.on("pageerror", lambda error: troubles.append(f"error: {error}"))
     page.on("dialog", lambda dialog: troubles.append(f"dialog: {dialog.message}"))
-    page.on("request", lambda request: troubles.extend([request.url] * (not _is_local(request.url))))
-    if before:
-        page.add_init_script(before)
+    page.on("request", lambda request: troubles.extend([request.url] * (not request.url.startswith(asked))))
     try:
-        page.goto(f"file://{file}{address}")
+        page.goto(address)
         yield page
         assert troubles == []
     finally:
@@ -79,7 +109,3 @@ def until(page: Page, condition: str) -> None:
     while not page.evaluate(condition):
         assert time.monotonic() < end, condition
         page.wait_for_timeout(20)
-
-
-def _is_local(url: str) -> bool:
-    return url.startswith(("file:", "data:", "blob:"))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
-from support.browser import PATIENCE, until
+from support.browser import shown, until
 from support.served import Server, encoded
 
 if TYPE_CHECKING:
@@ -20,25 +19,9 @@ pytestmark = pytest.mark.long
 CARDS = "document.querySelectorAll('#images li').length"
 
 
-@contextmanager
-def shown(browser: Browser, server: Server, path: str, **options: object) -> Iterator[Page]:
-    """A page on which nothing may go wrong, and which may ask nobody else."""
-    context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **options})  # type: ignore[arg-type]
-    context.set_default_timeout(PATIENCE)
-    page = context.new_page()
-    troubles: list[str] = []
-    page.on("console", lambda message: troubles.append(message.text))
-    page.on("pageerror", lambda error: troubles.append(str(error)))
-    page.on(
-        "request",
-        lambda request: troubles.extend([request.url] * (not request.url.startswith(server.address))),
-    )
-    try:
-        page.goto(server.address + path)
-        yield page
-        assert troubles == []
-    finally:
-        context.close()
+def recent(browser: Browser, server: Server, **options: Any) -> AbstractContextManager[Page]:
+    """The page of the last images, which may ask nobody but its server."""
+    return shown(browser, f"{server.address}/recent", server.address, **options)
 
 
 def faults(page: Page) -> str:
@@ -51,7 +34,7 @@ def faults(page: Page) -> str:
 def test_the_last_images_are_shown_as_they_come(server: Server, browser: Browser) -> None:
     server.check(encoded(99, spot=120), "/v1/check?name=<b>bad</b>.png".replace("/b>", "b>"))
     server.check(b"no image", "/v1/check?name=broken.png")
-    with shown(browser, server, "/recent") as page:
+    with recent(browser, server) as page:
         until(page, f"{CARDS} >= 2")
         assert page.locator("#images li").nth(1).locator(".name").inner_text() == "<b>bad<b>.png"
         assert "reject" in page.locator("#images li").nth(1).inner_text()
@@ -66,7 +49,7 @@ def test_the_last_images_are_shown_as_they_come(server: Server, browser: Browser
 
 def test_by_keyboard_and_paused(server: Server, browser: Browser) -> None:
     server.check(encoded(31))
-    with shown(browser, server, "/recent") as page:
+    with recent(browser, server) as page:
         until(page, f"{CARDS} >= 1")
         page.keyboard.press("Tab")
         assert page.evaluate("document.activeElement.textContent") == "Skip to the images"
@@ -81,7 +64,7 @@ def test_by_keyboard_and_paused(server: Server, browser: Browser) -> None:
 def test_axe_finds_nothing_in_light_and_dark(server: Server, browser: Browser) -> None:
     server.check(encoded(99, spot=120))
     for scheme in ("light", "dark"):
-        with shown(browser, server, "/recent", color_scheme=scheme) as page:
+        with recent(browser, server, color_scheme=scheme) as page:
             until(page, f"{CARDS} >= 1")
             assert faults(page) == ""
             page.goto(f"{server.address}/")
@@ -90,7 +73,7 @@ def test_axe_finds_nothing_in_light_and_dark(server: Server, browser: Browser) -
 
 def test_nothing_is_wider_than_a_phone(server: Server, browser: Browser) -> None:
     server.check(encoded(32), f"/v1/check?name={'long' * 40}.png")
-    with shown(browser, server, "/recent", viewport={"width": 320, "height": 640}) as page:
+    with recent(browser, server, viewport={"width": 320, "height": 640}) as page:
         until(page, f"{CARDS} >= 1")
         assert page.evaluate("document.documentElement.scrollWidth") <= 320
         page.goto(f"{server.address}/")
