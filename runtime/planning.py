@@ -119,7 +119,8 @@ class Planner:
             return replace(plan, tile_bytes=tiles)
         layout = self.layout(survey)
         lots = images * len(layout.positions) // self.together(images, survey) if layout else 1
-        objects, moved = plan.cluster.object_bytes + tiles, plan.cluster.moved_bytes * lots + tiles
+        objects, moved = plan.cluster.object_bytes + tiles, plan.cluster.moved_bytes
+        moved = moved and moved * lots + tiles  # none on one machine
         return replace(plan, cluster=replace(plan.cluster, object_bytes=objects, moved_bytes=moved))
 
     def _no_room(self, plan: Plan, survey: Survey | None, *, keep: bool) -> bool:

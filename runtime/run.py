@@ -31,6 +31,7 @@ from .cluster.extraction import extract_on
 from .cluster.object_store import ObjectStore
 from .cluster.opened import open_cluster
 from .cluster.possible import require_possible
+from .cluster.residual import ClusterResidual
 from .cluster.scorer import ClusterScorer
 from .cluster.tiles import ClusterTiles, TilePictures
 from .cluster.worker_vit import WorkerVit
@@ -42,7 +43,7 @@ from .memory import memory_left, process_memory, release_memory
 from .planning import Planner
 from .results.image_files import NO_FILES, OutputOptions
 from .results.lot_scores import RunFacts
-from .scorers import open_scorer
+from .scorers import open_scorer, require_meaning
 from .scoring.blocks import ByBlocks, here
 from .scoring.copies import find_copies, looked_at
 from .scoring.image_pairs import prepare_near
@@ -53,7 +54,7 @@ from .scoring.protocols import Groups, MutualScorer
 from .scoring.residual import ResidualScorer
 from .scoring.same_shot import SameShot
 from .scoring.tile_lots import TileLot
-from .settings import ANYTHING, PAPER, Resources, ScoreSettings
+from .settings import ANYTHING, PAPER, RESIDUAL, Resources, ScoreSettings
 from .store.again import AgainStore, Taker
 from .store.checkpoint import Checkpoint
 from .store.tables import FileRows, require_room
@@ -178,10 +179,13 @@ class Run:
         """Open what compares the images, and the cluster that it is on."""
         if self.resources.cluster is None:
             return stack.enter_context(open_scorer(self.method, self.resources, self.bundle))
-        require_possible(self.settings, self.resources)
+        require_possible(self.resources)
+        require_meaning(self.method.by, self.resources)
         if self.cluster is None:
             self.cluster = stack.enter_context(open_cluster(self.resources))
         self.by_blocks = OnCluster(self.cluster)
+        if self.method.by == RESIDUAL:
+            return ClusterResidual.of(self.method, self.cluster)
         return ClusterScorer.of(self.method, self.cluster, self.resources.scorer)
 
     def __exit__(

@@ -290,9 +290,10 @@ class ClusterPlan:
     """What a lot takes of a cluster (runtime/cluster/arcs.py).  Sizes are in bytes.
 
     ``arc`` images are prepared together; the pairs of two arcs, a cell, are a task, of which there are
-    ``cells`` in each layer.  The process of one takes ``worker_bytes``.  ``object_bytes`` lie with the
-    machines, in shared memory and beyond it on their disks; ``moved_bytes`` go over the network, at most.
-    ``reserved`` is what a cluster on this machine has of the memory budget.
+    ``cells`` in each layer: none where no pairs are compared.  The process of one takes ``worker_bytes``.
+    ``object_bytes`` lie with the machines, in shared memory and beyond it on their disks; ``moved_bytes`` go
+    over the network, at most: none on one machine.  ``reserved`` is what a cluster on this machine has of the
+    memory budget.
     """
 
     processors: int

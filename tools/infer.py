@@ -150,7 +150,7 @@ def _infer(args: argparse.Namespace) -> int:
     bundle = open_beside(find_bundle(args.bundle))
     settings = _settings(args, bundle, rule)
     require_meaning(settings.by, cli.resources(args))
-    require_possible(settings, cli.resources(args))
+    require_possible(cli.resources(args))
     _require_alike(rule, bundle, settings, args)
     if not args.json:
         cli.show(f"{counted(len(images), 'image')} in {root}; {bundle.manifest.backbone}")

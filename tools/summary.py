@@ -163,12 +163,16 @@ def forecast_text(forecast: Forecast) -> str:
 
 def cluster_plan_text(plan: ClusterPlan) -> str:
     """Say what a lot takes of a cluster."""
+    work = (
+        f"{counted(plan.cells, 'task', ',')} in each layer, which compare {plan.arc} with {plan.arc} images"
+    )
+    if not plan.cells:
+        work = f"tasks of {counted(plan.arc, 'image')}"
+    moved = f", at most {size_text(plan.moved_bytes)} over the network" if plan.moved_bytes else ""
     here = f"; {size_text(plan.reserved)} of the budget are its own" if plan.reserved else ""
     return (
-        f"{counted(plan.processors, 'processor')}, {counted(plan.cells, 'task', ',')} in each layer, which "
-        f"compare {plan.arc} with {plan.arc} images in {size_text(plan.worker_bytes)} each; "
-        f"{size_text(plan.object_bytes)} in shared memory and on its disks, at most "
-        f"{size_text(plan.moved_bytes)} over the network{here}"
+        f"{counted(plan.processors, 'processor')}, {work} in {size_text(plan.worker_bytes)} each; "
+        f"{size_text(plan.object_bytes)} in shared memory and on its disks{moved}{here}"
     )
 
 

@@ -45,6 +45,10 @@ class Machines(Protocol):
         """LotError if the objects of a task do not fit."""
         ...
 
+    def over_network(self, size: int) -> int:
+        """How many of ``size`` bytes go over a network, at most."""
+        ...
+
     @property
     def reserved(self) -> int:
         """Bytes of the memory budget that it has."""
@@ -124,29 +128,49 @@ def cluster_plan(size: LotSize, needs: HostNeeds, cluster: Machines) -> Plan:
         cells=cells(size, cut),
         worker_bytes=worker_bytes(size, cut),
         object_bytes=size.token_bytes + size.images * size.patches * size.width * 4 + size.cosine_bytes,
-        moved_bytes=moved_bytes(size, cut),
+        moved_bytes=cluster.over_network(moved_bytes(size, cut)),
         reserved=cluster.reserved,
     )
+    return head_plan(size, needs, on_cluster, _comparing_bytes(size, cut), cosines=True)
+
+
+def head_plan(
+    size: LotSize, needs: HostNeeds, on_cluster: ClusterPlan, workspace: int, *, cosines: bool
+) -> Plan:
+    """Make the plan of the process that gives the work to a cluster.
+
+    ``workspace`` bytes come to what it holds of any lot: references, what tells copies, and small tokens.
+
+    Raises
+    ------
+    LotError
+        If the budget is too small for that.
+    """
+    # Tokens so small come along with what a task says of itself, and stay here.
+    small = size.patches * size.width * size.itemsize <= INLINE_BYTES
+    held = (size.token_bytes if small else 0) + size.images * COPIES_BYTES
+    held += size.layers * size.images * REFERENCE_BYTES
     plan = Plan(
         budget=needs.budget,
         threads=needs.threads,
-        block=cut.arc,
+        block=on_cluster.arc,
         blocks_in_memory=1,
         tokens_on_disk=needs.keep,
-        cosines_on_disk=needs.keep,
+        cosines_on_disk=needs.keep and cosines,
         token_bytes=size.token_bytes,
-        cosine_bytes=size.cosine_bytes,
-        workspace_bytes=_head_bytes(size, cut),
+        cosine_bytes=size.cosine_bytes if cosines else 0,
+        workspace_bytes=workspace + held,
         program_bytes=needs.program_bytes,
         vit_bytes=0,
         writing_bytes=needs.writing_bytes,
         cluster=on_cluster,
     )
-    if needs.budget is not None and plan.memory_bytes > needs.budget - cluster.reserved:
+    reserved = on_cluster.reserved
+    if needs.budget is not None and plan.memory_bytes > needs.budget - reserved:
         raise LotError(
             f"a memory budget of {size_text(needs.budget)} is too small for {size.images} images on a "
             f"cluster: this process needs {size_text(plan.memory_bytes)}, and the cluster here has "
-            f"{size_text(cluster.reserved)}. Raise --memory-budget."
+            f"{size_text(reserved)}. Raise --memory-budget."
         )
     return plan
 
@@ -166,14 +190,11 @@ REFERENCE_BYTES = 2_000
 """Bytes that this process keeps of each object of the cluster, about."""
 
 
-def _head_bytes(size: LotSize, cut: Cut) -> int:
-    """Bytes of this process: references, scores of one layer and of all, one cell, and what is small."""
+def _comparing_bytes(size: LotSize, cut: Cut) -> int:
+    """Bytes of this process while pairs are compared: references, scores of one layer and of all, a cell."""
     parts = ceil_div(cut.arc, cut.rows)
-    references = size.layers * size.images + 2 * parts * min(cells(size, cut), _open_cells(size, cut))
+    references = 2 * parts * min(cells(size, cut), _open_cells(size, cut))
     scores = 24 * size.results * size.images * size.patches
     hollow = size.images * size.degree_count * size.patches
     one_cell = 4 * cut.arc**2 * size.degree_count * size.patches * 4
-    # Tokens so small come along with what a task says of itself, and stay here.
-    small = size.patches * size.width * size.itemsize <= INLINE_BYTES
-    inline = size.token_bytes if small else 0
-    return references * REFERENCE_BYTES + scores + hollow + one_cell + inline + size.images * COPIES_BYTES
+    return references * REFERENCE_BYTES + scores + hollow + one_cell

@@ -106,6 +106,10 @@ class Cluster:
         """Whether this is one machine, with memory for ``size`` bytes of objects and as much again."""
         return len(self.nodes) == 1 and size <= self.nodes[0].store // 2
 
+    def over_network(self, size: int) -> int:
+        """Return how many of ``size`` bytes go over a network, at most: none on one machine."""
+        return size if len(self.nodes) > 1 else 0
+
     def lanes(self, memory: int, threads: int, gpus: int = 0) -> int:
         """How many such tasks run at once."""
         fitting = [min(_fitting(node, memory, gpus), node.cpus // threads) for node in self.nodes]

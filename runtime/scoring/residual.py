@@ -109,9 +109,11 @@ class ResidualScorer:
 
     def seen(self, shape: tuple[int, int, int, int], plan: Plan) -> Seen:
         """Return who sums up what is common while the ViT runs, for a plan by which it runs twice."""
-        return Seen(self._layer_of(plan), plan, shape[0], len(self.method.degrees), shape[3])
+        return Seen(self.layer_of(plan), plan, shape[0], len(self.method.degrees), shape[3])
 
-    def _layer_of(self, plan: Plan) -> LayerOf:
+    def layer_of(self, plan: Plan) -> LayerOf:
+        """Return what makes the work on a layer of some images, which are all there are for it."""
+
         def layer_of(store: HostStore, layer: int) -> Layer:
             judges = everyone(store.shape[1])
             return self._layer(store, layer, plan, judges, lambda reads: None, UNTIMED)
@@ -138,36 +140,16 @@ class ResidualScorer:
 
         There are no judges: ``copies`` change nothing, and no interval begins ``later``.
         """
-        layers, images, patches, _ = store.shape
-        judges = self.judges(images)
+        judges = self.judges(store.shape[1])
         if isinstance(store, AgainStore):
-            return score_again(store, self._layer_of(plan), judges, self.share, plan)
-        if kept:
-            kept.begin_scoring()
-        done = earlier = 0
+            return score_again(store, self.layer_of(plan), judges, self.share, plan)
 
-        def tick(reads: int) -> None:
-            nonlocal done
-            done += reads
-            progress("score", done, READS * layers * images, "reads")
+        def scores_of(layer: int, tick: Tick) -> Array:
+            work = self._layer(store, layer, plan, judges, tick, timer)
+            return replace(work, inside=inside).scores()
 
-        total = np.zeros((images, patches), np.float64)
         with one_thread_per_product(plan.threads):
-            # Layers are added in their order, kept or new, so that a resumed run gives the same sum.
-            for layer in range(layers):
-                scores = kept.scores(layer, total.shape) if kept else None
-                if scores is None:
-                    work = replace(self._layer(store, layer, plan, judges, tick, timer), inside=inside)
-                    scores = work.scores()
-                    if kept:
-                        kept.keep_scores(layer, scores)
-                else:
-                    earlier += 1
-                    tick(READS * images)
-                total += scores
-        if kept and earlier:
-            kept.notes.append(f"scores of {counted(earlier, 'layer')} come from an earlier, interrupted run")
-        return (total / layers).astype(np.float32)
+            return averaged(store.shape, scores_of, progress, kept)
 
     def _layer(
         self, store: Tokens, layer: int, plan: Plan, judges: Judges, tick: Tick, timer: StageTimer
@@ -199,6 +181,43 @@ class ResidualScorer:
             once = time.perf_counter() - start
             each = float(np.mean(list(pool.map(measure, range(plan.threads))))) / some
         return layers * (images * each / plan.threads + once)
+
+
+def averaged(
+    shape: tuple[int, int, int, int],
+    scores_of: Callable[[int, Tick], Array],
+    progress: Progress,
+    kept: KeptCells | None,
+) -> FloatArray:
+    """Average the scores (N,P) of all layers of a lot of ``shape`` (S,N,P,C), kept or new.
+
+    ``scores_of`` makes those of one, and tells how many images it has read.
+    """
+    layers, images, patches, _ = shape
+    if kept:
+        kept.begin_scoring()
+    done = earlier = 0
+
+    def tick(reads: int) -> None:
+        nonlocal done
+        done += reads
+        progress("score", done, READS * layers * images, "reads")
+
+    total = np.zeros((images, patches), np.float64)
+    # Layers are added in their order, kept or new, so that a resumed run gives the same sum.
+    for layer in range(layers):
+        scores = kept.scores(layer, total.shape) if kept else None
+        if scores is None:
+            scores = scores_of(layer, tick)
+            if kept:
+                kept.keep_scores(layer, scores)
+        else:
+            earlier += 1
+            tick(READS * images)
+        total += scores
+    if kept and earlier:
+        kept.notes.append(f"scores of {counted(earlier, 'layer')} come from an earlier, interrupted run")
+    return (total / layers).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -303,10 +322,7 @@ class Layer:
 
 
 def _plan(size: LotSize, needs: HostNeeds, *, tokens_on_disk: bool) -> Plan:
-    block, degrees = block_images(size.patches), size.degree_count
-    image, products = size.patches * size.width, size.width**2
-    # tokens as they are read, described in float64, and the copies of one image at a time
-    each_block = image * (block * (size.itemsize + 8 * degrees) + 4 * (4 + degrees))
+    block, products = block_images(size.patches), size.width**2
     return Plan(
         budget=needs.budget,
         threads=needs.threads,
@@ -319,10 +335,17 @@ def _plan(size: LotSize, needs: HostNeeds, *, tokens_on_disk: bool) -> Plan:
         # scores of one layer, of all, and what is returned
         workspace_bytes=20 * size.images * size.patches
         # products of the whole lot, of the blocks that wait to be added, and what becomes of them
-        + 8 * products * (degrees * (needs.threads + 3) + 4)
-        + needs.threads * each_block,
+        + 8 * products * (size.degree_count * (needs.threads + 3) + 4)
+        + needs.threads * lane_bytes(size, block),
         program_bytes=needs.program_bytes,
         vit_bytes=needs.vit_bytes,
         decoding_bytes=needs.decoding_bytes,
         writing_bytes=needs.writing_bytes,
     )
+
+
+def lane_bytes(size: LotSize, block: int) -> int:
+    """Bytes of a thread that reads blocks of so many images, beside their moments."""
+    # tokens as they are read, described in float64, and the copies of one image at a time
+    degrees = size.degree_count
+    return size.patches * size.width * (block * (size.itemsize + 8 * degrees) + 4 * (4 + degrees))

@@ -22,7 +22,7 @@ from musc_edge.runtime.cluster.opened import open_cluster
 from musc_edge.runtime.errors import DeviceError
 from musc_edge.runtime.images.survey import ReadOptions
 from musc_edge.runtime.pipeline import score_lot
-from musc_edge.runtime.settings import Resources, ScoreSettings
+from musc_edge.runtime.settings import RESIDUAL, Resources, ScoreSettings
 from musc_edge.runtime.tiling import Tiles
 from support.command_line import run_here
 from support.same_results import same
@@ -65,6 +65,7 @@ SETTINGS: dict[str, tuple[ScoreSettings, ReadOptions]] = {
         ReadOptions(roi=(20, 20, 250, 200)),
     ),
     "tiles": (ScoreSettings(tiles=Tiles(1, 2)), ReadOptions()),
+    "by residual": (ScoreSettings(by=RESIDUAL), ReadOptions()),
 }
 
 

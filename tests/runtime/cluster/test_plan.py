@@ -20,6 +20,8 @@ from support.inline_cluster import InlineCluster
 
 REAL = LotSize(4, 10_000, 256, 384, 4, 3, 100)
 """10,000 images by DINOv2-S at 224, 100 judges each."""
+THERE = Node("there", 4, 0, 1 << 40, 1 << 40)
+"""The second machine of a cluster."""
 
 
 def test_a_small_lot_is_counted_by_hand() -> None:
@@ -32,7 +34,7 @@ def test_a_small_lot_is_counted_by_hand() -> None:
 
 
 def test_with_a_group_size_work_grows_with_the_lot_and_memory_does_not() -> None:
-    cluster, twice = InlineCluster(), replace(REAL, images=20_000)
+    cluster, twice = InlineCluster(2, 1 << 40, THERE), replace(REAL, images=20_000)
     small, large = (cluster_plan(size, UNLIMITED, cluster) for size in (REAL, twice))
     assert small.cluster
     assert large.cluster
@@ -61,7 +63,7 @@ def test_objects_that_would_never_fit_are_refused() -> None:
 
 
 def test_the_command_says_what_a_lot_takes(quick_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    opened = iter([InlineCluster(cpus=8), InlineCluster(cpus=8)])  # once for each command
+    opened = iter(InlineCluster(4, 1 << 40, THERE) for _ in range(2))  # once for each command
     monkeypatch.setattr(run_module, "open_cluster", lambda resources: nullcontext(next(opened)))
     command = [str(Path(sys.executable).parent / "musc-edge"), "plan", "100000", "--group-size", "200"]
     command += ["-b", str(quick_bundle), "--backend", "cpu", "--cluster", "auto"]

@@ -34,7 +34,11 @@ COMMAND = str(Path(sys.executable).parent / "musc-edge")
 @pytest.mark.parametrize(
     ("settings", "resources", "said"),
     [
-        (ScoreSettings(by=RESIDUAL), AUTO, "by residual no images are compared"),
+        (
+            ScoreSettings(by=RESIDUAL),
+            Resources(cluster="auto", scorer="numpy"),
+            "scorer numpy has no",
+        ),
         (
             ScoreSettings(),
             Resources(cluster="auto", scorer="cuda"),
@@ -48,7 +52,7 @@ def test_what_is_for_one_machine_is_refused(
 ) -> None:
     with pytest.raises(MuscEdgeError, match=said), Run(quick_bundle, settings, resources):
         pass
-    require_possible(settings, Resources(scorer=resources.scorer))
+    require_possible(Resources(scorer=resources.scorer))
 
 
 def test_what_is_done_on_one_machine_refuses_a_cluster() -> None:

@@ -79,7 +79,9 @@ def test_the_plan_counts_all_tiles(cluster: InlineCluster, place: Place) -> None
     # Beside the tokens of one position: those of the whole images, and the pixels of all tiles.
     beside = plans[0].token_bytes + 100 * 6 * 3 * size[0] * size[1]
     assert cut.object_bytes == whole.object_bytes + beside
-    assert cut.moved_bytes == 6 * whole.moved_bytes + beside
+    moved = 6 * whole.moved_bytes + beside if len(cluster.nodes) > 1 else 0
+    assert cut.moved_bytes == moved
+    assert (whole.moved_bytes > 0) == (moved > 0)
     assert (plans[1].tile_bytes, plans[1].disk_bytes) == (0, 0)
 
 
