@@ -1,9 +1,9 @@
 """The tables of docs/cluster.md: clusters against one machine, bytes moved, kills, 10,000 images, on paper.
 
-    python tests/measure/cluster.py ELPV WORK [--part start|speed|exact|spill|moved|kills|large|paper ...]
+    python tests/measure/cluster.py ELPV WORK [--part start|speed|fast|exact|spill|moved|kills|large|paper]...
 
 ELPV is the unpacked package elpv-dataset 1.0.0.post1; WORK a folder, with a short path, that receives lots,
-bundles of random weights and results.  "start", "speed" and "exact" pin commands to cores by taskset;
+bundles of random weights and results.  "start", "speed", "fast" and "exact" pin commands to cores by taskset;
 "moved" makes two hosts of network namespaces, and needs root.  "paper" multiplies the rates that "speed" has
 left in WORK.
 """
@@ -229,39 +229,52 @@ def start(elpv: Path, work: Path) -> None:
         )
 
 
+PINNED = {
+    ONE_CORE: ("0", "--threads", "1"),
+    "one machine, 2 cores": ("0,1", "--threads", "2"),
+    ONE_WORKER: ("0", "--threads", "1", "--cluster", "auto"),
+    TWO_WORKERS: ("0,1", "--threads", "2", "--cluster", "auto"),
+}
+"""Cores and options of a command, by its name in the tables."""
+
+
 def speed(elpv: Path, work: Path) -> None:
     """One machine against clusters of 1, 2 and 4 workers."""
+    rows = {**PINNED, "cluster, 4 workers on 2 cores": ("0,1", "--threads", "4", "--cluster", "auto")}
+    print(f"{IMAGES} images at {WIDE.side}, 4 blocks of a ViT and 4 layers, {JUDGES} judges each")
+    ran = in_turn(elpv, work, "speed", rows, "--group-size", str(JUDGES))
+    vit, compared = (median(found) for found in zip(*map(parts_of, ran[ONE_WORKER]), strict=True))
+    rates = {"vit": vit, "compare": compared, "images": IMAGES, "pairs": IMAGES * JUDGES // 2 * 4}
+    (work / "rates.json").write_text(json.dumps(rates), encoding="ascii")
+
+
+def fast(elpv: Path, work: Path) -> None:
+    """The same lot by residual: no pairs."""
+    print(f"{IMAGES} images at {WIDE.side}, 4 blocks of a ViT and 4 layers, by residual")
+    in_turn(elpv, work, "fast", PINNED, "--method", "fast")
+
+
+def in_turn(
+    elpv: Path, work: Path, part: str, rows: dict[str, tuple[str, ...]], *options: str
+) -> dict[str, list[Ran]]:
+    """Score the same lot in several ways, in turn, and print the medians."""
     lot = make_lot(work / "lot400", elpv, IMAGES, 300)
     bundle = make_bundle(work / "wide", WIDE, "0,1,2,3")
-    group = ["--group-size", str(JUDGES)]
-    rows = {
-        ONE_CORE: ("0", "--threads", "1"),
-        "one machine, 2 cores": ("0,1", "--threads", "2"),
-        ONE_WORKER: ("0", "--threads", "1", "--cluster", "auto"),
-        TWO_WORKERS: ("0,1", "--threads", "2", "--cluster", "auto"),
-        "cluster, 4 workers on 2 cores": ("0,1", "--threads", "4", "--cluster", "auto"),
-    }
     ran: dict[str, list[Ran]] = {name: [] for name in rows}
     found: dict[str, str] = {}
     alone: dict[str, Path] = {}  # RsCIN's last bits are those of so many processors
     for _ in range(ROUNDS):
         for number, (name, (cores, *more)) in enumerate(rows.items()):
-            out = work / f"speed{number}"
-            ran[name].append(infer(out, lot, bundle, *group, *more, before=("taskset", "-c", cores)))
+            out = work / f"{part}{number}"
+            ran[name].append(infer(out, lot, bundle, *options, *more, before=("taskset", "-c", cores)))
             found[name] = same(alone.setdefault(cores, out), out)
-    print(f"{IMAGES} images at {WIDE.side}, 4 blocks of a ViT and 4 layers, {JUDGES} judges each")
     print(f"the median of {ROUNDS} runs in turn; load {Path('/proc/loadavg').read_text()[:4]}")
     print("| | ViT s | comparing s | both s | in all s | from, to | head MB | worker MB | results |")
     for name, runs in ran.items():
-        vit = median(each.work - each.compared for each in runs)
-        compared = median(each.compared for each in runs)
-        in_all = median(each.seconds for each in runs)
-        if name == ONE_WORKER:
-            rates = {"vit": vit, "compare": compared, "images": IMAGES, "pairs": IMAGES * JUDGES // 2 * 4}
-            (work / "rates.json").write_text(json.dumps(rates), encoding="ascii")
+        vit, compared = (median(column) for column in zip(*map(parts_of, runs), strict=True))
         seconds = [each.seconds for each in runs]
         print(
-            f"| {name} | {vit:.1f} | {compared:.1f} | {vit + compared:.1f} | {in_all:.1f} | "
+            f"| {name} | {vit:.1f} | {compared:.1f} | {vit + compared:.1f} | {median(seconds):.1f} | "
             f"{min(seconds):.1f}, {max(seconds):.1f} | {max(each.head for each in runs):.0f} | "
             f"{max(each.worker for each in runs):.0f} | {found[name]} |"
         )
@@ -269,23 +282,23 @@ def speed(elpv: Path, work: Path) -> None:
         median(each.seconds for each in ran[name]) for name in (ONE_CORE, ONE_WORKER, TWO_WORKERS)
     )
     print(f"one worker takes {by_one / one - 1:+.0%}; two are {by_one / by_two:.2f} times as fast as one")
+    return ran
+
+
+def parts_of(ran: Ran) -> tuple[float, float]:
+    """Seconds of the ViT, and of comparing."""
+    return ran.work - ran.compared, ran.compared
 
 
 def exact(elpv: Path, work: Path) -> None:
     """Each image by all others: clusters against one machine, and what the plan says."""
     lot, bundle = make_lot(work / f"lot{ALL}", elpv, ALL, 112), make_bundle(work / "quick", QUICK, "1")
-    rows = {
-        ONE_CORE: ("0", "--threads", "1"),
-        "one machine, 2 cores": ("0,1", "--threads", "2"),
-        ONE_WORKER: ("0", "--threads", "1", "--cluster", "auto"),
-        TWO_WORKERS: ("0,1", "--threads", "2", "--cluster", "auto"),
-    }
     print(f"{ALL} images at {QUICK.side}, one layer, by all others")
     print(
         "| | ViT s | comparing s | in all s | of processors s | head MB | worker MB | results | by the plan |"
     )
     alone: dict[str, Path] = {}
-    for number, (name, (cores, *more)) in enumerate(rows.items()):
+    for number, (name, (cores, *more)) in enumerate(PINNED.items()):
         out = work / f"exact{number}"
         ran = infer(out, lot, bundle, "--maps", "none", *more, before=("taskset", "-c", cores))
         print(
@@ -361,16 +374,25 @@ def spilled_to(temporary: Path) -> Iterator[dict[str, int]]:
 def moved(elpv: Path, work: Path) -> None:
     """Two hosts, one core each: bytes over the cable against the plan."""
     lot, bundle = make_lot(work / "lot100", elpv, 100, 300), make_bundle(work / "wide", WIDE, "0,1,2,3")
-    infer(work / "moved0", lot, bundle, "--threads", "1")
+    ways = {
+        "by all others": (),
+        "by all others, tiles": ("--tiles", "1x2"),
+        "by residual": ("--method", "fast"),
+    }
     with two_hosts() as (head, other), ray_on(head, other, work) as environment:
         os.environ.update(environment)
-        before = head.sent() + other.sent()
-        address = f"{head.address}:6379"
-        ran = infer(work / "moved1", lot, bundle, "--cluster", address, before=tuple(head.command([])))
-        count = head.sent() + other.sent() - before
-    plan = ran.about["plan"]["cluster"]
-    print(f"two hosts, 100 images by all others: {same(work / 'moved0', work / 'moved1')}")
-    print(f"{count / 1e6:.0f} MB over the cable, at most {plan['moved_bytes'] / 1e6:.0f} MB by the plan")
+        there = ("--cluster", f"{head.address}:6379")
+        print("two hosts, 100 images\n| | MB over the cable | at most, by the plan | in all s | results |")
+        for name, way in ways.items():
+            infer(work / "moved0", lot, bundle, "--threads", "1", *way)
+            before = head.sent() + other.sent()
+            ran = infer(work / "moved1", lot, bundle, *there, *way, before=tuple(head.command([])))
+            count = head.sent() + other.sent() - before
+            most = ran.about["plan"]["cluster"]["moved_bytes"]
+            print(
+                f"| {name} | {count / 1e6:.0f} | {most / 1e6:.0f} | {ran.seconds:.1f} | "
+                f"{same(work / 'moved0', work / 'moved1')} |", flush=True
+            )  # fmt: skip
 
 
 @contextmanager
@@ -476,6 +498,7 @@ def paper(elpv: Path, work: Path) -> None:
 PARTS = {
     "start": start,
     "speed": speed,
+    "fast": fast,
     "exact": exact,
     "spill": spill,
     "moved": moved,
