@@ -209,6 +209,10 @@ class FeatureStore(Protocol):
         """Return the tokens (i1-i0,K,C) of the patches ``places`` (K,) alone."""
         ...
 
+    def picked(self, layer: int, patches: Array) -> Array:
+        """Return the token (N,C) of one patch of each image: that of image i is ``patches[i]``."""
+        ...
+
     def first(self, images: int) -> FeatureStore:
         """Return a view of this store with its first ``images`` images only."""
         ...

@@ -14,13 +14,11 @@ from ..scoring.blocks import here
 from ..scoring.copies import looked_at, sketches_of
 from ..types import Array, FloatArray
 from .engine import WORKER_BYTES, Cluster, Job
-from .object_store import ObjectStore, Place, arguments, choose
+from .object_store import ObjectStore, Place, arguments, choose, together
 from .pairs import settle_down
 
 _PASSES = 6
 """Arrays of the size of a block's rows, in float64, that work on them has at once, at most."""
-_TOGETHER = 64
-"""Images whose sketches one task makes."""
 Result = TypeVar("Result")
 
 
@@ -69,8 +67,8 @@ def sketches_on(store: ObjectStore) -> FloatArray:
     _, count, patches, _ = store.shape
     places, threads = looked_at(patches), threads_per_product()
     made = []
-    for i in range(0, count, _TOGETHER):
-        at, objects = arguments(store.of(0, range(i, min(i + _TOGETHER, count))))
+    for images in together(range(count)):
+        at, objects = arguments(store.of(0, images))
         made += store.cluster.submit(of_block, _sketch, threads, range(0), places, at, *objects)
     return np.concatenate(store.cluster.get(made))
 

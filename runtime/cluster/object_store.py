@@ -7,7 +7,7 @@ object takes a millisecond, however small it is.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -60,10 +60,18 @@ class ObjectStore:
     def some(self, layer: int, i0: int, i1: int, places: Array) -> Array:
         """Fetch the tokens (i1-i0,K,C) of the patches ``places`` (K,): chosen by workers."""
         chosen = []
-        for i in range(i0, i1, _TOGETHER):
-            at, objects = arguments(self.of(layer, range(i, min(i + _TOGETHER, i1))))
+        for images in together(range(i0, i1)):
+            at, objects = arguments(self.of(layer, images))
             chosen += self.cluster.submit(choose, places, at, *objects)
         return np.concatenate(self.cluster.get(chosen))
+
+    def picked(self, layer: int, patches: Array) -> Array:
+        """Fetch the token (N,C) of one patch of each image: picked by workers."""
+        picked = []
+        for images in together(range(len(patches))):
+            at, objects = arguments(self.of(layer, images))
+            picked += self.cluster.submit(pick, patches[images.start : images.stop], at, *objects)
+        return np.concatenate(self.cluster.get(picked))
 
     def of(self, layer: int, images: Iterable[int]) -> list[Part]:
         """Return where the tokens of one layer of some images are."""
@@ -82,12 +90,23 @@ class ObjectStore:
 
 
 _TOGETHER = 64
-"""Images whose patches one task chooses."""
+"""Images that a task takes which only looks at them."""
+
+
+def together(images: range) -> Iterator[range]:
+    """Cut some images into those of each task that only looks at them."""
+    for start in range(images.start, images.stop, _TOGETHER):
+        yield range(start, min(start + _TOGETHER, images.stop))
 
 
 def choose(patches: Array, at: Sequence[Place], *objects: Array) -> Array:
     """Return, on a worker, the tokens (n,K,C) of some ``patches`` of the images at ``at``."""
     return np.stack([image[patches] for image in taken(at, objects)])
+
+
+def pick(patches: Array, at: Sequence[Place], *objects: Array) -> Array:
+    """Return, on a worker, the token (n,C) of one patch of each image at ``at``."""
+    return np.stack([image[patch] for image, patch in zip(taken(at, objects), patches, strict=True)])
 
 
 def taken(at: Sequence[Place], objects: Sequence[Array]) -> list[Array]:

@@ -75,7 +75,7 @@ def rescore(
 def salient_tokens(store: FeatureStore, maps: FloatArray) -> FloatArray:
     """Return the token of each image's patch with the largest mutual score, of all layers: (N, S * C).
 
-    L2-normalised.  The features are read once, an image at a time.
+    L2-normalised.
 
     Parameters
     ----------
@@ -85,9 +85,9 @@ def salient_tokens(store: FeatureStore, maps: FloatArray) -> FloatArray:
     """
     layers, count, _, width = store.shape
     found = np.zeros((count, layers, width), np.float32)
+    patches = np.nanargmax(maps.reshape(count, -1), axis=1)
     for layer in range(layers):
-        for row, patch in enumerate(np.nanargmax(maps.reshape(count, -1), axis=1)):
-            token = store.block(layer, row, row + 1)[0, patch].astype(np.float32)
+        for row, token in enumerate(store.picked(layer, patches).astype(np.float32)):
             length = np.linalg.norm(token)
             if length > 0:
                 found[row, layer] = token / (length * np.sqrt(layers))

@@ -80,6 +80,10 @@ class AgainStore(OneBatch):
         found = self._rows.read(i0, 0, (i1 - i0) * prod(shape))
         return found.reshape(i1 - i0, *shape)
 
+    def picked(self, layer: int, patches: Array) -> Array:
+        """Refuse: of other patches tokens are not kept."""
+        raise NotImplementedError("of other patches tokens are not kept")
+
     def first(self, images: int) -> AgainStore:
         """Return a view of this store with its first ``images`` images only."""
         view = copy.copy(self)

@@ -64,6 +64,11 @@ class HostStore:
         """Return the tokens (i1-i0,K,C) of the patches ``places`` (K,) alone."""
         return self.block(layer, i0, i1)[:, places]
 
+    def picked(self, layer: int, patches: Array) -> Array:
+        """Return the token (N,C) of one patch of each image."""
+        picked: Array = self.tokens[layer, np.arange(len(patches)), patches]
+        return picked
+
     def first(self, images: int) -> HostStore:
         """Return a view of this store with its first ``images`` images only."""
         return HostStore(self.tokens[:, :images], self.cls[:images])
@@ -130,6 +135,11 @@ class FileStore(OneBatch):
     def some(self, layer: int, i0: int, i1: int, places: Array) -> Array:
         """Return the tokens (i1-i0,K,C) of the patches ``places`` (K,) alone."""
         return self.block(layer, i0, i1)[:, places]
+
+    def picked(self, layer: int, patches: Array) -> Array:
+        """Read the token (N,C) of one patch of each image, and nothing else, from the file."""
+        row, width = layer * self._room, self.shape[3]
+        return np.stack([self.rows.read(row + i, k * width, width) for i, k in enumerate(patches.tolist())])
 
     def first(self, images: int) -> FileStore:
         """Return a view of this store with its first ``images`` images only."""
@@ -213,6 +223,11 @@ class DeviceStore:
             return self.device.run(gathered)
         except DeviceMemoryError:
             return self.block(layer, i0, i1)[:, places]
+
+    def picked(self, layer: int, patches: Array) -> Array:
+        """Copy the token (N,C) of one patch of each image from the device."""
+        places = patches[:, None]
+        return np.concatenate([self.some(layer, i, i + 1, place)[0] for i, place in enumerate(places)])
 
     def on_device(self, layer: int, i0: int, i1: int) -> DeviceArray:
         """Return tokens (i1-i0,P,C) of one layer, where they are on the device."""

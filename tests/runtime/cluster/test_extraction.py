@@ -59,6 +59,8 @@ def test_features_are_those_of_one_machine(of: str, lot: Path, quick_bundle: Pat
         assert store.block(layer, 0, 11).tobytes() == expected.block(layer, 0, 11).tobytes()
         places = np.array([3, 0, 5])
         assert store.some(layer, 4, 9, places).tobytes() == expected.some(layer, 4, 9, places).tobytes()
+        patches = np.arange(11) % 6
+        assert store.picked(layer, patches).tobytes() == expected.picked(layer, patches).tobytes()
     objects = {id(each.reference) for image in store.found for each in image}
     shards = 6  # of two files, and one of which none can be read
     assert len(objects) == (shards if of == "one machine" else 11 * shape[0])

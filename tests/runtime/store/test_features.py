@@ -97,6 +97,9 @@ def test_first_images_are_the_same_store(tmp_path: Path) -> None:
         assert cut.cls.shape == (4, 3)
         for layer in range(2):
             np.testing.assert_array_equal(cut.block(layer, 0, 4), store.block(layer, 0, 4))
+            patches = np.array([5, 0, 3, 3])
+            picked = store.block(layer, 0, 4)[range(4), patches]
+            np.testing.assert_array_equal(cut.picked(layer, patches), picked)
     assert np.shares_memory(memory.first(4).tokens, memory.tokens)
     file.rows.close()
 
@@ -112,6 +115,8 @@ def test_some_patches_alone(kernel_library: Path) -> None:
         scorer_checks.fill(on_device, tokens, batch=2)
         for store in (host, on_device):
             np.testing.assert_array_equal(store.some(1, 1, 4, places), tokens[1, 1:4][:, places])
+            patches = np.array([11, 0, 4, 4, 7])
+            np.testing.assert_array_equal(store.picked(1, patches), tokens[1, range(5), patches])
 
 
 @pytest.mark.parametrize("room", [0, 12, 12 + 3 * 3 * 7 * 2])  # bytes: of nothing, of the places, of all
