@@ -507,7 +507,7 @@ class Run:
             "region": region.digest if region and not self.settings.tiles else None,
             "scorer": self.scorer.version,
             "numpy version": np.__version__,
-            "cluster": True if self.resources.cluster else None,  # its cells are others
+            "cluster": True if isinstance(self.scorer, ClusterScorer) else None,  # its cells are others
         }
         return Checkpoint(folder, features, scoring, void_other=void_other)
 

@@ -41,7 +41,7 @@ class Machines(Protocol):
         """LotError if no machine has so much for a task."""
         ...
 
-    def require_store(self, size: int) -> None:
+    def require_store(self, size: int, instead: str = "") -> None:
         """LotError if the objects of a task do not fit."""
         ...
 
@@ -121,17 +121,22 @@ def cluster_plan(size: LotSize, needs: HostNeeds, cluster: Machines) -> Plan:
     """
     cut = cut_circle(size)
     cluster.threads_for(worker_bytes(size, cut))
-    cluster.require_store(task_bytes(size, cut))
+    cluster.require_store(task_bytes(size, cut), "; or score each image by fewer others with a group size")
     on_cluster = ClusterPlan(
         processors=cluster.cpus,
         arc=cut.arc,
         cells=cells(size, cut),
         worker_bytes=worker_bytes(size, cut),
         object_bytes=size.token_bytes + size.images * size.patches * size.width * 4 + size.cosine_bytes,
-        moved_bytes=cluster.over_network(moved_bytes(size, cut)),
+        moved_bytes=cluster.over_network(moved_bytes(size, cut) + kept_bytes(size, needs, size.cosine_bytes)),
         reserved=cluster.reserved,
     )
     return head_plan(size, needs, on_cluster, _comparing_bytes(size, cut), cosines=True)
+
+
+def kept_bytes(size: LotSize, needs: HostNeeds, cosines: int = 0) -> int:
+    """Bytes that come to this process to be kept: tokens, and the ``cosines`` of each layer."""
+    return size.token_bytes + size.layers * cosines if needs.keep else 0
 
 
 def head_plan(
@@ -150,6 +155,8 @@ def head_plan(
     small = size.patches * size.width * size.itemsize <= INLINE_BYTES
     held = (size.token_bytes if small else 0) + size.images * COPIES_BYTES
     held += size.layers * size.images * REFERENCE_BYTES
+    if needs.keep:  # tokens of a task, on their way from the disk
+        held += on_cluster.arc * size.patches * size.width * size.itemsize
     plan = Plan(
         budget=needs.budget,
         threads=needs.threads,

@@ -65,6 +65,11 @@ class Cluster:
         return sum(node.cpus for node in self.nodes)
 
     @property
+    def ahead(self) -> int:
+        """Tasks that are given to it at once: a few for each processor, which bounds memory."""
+        return 3 * self.cpus + 2
+
+    @property
     def gpus(self) -> int:
         """GPUs of all machines."""
         return sum(node.gpus for node in self.nodes)
@@ -91,15 +96,17 @@ class Cluster:
             )
         return min(ceil_div(node.cpus, _fitting(node, memory, gpus)) for node in able)
 
-    def require_store(self, size: int) -> None:
-        """Raise LotError unless each machine has the memory for the objects of one task, ``size`` bytes."""
+    def require_store(self, size: int, instead: str = "") -> None:
+        """Raise LotError unless each machine has the memory for the objects of one task, ``size`` bytes.
+
+        ``instead`` says what else a user can do.
+        """
         # Ray would wait for ever for what does not fit.
         for node in self.nodes:
             if node.cpus and node.store < size:
                 raise LotError(
                     f"a task takes {size_text(size)} of objects, and {node.name} has {size_text(node.store)} "
-                    "for them. Raise --memory-budget, or ray start --object-store-memory; or score each "
-                    "image by fewer others with a group size."
+                    f"for them. Raise --memory-budget, or ray start --object-store-memory{instead}."
                 )
 
     def holds(self, size: int) -> bool:
@@ -159,10 +166,9 @@ class Cluster:
     ) -> Iterator[tuple[Key, Any, Sequence[Any]]]:
         """Yield each job's key, its receipt and its other references, as the tasks end.
 
-        At most ``ahead`` are submitted and not yet taken, by default a few for each processor, which bounds
-        memory.
+        At most ``ahead`` are submitted and not yet taken, by default those of ``Cluster.ahead``.
         """
-        most = ahead or 3 * self.cpus + 2
+        most = ahead or self.ahead
         running: dict[Any, tuple[Key, Sequence[Any]]] = {}
         source = iter(jobs)
         more = True

@@ -76,6 +76,7 @@ def extract_on(
         _require_seen(survey, receipt)
         vit.made_by(receipt.version)
         rows = {name: row for row, name in enumerate(receipt.read)}
+        numbers = {name: number for number, name in enumerate(shard)}
         if pictures and pictures.cut:
             positions = len(pictures.cut.positions)
             pictures.tiles.add([by_name[name] for name in shard], references[-positions:])
@@ -86,7 +87,7 @@ def extract_on(
             found = [
                 _in_shard(references, rows[name], vit.layers)
                 if together
-                else _by_itself(references, shard.index(name), vit.layers)
+                else _by_itself(references, numbers[name], vit.layers)
                 for name in good
             ]
             cls = receipt.cls[[rows[name] for name in good]]

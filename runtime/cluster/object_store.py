@@ -134,5 +134,7 @@ def arguments_for(
     """Return ``arguments`` for one layer of some images, wherever the store has them."""
     if isinstance(store, ObjectStore):
         return arguments(store.of(layer, images))
-    stacked = np.stack([store.block(layer, image, image + 1)[0] for image in images])
-    return [(0, 0, row) for row in range(len(images))], [cluster.ray.put(stacked[None])]
+    tokens = np.empty((1, len(images), *store.shape[2:]), store.dtype)
+    for row, image in enumerate(images):
+        tokens[0, row] = store.block(layer, image, image + 1)[0]
+    return [(0, 0, row) for row in range(len(images))], [cluster.ray.put(tokens)]

@@ -158,7 +158,12 @@ class ResidualScorer:
 
     def seconds(self, shape: tuple[int, int, int, int], plan: Plan) -> float:
         """Estimate the seconds that ``score`` will take, by timing each step once."""
-        layers, images, patches, width = shape
+        each, once = self.rates(shape, plan)
+        return shape[0] * (shape[1] * each / plan.threads + once)
+
+    def rates(self, shape: tuple[int, int, int, int], plan: Plan) -> tuple[float, float]:
+        """Measure the seconds that each image takes a thread, and what is done once, in each layer."""
+        _, images, patches, width = shape
         some = min(2, images)
         generator = np.random.default_rng(0)
         tokens = generator.standard_normal((1, some, patches, width), np.float32)
@@ -180,7 +185,7 @@ class ResidualScorer:
             subspaces(moments, self.share)
             once = time.perf_counter() - start
             each = float(np.mean(list(pool.map(measure, range(plan.threads))))) / some
-        return layers * (images * each / plan.threads + once)
+        return each, once
 
 
 def averaged(
@@ -316,9 +321,12 @@ class Layer:
 
     def _in_parallel(self, work: Callable[[Span], Result]) -> Iterator[tuple[Span, Result]]:
         """Yield each block of images with ``work``, in order, with as many threads as the plan says."""
+        return in_order(self.spans(), work, self.plan.threads, ahead=self.plan.threads, name="score")
+
+    def spans(self) -> list[Span]:
+        """Return the blocks of images in which tokens are read."""
         images, block = self.judges.images, self.plan.block
-        spans = [(start, min(start + block, images)) for start in range(0, images, block)]
-        return in_order(spans, work, self.plan.threads, ahead=self.plan.threads, name="score")
+        return [(start, min(start + block, images)) for start in range(0, images, block)]
 
 
 def _plan(size: LotSize, needs: HostNeeds, *, tokens_on_disk: bool) -> Plan:

@@ -1,11 +1,11 @@
 """The tables of docs/cluster.md: clusters against one machine, bytes moved, kills, 10,000 images, on paper.
 
-    python tests/measure/cluster.py ELPV WORK [--part start|speed|fast|exact|spill|moved|kills|large|paper]...
+    python tests/measure/cluster.py ELPV WORK [--part start|speed|fast|tiles|exact|...]
 
 ELPV is the unpacked package elpv-dataset 1.0.0.post1; WORK a folder, with a short path, that receives lots,
-bundles of random weights and results.  "start", "speed", "fast" and "exact" pin commands to cores by taskset;
-"moved" makes two hosts of network namespaces, and needs root.  "paper" multiplies the rates that "speed" has
-left in WORK.
+bundles of random weights and results.  Where the table says how many cores, commands are pinned to them by
+taskset; "moved" makes two hosts of network namespaces, and needs root.  "paper" multiplies the rates that
+"speed" has left in WORK.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ ALL = 1000
 SPILLED, STORE = 300, 200_000_000
 KILLS = 30
 MANY, FEW = 10_000, 20
+LARGE, SIDE = 30, 1000
 
 
 def make_lot(folder: Path, elpv: Path, count: int, side: int) -> Path:
@@ -242,7 +243,9 @@ def speed(elpv: Path, work: Path) -> None:
     """One machine against clusters of 1, 2 and 4 workers."""
     rows = {**PINNED, "cluster, 4 workers on 2 cores": ("0,1", "--threads", "4", "--cluster", "auto")}
     print(f"{IMAGES} images at {WIDE.side}, 4 blocks of a ViT and 4 layers, {JUDGES} judges each")
-    ran = in_turn(elpv, work, "speed", rows, "--group-size", str(JUDGES))
+    ran = in_turn(
+        make_lot(work / "lot400", elpv, IMAGES, 300), work, "speed", rows, "--group-size", str(JUDGES)
+    )
     vit, compared = (median(found) for found in zip(*map(parts_of, ran[ONE_WORKER]), strict=True))
     rates = {"vit": vit, "compare": compared, "images": IMAGES, "pairs": IMAGES * JUDGES // 2 * 4}
     (work / "rates.json").write_text(json.dumps(rates), encoding="ascii")
@@ -251,14 +254,19 @@ def speed(elpv: Path, work: Path) -> None:
 def fast(elpv: Path, work: Path) -> None:
     """The same lot by residual: no pairs."""
     print(f"{IMAGES} images at {WIDE.side}, 4 blocks of a ViT and 4 layers, by residual")
-    in_turn(elpv, work, "fast", PINNED, "--method", "fast")
+    in_turn(make_lot(work / "lot400", elpv, IMAGES, 300), work, "fast", PINNED, "--method", "fast")
+
+
+def tiles(elpv: Path, work: Path) -> None:
+    """Large images, cut into tiles."""
+    print(f"{LARGE} images of {SIDE} x {SIDE} pixels, 2 x 3 tiles at {WIDE.side}, by all others")
+    in_turn(make_lot(work / f"lot{LARGE}", elpv, LARGE, SIDE), work, "tiles", PINNED, "--tiles", "2x3")
 
 
 def in_turn(
-    elpv: Path, work: Path, part: str, rows: dict[str, tuple[str, ...]], *options: str
+    lot: Path, work: Path, part: str, rows: dict[str, tuple[str, ...]], *options: str
 ) -> dict[str, list[Ran]]:
-    """Score the same lot in several ways, in turn, and print the medians."""
-    lot = make_lot(work / "lot400", elpv, IMAGES, 300)
+    """Score a lot in several ways, in turn, and print the medians."""
     bundle = make_bundle(work / "wide", WIDE, "0,1,2,3")
     ran: dict[str, list[Ran]] = {name: [] for name in rows}
     found: dict[str, str] = {}
@@ -499,6 +507,7 @@ PARTS = {
     "start": start,
     "speed": speed,
     "fast": fast,
+    "tiles": tiles,
     "exact": exact,
     "spill": spill,
     "moved": moved,
