@@ -115,31 +115,43 @@ class Judges:
 
     def groups(self, block: int, blocks_in_memory: int) -> Iterator[list[Cell]]:
         """All cells with pairs, in groups that need at most 2 * ``blocks_in_memory`` blocks at once."""
-        blocks = ceil_div(self.images, block)
-        starts = range(0, blocks, blocks_in_memory)
-        sides = [range(i, min(i + blocks_in_memory, blocks)) for i in starts]
-        for number, first in enumerate(sides):
-            for second in sides[number:]:
+        sides = self._sides(block, blocks_in_memory)
+        for first in sides:
+            near = self._near(first, sides[-1].stop, block)
+            for second in (sides[number] for number in sorted({i // blocks_in_memory for i in near})):
                 if self._meet((first[0], first[-1]), (second[0], second[-1]), block):
                     yield [(i, j) for i in first for j in self._facing(i, second, block)]
+
+    def _sides(self, block: int, blocks_in_memory: int) -> list[range]:
+        blocks = ceil_div(self.images, block)
+        starts = range(0, blocks, blocks_in_memory)
+        return [range(i, min(i + blocks_in_memory, blocks)) for i in starts]
 
     def _facing(self, i: int, blocks: range, block: int) -> list[int]:
         """Return those of ``blocks``, from ``i`` on, that hold judges of images in block ``i``.
 
         Blocks before ``i`` are left out: their own cells hold those pairs.
         """
-        # The judges of a block stand in three arcs of the circle: beside it, opposite to it, and, for a block
-        # near the start of the circle, across its end.  Only the blocks of these arcs are looked at: their
-        # number grows with K, not with N.  Each arc is taken a little too long; ``_meet`` decides exactly.
-        start, side = i * block, self.count // 2
-        around = (start + self.images - side) // block - 1
-        opposite = (start + self.images // 2) // block
-        near = range(i, (start + block - 1 + side) // block + 1)
-        candidates = {*near, *range(around, blocks.stop), *range(opposite - 1, opposite + 3)}
-        return sorted(j for j in candidates if j in blocks and j >= i and self._meet((i, i), (j, j), block))
+        near = self._near(range(i, i + 1), blocks.stop, block)
+        return sorted(j for j in near if j in blocks and self._meet((i, i), (j, j), block))
+
+    def _near(self, run: range, blocks: int, block: int) -> set[int]:
+        """Return those of all ``blocks``, from a ``run`` of them on, that may hold judges of its images."""
+        # These stand in three arcs of the circle: beside it, opposite to it, and, for a run near the start of
+        # the circle, across its end.  Only the blocks of these arcs are looked at: their number grows with K,
+        # not with N.  Each arc is taken a little too long; ``_meet`` decides exactly.
+        start, last, side = run.start * block, run.stop * block - 1, self.count // 2
+        beside = range(run.start, (last + side) // block + 1)
+        around = range((start + self.images - side) // block - 1, blocks)
+        opposite = range((start + self.images // 2) // block - 1, (last + self.images // 2) // block + 3)
+        return {i for i in (*beside, *around, *opposite) if run.start <= i < blocks}
 
     def loads(self, block: int, blocks_in_memory: int) -> int:
         """Count the blocks that are read while going through the groups, if each keeps those it shares."""
+        if block > 1 and self.count >= self.images - 1:  # each side meets all before it, and itself
+            sizes = [len(side) for side in self._sides(block, blocks_in_memory)]
+            read = sum(number * size for number, size in enumerate(sizes))
+            return read + sizes[0] + sum(sizes[1:-1])  # the last is there when its turn comes
         held: set[int] = set()
         loads = 0
         for group in self.groups(block, blocks_in_memory):
