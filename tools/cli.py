@@ -257,12 +257,13 @@ def run(prog: str, parser: Parser, argv: Sequence[str] | None) -> int:
     hangs is still running: Python by itself would wait for it.
     """
     code: object = 1
+    _received.clear()
     try:
         code = _run(prog, parser, argv)
         return code
     except SystemExit as leaving:
-        code = leaving.code
-        raise
+        code = 128 + _received[-1] if _received else leaving.code
+        raise SystemExit(code) from leaving
     except Exception:
         if argv is None and has_abandoned():
             traceback.print_exc()
@@ -405,4 +406,9 @@ def clean_up_on_sigterm() -> None:
 
 
 def _terminate(number: int, frame: object) -> None:
+    _received.append(number)
     raise SystemExit(128 + number)
+
+
+_received: list[int] = []
+"""Signals that end this process: where one comes while Ray waits, Ray makes an exit with code 1 of it."""

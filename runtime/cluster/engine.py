@@ -157,8 +157,9 @@ class Cluster:
             raise DeviceError(f"a task failed on the cluster: {error.cause!r}") from error
         except with_cause.RayError as error:
             raise DeviceError(
-                f"the cluster lost a task {RETRIES} times, or its result: {type(error).__name__}: "
-                f"{str(error).splitlines()[0]} With --resume the same command goes on from what was done."
+                f"the cluster lost a task {RETRIES} times, or its result, or what it has on this machine: "
+                f"{type(error).__name__}: {str(error).splitlines()[0]} With --resume the same command goes "
+                "on from what was done."
             ) from error
 
     def finished(

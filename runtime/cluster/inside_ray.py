@@ -69,6 +69,15 @@ def few_processes(ray: Any) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def no_handler(ray: Any) -> Iterator[None]:
+    """Within the block ``ray.init`` leaves SIGTERM to whoever has a handler for it."""
+    with ExitStack() as stack:
+        with _known(ray):
+            stack.enter_context(_replaced(ray._private.utils, "set_sigterm_handler", lambda handler: None))
+        yield
+
+
 def _no_dashboard(*_: Any, **__: Any) -> tuple[None, None]:
     """Return no address and no process, as Ray's own function does where the dashboard cannot start."""
     return None, None

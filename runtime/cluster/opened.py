@@ -10,6 +10,7 @@ import os
 import secrets
 import shutil
 import signal
+import subprocess
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
@@ -22,7 +23,16 @@ from ..errors import DeviceError, LotError
 from ..memory import memory_left, size_text
 from ..settings import AUTO, Resources
 from .engine import Cluster
-from .inside_ray import MODE, TOKEN, TOKEN_FILE, few_processes, loopback_alone, read_variables, require_answer
+from .inside_ray import (
+    MODE,
+    TOKEN,
+    TOKEN_FILE,
+    few_processes,
+    loopback_alone,
+    no_handler,
+    read_variables,
+    require_answer,
+)
 
 LEAST_STORE = 100_000_000
 """Bytes of shared memory for objects; Ray itself refuses less than 75 MB."""
@@ -38,6 +48,10 @@ _OURS = {
     "RAY_worker_niceness": "0",  # workers are as urgent as the command, as its threads would be
 }
 """For a cluster of our own."""
+_ENDED = (
+    "musc-edge was ended from outside: killed, or by Ray, which lost the cluster. With --resume the same "
+    "command goes on from what was done."
+)
 _HELD = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -77,10 +91,26 @@ def open_cluster(resources: Resources) -> Iterator[Cluster]:
                 "this process has opened a cluster of Ray already: call ray.shutdown() before, and let "
                 "Resources(cluster=...) open it."
             )
+        stack.enter_context(told_of_its_end())
         if resources.cluster == AUTO:
             yield stack.enter_context(_local(ray, resources))
         else:
             yield stack.enter_context(_connected(ray, str(resources.cluster)))
+
+
+@contextmanager
+def told_of_its_end() -> Iterator[None]:
+    """Let the user know if this process ends within the block: Ray ends it with its cluster, silently."""
+    # By a process of its own, since nothing of this one runs then.  It waits for a line, or for the end of
+    # the pipe; in a session of its own, so that ctrl-C does not reach it.
+    command = ["sh", "-c", 'read -r line || printf "%s\\n" "$0" >&2', _ENDED]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True
+    ) as waiting:
+        try:
+            yield
+        finally:
+            waiting.communicate(b"\n")
 
 
 def _credentials(cluster: str | None) -> dict[str, str]:
@@ -149,7 +179,7 @@ def _start(ray: Any, options: Mapping[str, Any], folder: Path) -> None:
 
 
 def _init(ray: Any, options: Mapping[str, Any]) -> None:
-    with _own_handlers():
+    with _own_handlers(), no_handler(ray):
         ray.init(**options, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
 
 
@@ -165,14 +195,27 @@ def _ended(ray: Any) -> Iterator[None]:
 
 @contextmanager
 def _own_handlers() -> Iterator[None]:
-    """Put back the handlers of signals behind the block, which Ray sets its own for."""
+    """Put back the handlers of signals behind the block, which Ray sets its own for.
+
+    A signal within it counts behind it, since Ray crashes where it is left in the middle; a second ctrl-C, of
+    somebody who does not want to wait, at once.
+    """
+    received: list[int] = []
+
+    def hold(number: int, frame: object) -> None:
+        if number == signal.SIGINT and number in received:
+            raise KeyboardInterrupt
+        received.append(number)
+
     in_main = threading.current_thread() is threading.main_thread()
-    handlers = {number: signal.getsignal(number) for number in _HELD} if in_main else {}
+    handlers = {number: signal.signal(number, hold) for number in _HELD} if in_main else {}
     try:
         yield
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
+        for each in received:
+            signal.raise_signal(each)
 
 
 def kill_those_of(folder: Path) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from musc_edge.runtime.cluster import opened
 from musc_edge.runtime.cluster.engine import Cluster
 from musc_edge.runtime.cluster.inside_ray import few_processes, loopback_alone
 from musc_edge.runtime.cluster.scorer import ClusterScorer, settle
@@ -78,3 +81,15 @@ def test_another_ray_is_named_and_left_as_it_was() -> None:
     with pytest.raises(DeviceError, match=r"Ray 2\.60\.0 is installed, which lacks"), few_processes(ray):
         pass
     assert ray._private.parameter.RayParams is dict
+
+
+@pytest.mark.parametrize(("leave", "code"), [("os._exit(1)", 1), ("sys.exit(3)", 3), ("pass", 0)])
+def test_a_process_that_ray_ends_says_so(leave: str, code: int) -> None:
+    """Ray ends a command that has lost its cluster by ``_exit``: nothing of the command runs then."""
+    program = f"import os, sys\nfrom {opened.__name__} import told_of_its_end\n"
+    program += f"with told_of_its_end():\n    {leave}"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == code
+    assert done.stderr.startswith("musc-edge was ended from outside" if code == 1 else "")
+    assert (done.stderr == "") == (code != 1)
+    assert done.stdout == ""
