@@ -69,7 +69,7 @@ def score_lot(
     bundle, settings = opened(bundle, settings, watch)
     survey = survey_files(lot, resources, reading, watch)
     require_enough(len(survey.images), survey.skipped, settings)
-    with Run(bundle, settings, resources, watch, outputs) as run:
+    with Run(bundle, settings, resources, watch, outputs, images=len(survey.images)) as run:
         walk = walk_over(run, survey, keep)  # whole images, or tile by tile
         features = walk.extract()  # 1 and 2
         same_shots = run.find_copies(features, survey)

@@ -25,6 +25,7 @@ import numpy as np
 
 from .._version import __version__
 from .beginning import Watch, require_enough
+from .cluster.arcs import head_bytes
 from .cluster.blocks import OnCluster, sketches_on
 from .cluster.engine import Cluster
 from .cluster.extraction import extract_on
@@ -71,7 +72,10 @@ from .types import (
 )
 from .vit.bundle import open_bundle
 from .vit.choose import enter_backend
-from .vit.extract import Pictures, allocate, extract
+from .vit.extract import Pictures, allocate, extract, store_shape
+
+_PROGRAM = 200_000_000
+"""Bytes that this process comes to take of libraries and Ray, while a cluster does the work."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +127,7 @@ class Run:
     watch : who is told of it.
     outputs : the files per image that will be written, for memory plan and forecast.
     cluster : one that is open already, that of another run; by default it is opened where one is asked for.
+    images : how many are to be scored: a cluster on this machine leaves this process the memory for so many.
 
     Raises
     ------
@@ -145,13 +150,14 @@ class Run:
         watch: Watch | None = None,
         outputs: OutputOptions = NO_FILES,
         cluster: Cluster | None = None,
+        images: int = 0,
     ) -> None:
         self._given = bundle
         self.outputs = outputs
         self.watch = watch or Watch()
         self.settings, self.resources = settings, resources
         self._stack = ExitStack()
-        self.cluster = cluster
+        self.cluster, self._images = cluster, images
         self.by_blocks: ByBlocks = here
         self._vit: FeatureBackend | None = None
         self._vit_names = "", ""
@@ -182,11 +188,18 @@ class Run:
         require_possible(self.resources)
         require_meaning(self.method.by, self.resources)
         if self.cluster is None:
-            self.cluster = stack.enter_context(open_cluster(self.resources))
+            self.cluster = stack.enter_context(open_cluster(self.resources, self._needed()))
         self.by_blocks = OnCluster(self.cluster)
         if self.method.by == RESIDUAL:
             return ClusterResidual.of(self.method, self.cluster)
         return ClusterScorer.of(self.method, self.cluster, self.resources.scorer)
+
+    def _needed(self) -> int:
+        """Bytes that this process takes while a cluster does the work."""
+        shape = store_shape(self._images, self.bundle)
+        itemsize = np.dtype(self.bundle.manifest.tokens[0].dtype).itemsize
+        size = self.method.lot_size(shape, itemsize)
+        return _PROGRAM + head_bytes(size, pairs=self.method.by != RESIDUAL)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -434,6 +447,7 @@ class Run:
     def facts(self, features: Features, settings: ScoreSettings | None = None) -> RunFacts:
         """How the scores of a lot came about; ``settings`` are those of the run where it settled none."""
         backend, vit_version = self._vit_names
+        where = (f"computed by {self.cluster}",) if self.cluster else ()
         return RunFacts(
             bundle=self.bundle,
             settings=settings or self.settings,
@@ -442,7 +456,7 @@ class Run:
             judges=self.planner.judges_of(len(features.images), features.tiles),
             plan=features.plan,
             timings=self.watch.timer.seconds,
-            notes=(*self.notes, *features.notes, *(features.kept.notes if features.kept else ())),
+            notes=(*where, *self.notes, *features.notes, *(features.kept.notes if features.kept else ())),
             computed_by=(vit_version, self.scorer.version),
             time=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         )

@@ -5,6 +5,7 @@ Each default stands here once.  Nothing heavy is imported, so that a command lin
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -164,6 +165,18 @@ class ScoreSettings:
 PAPER = ScoreSettings()
 
 
+def require_address(cluster: str) -> None:
+    """Raise LotError unless ``cluster`` is "auto" or an address."""
+    if cluster != AUTO and not _ADDRESS.fullmatch(cluster):
+        raise LotError(
+            f"cluster {cluster!r}: expected {AUTO}, or the address of one such as 10.0.0.1:6379, as ray "
+            "start --head prints it."
+        )
+
+
+_ADDRESS = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\s:/\[\]]+):[0-9]{1,5}")
+
+
 @dataclass(frozen=True)
 class Resources:
     """What runs the work, and what it may use.  Scores do not depend on memory.
@@ -195,7 +208,8 @@ class Resources:
     Raises
     ------
     LotError
-        If ``batch`` or ``threads`` is below 1, or a ``precision`` is unknown or given for another scorer.
+        If ``batch`` or ``threads`` is below 1, ``cluster`` is no address, or a ``precision`` is unknown or
+        given for another scorer.
     """
 
     batch: int = 8
@@ -211,6 +225,8 @@ class Resources:
     def __post_init__(self) -> None:
         if self.batch < 1 or (self.threads is not None and self.threads < 1):
             raise LotError(f"batch {self.batch} and threads {self.threads}: expected 1 or more.")
+        if self.cluster is not None:
+            require_address(self.cluster)
         if self.precision not in (None, *PRECISIONS):
             raise LotError(f"precision {self.precision!r}: expected {' or '.join(PRECISIONS)}.")
         if self.precision is not None and self.scorer != "cuda":

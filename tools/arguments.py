@@ -71,6 +71,17 @@ def arches(text: str) -> tuple[str, ...]:
     return names
 
 
+def cluster(text: str) -> str:
+    """Take "auto" or the address of a cluster."""
+    from ..runtime.settings import require_address
+
+    try:
+        require_address(text)
+    except LotError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return text
+
+
 def degrees(text: str) -> tuple[int, ...]:
     """Parse aggregation degrees: positive odd numbers, each once."""
     values = integers(text)

@@ -204,7 +204,7 @@ def add_resources(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
 
 def add_cluster(group: argparse._ArgumentGroup) -> None:
     """Add the option for a cluster, to the group of ``add_resources``."""
-    group.add_argument("--cluster", metavar="auto|ADDRESS",
+    group.add_argument("--cluster", type=arguments.cluster, metavar="auto|ADDRESS",
         help="let a cluster of Ray run the ViT and compare the images: auto starts one on this machine, an "
         "address such as 10.0.0.1:6379 is that of one that is there (docs/cluster.md)")  # fmt: skip
 

@@ -58,6 +58,8 @@ def _plan(args: argparse.Namespace) -> int:
     settings = cli.score_settings(args, bundle.manifest)
     if args.devices and settings.by == RESIDUAL:
         args.usage_error(f"--devices has no meaning by {RESIDUAL}, which does not use a GPU")
+    if args.devices and args.cluster:
+        args.usage_error("--devices has no meaning with --cluster, whose workers compare on their processors")
     if args.devices and settings.tiles and settings.tiles.free:
         args.usage_error(
             "--devices with --tiles-free is not made: it plans for tiles compared place by place"
@@ -100,7 +102,7 @@ def _show_plans(
             notes.update(dict.fromkeys(run.notes))
             return found
 
-    with Run(bundle, settings, resources) as first, first.vit() as vit:
+    with Run(bundle, settings, resources, images=count) as first, first.vit() as vit:
         found = forecast(settings)
         ways = ways_to_find(pixels, found, settings, bundle.manifest, forecast) if pixels else []
         notes.update(dict.fromkeys(first.notes))

@@ -131,7 +131,7 @@ def cluster_plan(size: LotSize, needs: HostNeeds, cluster: Machines) -> Plan:
         moved_bytes=cluster.over_network(moved_bytes(size, cut) + kept_bytes(size, needs, size.cosine_bytes)),
         reserved=cluster.reserved,
     )
-    return head_plan(size, needs, on_cluster, _comparing_bytes(size, cut), cosines=True)
+    return head_plan(size, needs, on_cluster, pairs=True)
 
 
 def kept_bytes(size: LotSize, needs: HostNeeds, cosines: int = 0) -> int:
@@ -139,34 +139,26 @@ def kept_bytes(size: LotSize, needs: HostNeeds, cosines: int = 0) -> int:
     return size.token_bytes + size.layers * cosines if needs.keep else 0
 
 
-def head_plan(
-    size: LotSize, needs: HostNeeds, on_cluster: ClusterPlan, workspace: int, *, cosines: bool
-) -> Plan:
-    """Make the plan of the process that gives the work to a cluster.
-
-    ``workspace`` bytes come to what it holds of any lot: references, what tells copies, and small tokens.
+def head_plan(size: LotSize, needs: HostNeeds, on_cluster: ClusterPlan, *, pairs: bool) -> Plan:
+    """Make the plan of the process that gives the work to a cluster: to compare ``pairs``, or by residual.
 
     Raises
     ------
     LotError
         If the budget is too small for that.
     """
-    # Tokens so small come along with what a task says of itself, and stay here.
-    small = size.patches * size.width * size.itemsize <= INLINE_BYTES
-    held = (size.token_bytes if small else 0) + size.images * COPIES_BYTES
-    held += size.layers * size.images * REFERENCE_BYTES
-    if needs.keep:  # tokens of a task, on their way from the disk
-        held += on_cluster.arc * size.patches * size.width * size.itemsize
+    # with kept work, tokens of a task on their way from the disk
+    task = on_cluster.arc * size.patches * size.width * size.itemsize if needs.keep else 0
     plan = Plan(
         budget=needs.budget,
         threads=needs.threads,
         block=on_cluster.arc,
         blocks_in_memory=1,
         tokens_on_disk=needs.keep,
-        cosines_on_disk=needs.keep and cosines,
+        cosines_on_disk=needs.keep and pairs,
         token_bytes=size.token_bytes,
-        cosine_bytes=size.cosine_bytes if cosines else 0,
-        workspace_bytes=workspace + held,
+        cosine_bytes=size.cosine_bytes if pairs else 0,
+        workspace_bytes=head_bytes(size, pairs=pairs) + task,
         program_bytes=needs.program_bytes,
         vit_bytes=0,
         writing_bytes=needs.writing_bytes,
@@ -174,12 +166,29 @@ def head_plan(
     )
     reserved = on_cluster.reserved
     if needs.budget is not None and plan.memory_bytes > needs.budget - reserved:
+        beside = f", and the cluster on this machine has {size_text(reserved)} of it" if reserved else ""
+        fewer = ", or score each image by fewer others with a group size" if pairs else ""
         raise LotError(
             f"a memory budget of {size_text(needs.budget)} is too small for {size.images} images on a "
-            f"cluster: this process needs {size_text(plan.memory_bytes)}, and the cluster here has "
-            f"{size_text(reserved)}. Raise --memory-budget."
+            f"cluster: this process alone needs {size_text(plan.memory_bytes)}{beside}. Raise "
+            f"--memory-budget to {size_text(plan.memory_bytes + reserved)}{fewer}."
         )
     return plan
+
+
+def head_bytes(size: LotSize, *, pairs: bool) -> int:
+    """Bytes of the process that gives the work to a cluster, beside its program."""
+    # Tokens so small come along with what a task says of itself, and stay here.
+    small = size.patches * size.width * size.itemsize <= INLINE_BYTES
+    held = (size.token_bytes if small else 0) + size.images * COPIES_BYTES
+    held += size.layers * size.images * REFERENCE_BYTES
+    return held + (_comparing_bytes(size, cut_circle(size)) if pairs else _residual_bytes(size))
+
+
+def _residual_bytes(size: LotSize) -> int:
+    """Bytes of this process while residuals are measured."""
+    # scores of one layer, of all, and what is returned; moments of the lot, and what becomes of them
+    return 20 * size.images * size.patches + 8 * size.width**2 * (2 * size.degree_count + 4)
 
 
 def _open_cells(size: LotSize, cut: Cut) -> int:

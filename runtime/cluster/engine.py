@@ -13,6 +13,8 @@ from ..memory import size_text
 
 WORKER_BYTES = 300_000_000
 """Memory of a worker process with numpy, numba and ONNX Runtime, before it does anything."""
+STORE_SHARE, WORKERS_SHARE = 0.35, 0.5
+"""Shares of a memory budget for a cluster on this machine, at most: for its objects and for its workers."""
 RETRIES = 20
 """How often a task is given to another worker if its own is lost."""
 
@@ -92,7 +94,7 @@ class Cluster:
             most = max(node.memory for node in self.nodes)
             raise LotError(
                 f"a worker needs {size_text(memory)} of memory, and no machine of the cluster has more than "
-                f"{size_text(most)} for its workers. Raise --memory-budget, or ray start --memory."
+                f"{size_text(most)} for its workers. {self._more(memory - most, WORKERS_SHARE, '--memory')}."
             )
         return min(ceil_div(node.cpus, _fitting(node, memory, gpus)) for node in able)
 
@@ -103,11 +105,17 @@ class Cluster:
         """
         # Ray would wait for ever for what does not fit.
         for node in self.nodes:
-            if node.cpus and node.store < size:
+            if node.cpus and (missing := size - node.store) > 0:
                 raise LotError(
                     f"a task takes {size_text(size)} of objects, and {node.name} has {size_text(node.store)} "
-                    f"for them. Raise --memory-budget, or ray start --object-store-memory{instead}."
+                    f"for them. {self._more(missing, STORE_SHARE, '--object-store-memory')}{instead}."
                 )
+
+    def _more(self, missing: int, share: float, option: str) -> str:
+        """Say how a machine gets so many bytes more for what has a ``share`` of a budget."""
+        if self.reserved:
+            return f"Raise --memory-budget by {size_text(int(missing / share) + 1)}"
+        return f"Give it more by ray start {option}"
 
     def holds(self, size: int) -> bool:
         """Whether this is one machine, with memory for ``size`` bytes of objects and as much again."""

@@ -109,8 +109,9 @@ def require_answer(ray: Any, address: str) -> None:
         ask(address=address)
     except ray.exceptions.AuthenticationError as error:
         sent = f"the token of {_source()}" if with_token else f"a command without a token ({MODE} is set)"
+        how = _HOW if with_token else f"Unset {MODE}. {_HOW}"
         raise DeviceError(
-            f"the cluster at {address} refuses {sent}: it expects the one that it was started with. {_HOW}"
+            f"the cluster at {address} refuses {sent}: it expects the one that it was started with. {how}"
         ) from error
 
 

@@ -22,7 +22,7 @@ from ..._extras import install
 from ..errors import DeviceError, LotError
 from ..memory import memory_left, size_text
 from ..settings import AUTO, Resources
-from .engine import Cluster
+from .engine import STORE_SHARE, WORKERS_SHARE, Cluster
 from .inside_ray import (
     MODE,
     TOKEN,
@@ -36,9 +36,6 @@ from .inside_ray import (
 
 LEAST_STORE = 100_000_000
 """Bytes of shared memory for objects; Ray itself refuses less than 75 MB."""
-STORE_SHARE, WORKERS_SHARE = 0.35, 0.5
-"""Shares of what the budget leaves for objects in shared memory, and for the worker processes."""
-
 _STARTS = 3
 """Ray gives its processes 30 seconds, too little for a machine that is busy: how often it tries."""
 _QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
@@ -68,11 +65,11 @@ def import_ray() -> Any:
 
 
 @contextmanager
-def open_cluster(resources: Resources) -> Iterator[Cluster]:
+def open_cluster(resources: Resources, needed: int = 0) -> Iterator[Cluster]:
     """Open the cluster that ``resources.cluster`` names, for as long as the context is open.
 
-    "auto" starts one on this machine, within the memory budget, of which nothing stays; any other word is the
-    address of one that is there.
+    "auto" starts one on this machine, of which nothing stays, within the memory budget, but for ``needed``
+    bytes of this process.  Any other word is the address of one that is there.
 
     Raises
     ------
@@ -93,7 +90,7 @@ def open_cluster(resources: Resources) -> Iterator[Cluster]:
             )
         stack.enter_context(told_of_its_end())
         if resources.cluster == AUTO:
-            yield stack.enter_context(_local(ray, resources))
+            yield stack.enter_context(_local(ray, resources, needed))
         else:
             yield stack.enter_context(_connected(ray, str(resources.cluster)))
 
@@ -122,15 +119,17 @@ def _credentials(cluster: str | None) -> dict[str, str]:
 
 
 @contextmanager
-def _local(ray: Any, resources: Resources) -> Iterator[Cluster]:
+def _local(ray: Any, resources: Resources, needed: int) -> Iterator[Cluster]:
     """Start a cluster on this machine, whose files lie in the folder for scratch files."""
-    left = memory_left(resources.budget)
-    store, memory = int(left * STORE_SHARE), int(left * WORKERS_SHARE)
+    left, shares = memory_left(resources.budget), STORE_SHARE + WORKERS_SHARE
+    of_cluster = min(left, max(0, left - needed) / shares)
+    store, memory = int(of_cluster * STORE_SHARE), int(of_cluster * WORKERS_SHARE)
     if store < LEAST_STORE:
+        least = int(max(LEAST_STORE / STORE_SHARE, needed + LEAST_STORE * shares / STORE_SHARE))
         raise LotError(
-            f"the memory budget of {size_text(resources.budget)} leaves {size_text(left)}, and a cluster on "
-            f"this machine needs {size_text(int(LEAST_STORE / STORE_SHARE))}. Raise --memory-budget, or "
-            "leave --cluster out."
+            f"the memory budget of {size_text(resources.budget)} leaves {size_text(left)}, and this process "
+            f"and a cluster on this machine need {size_text(least)}. Raise --memory-budget by "
+            f"{size_text(least - left)}, or leave --cluster out."
         )
     with _folder(resources.scratch) as folder:
         options = {

@@ -105,7 +105,7 @@ class ClusterResidual:
         asked = [cluster.submit(settle, here)[0] for _ in range(cluster.cpus)]
         there = cluster.get(asked[0])
         version = there if there == here.version else f"{there}; components by {here.version}"
-        return cls(method, cluster, version, [f"computed by {cluster}"])
+        return cls(method, cluster, version)
 
     @property
     def _here(self) -> ResidualScorer:
@@ -242,6 +242,4 @@ def residual_plan(size: LotSize, needs: HostNeeds, cluster: Cluster) -> Plan:
         moved_bytes=cluster.over_network(moved + kept_bytes(size, needs)),
         reserved=cluster.reserved,
     )
-    # scores of one layer, of all, and what is returned; moments of the lot, and what becomes of them
-    here = 20 * size.images * size.patches + 2 * of_block + 4 * 8 * size.width**2
-    return head_plan(size, needs, on_cluster, here, cosines=False)
+    return head_plan(size, needs, on_cluster, pairs=False)

@@ -71,7 +71,7 @@ class ClusterScorer:
         # All are asked, so that all have imported what they need when the work comes.
         asked = [cluster.submit(settle, scorer, method)[0] for _ in range(cluster.cpus)]
         found = cluster.get(asked[0])
-        notes = [f"computed by {cluster}", *([found.note] if found.note else [])]
+        notes = [found.note] if found.note else []
         return cls(method, cluster, found.kind, found.version, notes)
 
     def judges(self, images: int) -> Judges:

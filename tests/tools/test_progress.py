@@ -61,7 +61,16 @@ def test_no_rate_and_no_guess_before_anything_is_done() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(8.44, "8.4 s"), (200, "3 min 20 s"), (7500, "2 h 05 min"), (0, "0.0 s")]
+    ("seconds", "text"),
+    [
+        (8.44, "8.4 s"),
+        (200, "3 min 20 s"),
+        (7500, "2 h 05 min"),
+        (0, "0.0 s"),
+        (59.96, "1 min 0 s"),
+        (179.7, "3 min 0 s"),
+        (3599.8, "1 h 00 min"),
+    ],
 )
 def test_durations(seconds: float, text: str) -> None:
     assert duration(seconds) == text

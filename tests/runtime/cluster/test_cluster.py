@@ -42,7 +42,7 @@ def two_workers() -> Iterator[Cluster]:
 @pytest.fixture
 def cluster(two_workers: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
     """What a run opens is the one that is there."""
-    monkeypatch.setattr(run_module, "open_cluster", lambda resources: nullcontext(two_workers))
+    monkeypatch.setattr(run_module, "open_cluster", lambda *_: nullcontext(two_workers))
     return two_workers
 
 

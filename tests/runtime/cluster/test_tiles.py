@@ -31,7 +31,7 @@ CLUSTERS = {"one machine": (), "two machines": (Node("other", 2, 0, 1 << 40, 1 <
 @pytest.fixture(params=CLUSTERS)
 def cluster(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> InlineCluster:
     found = InlineCluster(2, 1 << 40, *CLUSTERS[request.param])
-    monkeypatch.setattr(run_module, "open_cluster", lambda resources: nullcontext(found))
+    monkeypatch.setattr(run_module, "open_cluster", lambda *_: nullcontext(found))
     return found
 
 
