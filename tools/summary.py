@@ -126,7 +126,8 @@ def forecast_text(forecast: Forecast) -> str:
     """Format a forecast as text."""
     f, plan = forecast, forecast.plan
     tiles = f" of {f.tiles} tiles" if f.tiles > 1 else ""
-    where = f"{counted(f.layers, 'layer')}{tiles}, {counted(plan.threads, 'thread')}, {f.scorer}"
+    threads = "" if plan.cluster else f", {counted(plan.threads, 'thread')}"
+    where = f"{counted(f.layers, 'layer')}{tiles}{threads}, {f.scorer}"
     lines = [
         f"plan: {counted(f.images, 'image')} scored {_how(f)} in {where}",
         f"      {time_text(f)}",
@@ -135,8 +136,9 @@ def forecast_text(forecast: Forecast) -> str:
         lines.insert(0, f"resolution: {f.resolution.text}")
     budget = f" of {size_text(plan.budget)}" if plan.budget is not None else ""
     first = f", and first the ViT {size_text(plan.vit_bytes)}" if plan.vit_bytes or not plan.cluster else ""
+    whose = "memory of this command" if plan.cluster else "memory"
     lines.append(
-        f"      memory at most {size_text(plan.memory_bytes)}{budget}: "
+        f"      {whose} at most {size_text(plan.memory_bytes)}{budget}: "
         f"the program {size_text(plan.program_bytes)}{first}"
     )
     lines.append(f"      the ViT by {f.vit}")
@@ -163,16 +165,15 @@ def forecast_text(forecast: Forecast) -> str:
 
 def cluster_plan_text(plan: ClusterPlan) -> str:
     """Say what a lot takes of a cluster."""
-    work = (
-        f"{counted(plan.cells, 'task', ',')} in each layer, which compare {plan.arc} with {plan.arc} images"
-    )
+    work = f"{counted(plan.cells, 'task', ',')} in each layer, each of {plan.arc} with {plan.arc} images"
     if not plan.cells:
         work = f"tasks of {counted(plan.arc, 'image')}"
-    moved = f", at most {size_text(plan.moved_bytes)} over the network" if plan.moved_bytes else ""
-    here = f"; {size_text(plan.reserved)} of the budget are its own" if plan.reserved else ""
+    moved = f"; over the network at most {size_text(plan.moved_bytes)}" if plan.moved_bytes else ""
+    here = f"; of the budget {size_text(plan.reserved)} are for both" if plan.reserved else ""
     return (
-        f"{counted(plan.processors, 'processor')}, {work} in {size_text(plan.worker_bytes)} each; "
-        f"{size_text(plan.object_bytes)} in shared memory and on its disks{moved}{here}"
+        f"{counted(plan.processors, 'processor')}, {work}; a worker takes at most "
+        f"{size_text(plan.worker_bytes)}, features and distances {size_text(plan.object_bytes)} of shared "
+        f"memory and then of disk{here}{moved}"
     )
 
 

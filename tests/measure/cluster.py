@@ -33,7 +33,7 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # tests/, for support
 
-from musc_edge.runtime.cluster.arcs import cells, cut_circle, moved_bytes
+from musc_edge.runtime.cluster.arcs import cells, cut_circle, head_bytes, moved_bytes
 from musc_edge.runtime.cluster.opened import kill_those_of
 from musc_edge.runtime.scoring.plan import LotSize
 from support.hosts import Host, two_hosts
@@ -484,7 +484,8 @@ def paper(elpv: Path, work: Path) -> None:
     per_image = 3 * rates["vit"] / rates["images"]  # DINOv2-S has three times the blocks
     per_pair = rates["compare"] / rates["pairs"]
     print(f"one core: {per_image:.3f} s of DINOv2-S per image, {1e3 * per_pair:.2f} ms per pair and layer")
-    print("| images | judges | machines | ViT h | comparing h | objects TB | moved TB | MB/s per machine |")
+    columns = "images judges machines ViT_h comparing_h head_GB objects_TB moved_TB MB/s_per_machine"
+    print(f"| {' | '.join(columns.split()).replace('_', ' ')} |")
     for images in (100_000, 1_000_000):
         for judges in (200, images - 1):
             size = LotSize(4, images, 256, 384, 4, 3, judges)
@@ -498,7 +499,8 @@ def paper(elpv: Path, work: Path) -> None:
                 rate = network / ((vit + compare) * 3600) / machines / 1e6
                 print(
                     f"| {images:,} | {judges:,} | {machines} | {vit:,.1f} | {compare:,.1f} | "
-                    f"{objects / 1e12:,.1f} | {network / 1e12:,.1f} | {rate:,.0f} |"
+                    f"{head_bytes(size, pairs=True) / 1e9:,.0f} | {objects / 1e12:,.1f} | "
+                    f"{network / 1e12:,.1f} | {rate:,.0f} |"
                 )
             print(f"tasks in each layer: {cells(size, cut):,}")
 
