@@ -166,8 +166,9 @@ class LayerOnCluster:
 
     def scores(self) -> Array:
         """Return the residuals (N,P), averaged over degrees."""
+        whole = self.whole_moments()
         with one_thread_per_product(1):
-            common = self.cluster.ray.put(subspaces(self.whole_moments(), self.scorer.share))
+            common = self.cluster.ray.put(subspaces(whole, self.scorer.share))
         scores = np.empty((self.judges.images, self.store.shape[2]), np.float64)
         for images, found, _ in self.cluster.finished(self._residuals(common)):
             scores[images.start : images.stop] = found
