@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from musc_edge import ScoreSettings, score_lot
+from musc_edge.runtime import run as run_module
+from musc_edge.runtime.beginning import Watch
 from musc_edge.runtime.cluster import arcs, residual
 from musc_edge.runtime.cluster.engine import WORKER_BYTES, Node
 from musc_edge.runtime.cluster.residual import ClusterResidual, LayerOnCluster, residual_plan
@@ -15,11 +20,12 @@ from musc_edge.runtime.errors import LotError
 from musc_edge.runtime.scoring.method import Method
 from musc_edge.runtime.scoring.plan import UNLIMITED, HostNeeds, LotSize
 from musc_edge.runtime.scoring.residual import READS, ResidualScorer
-from musc_edge.runtime.settings import RESIDUAL
+from musc_edge.runtime.settings import RESIDUAL, Resources
 from musc_edge.runtime.store.checkpoint import Checkpoint
 from musc_edge.runtime.store.features import HostStore
 from support.inline_cluster import InlineCluster
-from support.lots import random_store
+from support.lots import random_store, write_png
+from support.same_results import same
 
 METHOD = Method((3, 4), (1, 3), by=RESIDUAL)
 THERE = Node("there", 4, 0, 1 << 40, 1 << 40)
@@ -189,3 +195,33 @@ def test_a_cluster_without_the_memory_is_refused() -> None:
         residual_plan(size, UNLIMITED, InlineCluster(store=1_000_000))
     with pytest.raises(LotError, match="too small for 1000 images on a cluster"):
         residual_plan(size, HostNeeds(budget=1_000_000), InlineCluster())
+
+
+def test_a_layer_finished_on_a_cluster_is_taken_up_by_one_machine(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Layers are the same on both, where cells of pairs are not."""
+    monkeypatch.setattr(run_module, "open_cluster", lambda *_: nullcontext(InlineCluster()))
+    one = Resources(backend="cpu", threads=1)
+    settings, lot = ScoreSettings((1,), by=RESIDUAL), tmp_path / "lot"
+    lot.mkdir()
+    for seed in range(7):
+        write_png(lot / f"{seed}.png", seed=seed)
+    expected = score_lot(lot, tiny_bundle, settings, one)
+
+    class StopError(Exception):
+        """Ends a run in its last layer."""
+
+    def stop(stage: str, done: float, total: float, unit: str) -> None:
+        if stage == "score" and done == total:
+            raise StopError
+
+    ways = [(replace(one, cluster="auto"), one), (one, replace(one, cluster="auto"))]
+    for number, (first, then) in enumerate(ways):
+        keep = tmp_path / f"kept{number}"
+        with pytest.raises(StopError):
+            score_lot(lot, tiny_bundle, settings, first, keep=keep, watch=Watch(progress=stop))
+        found = score_lot(lot, tiny_bundle, settings, then, keep=keep)
+        assert any("come from an earlier, interrupted run" in note for note in found.run.notes)
+        assert any(note.startswith("scores of ") for note in found.run.notes)
+        same(found, expected)
