@@ -165,9 +165,9 @@ class ScoreSettings:
 PAPER = ScoreSettings()
 
 
-def require_address(cluster: str) -> None:
+def require_address(cluster: object) -> None:
     """Raise LotError unless ``cluster`` is "auto" or an address."""
-    if cluster != AUTO and not _ADDRESS.fullmatch(cluster):
+    if cluster != AUTO and not (isinstance(cluster, str) and _ADDRESS.fullmatch(cluster)):
         raise LotError(
             f"cluster {cluster!r}: expected {AUTO}, or the address of one such as 10.0.0.1:6379, as ray "
             "start --head prints it."

@@ -22,7 +22,7 @@ from ..memory import size_text
 from ..scoring.judges import choose
 from ..scoring.plan import HostNeeds, LotSize, block_images
 from ..types import ClusterPlan, Plan
-from .engine import WORKER_BYTES
+from .engine import STORE_SHARE, WORKER_BYTES, WORKERS_SHARE, with_slack
 
 ARC_BYTES = 32_000_000
 """Bytes of the tokens of an arc, at most: two of them are read for one task."""
@@ -75,7 +75,7 @@ def cut_circle(size: LotSize) -> Cut:
     square = isqrt(CELL_BYTES // (2 * size.degree_count * size.patches * 4))
     several = ceil_div(size.images, LEAST_ARCS)
     arc = max(1, ceil_div(min(fitting, square, several), block)) * block
-    row = size.judge_count * size.degree_count * size.patches * 4
+    row = max(1, size.judge_count) * size.degree_count * size.patches * 4
     return Cut(arc, min(arc, max(1, ROW_BYTES // row)))
 
 
@@ -166,12 +166,16 @@ def head_plan(size: LotSize, needs: HostNeeds, on_cluster: ClusterPlan, *, pairs
     )
     reserved = on_cluster.reserved
     if needs.budget is not None and plan.memory_bytes > needs.budget - reserved:
-        beside = f", and the cluster on this machine has {size_text(reserved)} of it" if reserved else ""
+        beside, enough = "", plan.memory_bytes
+        if reserved:  # which grows with the budget: this process gets the rest of each byte more
+            beside = f", and the cluster on this machine has {size_text(reserved)} of it"
+            missing = plan.memory_bytes - (needs.budget - reserved)
+            enough = needs.budget + int(missing / (1 - STORE_SHARE - WORKERS_SHARE))
         fewer = ", or score each image by fewer others with a group size" if pairs else ""
         raise LotError(
             f"a memory budget of {size_text(needs.budget)} is too small for {size.images} images on a "
             f"cluster: this process alone needs {size_text(plan.memory_bytes)}{beside}. Raise "
-            f"--memory-budget to {size_text(plan.memory_bytes + reserved)}{fewer}."
+            f"--memory-budget to {size_text(with_slack(enough))}{fewer}."
         )
     return plan
 

@@ -114,7 +114,7 @@ class Cluster:
     def _more(self, missing: int, share: float, option: str) -> str:
         """Say how a machine gets so many bytes more for what has a ``share`` of a budget."""
         if self.reserved:
-            return f"Raise --memory-budget by {size_text(int(missing / share) + 1)}"
+            return f"Raise --memory-budget by {size_text(with_slack(int(missing / share)))}"
         return f"Give it more by ray start {option}"
 
     def holds(self, size: int) -> bool:
@@ -214,6 +214,11 @@ class Cluster:
             while expected in waiting:
                 yield expected, *waiting.pop(expected)
                 expected += 1
+
+
+def with_slack(size: int) -> int:
+    """Return a little more: the memory of a process differs from run to run, and sizes are shown rounded."""
+    return size + size // 20 + 10_000_000
 
 
 @lru_cache

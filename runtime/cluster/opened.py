@@ -22,7 +22,7 @@ from ..._extras import install
 from ..errors import DeviceError, LotError
 from ..memory import memory_left, size_text
 from ..settings import AUTO, Resources
-from .engine import STORE_SHARE, WORKERS_SHARE, Cluster
+from .engine import STORE_SHARE, WORKER_BYTES, WORKERS_SHARE, Cluster, with_slack
 from .inside_ray import (
     MODE,
     TOKEN,
@@ -107,7 +107,8 @@ def told_of_its_end() -> Iterator[None]:
         try:
             yield
         finally:
-            waiting.communicate(b"\n")
+            assert waiting.stdin
+            os.write(waiting.stdin.fileno(), b"\n")  # before anything that a signal may interrupt
 
 
 def _credentials(cluster: str | None) -> dict[str, str]:
@@ -124,12 +125,13 @@ def _local(ray: Any, resources: Resources, needed: int) -> Iterator[Cluster]:
     left, shares = memory_left(resources.budget), STORE_SHARE + WORKERS_SHARE
     of_cluster = min(left, max(0, left - needed) / shares)
     store, memory = int(of_cluster * STORE_SHARE), int(of_cluster * WORKERS_SHARE)
-    if store < LEAST_STORE:
-        least = int(max(LEAST_STORE / STORE_SHARE, needed + LEAST_STORE * shares / STORE_SHARE))
+    if store < LEAST_STORE or memory < WORKER_BYTES:
+        least = max(LEAST_STORE / STORE_SHARE, WORKER_BYTES / WORKERS_SHARE)
+        least = int(max(least, needed + least * shares))
         raise LotError(
             f"the memory budget of {size_text(resources.budget)} leaves {size_text(left)}, and this process "
             f"and a cluster on this machine need {size_text(least)}. Raise --memory-budget by "
-            f"{size_text(least - left)}, or leave --cluster out."
+            f"{size_text(with_slack(least - left))}, or leave --cluster out."
         )
     with _folder(resources.scratch) as folder:
         options = {
@@ -196,14 +198,14 @@ def _ended(ray: Any) -> Iterator[None]:
 def _own_handlers() -> Iterator[None]:
     """Put back the handlers of signals behind the block, which Ray sets its own for.
 
-    A signal within it counts behind it, since Ray crashes where it is left in the middle; a second ctrl-C, of
+    A signal within it counts behind it, since Ray crashes where it is left in the middle; a second one, of
     somebody who does not want to wait, at once.
     """
     received: list[int] = []
 
     def hold(number: int, frame: object) -> None:
-        if number == signal.SIGINT and number in received:
-            raise KeyboardInterrupt
+        if number in received:
+            raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
         received.append(number)
 
     in_main = threading.current_thread() is threading.main_thread()
@@ -212,7 +214,7 @@ def _own_handlers() -> Iterator[None]:
         yield
     finally:
         for number, handler in handlers.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: not of Python
         for each in received:
             signal.raise_signal(each)
 

@@ -148,7 +148,8 @@ class Judges:
 
     def loads(self, block: int, blocks_in_memory: int) -> int:
         """Count the blocks that are read while going through the groups, if each keeps those it shares."""
-        if block > 1 and self.count >= self.images - 1:  # each side meets all before it, and itself
+        everyone_meets = min(block, self.images) > 1 and self.count >= self.images - 1
+        if everyone_meets:  # each side is read for those before it, and for itself
             sizes = [len(side) for side in self._sides(block, blocks_in_memory)]
             read = sum(number * size for number, size in enumerate(sizes))
             return read + sizes[0] + sum(sizes[1:-1])  # the last is there when its turn comes
