@@ -10,6 +10,11 @@ def ceil_div(a: int, b: int) -> int:
     return -(-a // b)
 
 
+def runs(numbers: range, most: int) -> list[range]:
+    """Cut consecutive numbers into runs of at most so many."""
+    return [range(i, min(i + most, numbers.stop)) for i in range(numbers.start, numbers.stop, most)]
+
+
 def row_blocks(rows: int, width: int, most: int) -> Iterator[slice]:
     """Cut an image into blocks of rows of at most ``most`` items, or of one row: to take little memory."""
     step = max(1, most // max(1, width))

@@ -7,12 +7,13 @@ object takes a millisecond, however small it is.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..._numbers import runs
 from ..types import Array, FeatureStore, FloatArray, Slot
 from .engine import Cluster
 
@@ -93,10 +94,9 @@ _TOGETHER = 64
 """Images that a task takes which only looks at them."""
 
 
-def together(images: range) -> Iterator[range]:
+def together(images: range) -> list[range]:
     """Cut some images into those of each task that only looks at them."""
-    for start in range(images.start, images.stop, _TOGETHER):
-        yield range(start, min(start + _TOGETHER, images.stop))
+    return runs(images, _TOGETHER)
 
 
 def choose(patches: Array, at: Sequence[Place], *objects: Array) -> Array:

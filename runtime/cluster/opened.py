@@ -108,7 +108,8 @@ def told_of_its_end() -> Iterator[None]:
             yield
         finally:
             assert waiting.stdin
-            os.write(waiting.stdin.fileno(), b"\n")  # before anything that a signal may interrupt
+            with suppress(BrokenPipeError):  # who stops a service ends all of its processes
+                os.write(waiting.stdin.fileno(), b"\n")  # before anything that a signal may interrupt
 
 
 def _credentials(cluster: str | None) -> dict[str, str]:

@@ -14,7 +14,7 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from ..._numbers import ceil_div
+from ..._numbers import ceil_div, runs
 from ..scoring.blas import one_thread_per_product
 from ..scoring.judges import Judges, require_finite
 from ..scoring.method import Method
@@ -100,10 +100,8 @@ class ClusterResidual:
     @classmethod
     def of(cls, method: Method, cluster: Cluster) -> ClusterResidual:
         """Make the scorer; workers say what the last bits depend on."""
-        # All are asked, so that all have imported what they need when the work comes.
         here = ResidualScorer(method)
-        asked = [cluster.submit(settle, here)[0] for _ in range(cluster.cpus)]
-        there = cluster.get(asked[0])
+        there = cluster.ask_all(settle, here)
         version = there if there == here.version else f"{there}; components by {here.version}"
         return cls(method, cluster, version)
 
@@ -202,9 +200,7 @@ class LayerOnCluster:
     def _tasks(self) -> Iterator[tuple[range, Some, list[Any]]]:
         """Yield the images of each task, what it is told of them, and where their tokens are."""
         assert self.plan.cluster
-        count, most = self.judges.images, self.plan.cluster.arc
-        for start in range(0, count, most):
-            images = range(start, min(start + most, count))
+        for images in runs(range(self.judges.images), self.plan.cluster.arc):
             at, objects = arguments_for(self.cluster, self.store, self.layer, images)
             inside = None if self.inside is None else self.inside[images.start : images.stop]
             yield images, Some(self.scorer, at, inside), objects

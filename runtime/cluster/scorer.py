@@ -68,9 +68,7 @@ class ClusterScorer:
     @classmethod
     def of(cls, method: Method, cluster: Cluster, scorer: str) -> ClusterScorer:
         """Make the scorer, for which a worker settles the filter; DeviceError if it does not work there."""
-        # All are asked, so that all have imported what they need when the work comes.
-        asked = [cluster.submit(settle, scorer, method)[0] for _ in range(cluster.cpus)]
-        found = cluster.get(asked[0])
+        found = cluster.ask_all(settle, scorer, method)
         notes = [found.note] if found.note else []
         return cls(method, cluster, found.kind, found.version, notes)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol, TypeVar
 
+from ..._numbers import runs
 from ..types import Array
 
 _ROWS = 256
@@ -33,4 +34,4 @@ def here(work: Callable[..., Result], blocks: Iterable[range], *arrays: Array) -
 
 def row_blocks(rows: int) -> list[range]:
     """Cut a number of rows into blocks."""
-    return [range(i, min(i + _ROWS, rows)) for i in range(0, rows, _ROWS)]
+    return runs(range(rows), _ROWS)

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..._numbers import ceil_div
+from ..._numbers import ceil_div, runs
 from ..errors import LotError
 from ..types import Array, Cell, FloatArray
 
@@ -123,9 +123,7 @@ class Judges:
                     yield [(i, j) for i in first for j in self._facing(i, second, block)]
 
     def _sides(self, block: int, blocks_in_memory: int) -> list[range]:
-        blocks = ceil_div(self.images, block)
-        starts = range(0, blocks, blocks_in_memory)
-        return [range(i, min(i + blocks_in_memory, blocks)) for i in starts]
+        return runs(range(ceil_div(self.images, block)), blocks_in_memory)
 
     def _facing(self, i: int, blocks: range, block: int) -> list[int]:
         """Return those of ``blocks``, from ``i`` on, that hold judges of images in block ``i``.

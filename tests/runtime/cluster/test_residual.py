@@ -24,6 +24,7 @@ from musc_edge.runtime.settings import RESIDUAL, Resources
 from musc_edge.runtime.store.checkpoint import Checkpoint
 from musc_edge.runtime.store.features import HostStore
 from support.inline_cluster import InlineCluster
+from support.interrupted import StopError, stops_behind
 from support.lots import random_store, write_png
 from support.same_results import same
 
@@ -139,16 +140,9 @@ def test_finished_layers_are_taken_up(tmp_path: Path) -> None:
     scorer = ClusterResidual.of(METHOD, InlineCluster())
     plan = scorer.plan(store.shape, 4, HostNeeds(keep=True))
 
-    class StopError(Exception):
-        """Ends a run in its third layer."""
-
-    def stop(stage: str, done: float, total: float, unit: str) -> None:
-        if done > 0.7 * total:
-            raise StopError
-
     kept = Checkpoint(tmp_path / "kept", {}, {})
     with pytest.raises(StopError):
-        scorer.score(store, plan, stop, kept=kept)
+        scorer.score(store, plan, stops_behind(0.7), kept=kept)
     kept.close()
     kept = Checkpoint(tmp_path / "kept", {}, {})
     scores = scorer.score(store, plan, kept=kept)
@@ -209,18 +203,11 @@ def test_a_layer_finished_on_a_cluster_is_taken_up_by_one_machine(
         write_png(lot / f"{seed}.png", seed=seed)
     expected = score_lot(lot, tiny_bundle, settings, one)
 
-    class StopError(Exception):
-        """Ends a run in its last layer."""
-
-    def stop(stage: str, done: float, total: float, unit: str) -> None:
-        if stage == "score" and done == total:
-            raise StopError
-
     ways = [(replace(one, cluster="auto"), one), (one, replace(one, cluster="auto"))]
     for number, (first, then) in enumerate(ways):
         keep = tmp_path / f"kept{number}"
         with pytest.raises(StopError):
-            score_lot(lot, tiny_bundle, settings, first, keep=keep, watch=Watch(progress=stop))
+            score_lot(lot, tiny_bundle, settings, first, keep=keep, watch=Watch(progress=stops_behind(0.99)))
         found = score_lot(lot, tiny_bundle, settings, then, keep=keep)
         assert any("come from an earlier, interrupted run" in note for note in found.run.notes)
         assert any(note.startswith("scores of ") for note in found.run.notes)

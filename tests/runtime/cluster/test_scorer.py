@@ -17,6 +17,7 @@ from musc_edge.runtime.scoring.plan import HostNeeds
 from musc_edge.runtime.store.checkpoint import Checkpoint
 from musc_edge.runtime.store.features import HostStore
 from support.inline_cluster import InlineCluster
+from support.interrupted import StopError, stops_behind
 from support.lots import random_store
 
 GRID, DEGREES = (3, 4), (1, 3)
@@ -75,16 +76,9 @@ def test_kept_work_is_taken_up_and_damage_is_made_again(tmp_path: Path) -> None:
     plan = scorer.plan(store.shape, 4, HostNeeds(keep=True))
     expected, _ = scored(CpuScorer(method, "numpy"), store)
 
-    class StopError(Exception):
-        """Ends a run in its second layer."""
-
-    def stop(stage: str, done: float, total: float, unit: str) -> None:
-        if done > 0.7 * total:
-            raise StopError
-
     kept = Checkpoint(tmp_path / "kept", {}, {})
     with pytest.raises(StopError):
-        scorer.score(store, plan, stop, kept=kept)
+        scorer.score(store, plan, stops_behind(0.7), kept=kept)
     kept.close()
     table = tmp_path / "kept" / "cosines.bin"
     content = bytearray(table.read_bytes())

@@ -83,7 +83,13 @@ def test_another_ray_is_named_and_left_as_it_was() -> None:
     assert ray._private.parameter.RayParams is dict
 
 
-@pytest.mark.parametrize(("leave", "code"), [("os._exit(1)", 1), ("sys.exit(3)", 3), ("pass", 0)])
+_OTHER = "import subprocess; subprocess.run(['pkill', '-x', '-P', str(os.getpid()), 'sh'], check=True)"
+"""Ends the process that would tell."""
+
+
+@pytest.mark.parametrize(
+    ("leave", "code"), [("os._exit(1)", 1), ("sys.exit(3)", 3), ("pass", 0), (_OTHER, 0)]
+)
 def test_a_process_that_ray_ends_says_so(leave: str, code: int) -> None:
     """Ray ends a command that has lost its cluster by ``_exit``: nothing of the command runs then."""
     program = f"import os, sys\nfrom {opened.__name__} import told_of_its_end\n"

@@ -21,6 +21,7 @@ from musc_edge.runtime.tiling import Tiles
 from musc_edge.runtime.types import LotImage
 from support.bad_input import Place
 from support.inline_cluster import InlineCluster
+from support.interrupted import StopError, stops_behind
 from support.same_results import same
 
 ONE = Resources(scorer="numpy", backend="cpu", threads=1, batch=3)
@@ -90,15 +91,8 @@ def test_an_interrupted_run_goes_on_at_the_tile_where_it_was(
 ) -> None:
     settings, keep = ScoreSettings(tiles=Tiles(1, 3)), tmp_path / "kept"
 
-    class StopError(Exception):
-        """Ends a run in its second tile."""
-
-    def stop(stage: str, done: float, total: float, unit: str) -> None:
-        if stage == "score" and done > 0.5 * total:
-            raise StopError
-
     with pytest.raises(StopError):
-        score_lot(place.lot, place.bundle, settings, MANY, keep=keep, watch=Watch(progress=stop))
+        score_lot(place.lot, place.bundle, settings, MANY, keep=keep, watch=Watch(progress=stops_behind(0.5)))
     found = score_lot(place.lot, place.bundle, settings, MANY, keep=keep)
     assert any("tile 1 of 3 comes from an earlier, interrupted run" in note for note in found.run.notes)
     np.testing.assert_array_equal(found.maps, score_lot(place.lot, place.bundle, settings, ONE).maps)

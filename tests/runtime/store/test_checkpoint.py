@@ -28,6 +28,7 @@ from musc_edge.runtime.store.checkpoint import Checkpoint
 from musc_edge.runtime.store.kept_folder import kept_beside, remove_kept
 from musc_edge.runtime.types import DeviceSlot, FloatArray, LotImage, Slot, Uploaded
 from musc_edge.runtime.vit.extract import allocate, extract
+from support.interrupted import StopError
 from support.lots import MANIFEST, SPEC, tree, write_png
 
 N, GROUP, BATCH, BLOCK = 40, 8, 8, 16
@@ -83,10 +84,6 @@ class Run:
 
     def new_comparisons(self) -> float:
         return float(np.maximum(np.diff(self.compared()), 0).sum())
-
-
-class StopError(Exception):
-    """Raised where a run is interrupted."""
 
 
 def run(
